@@ -1,0 +1,23 @@
+custom_imports = dict(imports=['prkd_mm'], allow_failed_imports=False)
+default_scope = 'mmpretrain'
+
+default_hooks = dict(
+    timer=dict(type='IterTimerHook'),
+    logger=dict(type='LoggerHook', interval=100),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    # two files: MMEngine removes the old one before it has written the new
+    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    epoch_seed=dict(type='EpochSeedHook'),  # an exact resume
+    sync_buffers=dict(type='SyncBuffersHook'))  # ranks have their own BN
+
+randomness = dict(seed=0)
+env_cfg = dict(
+    cudnn_benchmark=True,  # the input size never changes
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+visualizer = dict(
+    type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+log_level = 'INFO'
+load_from = None
+resume = False

@@ -1,0 +1,11 @@
+# ResNet-18 for 64x64 images: 3x3 stem, no pooling before the first stage.
+resnet18 = dict(
+    _scope_='mmpretrain',
+    type='ImageClassifier',
+    backbone=dict(type='ResNet_CIFAR', depth=18, out_indices=(3, )),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=200,
+        in_channels=512,
+        loss=dict(type='CrossEntropyLoss')))

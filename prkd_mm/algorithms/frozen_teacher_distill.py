@@ -1,0 +1,168 @@
+from typing import Callable, List, Optional, Tuple, Union
+
+import torch
+from mmengine.model import BaseModel
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.models.utils import add_prefix
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from ..checkpoints import load_strictly, plain_state_dict, read
+
+
+@MODELS.register_module()
+class FrozenTeacherDistill(SingleTeacherDistill):
+    """MMRazor's ``SingleTeacherDistill`` for a teacher that never changes.
+
+    Takes the same config. What differs:
+
+    - the teacher's weights must all be there: strict loading, no silently
+      random teacher;
+    - the teacher gives logits only (``mode='tensor'``, no labels, no loss of
+      its own), without gradient, and always in evaluation mode, dropout
+      included;
+    - the teacher is no submodule: neither optimizer, ``state_dict``, EMA nor
+      DDP see it, so checkpoints hold the student alone;
+    - a teacher with a ``data_preprocessor`` of its own gets its images in its
+      own normalisation and channel order.
+
+    Args:
+        distiller (dict): Config of the distiller.
+        teacher (dict | BaseModel): Config of the teacher, or the built one.
+        teacher_ckpt (str, optional): The teacher's checkpoint: a file, a URL
+            or a work dir, whose latest is taken. A training file of its own,
+            a plain one and one of a distilled student all serve. Defaults to
+            None, which only a ready-built teacher allows.
+        teacher_config (str, optional): The config that trains the teacher,
+            named in the error if ``teacher_ckpt`` is missing. Defaults to
+            None.
+        **kwargs: As of ``SingleTeacherDistill``; ``teacher_trainable`` must
+            stay False.
+
+    Raises:
+        FileNotFoundError: ``teacher_ckpt`` does not exist.
+        ValueError: No ``teacher_ckpt``, one of another architecture or class
+            count, or ``teacher_trainable``.
+    """
+
+    def __init__(self,
+                 distiller: dict,
+                 teacher: Union[BaseModel, dict],
+                 teacher_ckpt: Optional[str] = None,
+                 teacher_config: Optional[str] = None,
+                 **kwargs) -> None:
+        if kwargs.get('teacher_trainable') or not kwargs.get(
+                'student_trainable', True):
+            raise ValueError('FrozenTeacherDistill: the student learns and '
+                             'the teacher does not; for anything else use '
+                             "type='SingleTeacherDistill'")
+        if teacher_ckpt is None and isinstance(teacher, dict):
+            raise ValueError(
+                'FrozenTeacherDistill: teacher_ckpt is missing, so the '
+                "teacher would have random weights; give the teacher's "
+                f'checkpoint{self._how_to_train(teacher_config)}')
+        super().__init__(distiller=distiller, teacher=teacher, **kwargs)
+        if teacher_ckpt is not None:
+            self._load_teacher(teacher_ckpt, teacher_config)
+        self._check_classes()
+        # beside the module tree, not in it
+        self.__dict__['teacher'] = self._modules.pop('teacher').eval()
+        self._map_normalisation()
+
+    @staticmethod
+    def _how_to_train(teacher_config: Optional[str]) -> str:
+        if not teacher_config:
+            return ''
+        return f'. To train it:\n  python tools/train.py {teacher_config}'
+
+    def _load_teacher(self, path: str, config: Optional[str]) -> None:
+        try:
+            state, _ = plain_state_dict(read(path))
+        except FileNotFoundError as error:
+            raise FileNotFoundError(
+                f'FrozenTeacherDistill: {error}; teacher_ckpt must be the '
+                f'checkpoint of a trained teacher{self._how_to_train(config)}'
+            ) from error
+        load_strictly(self.teacher, state, f'The teacher checkpoint {path!r}')
+
+    def _check_classes(self) -> None:
+        student, teacher = (
+            getattr(getattr(net, 'head', None), 'num_classes', None)
+            for net in (self.student, self.teacher))
+        if None not in (student, teacher) and student != teacher:
+            raise ValueError(
+                f'FrozenTeacherDistill: the student has {student} classes and '
+                f'the teacher {teacher}; their logits can only be compared '
+                'over the same classes')
+
+    def _map_normalisation(self) -> None:
+        """Find the map from the student's normalised images to the teacher's.
+
+        With x = (image − mean)/std: x_T = (x·std + mean − mean_T)/std_T.
+        """
+        scale = shift = None
+        self._flip_channels = False
+        if getattr(self.teacher.data_preprocessor, '_enable_normalize', False):
+            mean, std, is_rgb = _normalisation(self.data_preprocessor)
+            mean_T, std_T, is_rgb_T = _normalisation(
+                self.teacher.data_preprocessor)
+            self._flip_channels = is_rgb != is_rgb_T
+            if self._flip_channels:
+                mean, std = mean.flip(0), std.flip(0)
+            scale, shift = std / std_T, (mean - mean_T) / std_T
+        self.register_buffer('_scale', scale, persistent=False)
+        self.register_buffer('_shift', shift, persistent=False)
+
+    def teacher_inputs(self, inputs: Tensor) -> Tensor:
+        """The student's inputs ``(N, ...)`` in the teacher's normalisation."""
+        if self._scale is None:
+            return inputs
+        if self._flip_channels:
+            inputs = inputs.flip(1)
+        return inputs * self._scale + self._shift
+
+    def loss(self,
+             batch_inputs: Tensor,
+             data_samples: Optional[List] = None) -> dict:
+        """The student's own losses and those of the distiller."""
+        distiller, losses = self.distiller, {}
+        if not self.distillation_stopped:
+            distiller.set_deliveries_override(False)
+            with torch.no_grad(), distiller.teacher_recorders, \
+                    distiller.deliveries:
+                self.teacher(self.teacher_inputs(batch_inputs), mode='tensor')
+
+        distiller.set_deliveries_override(True)
+        with distiller.student_recorders, distiller.deliveries:
+            student_losses = self.student(
+                batch_inputs, data_samples, mode='loss')
+        if self.calculate_student_loss:
+            losses.update(add_prefix(student_losses, 'student'))
+        if not self.distillation_stopped:
+            losses.update(
+                add_prefix(distiller.compute_distill_losses(), 'distill'))
+        for manager in (distiller.student_recorders,
+                        distiller.teacher_recorders):
+            for recorder in manager.recorders.values():
+                recorder.reset_data_buffer()  # it would keep the graph alive
+        return losses
+
+    def train(self, mode: bool = True) -> 'FrozenTeacherDistill':
+        """Set the student's mode; the teacher stays in evaluation mode."""
+        nn.Module.train(self, mode)  # the parent's returns None
+        self.teacher.eval()
+        return self
+
+    def _apply(self, fn: Callable, *args, **kwargs) -> 'FrozenTeacherDistill':
+        # `to`, `cuda`, `half` ... reach the teacher here
+        self.teacher._apply(fn, *args, **kwargs)
+        return super()._apply(fn, *args, **kwargs)
+
+
+def _normalisation(preprocessor: nn.Module) -> Tuple[Tensor, Tensor, bool]:
+    """Mean, standard deviation (zeros and ones if none) and whether RGB."""
+    is_rgb = getattr(preprocessor, 'to_rgb', False) or getattr(
+        preprocessor, '_channel_conversion', False)
+    if not getattr(preprocessor, '_enable_normalize', False):
+        return torch.zeros(1, 1, 1), torch.ones(1, 1, 1), is_rgb
+    return preprocessor.mean, preprocessor.std, is_rgb

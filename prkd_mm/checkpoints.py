@@ -1,0 +1,103 @@
+"""Read and write checkpoints without guessing."""
+import os
+from pathlib import Path
+from typing import Dict, Tuple, Union
+
+import torch
+from mmengine.runner import CheckpointLoader, find_latest_checkpoint
+from torch import Tensor, nn
+
+_HEAD = 5  # names listed of each kind in an error
+
+
+def resolve(path: str) -> str:
+    """A checkpoint's path: of a work dir, its latest checkpoint.
+
+    Raises:
+        FileNotFoundError: No such file, or no checkpoint in that work dir.
+    """
+    if '://' in path:
+        return path
+    if os.path.isdir(path):
+        # MMEngine notes an absolute path, which a moved folder breaks
+        noted = Path(path, os.path.basename(find_latest_checkpoint(path) or ''))
+        if not noted.is_file():
+            raise FileNotFoundError(f'no checkpoint in the work dir {path!r}')
+        return str(noted)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no checkpoint {path!r}')
+    return path
+
+
+def read(path: str) -> dict:
+    """Load a checkpoint (a file, a work dir or a URL) to the CPU."""
+    return CheckpointLoader.load_checkpoint(
+        resolve(path), map_location='cpu', logger='silent')
+
+
+def plain_state_dict(checkpoint: dict) -> Tuple[Dict[str, Tensor], bool]:
+    """The weights of one plain net, whatever the checkpoint is of.
+
+    A net trained alone has them as they are; a distillation algorithm keeps
+    its student under ``architecture.`` (and MMRazor's its teacher beside it).
+
+    Returns:
+        tuple: the state dict, and whether it was a student in an algorithm.
+    """
+    state = checkpoint.get('state_dict', checkpoint)
+    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    prefix = 'architecture.'
+    student = {
+        key[len(prefix):]: value
+        for key, value in state.items() if key.startswith(prefix)
+    }
+    return (student, True) if student else (state, False)
+
+
+def load_strictly(model: nn.Module, state: Dict[str, Tensor],
+                  what: str) -> None:
+    """Load ``state``, every tensor of it and nothing less.
+
+    Args:
+        model (nn.Module): Where to.
+        state (dict): Weights by name.
+        what (str): What is loaded from where, for the error.
+
+    Raises:
+        ValueError: Names missing in ``state``, left over, or of another
+            shape; the first of each are listed.
+    """
+    own = model.state_dict()
+    problems = dict(
+        missing=[key for key in own if key not in state],
+        unexpected=[key for key in state if key not in own])
+    problems['of another shape'] = [
+        f'{key}: {tuple(state[key].shape)} in the file, '
+        f'{tuple(own[key].shape)} in the model' for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+    lines = [
+        f'\n  {len(keys)} {kind}: {", ".join(keys[:_HEAD])}'
+        f'{", ..." if len(keys) > _HEAD else ""}'
+        for kind, keys in problems.items() if keys
+    ]
+    if lines:
+        raise ValueError(f'{what} does not fit the model of the config:'
+                         f'{"".join(lines)}\n'
+                         'Is it of another architecture, or trained on '
+                         'another number of classes?')
+    model.load_state_dict(state)
+
+
+def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:
+    """Save so that ``path`` holds the old file or the new one, never half."""
+    path = Path(path)
+    partial = path.with_name(f'.{path.name}.partial')
+    try:
+        with open(partial, 'wb') as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -1,0 +1,294 @@
+import copy
+import math
+import os.path as osp
+from collections import OrderedDict
+from functools import partial
+from itertools import islice
+from typing import Dict, Iterable, List, Optional, Tuple
+
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner, set_random_seed, weights_to_cpu
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from ..checkpoints import write_atomically
+from ..evaluation import evaluate, untouched_random_state, unwrap
+from ..version import __version__
+from .epoch_seed_hook import seed_worker_by_epoch
+from .progress import current_epoch, ends_epoch, is_iter_based, num_epochs
+
+_BN_MODES = ('recalibrate', 'average', 'latest')
+
+
+def _batch_norms(model: nn.Module) -> List[_BatchNorm]:
+    return [
+        module for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
+
+
+def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Re-estimate batch-norm statistics as the mean over ``batches``.
+
+    Running mean and variance become the equal-weight means of the batches'
+    means and unbiased variances. Layers that a net keeps in evaluation mode
+    (frozen stages, ``norm_eval``) stay as they are. Modes and momenta are
+    restored.
+
+    Args:
+        model (nn.Module): The net; called on each batch.
+        batches (Iterable[Tensor]): Inputs, at least one batch.
+    """
+    was_training = model.training
+    model.train()
+    layers = [layer for layer in _batch_norms(model) if layer.training]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.reset_running_stats()
+        layer.momentum = None  # torch's cumulative average
+    with torch.no_grad():
+        for inputs in batches:
+            model(inputs)
+    for layer, momentum in zip(layers, momenta):
+        layer.momentum = momentum
+    model.train(was_training)
+
+
+def _copy_without_hooks(model: nn.Module) -> nn.Module:
+    # MMRazor's recorders hang on forward hooks and hold tensors of the last
+    # graph, which cannot be copied (mmrazor/models/task_modules/recorder).
+    memo = {
+        id(hooks): OrderedDict()
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+    }
+    return copy.deepcopy(model, memo)
+
+
+@HOOKS.register_module()
+class TailAverageHook(Hook):
+    """Average the students at the end of the last epochs into one.
+
+    ``θ_MA = 1/I Σ θ_e`` over the last ``I`` epochs ``e``: the final student
+    of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). Only the
+    student is averaged (of a plain classifier: the whole), once an epoch,
+    summed in float64 on the CPU. The weights in training, and the checkpoints'
+    ``state_dict``, stay raw; the sum lies in them under ``tail_average``, so
+    that a run resumed within the tail ends in the same bits.
+
+    The average is validated whenever the raw weights are, from the first
+    epoch of the tail on, and logged beside them as ``student_avg/<metric>``.
+    At the end it is written to ``<work_dir>/student_avg.pth``: a plain
+    MMPretrain checkpoint with its metrics in ``meta``.
+
+    Args:
+        num_epochs (int): I, the number of last epochs. Defaults to 10.
+        interval (int): Take every that many epochs, counted back from the
+            last. Defaults to 1.
+        bn (str): Batch-norm statistics of the average, since the averaged
+            weights have others than any of their summands: 'recalibrate'
+            (from training batches, see :func:`recalibrate_bn`), 'average' of
+            the students' or the 'latest' student's. Defaults to
+            'recalibrate'.
+        bn_batches (int): Training batches for 'recalibrate', without batch
+            augmentation; at most one pass. Defaults to 100.
+        evaluate (bool): Validate the average. Defaults to True.
+        filename (str): Defaults to 'student_avg.pth'.
+
+    Raises:
+        ValueError: An argument out of range, or more epochs to average than
+            the run has.
+        RuntimeError: A run is resumed within the tail from a checkpoint that
+            does not hold the sum of this tail.
+    """
+    priority = 55  # after SyncBuffersHook (50), before the logger (60)
+
+    def __init__(self,
+                 num_epochs: int = 10,
+                 interval: int = 1,
+                 bn: str = 'recalibrate',
+                 bn_batches: int = 100,
+                 evaluate: bool = True,
+                 filename: str = 'student_avg.pth') -> None:
+        for name, value in dict(
+                num_epochs=num_epochs, interval=interval,
+                bn_batches=bn_batches).items():
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f'TailAverageHook: {name} must be a whole '
+                                 f'number, at least 1; got {value!r}')
+        if bn not in _BN_MODES:
+            raise ValueError(f'TailAverageHook: bn must be one of {_BN_MODES},'
+                             f' got {bn!r}')
+        self.num_epochs = num_epochs
+        self.interval = interval
+        self.bn = bn
+        self.bn_batches = bn_batches
+        self.evaluate = evaluate
+        self.filename = filename
+        self._resumed: Optional[dict] = None
+        self._start()
+
+    def _start(self) -> None:
+        self.epochs: List[int] = []  # averaged so far: the N of epoch_N.pth
+        self._sum: Dict[str, Tensor] = {}
+        self._average: Optional[Tuple[nn.Module, dict]] = None
+        self._raw_metrics: dict = {}
+
+    def tail(self, runner: Runner) -> List[int]:
+        """The epochs to average, counted from 1 as in ``epoch_N.pth``."""
+        total = math.ceil(num_epochs(runner))
+        return [
+            epoch for epoch in range(total - self.num_epochs + 1, total + 1)
+            if (total - epoch) % self.interval == 0
+        ]
+
+    def before_train(self, runner: Runner) -> None:
+        total = math.ceil(num_epochs(runner))
+        if self.num_epochs > total:
+            raise ValueError(
+                f'TailAverageHook: num_epochs={self.num_epochs} epochs are to '
+                f'be averaged, but the run has only {total}; lower num_epochs '
+                'or train longer')
+        resumed, self._resumed = self._resumed or {}, None
+        finished = runner.iter >= runner.max_iters
+        done = total if finished else current_epoch(runner)
+        expected = [epoch for epoch in self.tail(runner) if epoch <= done]
+        self._start()
+        if not expected:
+            return
+        if resumed.get('epochs') != expected:
+            raise RuntimeError(
+                f'TailAverageHook: to resume after epoch {done}, the '
+                f'checkpoint must hold the sum of the students of epochs '
+                f'{expected}, but it holds that of '
+                f'{resumed.get("epochs", "none")}. Resume from a checkpoint '
+                f'before the end of epoch {expected[0]}, or keep num_epochs '
+                'and interval as they were')
+        self.epochs, self._sum = list(expected), resumed['sum']
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        if not is_iter_based(runner):
+            self._add(runner)
+
+    def after_train_iter(self,
+                         runner: Runner,
+                         batch_idx: int,
+                         data_batch=None,
+                         outputs=None) -> None:
+        if is_iter_based(runner) and ends_epoch(runner):
+            self._add(runner)
+
+    def _add(self, runner: Runner) -> None:
+        epoch = current_epoch(runner) + 1
+        if epoch not in self.tail(runner):
+            return
+        for name, value in _student(runner).state_dict().items():
+            if value.is_floating_point():
+                value = value.detach().cpu().double()
+                self._sum[name] = self._sum.get(name, 0) + value
+        self.epochs.append(epoch)
+        self._average = None
+
+    def average(self, runner: Runner) -> Tuple[nn.Module, dict]:
+        """The averaged student so far, and its metrics (empty if none)."""
+        if self._average is None:
+            student = _copy_without_hooks(_student(runner)).eval()
+            state = student.state_dict()
+            keep = set()
+            if self.bn == 'latest':
+                layers = map(id, _batch_norms(student))
+                keep = {
+                    f'{prefix}.{name}'
+                    for prefix, module in student.named_modules()
+                    if id(module) in set(layers)
+                    for name, _ in module.named_buffers()
+                }
+            for name, total in self._sum.items():
+                if name not in keep:
+                    state[name].copy_(total / len(self.epochs))
+            if self.bn == 'recalibrate':
+                self._recalibrate(runner, student)
+            for layer in _batch_norms(student):  # ranks saw other batches
+                all_reduce(layer.running_mean, 'mean')
+                all_reduce(layer.running_var, 'mean')
+            metrics = {}
+            if self.evaluate and runner.val_loop is not None:
+                metrics = evaluate(runner, partial(student, mode='predict'))
+            self._average = student, metrics
+        return self._average
+
+    def _recalibrate(self, runner: Runner, student: nn.Module) -> None:
+        train, seed = runner.train_dataloader, runner.seed
+        size = train.batch_size or train.batch_sampler.batch_size
+        sampler = DefaultSampler(train.dataset, shuffle=True, seed=seed)
+        # a loader of its own: the run's may be in use, with its own workers
+        loader = DataLoader(
+            train.dataset,
+            batch_size=size,
+            sampler=sampler,
+            drop_last=len(sampler) >= size,
+            num_workers=train.num_workers,
+            collate_fn=train.collate_fn,
+            worker_init_fn=seed_worker_by_epoch)
+        preprocess = unwrap(runner.model).data_preprocessor
+        with untouched_random_state():
+            set_random_seed(seed, diff_rank_seed=True)
+            # not in training mode: no mixup or other batch augmentation
+            recalibrate_bn(student, (preprocess(batch, False)['inputs']
+                                     for batch in islice(
+                                         loader, self.bn_batches)))
+
+    def after_val_epoch(self, runner: Runner, metrics=None) -> None:
+        if not self.epochs or not self.evaluate:
+            return
+        self._raw_metrics = dict(metrics or {})
+        for name, value in self.average(runner)[1].items():
+            runner.message_hub.update_scalar(f'val/student_avg/{name}', value)
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        if self.epochs:
+            checkpoint['tail_average'] = dict(
+                epochs=list(self.epochs), sum=self._sum)
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        self._resumed = checkpoint.get('tail_average')
+
+    def after_train(self, runner: Runner) -> None:
+        if not self.epochs:
+            runner.logger.warning(
+                'TailAverageHook: the run stopped before its last '
+                f'{self.num_epochs} epochs, so there is no average and no '
+                f'{self.filename}')
+            return
+        student, metrics = self.average(runner)
+        if not is_main_process():
+            return
+        path = osp.join(runner.work_dir, self.filename)
+        dataset = runner.train_dataloader.dataset
+        write_atomically(
+            dict(
+                meta=dict(
+                    tail_average=list(self.epochs),
+                    bn=self.bn,
+                    metrics=metrics,
+                    raw_metrics=self._raw_metrics,
+                    dataset_meta=getattr(dataset, 'metainfo', {}),
+                    experiment_name=runner.experiment_name,
+                    prkd_mm_version=__version__),
+                state_dict=weights_to_cpu(student.state_dict())), path)
+        compared = ''.join(
+            f'; {name}: {value:.4f} (last epoch alone: '
+            f'{self._raw_metrics.get(name, math.nan):.4f})'
+            for name, value in metrics.items())
+        runner.logger.info(f'Mean of the students of epochs {self.epochs} -> '
+                           f'{path}{compared}')
+
+
+def _student(runner: Runner) -> nn.Module:
+    model = unwrap(runner.model)
+    return getattr(model, 'architecture', model)

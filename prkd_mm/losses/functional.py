@@ -1,0 +1,86 @@
+"""The terms of the distillation losses, as functions of two logit matrices.
+
+All take the student's and the teacher's logits ``(N, C)`` and return a
+0-dim tensor; none multiplies by a weight or a power of the temperature.
+"""
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
+    r"""``KL(p^T ‖ p^S) = 1/N Σ_i Σ_c p^T_ic (log p^T_ic − log p^S_ic)``.
+
+    ``p = softmax(z/τ)``. Exactly 0 for identical logits, and blind to a shift
+    of a sample's logits. Hinton, Vinyals & Dean, "Distilling the Knowledge in
+    a Neural Network", 2015, https://arxiv.org/abs/1503.02531
+
+    Args:
+        preds_S (Tensor): Student logits, ``(N, C)``.
+        preds_T (Tensor): Teacher logits, ``(N, C)``.
+        tau (float): Temperature, above 0.
+    """
+    return F.kl_div(
+        F.log_softmax(preds_S / tau, dim=1),
+        F.log_softmax(preds_T / tau, dim=1),
+        reduction='batchmean',
+        log_target=True)
+
+
+def _standardise(x: Tensor, dim: int) -> Tensor:
+    """Centre ``x`` along ``dim`` and scale it to unit length.
+
+    A vector whose spread is rounding noise has no correlation with anything:
+    it becomes 0 and gets no gradient, instead of a huge one.
+    """
+    centred = x - x.mean(dim, keepdim=True)
+    length = torch.linalg.vector_norm(centred, dim=dim, keepdim=True)
+    size = torch.linalg.vector_norm(x.detach(), dim=dim, keepdim=True)
+    varies = length > 32 * torch.finfo(x.dtype).eps * size
+    return centred.where(varies, 0.) / length.where(varies, 1.)
+
+
+def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
+    r"""``1 − Pearson(x, y)`` along ``dim``, averaged over the other dimension.
+
+    Computed as ``½‖x̂ − ŷ‖²`` of the standardised vectors, which is the same
+    number but keeps its digits near a match and is exactly 0 at one, at any
+    scale. Where a vector is constant, Pearson's coefficient does not exist:
+    the distance is then 0 to another constant vector and ½ to any other.
+
+    Args:
+        x (Tensor): ``(N, C)``.
+        y (Tensor): ``(N, C)``.
+        dim (int): 1: over the classes of a sample; 0: over the batch.
+    """
+    gap = _standardise(x, dim) - _standardise(y, dim)
+    return gap.square().sum(dim).mean() / 2
+
+
+def correlation_distance(preds_S: Tensor,
+                         preds_T: Tensor,
+                         tau: float,
+                         inter_weight: float = 1.0,
+                         intra_weight: float = 0.0) -> Tensor:
+    r"""``Cor = inter_weight·D_inter + intra_weight·D_intra``.
+
+    ``D`` is :func:`pearson_distance` between ``softmax(z/τ)`` of teacher and
+    student: *inter* over a sample's classes, *intra* over a class's column in
+    the batch. Blind to a shift and to a positive scale of the probabilities.
+    Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS
+    2022, https://arxiv.org/abs/2205.10536
+
+    Args:
+        preds_S (Tensor): Student logits, ``(N, C)``.
+        preds_T (Tensor): Teacher logits, ``(N, C)``.
+        tau (float): Temperature, above 0.
+        inter_weight (float): Defaults to 1.0.
+        intra_weight (float): Defaults to 0.0.
+    """
+    p_S, p_T = F.softmax(preds_S / tau, 1), F.softmax(preds_T / tau, 1)
+    cor = preds_S.new_zeros(())
+    if inter_weight:
+        cor = cor + inter_weight * pearson_distance(p_S, p_T, dim=1)
+    if intra_weight:
+        cor = cor + intra_weight * pearson_distance(p_S, p_T, dim=0)
+    return cor
