@@ -101,3 +101,14 @@ def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def describe(checkpoint: dict) -> str:
+    """Whose weights a checkpoint holds, in a few words."""
+    meta = checkpoint.get('meta', {})
+    if 'tail_average' in meta:
+        epochs = meta['tail_average']
+        return f'mean of the students of epochs {epochs[0]} to {epochs[-1]}'
+    of = 'the student' if plain_state_dict(checkpoint)[1] else 'the net'
+    when = f' after epoch {meta["epoch"]}' if 'epoch' in meta else ''
+    return f'weights of {of}{when}'

@@ -1,0 +1,10 @@
+# A minute on two CPU cores for 1,287 images of 8x8.
+train_cfg = dict(by_epoch=True, max_epochs=40, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4))
+param_scheduler = dict(  # the proportions of the Tiny ImageNet recipe
+    type='MultiStepLR', by_epoch=True, milestones=[12, 24, 32], gamma=0.1)
+auto_scale_lr = dict(base_batch_size=64)

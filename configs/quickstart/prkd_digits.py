@@ -1,0 +1,15 @@
+# The method in a minute on a CPU: real handwritten digits, no download.
+# tools/train.py ... --method ce|kd|dist|prkd_a|prkd_b|prkd picks the method.
+_base_ = [
+    '../_base_/datasets/digits.py',
+    '../_base_/models/digits.py',
+    '../_base_/schedules/sgd_40e_bs64.py',
+    '../_base_/default_runtime.py',
+    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
+]
+model = dict(
+    architecture=_base_.student,
+    teacher=_base_.teacher,
+    teacher_ckpt='work_dirs/teacher_digits',  # its latest checkpoint
+    teacher_config='configs/quickstart/teacher_digits.py')
+default_hooks = dict(tail_average=dict(type='TailAverageHook', num_epochs=10))

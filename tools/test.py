@@ -1,0 +1,46 @@
+"""Test a trained student (or teacher): any checkpoint that a run leaves."""
+import argparse
+import os
+
+import prkd_mm  # noqa: F401  before mmrazor, which it mends
+from mmengine.runner import Runner
+
+from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read
+from prkd_mm.evaluation import unwrap
+from prkd_mm.runs import add_common_arguments, load_config
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='the config file of the run')
+    parser.add_argument(
+        'checkpoint',
+        help='student_avg.pth, epoch_N.pth, or a work dir: its latest')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    checkpoint = read(args.checkpoint)
+    cfg = load_config(args.config, args.method, args.cfg_options,
+                      args.work_dir)
+    cfg.launcher = args.launcher
+    cfg.load_from, cfg.resume = None, False
+    if 'architecture' in cfg.model:  # the teacher is not needed
+        cfg.model = cfg.model.architecture
+    runner = Runner.from_cfg(cfg)
+    load_strictly(
+        unwrap(runner.model), plain_state_dict(checkpoint)[0],
+        f'The checkpoint {args.checkpoint!r}')
+    weights = describe(checkpoint)
+    runner.logger.info(f'Testing {args.checkpoint}: {weights}')
+    metrics = runner.test()
+    shown = ', '.join(f'{name}: {value:.4f}'
+                      for name, value in metrics.items())
+    runner.logger.info(f'{shown} ({weights})')
+
+
+if __name__ == '__main__':
+    main()
