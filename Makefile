@@ -1,0 +1,52 @@
+# PYTHON makes the environment, CONFIG is what `make train` runs, ARGS go to
+# the tool behind the target: make test ARGS='-k schedule -x'
+PYTHON ?= python3
+CONFIG ?= configs/quickstart/prkd_digits.py
+ARGS ?=
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# OURS marks an environment that make began, STAMP one that it also finished.
+# The stamp holds this folder's name: an editable install must not outlive it.
+OURS := $(VENV)/made-by-make
+STAMP := $(VENV)/up-to-date
+
+.PHONY: help train test env FORCE
+
+help:
+	@echo 'make train [CONFIG=configs/...py]   train teacher and students, show a table'
+	@echo 'make test                           run all tests'
+	@echo 'make env                            only make the environment, $(VENV)'
+
+train: env
+	@$(PY) tools/reproduce.py $(CONFIG) $(ARGS)
+
+test: env
+	@$(PY) -m pytest tests $(ARGS)
+
+env: $(STAMP)
+
+ifneq ($(shell cat $(STAMP) 2>/dev/null),$(CURDIR))
+$(STAMP): FORCE
+endif
+$(STAMP): requirements.txt setup.py
+	@if [ -e $(VENV) ] && [ ! -e $(OURS) ]; then \
+	  echo '$(VENV) was not made by make: move it away, or install into it' \
+	    'yourself: pip install -r requirements.txt && pip install -e .'; exit 1; fi
+# Without a stamp the last attempt broke off, and may have left half a package.
+	@if [ ! -e $(STAMP) ]; then \
+	  $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
+	    || { echo 'The pins need Python 3.11 or 3.12: make PYTHON=python3.11'; exit 1; }; \
+	  $(PYTHON) -c 'import ensurepip' 2>/dev/null \
+	    || { echo '$(PYTHON) cannot make environments: apt install python3-venv'; exit 1; }; \
+	  mkdir -p $(VENV) && touch $(OURS) \
+	    && find $(VENV) -mindepth 1 ! -path $(OURS) -delete \
+	    && $(PYTHON) -m venv $(VENV); fi
+	@rm -f $(STAMP)
+	$(PY) -m pip install -r requirements.txt
+	@$(PY) -c 'import cv2' 2>/dev/null || { \
+	  echo 'OpenCV finds no libGL: its headless build takes its place.'; \
+	  sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements.txt \
+	    | xargs $(PY) -m pip install --force-reinstall --no-deps; }
+	$(PY) -m pip install --no-deps --no-build-isolation --use-pep517 -e .
+	@printf '%s' '$(CURDIR)' > $(STAMP)

@@ -1,0 +1,53 @@
+"""Build file. Configs and tools are package data: see ``prkd_mm/.mim``."""
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+# mmcv has no place here: mmcv-lite and mmcv are the same folder, and pip would
+# put the one over the other. The extra `lite` is for those who have neither.
+REQUIRES = [
+    'joblib',  # MMRazor imports it without declaring it
+    'matplotlib',
+    'mmengine>=0.10.5,<0.11',
+    'mmpretrain>=1.2,<2',
+    'mmrazor>=1.0,<2',
+    'numpy',
+    'rich',
+    'torch>=2.4',
+    'torchvision>=0.19',  # MMPretrain imports it without declaring it
+]
+EXTRAS = {
+    'lite': ['mmcv-lite>=2.0.1,<=2.1.0'],  # MMRazor takes no later one
+    'digits': ['scikit-learn'],  # the images of the quickstart
+    'test': ['pytest'],
+}
+EXTRAS['all'] = sum(EXTRAS.values(), [])
+
+setup(
+    name='prkd-mm',
+    version=re.search(r"__version__ = '(.+)'",
+                      (ROOT / 'prkd_mm/version.py').read_text()).group(1),
+    description='Progressively Relaxed Knowledge Distillation for OpenMMLab',
+    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    classifiers=[
+        'Intended Audience :: Science/Research',
+        'Programming Language :: Python :: 3',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    ],
+    keywords='knowledge distillation, OpenMMLab, MMRazor, MMPretrain',
+    packages=find_packages(include=['prkd_mm', 'prkd_mm.*']),
+    package_data={
+        'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')]
+    },
+    # From 3.13 on there is no wheel of numpy 1, and MMEngine calls what 3.14
+    # has dropped (mmengine/utils/dl_utils/misc.py).
+    python_requires='>=3.9,<3.13',
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    zip_safe=False,
+)
