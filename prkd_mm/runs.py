@@ -3,8 +3,11 @@ import argparse
 import os
 import os.path as osp
 from typing import Optional
+from unittest import mock
 
+import torch
 from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
 
 METHOD_VARIABLE = 'PRKD_METHOD'  # which `_base_/methods` file a config takes
 
@@ -54,11 +57,15 @@ def load_config(path: str,
         FileNotFoundError: No such config, or no such method.
         ValueError: The config does not let the method be chosen.
     """
-    own = _read(path, None)
-    cfg = _read(path, method) if method else own
-    if method and cfg.get('method') != method:
+    if not osp.isfile(path):
+        raise FileNotFoundError(f'there is no config {path!r}')
+    asked, method = method, method or os.environ.get(METHOD_VARIABLE)
+    own = cfg = _read(path, None)
+    if method:
+        cfg = _read(path, method)
+    if asked and cfg.get('method') != method:
         raise ValueError(
-            f'{path} does not let --method choose: it has no '
+            f'{path} does not let the method be chosen: it has no '
             f"'_base_/methods/{{{{${METHOD_VARIABLE}:prkd}}}}.py' in _base_ "
             '(configs/prkd/ shows it)')
     if options:
@@ -66,21 +73,31 @@ def load_config(path: str,
     if work_dir is not None:
         cfg.work_dir = work_dir
     elif cfg.get('work_dir') is None:
-        other = method is not None and method != own.get('method')
-        cfg.work_dir = osp.join('./work_dirs',
-                                osp.splitext(osp.basename(path))[0] +
-                                (f'_{method}' if other else ''))
+        name = osp.splitext(osp.basename(path))[0]
+        if cfg.get('method') != own.get('method'):
+            name += f'_{cfg.method}'
+        cfg.work_dir = f'./work_dirs/{name}'
+    if not torch.cuda.is_available():  # torch would warn at every epoch
+        for phase in ('train', 'val', 'test'):
+            (cfg.get(f'{phase}_dataloader') or {}).pop('pin_memory', None)
     return cfg
 
 
 def _read(path: str, method: Optional[str]) -> Config:
-    previous = os.environ.pop(METHOD_VARIABLE, None)
-    chosen = method or previous
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel('WARNING')  # MMEngine tells of each variable it reads
     try:
-        if chosen:
-            os.environ[METHOD_VARIABLE] = chosen
-        return Config.fromfile(path)
+        with mock.patch.dict(os.environ):
+            os.environ.pop(METHOD_VARIABLE, None)
+            if method:
+                os.environ[METHOD_VARIABLE] = method
+            return Config.fromfile(path)
+    except FileNotFoundError as error:
+        if not method or f'methods/{method}.py' not in str(error):
+            raise
+        raise FileNotFoundError(
+            f'there is no method {method!r}: no file {error.filename}'
+        ) from error
     finally:
-        os.environ.pop(METHOD_VARIABLE, None)
-        if previous is not None:
-            os.environ[METHOD_VARIABLE] = previous
+        logger.setLevel(level)

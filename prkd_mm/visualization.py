@@ -1,6 +1,6 @@
 """Figures. matplotlib is imported when one is drawn, not before."""
 from pathlib import Path
-from typing import Dict, Sequence, Union
+from typing import Dict, Sequence, Tuple, Union
 
 
 def plot_schedules(positions: Sequence[float],
@@ -34,6 +34,42 @@ def plot_schedules(positions: Sequence[float],
         axes.grid(alpha=0.3)
         axes.legend()
     all_axes[-1].set_xlabel(xlabel)
+    figure.savefig(path, dpi=120)
+
+
+def plot_accuracy(curves: Dict[str, Tuple[Dict[int, float], Dict[int, float]]],
+                  path: Union[str, Path]) -> None:
+    """Draw top-1 over the epochs; thin: raw weights, thick: averaged ones.
+
+    Args:
+        curves (dict): By name, ``{epoch: percent}`` of the raw weights and of
+            the tail average.
+        path (str | Path): The picture to write; its suffix is the format.
+    """
+    from matplotlib.figure import Figure
+    figure = Figure(figsize=(6.4, 4), layout='constrained')
+    axes = figure.subplots()
+    last = []
+    for (name, (raw, averaged)), style in zip(curves.items(), _line_styles()):
+        line, = axes.plot(
+            list(raw), list(raw.values()), style, linewidth=1, label=name)
+        if averaged:
+            axes.plot(
+                list(averaged),
+                list(averaged.values()),
+                color=line.get_color(),
+                linewidth=3,
+                alpha=0.6,
+                label=f'{name}, averaged')
+        second_half = list(raw.values())[len(raw) // 2:]
+        last += second_half + list(averaged.values())
+    # the beginning would squeeze the differences that matter
+    margin = max(1., max(last) - min(last)) / 2
+    axes.set_ylim(min(last) - margin, min(100., max(last) + margin))
+    axes.set_xlabel('epoch')
+    axes.set_ylabel('top-1 on the held-out images, %')
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize='small')
     figure.savefig(path, dpi=120)
 
 

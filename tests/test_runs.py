@@ -1,0 +1,61 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prkd_mm.runs import METHOD_VARIABLE, load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
+TEACHER = str(ROOT / 'configs/quickstart/teacher_digits.py')
+METHODS = sorted(file.stem
+                 for file in (ROOT / 'configs/_base_/methods').glob('*.py')
+                 if not file.stem.startswith('_'))
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_each_method_gets_its_losses_and_a_work_dir_of_its_own(method):
+    cfg = load_config(QUICKSTART, method)
+    assert cfg.method == method
+    losses = cfg.model.get('distiller', {}).get('distill_losses', {})
+    assert len(losses) == (method != 'ce')
+    suffix = '' if method == 'prkd' else f'_{method}'
+    assert cfg.work_dir == f'./work_dirs/prkd_digits{suffix}'
+
+
+def test_the_variable_serves_where_there_is_no_option(monkeypatch):
+    monkeypatch.setenv(METHOD_VARIABLE, 'kd')
+    assert load_config(QUICKSTART).work_dir == './work_dirs/prkd_digits_kd'
+    assert load_config(QUICKSTART, 'dist').method == 'dist'
+    assert load_config(TEACHER).work_dir == './work_dirs/teacher_digits'
+
+
+def test_options_and_work_dir():
+    cfg = load_config(
+        QUICKSTART, options={'train_cfg.max_epochs': 3}, work_dir='here')
+    assert cfg.train_cfg.max_epochs == 3 and cfg.work_dir == 'here'
+
+
+@pytest.mark.parametrize('path, method, error, words', [
+    ('no.py', None, FileNotFoundError, "no config 'no.py'"),
+    (QUICKSTART, 'kb', FileNotFoundError, "no method 'kb'"),
+    (TEACHER, 'kd', ValueError, 'does not let the method be chosen'),
+])
+def test_wrong_config_or_method(path, method, error, words):
+    with pytest.raises(error, match=words):
+        load_config(path, method)
+
+
+@pytest.mark.parametrize('tool', ['train', 'test', 'reproduce'])
+def test_help(tool):
+    said = subprocess.run(
+        [sys.executable, str(ROOT / f'tools/{tool}.py'), '--help'],
+        capture_output=True,
+        text=True,
+        check=True).stdout
+    assert said.startswith('usage') and 'config' in said
+    if tool != 'reproduce':
+        for option in ('--work-dir', '--cfg-options', '--launcher',
+                       '--method'):
+            assert option in said
