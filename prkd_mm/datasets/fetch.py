@@ -1,0 +1,185 @@
+"""Download, unpack and copy with progress bars, for ``prepare_data.py``."""
+import gzip
+import lzma
+import os
+import shutil
+import socket
+import tarfile
+import time
+import zipfile
+import zlib
+from http.client import HTTPException
+from os import path as osp
+from typing import BinaryIO, Iterator, Tuple
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from mmpretrain.datasets.utils import calculate_md5
+from rich.progress import (BarColumn, DownloadColumn, Progress, TaskID,
+                           TextColumn, TimeRemainingColumn,
+                           TransferSpeedColumn)
+
+ATTEMPTS = 5
+TIMEOUT = 30  # seconds without a byte
+
+_LOST = (URLError, ConnectionError, HTTPException, socket.timeout)
+_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile,
+            tarfile.TarError, zipfile.BadZipFile)
+
+
+def _progress() -> Progress:
+    return Progress(
+        TextColumn('{task.description}'), BarColumn(), DownloadColumn(),
+        TransferSpeedColumn(), TimeRemainingColumn())
+
+
+def download(url: str, path: str, md5: str) -> None:
+    """Download a file and verify it, going on where an earlier try stopped.
+
+    Until it is verified the file is called ``path + '.part'``.
+
+    Args:
+        url (str): Where it is.
+        path (str): Where it shall be.
+        md5 (str): Its MD5.
+
+    Raises:
+        ConnectionError: If it has not arrived after several attempts. What
+            has arrived is kept.
+        ValueError: If its MD5 is another. It is removed then.
+    """
+    part = f'{path}.part'
+    with _progress() as progress:
+        task = progress.add_task(osp.basename(path), total=None)
+        for attempt in range(ATTEMPTS):
+            time.sleep(2**attempt - 1)
+            try:
+                _receive(url, part, progress, task)
+                error = None
+            except _LOST as e:
+                error = e if isinstance(e, HTTPError) else (
+                    getattr(e, 'reason', e))
+            # 4xx: not there or not for us, and asking again won't change it
+            if not error or getattr(error, 'code', 500) < 500:
+                break
+            progress.console.print(f'{error}', markup=False)
+    if error:
+        kept = (f"; what has arrived is kept in '{part}', and the same "
+                'command goes on from there' if osp.isfile(part) else '')
+        raise ConnectionError(f'cannot download {url}: {error}{kept}; or get '
+                              'the archive elsewhere and name it with '
+                              '--source')
+    digest = calculate_md5(part)
+    if digest != md5:
+        os.remove(part)
+        raise ValueError(f'what {url} sent has MD5 {digest} instead of {md5} '
+                         'and was removed; try again, or get the archive '
+                         'elsewhere and name it with --source')
+    os.replace(part, path)
+
+
+def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
+    start = osp.getsize(part) if osp.isfile(part) else 0
+    request = Request(url, headers={'Range': f'bytes={start}-'})
+    try:
+        reply = urlopen(request, timeout=TIMEOUT)
+    except HTTPError as e:
+        if e.code == 416 and start:  # no byte after `start`: all is here
+            return
+        raise
+    with reply:
+        if reply.status != 206:  # the server knows no ranges and sends all
+            start = 0
+        length = reply.headers.get('Content-Length')
+        total = start + int(length) if length else None
+        progress.update(task, completed=start, total=total)
+        with open(part, 'ab' if start else 'wb') as f:
+            for block in iter(lambda: reply.read(1 << 16), b''):
+                f.write(block)
+                progress.advance(task, len(block))
+            # http.client does not tell a cut connection from the end
+            if total and f.tell() < total:
+                raise ConnectionError(
+                    f'the connection ended after {f.tell():,} of {total:,} '
+                    'bytes')
+
+
+def unpack(archive: str, target: str) -> None:
+    """Unpack a zip or tar archive (compressed or not).
+
+    Only plain files are written, with default permissions, so that nothing
+    in the archive can reach out of ``target``. (``tarfile``'s own filter
+    for this is missing in older patch releases of Python.)
+
+    Args:
+        archive (str): The archive.
+        target (str): The folder to unpack into.
+
+    Raises:
+        ValueError: If the archive is damaged, cut short, no archive at all,
+            or holds links or paths that lead out of ``target``.
+    """
+    target = osp.abspath(target)
+    folders = set()
+    with _progress() as progress, progress.open(
+            archive, 'rb', description=osp.basename(archive)) as file:
+        files = _zip_files if file.read(2) == b'PK' else _tar_files
+        file.seek(0)
+        try:
+            for name, content in files(file):
+                path = osp.normpath(osp.join(target, name))
+                if content is None or not path.startswith(target + os.sep):
+                    raise ValueError(
+                        f"'{archive}' is refused: '{name}' in it is a link or "
+                        'leads out of the folder')
+                if osp.dirname(path) not in folders:
+                    os.makedirs(osp.dirname(path), exist_ok=True)
+                    folders.add(osp.dirname(path))
+                with content, open(path, 'wb') as f:
+                    shutil.copyfileobj(content, f)
+            file.seek(0, os.SEEK_END)  # fills the bar: a zip ends in its index
+        except _DAMAGED as e:
+            reason = (str(e) or type(e).__name__).splitlines()[0].rstrip(':')
+            raise ValueError(f"'{archive}' is damaged, cut short or no zip or "
+                             f'tar archive ({reason}); get it again') from e
+
+
+def _zip_files(file: BinaryIO) -> Iterator[Tuple[str, BinaryIO]]:
+    with zipfile.ZipFile(file) as archive:
+        for info in archive.infolist():
+            if not info.is_dir():
+                yield info.filename, archive.open(info)
+
+
+def _tar_files(file: BinaryIO) -> Iterator[Tuple[str, BinaryIO]]:
+    with tarfile.open(fileobj=file) as archive:
+        for member in archive:
+            if not member.isdir():
+                is_file = member.isreg()
+                yield member.name, (
+                    archive.extractfile(member) if is_file else None)
+
+
+def copy_folder(folder: str, target: str) -> None:
+    """Copy a folder.
+
+    Args:
+        folder (str): The folder.
+        target (str): The folder to put the copy into, under its own name.
+    """
+    folder = osp.abspath(folder)
+    total = sum(
+        osp.getsize(osp.join(path, name))
+        for path, _, names in os.walk(folder) for name in names)
+    with _progress() as progress:
+        task = progress.add_task(osp.basename(folder), total=total)
+
+        def copy(source: str, path: str) -> None:
+            shutil.copyfile(source, path)
+            progress.advance(task, osp.getsize(path))
+
+        shutil.copytree(
+            folder,
+            osp.join(target, osp.basename(folder)),
+            copy_function=copy,
+            dirs_exist_ok=True)

@@ -1,0 +1,240 @@
+import os
+from collections import Counter
+from os import path as osp
+from typing import Dict, List, Optional, Tuple
+
+from mmengine.fileio import list_from_file
+from mmpretrain.datasets import BaseDataset
+from mmpretrain.registry import DATASETS
+
+from .source import Source, some
+
+ANNOTATIONS = 'val/val_annotations.txt'
+PER_CLASS = dict(train=500, val=50)  # images of the official set
+NUM_CLASSES = 200
+
+Samples = List[Tuple[str, int]]  # path, label
+
+
+def read_classes(root: str) -> Tuple[Dict[str, str], List[str]]:
+    """Read the classes, in label order.
+
+    Args:
+        root (str): A folder in the official layout.
+
+    Returns:
+        tuple: ``{wnid: class name}`` in the order of ``wnids.txt``, and a
+        list of what is wrong.
+    """
+    missing = [
+        f'{name} is missing' for name in ('wnids.txt', 'words.txt')
+        if not osp.isfile(osp.join(root, name))
+    ]
+    if missing:
+        return {}, missing
+    wnids = [w for w in list_from_file(osp.join(root, 'wnids.txt')) if w]
+    words = dict(
+        line.partition('\t')[::2]
+        for line in list_from_file(osp.join(root, 'words.txt')))
+    nameless = [w for w in wnids if not words.get(w)]
+    faults = [f'words.txt does not name {some(nameless)}'] if nameless else []
+    return {w: words.get(w, w) for w in wnids}, faults
+
+
+def find_images(root: str, split: str,
+                wnids: List[str]) -> Tuple[Samples, List[str]]:
+    """Find the images of a split and their labels.
+
+    Args:
+        root (str): A folder in the official layout.
+        split (str): ``'train'`` or ``'val'``.
+        wnids (list[str]): The classes, in label order.
+
+    Returns:
+        tuple: ``[(path, label), ...]``, for ``train`` by label, then by file
+        name as a string, for ``val`` as annotated; and a list of what is
+        wrong.
+    """
+    find = {'train': _find_train, 'val': _find_val}[split]
+    return find(root, wnids)
+
+
+def _jpegs(folder: str) -> List[str]:
+    # one listing per folder: a stat per image would take far longer
+    if not osp.isdir(folder):
+        return []
+    return sorted(n for n in os.listdir(folder) if n.endswith('.JPEG'))
+
+
+def _find_train(root: str, wnids: List[str]) -> Tuple[Samples, List[str]]:
+    samples, empty = [], []
+    for label, wnid in enumerate(wnids):
+        folder = osp.join(root, 'train', wnid, 'images')
+        names = _jpegs(folder)
+        samples += [(f'{folder}/{name}', label) for name in names]
+        if not names:
+            empty.append(wnid)
+    faults = [f'no *.JPEG in train/<class>/images of {some(empty)}']
+    return samples, faults if empty else []
+
+
+def _find_val(root: str, wnids: List[str]) -> Tuple[Samples, List[str]]:
+    if not osp.isfile(osp.join(root, ANNOTATIONS)):
+        return [], [f'{ANNOTATIONS} is missing']
+    lines = list_from_file(osp.join(root, ANNOTATIONS))
+    # name, class, box; a cut line gives the class '', which is unknown
+    rows = [(line + '\t').split('\t')[:2] for line in lines if line]
+    labels = {wnid: label for label, wnid in enumerate(wnids)}
+    folder = osp.join(root, 'val', 'images')
+    there = set(_jpegs(folder))
+    absent = [name for name, _ in rows if name not in there]
+    extra = sorted(there.difference(name for name, _ in rows))
+    alien = [f'{name} ({wnid!r})' for name, wnid in rows if wnid not in labels]
+    faults = [(absent, f'{ANNOTATIONS} names images that are not there'),
+              (extra, f'{ANNOTATIONS} does not name images that are there'),
+              (alien, f'{ANNOTATIONS} gives classes not in wnids.txt')]
+    samples = [(f'{folder}/{name}', labels.get(wnid, -1))
+               for name, wnid in rows]
+    return samples, [f'{what}: {some(which)}' for which, what in faults
+                     if which]
+
+
+def check(root: str) -> Tuple[List[str], List[str]]:
+    """Compare a folder with the official set.
+
+    Args:
+        root (str): The folder.
+
+    Returns:
+        tuple: A list of faults, without which :class:`TinyImageNet` works,
+        and a list of what is not there, although the official set has it.
+    """
+    classes, faults = read_classes(root)
+    if not classes:
+        return faults, []
+    lacks = []
+    if len(classes) != NUM_CLASSES:
+        lacks.append(f'{len(classes)} of {NUM_CLASSES} classes')
+    for split, per_class in PER_CLASS.items():
+        samples, wrong = find_images(root, split, list(classes))
+        faults += wrong
+        counts = Counter(label for _, label in samples)
+        short = [
+            f'{wnid} has {counts[label]}'
+            for label, wnid in enumerate(classes)
+            if counts[label] not in (0, per_class)  # 0: a fault, named above
+        ]
+        if short:
+            lacks.append(
+                f'{len(samples):,} of {NUM_CLASSES * per_class:,} images in '
+                f'{split} ({per_class} a class, but {some(short)})')
+    return faults, lacks
+
+
+TINY_IMAGENET = Source(
+    name='tinyimagenet',
+    title='Tiny ImageNet',
+    folder='tiny-imagenet-200',
+    url='http://cs231n.stanford.edu/tiny-imagenet-200.zip',
+    md5='90528d7ca1a48142e341f4ef8d21d0de',
+    marker='wnids.txt',
+    check=check)
+
+
+@DATASETS.register_module()
+class TinyImageNet(BaseDataset):
+    """`Tiny ImageNet <http://cs231n.stanford.edu/tiny-imagenet-200.zip>`_:
+    200 classes of ImageNet, 64x64, 500 training and 50 validation images
+    each, in its official layout::
+
+        tiny-imagenet-200
+        ├── wnids.txt                     the classes, in label order
+        ├── words.txt                     their names
+        ├── train/<wnid>/images/*.JPEG
+        └── val
+            ├── images/*.JPEG
+            └── val_annotations.txt       the class of each image
+
+    About 2 % of the images are grey; ``LoadImageFromFile`` gives them three
+    channels like the others. The test split has no labels and is not used.
+
+    Args:
+        data_root (str): The folder. Defaults to 'data/tiny-imagenet-200'.
+        split (str): 'train' or 'val'. Defaults to 'train'.
+        samples_per_class (int, optional): Take at most so many images of each
+            class: the first by file name (compared as strings) in 'train',
+            the first annotated in 'val'. For trials. Defaults to None, which
+            means all.
+        lazy_init (bool): Whether to leave the images unlisted until they are
+            needed. The classes are read in any case. Defaults to False.
+        **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
+
+    Raises:
+        FileNotFoundError: If there is no such folder, or a part of the data
+            set is missing in it.
+        ValueError: If ``split`` or ``samples_per_class`` is not as above, or
+            ``data_root`` is an archive.
+    """
+
+    def __init__(self,
+                 data_root: str = 'data/tiny-imagenet-200',
+                 split: str = 'train',
+                 samples_per_class: Optional[int] = None,
+                 lazy_init: bool = False,
+                 **kwargs) -> None:
+        if split not in PER_CLASS:
+            raise ValueError(f'TinyImageNet has no split {split!r}; choose '
+                             f'one of {list(PER_CLASS)}')
+        n = samples_per_class
+        if n is not None and (type(n) is not int or n < 1):
+            raise ValueError('samples_per_class must be a positive integer '
+                             f'or None, got {n!r}')
+        data_root = osp.expanduser(data_root)
+        if osp.isfile(data_root):
+            raise ValueError(
+                f"data_root is the file '{data_root}', but a folder is "
+                'needed; unpack it with `python tools/prepare_data.py '
+                f"{TINY_IMAGENET.name} --source '{data_root}'`")
+        if not osp.isdir(data_root):
+            raise FileNotFoundError(
+                f"there is no Tiny ImageNet in '{osp.abspath(data_root)}'. "
+                f'{TINY_IMAGENET.how_to_get}')
+        self.split = split
+        self.samples_per_class = samples_per_class
+        classes = self._whole(data_root, *read_classes(data_root))
+        super().__init__(
+            ann_file=ANNOTATIONS if split == 'val' else '',
+            data_root=data_root,
+            data_prefix='train' if split == 'train' else 'val/images',
+            lazy_init=True,
+            **kwargs)
+        self._metainfo.setdefault('classes', tuple(classes.values()))
+        self._metainfo['wnids'] = tuple(classes)
+        if not lazy_init:
+            self.full_init()
+
+    @staticmethod
+    def _whole(root: str, found, faults: List[str]):
+        if faults:
+            raise FileNotFoundError(
+                f"Tiny ImageNet in '{osp.abspath(root)}' is not whole: "
+                f"{'; '.join(faults)}. {TINY_IMAGENET.how_to_get}")
+        return found
+
+    def load_data_list(self) -> List[dict]:
+        """List the images with their labels.
+
+        Raises:
+            FileNotFoundError: If something is missing.
+        """
+        samples = self._whole(
+            self.data_root,
+            *find_images(self.data_root, self.split, self._metainfo['wnids']))
+        if self.samples_per_class is not None:
+            seen, first = Counter(), []
+            for path, label in samples:
+                seen[label] += 1
+                if seen[label] <= self.samples_per_class:
+                    first.append((path, label))
+            samples = first
+        return [dict(img_path=path, gt_label=label) for path, label in samples]
