@@ -1,0 +1,96 @@
+"""What the README says is held against the code."""
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from prkd_mm import algorithms, datasets, hooks, losses
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / 'README.md').read_text()
+MY_KD = """
+_base_ = [
+    '{base}/datasets/digits.py', '{base}/models/digits.py',
+    '{base}/schedules/sgd_40e_bs64.py', '{base}/default_runtime.py'
+]
+recorder = dict(type='ModuleOutputs', source='head.fc')
+model = dict(
+    _scope_='mmrazor',
+    type='SingleTeacherDistill',
+    architecture=_base_.student,
+    teacher=_base_.teacher,
+    distiller=dict(
+        type='ConfigurableDistiller',
+        student_recorders=dict(logits=recorder),
+        teacher_recorders=dict(logits=recorder),
+        distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4.0)),
+        loss_forward_mappings=dict(
+            loss_kl=dict(
+                preds_S=dict(from_student=True, recorder='logits'),
+                preds_T=dict(from_student=False, recorder='logits')))))
+train_cfg = dict(max_epochs=11)
+train_dataloader = dict(dataset=dict(indices=64))
+"""
+
+
+def tables() -> dict:
+    """The README's tables of arguments: {class: {argument: default}}."""
+    section = README.split('## Arguments')[1].split('\n## ')[0]
+    found = re.findall(r'^`(\w+)[^\n]*(?:\n[^\n|]+)*\n\n((?:\|.*\n)+)', section,
+                       re.M)
+    return {
+        name: dict(re.findall(r'^\| `(\w+)` \| (\S.*?) \|', rows, re.M))
+        for name, rows in found
+    }
+
+
+@pytest.mark.parametrize('name', [
+    'PRKDLoss', 'LossScheduleHook', 'TailAverageHook', 'TeacherCheckHook',
+    'FrozenTeacherDistill', 'TinyImageNet'
+])
+def test_tables_of_arguments(name):
+    cls, = (getattr(module, name)
+            for module in (losses, hooks, algorithms, datasets)
+            if hasattr(module, name))
+    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
+    assert tables()[name] == {
+        p.name: 'required' if p.default is p.empty else f'`{p.default!r}`'
+        for p in parameters if p.kind is not p.VAR_KEYWORD
+    }
+
+
+def test_the_lines_to_paste(tmp_path):
+    """They turn a plain MMRazor config into a run of PRKD, as pasted."""
+    lines = re.search(r"```python\n(_base_ = 'my_kd.py'\n.*?)```", README,
+                      re.S)[1]
+    assert len(lines.splitlines()) == 5
+    ast.parse(lines)
+    (tmp_path / 'my_kd.py').write_text(
+        MY_KD.replace('{base}', str(ROOT / 'configs/_base_')))
+    (tmp_path / 'my_prkd.py').write_text(lines)
+    done = subprocess.run([sys.executable, ROOT / 'tools/train.py',
+                           'my_prkd.py'],
+                          cwd=tmp_path, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / 'work_dirs/my_prkd/student_avg.pth').exists()
+    assert re.search(r'loss_kl.tau: 1\.27', done.stdout)  # 4 − 3·10/11
+
+
+def test_what_it_names_is_there():
+    # configs and tools of the commands, pictures, folders of the map
+    names = set(re.findall(r'\b(?:configs|tools|docs)/[\w/.]+\.\w+', README))
+    names |= set(re.findall(r'^((?:prkd_mm|configs|tests)[\w/.]*) ', README,
+                            re.M))
+    assert len(names) > 10
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_every_package_is_on_the_map():
+    packages = (ROOT / 'prkd_mm').glob('*/__init__.py')
+    for package in packages:
+        assert f'prkd_mm/{package.parent.name} ' in README
