@@ -7,7 +7,9 @@ from . import compat
 
 compat.apply()  # before anything imports mmrazor.models
 
-from . import algorithms, datasets, hooks, losses  # noqa: E402
+from . import algorithms, backbones, datasets, hooks, losses  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'algorithms', 'datasets', 'hooks', 'losses']
+__all__ = [
+    '__version__', 'algorithms', 'backbones', 'datasets', 'hooks', 'losses'
+]

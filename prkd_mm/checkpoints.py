@@ -20,7 +20,8 @@ def resolve(path: str) -> str:
         return path
     if os.path.isdir(path):
         # MMEngine notes an absolute path, which a moved folder breaks
-        noted = Path(path, os.path.basename(find_latest_checkpoint(path) or ''))
+        latest = find_latest_checkpoint(path) or ''
+        noted = Path(path, os.path.basename(latest))
         if not noted.is_file():
             raise FileNotFoundError(f'no checkpoint in the work dir {path!r}')
         return str(noted)
@@ -45,7 +46,7 @@ def plain_state_dict(checkpoint: dict) -> Tuple[Dict[str, Tensor], bool]:
         tuple: the state dict, and whether it was a student in an algorithm.
     """
     state = checkpoint.get('state_dict', checkpoint)
-    state = {key.removeprefix('module.'): value for key, value in state.items()}
+    state = {k.removeprefix('module.'): value for k, value in state.items()}
     prefix = 'architecture.'
     student = {
         key[len(prefix):]: value

@@ -18,10 +18,13 @@ def unwrap(model: torch.nn.Module) -> BaseModel:
 def untouched_random_state() -> Iterator[None]:
     """Whatever is drawn inside, the streams go on as if nothing was."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng():
-        yield
-    random.setstate(states[0])
-    np.random.set_state(states[1])
+    gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(gpu):  # by default of all, with a warning
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
 
 
 @torch.no_grad()

@@ -15,7 +15,8 @@ METHOD_VARIABLE = 'PRKD_METHOD'  # which `_base_/methods` file a config takes
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that MMRazor's train and test tools have in common."""
     parser.add_argument('--work-dir', help='where to write; default: '
-                        './work_dirs/<name of the config>')
+                        './work_dirs/<name of the config>, and in it test/ '
+                        'for tests')
     parser.add_argument(
         '--method',
         help='ce, kd, dist, prkd_a, prkd_b or prkd: a file of '

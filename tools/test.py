@@ -27,6 +27,8 @@ def main() -> None:
     cfg = load_config(args.config, args.method, args.cfg_options,
                       args.work_dir)
     cfg.launcher = args.launcher
+    if args.work_dir is None:  # the run's own config and logs stay as they are
+        cfg.work_dir += '/test'
     cfg.load_from, cfg.resume = None, False
     if 'architecture' in cfg.model:  # the teacher is not needed
         cfg.model = cfg.model.architecture

@@ -23,8 +23,8 @@ class LossScheduleHook(Hook):
     Each schedule is a function of the progress ``r`` alone
     (:mod:`prkd_mm.schedules`), so a resumed run needs no state::
 
-        by_epoch=True:   r = (epoch − begin) / (end − begin)   before each epoch
-        by_epoch=False:  r = (iter − begin) / (end − begin)    each iteration
+        by_epoch=True:   r = (epoch − begin) / (end − begin)  before an epoch
+        by_epoch=False:  r = (iter − begin) / (end − begin)   each iteration
 
     with 0-based counters and ``r`` kept in [0, 1]; by default the window is
     the run, so the first epoch has r = 0 and the last (E − 1)/E, the formula
@@ -187,8 +187,10 @@ class LossScheduleHook(Hook):
 
     def _plot(self, length: float, path: str) -> None:
         count = math.ceil(length)
-        positions = range(0, count, max(1, count // 1000))
+        positions = list(range(0, count, max(1, count // 1000)))
         values = [self.values_at(self.progress_at(p)) for p in positions]
+        positions.append(count)  # the last value holds to the end
+        values.append(values[-1])
         plot_schedules(
             positions,
             {'.'.join(key): [v[key] for v in values]

@@ -44,7 +44,7 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
         model (nn.Module): The net; called on each batch.
         batches (Iterable[Tensor]): Inputs, at least one batch.
     """
-    was_training = model.training
+    modes = [(module, module.training) for module in model.modules()]
     model.train()
     layers = [layer for layer in _batch_norms(model) if layer.training]
     momenta = [layer.momentum for layer in layers]
@@ -56,7 +56,8 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
             model(inputs)
     for layer, momentum in zip(layers, momenta):
         layer.momentum = momentum
-    model.train(was_training)
+    for module, mode in modes:
+        module.training = mode
 
 
 def _copy_without_hooks(model: nn.Module) -> nn.Module:
@@ -201,11 +202,10 @@ class TailAverageHook(Hook):
             state = student.state_dict()
             keep = set()
             if self.bn == 'latest':
-                layers = map(id, _batch_norms(student))
                 keep = {
                     f'{prefix}.{name}'
                     for prefix, module in student.named_modules()
-                    if id(module) in set(layers)
+                    if isinstance(module, _BatchNorm)
                     for name, _ in module.named_buffers()
                 }
             for name, total in self._sum.items():
@@ -266,6 +266,9 @@ class TailAverageHook(Hook):
                 f'{self.filename}')
             return
         student, metrics = self.average(runner)
+        if metrics and not self._raw_metrics:  # a finished run, resumed
+            raw = _copy_without_hooks(_student(runner)).eval()
+            self._raw_metrics = evaluate(runner, partial(raw, mode='predict'))
         if not is_main_process():
             return
         path = osp.join(runner.work_dir, self.filename)

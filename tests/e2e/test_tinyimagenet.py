@@ -149,6 +149,8 @@ def test_both_kinds_of_checkpoint_test(workplace, name, weights):
     said = workplace.python('tools/test.py', STUDENT, f'{run}/{name}',
                             '--cfg-options', *SMALL)
     assert weights in said
+    trained = Config.fromfile(workplace.folder / run / Path(STUDENT).name)
+    assert trained.model.type == 'FrozenTeacherDistill'  # still the run's
     tested = float(re.findall(r'accuracy/top1: ([\d.]+)', said)[-1])
     key = 'student_avg/accuracy/top1' if 'avg' in name else 'accuracy/top1'
     logged = [row[key] for row in workplace.scalars(Path(run).name)

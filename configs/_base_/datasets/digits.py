@@ -17,12 +17,14 @@ train_dataloader = dict(
     batch_size=64,  # 20 steps an epoch
     drop_last=True,  # 7 images are left, too few for batch normalization
     num_workers=0,  # an image takes microseconds: a worker would cost more
+    persistent_workers=False,  # MMPretrain's tools would set it
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(type='Digits', split='train', pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=510,  # all in one step
     num_workers=0,
+    persistent_workers=False,
     collate_fn=dict(type='default_collate'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(type='Digits', split='test', pipeline=val_pipeline))
