@@ -1,0 +1,27 @@
+import torch
+from mmpretrain.registry import MODELS
+from torch import nn
+
+
+def build(**kwargs):
+    return MODELS.build(dict(type='MobileNetV2_CIFAR', **kwargs))
+
+
+def test_stages():
+    features = build(out_indices=range(8))(torch.zeros(1, 3, 32, 32))
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (8, 16, 16), (12, 16, 16), (16, 8, 8), (32, 4, 4), (48, 4, 4),
+        (80, 2, 2), (160, 2, 2), (1280, 2, 2)]
+
+
+def test_activations():
+    kinds = {type(m) for m in build().modules()}
+    assert nn.ReLU in kinds and nn.ReLU6 not in kinds
+
+
+def test_mmpretrain_s_own_net_stays_as_it_is():
+    build()
+    own = MODELS.build(dict(type='MobileNetV2'))
+    own.eval()  # returns None
+    assert [len(layer[0].conv) for layer in (own.layer1, own.layer2)] == [2, 3]
+    assert own(torch.zeros(1, 3, 32, 32))[0].shape == (1, 1280, 1, 1)

@@ -1,0 +1,137 @@
+import os
+import shutil
+
+import pytest
+import toy
+import torch
+from torch import nn
+
+from prkd_mm.checkpoints import (describe, load_strictly, plain_state_dict,
+                                 read, resolve, write_atomically)
+
+
+class TestResolve:
+
+    def test_file(self, tmp_path):
+        path = tmp_path / 'a.pth'
+        path.touch()
+        assert resolve(str(path)) == str(path)
+
+    def test_url_is_left_to_mmengine(self):
+        assert resolve('https://example.com/a.pth').endswith('a.pth')
+
+    def test_missing_file(self, tmp_path):
+        path = str(tmp_path / 'none.pth')
+        with pytest.raises(FileNotFoundError, match=f'no checkpoint {path!r}'):
+            resolve(path)
+
+    def test_work_dir_without_any(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match=f'work dir.*{tmp_path}'):
+            resolve(str(tmp_path))
+
+    @pytest.mark.parametrize('moved', [False, True])
+    def test_work_dir_of_a_run(self, tmp_path, moved):
+        toy.train(toy.config(toy.classifier(), tmp_path / 'run'))
+        folder = tmp_path / 'run'
+        if moved:
+            folder = shutil.move(folder, tmp_path / 'elsewhere')
+        assert resolve(str(folder)) == str(folder / 'epoch_2.pth')
+        assert read(str(folder))['meta']['epoch'] == 2
+
+    def test_work_dir_whose_latest_is_gone(self, tmp_path):
+        (tmp_path / 'last_checkpoint').write_text('/gone/epoch_9.pth')
+        with pytest.raises(FileNotFoundError):
+            resolve(str(tmp_path))
+
+
+class TestPlainStateDict:
+    NET = {'backbone.weight': torch.ones(1), 'head.bias': torch.zeros(2)}
+
+    @pytest.mark.parametrize('parallel', ['', 'module.'])
+    @pytest.mark.parametrize('others', [[], ['teacher.head.bias',
+                                             'distiller.connector.weight']])
+    def test_student_of_an_algorithm(self, parallel, others):
+        state = {f'{parallel}architecture.{key}': value
+                 for key, value in self.NET.items()}
+        state.update({parallel + key: torch.ones(3) for key in others})
+        assert plain_state_dict(dict(state_dict=state)) == (self.NET, True)
+
+    @pytest.mark.parametrize('parallel', ['', 'module.'])
+    def test_net_alone(self, parallel):
+        state = {parallel + key: value for key, value in self.NET.items()}
+        assert plain_state_dict(dict(state_dict=state)) == (self.NET, False)
+        assert plain_state_dict(state) == (self.NET, False)
+
+
+class TestLoadStrictly:
+
+    def test_loads_all(self):
+        one, two = nn.Linear(2, 3), nn.Linear(2, 3)
+        load_strictly(one, two.state_dict(), 'x')
+        toy.assert_same(one.state_dict(), two.state_dict())
+
+    @pytest.mark.parametrize('change, words', [
+        (dict(bias=None), ['1 missing: bias']),
+        (dict(foo=torch.ones(1)), ['1 unexpected: foo']),
+        (dict(weight=torch.ones(9, 2)),
+         ['1 of another shape: weight: (9, 2) in the file, (3, 2) in the '
+          'model']),
+        (dict(bias=None, foo=torch.ones(1), weight=torch.ones(1)),
+         ['1 missing', '1 unexpected', '1 of another shape'])
+    ], ids=lambda x: str(list(x)))
+    def test_says_what_differs_and_changes_nothing(self, change, words):
+        net = nn.Linear(2, 3)
+        before = {k: v.clone() for k, v in net.state_dict().items()}
+        state = {**nn.Linear(2, 3).state_dict(), **change}
+        state = {k: v for k, v in state.items() if v is not None}
+        with pytest.raises(ValueError) as error:
+            load_strictly(net, state, "The file 'x.pth'")
+        for part in words + ["The file 'x.pth' does not fit", 'architecture']:
+            assert part in str(error.value)
+        toy.assert_same(net.state_dict(), before)
+
+    def test_lists_the_first_of_many(self):
+        net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(9)))
+        with pytest.raises(ValueError, match=r'18 missing: 0.weight, 0.bias, '
+                           '1.weight, 1.bias, 2.weight, ...\n'):
+            load_strictly(net, {}, 'x')
+
+
+class TestWriteAtomically:
+
+    def test_writes_and_replaces(self, tmp_path):
+        path = tmp_path / 'a.pth'
+        for value in (1, 2):
+            write_atomically(dict(value=value), path)
+            assert torch.load(path) == dict(value=value)
+        assert os.listdir(tmp_path) == ['a.pth']
+
+    @pytest.mark.parametrize('fails_in', ['save', 'replace'])
+    def test_is_the_old_file_or_the_new_one(self, tmp_path, monkeypatch,
+                                            fails_in):
+
+        def fail(*args):
+            if fails_in == 'save':
+                args[1].write(b'half of')
+            raise OSError('disk full')
+
+        (tmp_path / 'a.pth').write_bytes(b'old')
+        monkeypatch.setattr(torch if fails_in == 'save' else os, fails_in,
+                            fail)
+        with pytest.raises(OSError, match='disk full'):
+            write_atomically(dict(a=1), tmp_path / 'a.pth')
+        assert (tmp_path / 'a.pth').read_bytes() == b'old'
+        assert os.listdir(tmp_path) == ['a.pth']
+
+
+@pytest.mark.parametrize('checkpoint, words', [
+    (dict(meta=dict(tail_average=[8, 9, 10]), state_dict=dict(a=1)),
+     'mean of the students of epochs 8 to 10'),
+    (dict(meta=dict(epoch=7), state_dict={'architecture.a': 1}),
+     'weights of the student after epoch 7'),
+    (dict(meta=dict(epoch=7), state_dict=dict(a=1)),
+     'weights of the net after epoch 7'),
+    (dict(a=1), 'weights of the net')
+], ids=lambda x: x if isinstance(x, str) else '')
+def test_describe(checkpoint, words):
+    assert describe(checkpoint) == words
