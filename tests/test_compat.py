@@ -51,7 +51,8 @@ class TestApply:
             raise AssertionError('a mend ran again')
 
         for mend in ('torchvision_ops', 'mmrazor_quantization',
-                     'checkpoint_globals', 'package_lookup'):
+                     'soft_cross_entropy', 'checkpoint_globals',
+                     'package_lookup'):
             monkeypatch.setattr(compat, mend, fail)
         assert compat.apply() == MADE
 
@@ -59,12 +60,14 @@ class TestApply:
         # every probe sees its own mend, so that nothing is mended twice
         assert not compat.torchvision_ops()
         assert not compat.mmrazor_quantization()
+        assert not compat.soft_cross_entropy()
         assert not compat.checkpoint_globals()
 
     def test_names_only_the_mends_that_were_needed(self, monkeypatch):
         monkeypatch.setattr(compat, '_made', None)
         monkeypatch.setattr(compat, 'torchvision_ops', lambda: False)
         monkeypatch.setattr(compat, 'mmrazor_quantization', lambda: True)
+        monkeypatch.setattr(compat, 'soft_cross_entropy', lambda: False)
         monkeypatch.setattr(compat, 'checkpoint_globals', lambda: False)
         monkeypatch.setattr(compat, 'package_lookup', lambda: True)
         monkeypatch.setattr(compat.mmrazor_quantization, '__name__', 'one')

@@ -1,6 +1,5 @@
 """MMRazor's own losses work beside ours: each is built, and learns."""
 import inspect
-from importlib.util import find_spec
 
 import prkd_mm.losses  # noqa: F401  isort: skip
 import pytest
@@ -40,12 +39,7 @@ def learn(name, shape, num_preds=2, labels=(), **args):
 
 
 @pytest.mark.parametrize('name', TWO_LOGITS)
-def test_two_logits(name, request):
-    if name == 'KDSoftCELoss' and not find_spec('mmcls'):
-        request.applymarker(pytest.mark.xfail(
-            strict=True,
-            reason='MMRazor takes its cross entropy from mmcls, the '
-            'predecessor of MMPretrain'))
+def test_two_logits(name):
     learn(name, (8, 5))
 
 
