@@ -19,7 +19,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
                         'for tests')
     parser.add_argument(
         '--method',
-        help='ce, kd, dist, prkd_a, prkd_b or prkd: a file of '
+        help='ce, logit, kd, dist, prkd_a, prkd_b or prkd: a file of '
         'configs/_base_/methods; default: what the config says')
     parser.add_argument(
         '--cfg-options',

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from prkd_mm import experiments
 from prkd_mm.runs import METHOD_VARIABLE, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,3 +60,7 @@ def test_help(tool):
         for option in ('--work-dir', '--cfg-options', '--launcher',
                        '--method'):
             assert option in said
+
+
+def test_a_comparison_knows_every_method():
+    assert sorted(experiments.METHODS) == METHODS

@@ -1,10 +1,10 @@
 # The method in a minute on a CPU: real handwritten digits, no download.
-# tools/train.py ... --method ce|kd|dist|prkd_a|prkd_b|prkd picks the method.
+# tools/train.py ... --method picks another: ce, logit, kd, dist, prkd_a, prkd_b.
 _base_ = [
     '../_base_/datasets/digits.py',
     '../_base_/models/digits.py',
     '../_base_/schedules/sgd_40e_bs64.py',
-    '../_base_/default_runtime.py',
+    '../_base_/distill_runtime.py',
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
 ]
 model = dict(
@@ -12,4 +12,3 @@ model = dict(
     teacher=_base_.teacher,
     teacher_ckpt='work_dirs/teacher_digits',  # its latest checkpoint
     teacher_config='configs/quickstart/teacher_digits.py')
-default_hooks = dict(tail_average=dict(type='TailAverageHook', num_epochs=10))
