@@ -18,6 +18,7 @@ def resolve(path: str) -> str:
     """
     if '://' in path:
         return path
+    path = os.path.expanduser(path)
     if os.path.isdir(path):
         # MMEngine notes an absolute path, which a moved folder breaks
         latest = find_latest_checkpoint(path) or ''
@@ -109,7 +110,14 @@ def describe(checkpoint: dict) -> str:
     meta = checkpoint.get('meta', {})
     if 'tail_average' in meta:
         epochs = meta['tail_average']
-        return f'mean of the students of epochs {epochs[0]} to {epochs[-1]}'
+        gaps = len(epochs) != epochs[-1] - epochs[0] + 1
+        return 'mean of the students of epochs ' + (
+            ', '.join(map(str, epochs)) if gaps else
+            f'{epochs[0]} to {epochs[-1]}')
     of = 'the student' if plain_state_dict(checkpoint)[1] else 'the net'
-    when = f' after epoch {meta["epoch"]}' if 'epoch' in meta else ''
+    when = ''
+    if meta.get('epoch'):
+        when = f' after epoch {meta["epoch"]}'
+    elif meta.get('iter'):
+        when = f' after iteration {meta["iter"]}'
     return f'weights of {of}{when}'

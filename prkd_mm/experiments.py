@@ -1,7 +1,10 @@
 """Train a config's teacher and its student under several methods; compare."""
 import argparse
+import contextlib
 import hashlib
+import itertools
 import json
+import math
 import re
 import shlex
 import subprocess
@@ -16,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from .checkpoints import resolve
 from .runs import add_common_arguments, load_config
 from .visualization import plot_accuracy
 
@@ -27,6 +31,7 @@ METHODS = dict(
     prkd_a='student, PRKDa',
     prkd_b='student, PRKDb',
     prkd='student, PRKD')
+TEACHER = 'teacher'
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
 _STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?'
                    r'\sloss: (\S+)')
@@ -44,6 +49,7 @@ class Job:
     def __init__(self, title: str, arguments: List[str]) -> None:
         parser = argparse.ArgumentParser()
         parser.add_argument('config')
+        parser.add_argument('--amp', action='store_true')
         add_common_arguments(parser)
         args = parser.parse_args(arguments)
         self.title = title
@@ -55,9 +61,30 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Of the resolved config: another one is another experiment."""
-        text = json.dumps(self.cfg.to_dict(), sort_keys=True, default=str)
+        """Of all that makes a run another experiment: its command, its
+        resolved config, its teacher's file."""
+        teacher = self.cfg.model.get('teacher_ckpt')
+        if teacher and self.cfg.get('method') != 'ce':
+            with contextlib.suppress(FileNotFoundError):
+                path = resolve(teacher)
+                teacher = path, Path(path).stat().st_mtime_ns
+        text = json.dumps(
+            ['--amp' in self.arguments, self.cfg.to_dict(), teacher],
+            sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def was_made_by_hand(self) -> bool:
+        """Whether checkpoints are there that no comparison has made."""
+        return (not self._record.exists()
+                and (self.work_dir / 'last_checkpoint').exists())
+
+    def set_aside(self) -> Path:
+        """Rename the work dir, which another experiment has left."""
+        names = (self.work_dir.with_name(f'{self.work_dir.name}.{i}')
+                 for i in itertools.count(1))
+        return self.work_dir.rename(
+            next(name for name in names if not name.exists()))
 
     def record(self) -> dict:
         """What was noted of this very experiment: empty if nothing."""
@@ -112,12 +139,13 @@ def run(job: Job, train_py: str, report: Callable[[str, int, int], None]
     """
     if 'finished' in job.record():
         return report('done before', 1, 1)
-    resume = bool(job.record()) and (job.work_dir / 'last_checkpoint').exists()
-    if not resume:
-        # what another config left here would mix with this run's
-        for file in job.work_dir.glob('*/vis_data/scalars.json'):
-            file.unlink()
+    if job.title == TEACHER and job.was_made_by_hand:
+        return report('is there', 1, 1)  # it may have taken days
+    if not job.record():
+        if job.work_dir.exists():
+            report(f'kept another experiment as {job.set_aside()}', 0, 1)
         job.note(seconds=0.)
+    resume = (job.work_dir / 'last_checkpoint').exists()
     command = [sys.executable, train_py, *job.arguments]
     command += ['--resume'] * resume
     before, start = job.record()['seconds'], time.monotonic()
@@ -146,24 +174,29 @@ def run(job: Job, train_py: str, report: Callable[[str, int, int], None]
 
 
 def plan(config: str, methods: List[str], options: List[str],
-         teacher_options: List[str]) -> List[Job]:
+         teacher_options: List[str], amp: bool = False) -> List[Job]:
     """The jobs that a comparison needs, in order; the teacher's first.
 
     The teacher is trained if ``teacher_ckpt`` is the work dir of
-    ``teacher_config``; any other checkpoint has to be there.
+    ``teacher_config``; any other checkpoint has to be there. A config that
+    knows no methods, as a teacher's, is one job.
     """
-    jobs = [
-        Job(METHODS[method], [
-            config, '--method', method,
+
+    def job(title: str, path: str, *method: str, options: List[str]) -> Job:
+        return Job(title, [
+            path, *method, *(['--amp'] if amp else []),
             *(['--cfg-options', *options] if options else [])
-        ]) for method in methods
+        ])
+
+    if 'method' not in load_config(config):
+        return [job('alone', config, options=options)]
+    jobs = [
+        job(METHODS[method], config, '--method', method, options=options)
+        for method in methods
     ]
     model = jobs[-1].cfg.model
     if model.get('teacher_config'):
-        teacher = Job('teacher', [
-            model.teacher_config,
-            *(['--cfg-options', *teacher_options] if teacher_options else [])
-        ])
+        teacher = job(TEACHER, model.teacher_config, options=teacher_options)
         if Path(model.teacher_ckpt).resolve() == teacher.work_dir.resolve():
             jobs.insert(0, teacher)
     return jobs
@@ -193,14 +226,19 @@ def compare(jobs: List[Job], train_py: str, console: Console) -> None:
     rows = results(jobs)
     folder = jobs[-1].work_dir
     (folder / 'comparison.json').write_text(json.dumps(rows, indent=1))
-    plot_accuracy(
-        {job.title: (job.curve(TOP1), job.curve(AVERAGED_TOP1))
-         for job in jobs}, folder / 'comparison.png')
+    curves = {
+        job.title: (job.curve(TOP1), job.curve(AVERAGED_TOP1))
+        for job in jobs if job.curve(TOP1)
+    }
+    if curves:
+        plot_accuracy(curves, folder / 'comparison.png')
     console.print(_table(rows))
-    console.print(f'Figure: {folder}/comparison.png, schedule: '
-                  f'{folder}/schedule.png\n'
-                  f'The student to use: {folder}/student_avg.pth',
-                  highlight=False, soft_wrap=True)
+    for name, what in (('comparison.png', 'Figure'),
+                       ('schedule.png', 'Schedule'),
+                       ('student_avg.pth', 'The student to use')):
+        if (folder / name).exists():
+            console.print(f'{what}: {folder / name}', highlight=False,
+                          soft_wrap=True)
 
 
 class _Reporter:
@@ -234,7 +272,7 @@ def results(jobs: List[Job]) -> List[dict]:
                 top1=_last(job.curve(TOP1)),
                 top1_averaged=_last(averaged) if averaged else None,
                 parameters=job.num_parameters(),
-                seconds=job.record()['seconds'],
+                seconds=job.record().get('seconds', math.nan),
                 command=['tools/train.py', *job.arguments]))
     if rows[-1]['top1_averaged'] is not None:
         rows.append(
@@ -246,7 +284,7 @@ def results(jobs: List[Job]) -> List[dict]:
 
 
 def _last(curve: Dict[int, float]) -> float:
-    return curve[max(curve)]
+    return curve[max(curve)] if curve else math.nan
 
 
 def _table(rows: List[dict]) -> Table:

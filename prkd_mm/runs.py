@@ -72,7 +72,7 @@ def load_config(path: str,
     if options:
         cfg.merge_from_dict(options)
     if work_dir is not None:
-        cfg.work_dir = work_dir
+        cfg.work_dir = osp.expanduser(work_dir)
     elif cfg.get('work_dir') is None:
         name = osp.splitext(osp.basename(path))[0]
         if cfg.get('method') != own.get('method'):

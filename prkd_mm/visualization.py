@@ -5,16 +5,14 @@ from typing import Dict, Sequence, Tuple, Union
 
 def plot_schedules(positions: Sequence[float],
                    curves: Dict[str, Sequence[float]],
-                   path: Union[str, Path],
-                   xlabel: str = 'epoch') -> None:
+                   path: Union[str, Path]) -> None:
     """Draw scheduled values over a run: temperatures above, weights below.
 
     Args:
-        positions (Sequence[float]): Epochs or iterations, the x axis.
+        positions (Sequence[float]): Epochs, the x axis.
         curves (dict): Values at those positions, by ``<loss>.<attr>``; what
             has 'tau' in its name is a temperature.
         path (str | Path): The picture to write; its suffix is the format.
-        xlabel (str): Unit of the positions. Defaults to 'epoch'.
     """
     from matplotlib.figure import Figure
     panels = {'temperature τ': {}, 'weight': {}}
@@ -33,7 +31,7 @@ def plot_schedules(positions: Sequence[float],
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.legend()
-    all_axes[-1].set_xlabel(xlabel)
+    all_axes[-1].set_xlabel('epoch')
     figure.savefig(path, dpi=120)
 
 

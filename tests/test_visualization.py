@@ -25,7 +25,7 @@ def test_panels(tmp_path, curves, panels):
         return savefig(figure, *args, **kwargs)
 
     with mock.patch.object(Figure, 'savefig', keep):
-        plot_schedules(EPOCHS, curves, tmp_path / 'a.png', xlabel='epoch')
+        plot_schedules(EPOCHS, curves, tmp_path / 'a.png')
     drawn = {
         axes.get_ylabel(): [line.get_label() for line in axes.lines]
         for axes in figures[0].axes

@@ -4,7 +4,7 @@ set -euo pipefail
 CONFIG=${1:?usage: dist_train.sh CONFIG GPUS [options of train.py]}
 GPUS=${2:?usage: dist_train.sh CONFIG GPUS [options of train.py]}
 
-torchrun \
+python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -10,8 +10,9 @@ def parse_args() -> argparse.Namespace:
         description='Fetch a data set and put it where the configs look for '
         'it. Without --source it is downloaded (a download that was cut off '
         'goes on where it stopped) and its checksum verified. In any case the '
-        'files are counted before the folder gets its name, so a folder that '
-        'is there is complete. A complete folder is left as it is.')
+        'files are counted and read before the folder gets its name, so a '
+        'folder that is there is complete. A complete folder is left as it '
+        'is, and verified again.')
     parser.add_argument(
         'dataset', choices=sorted(SOURCES), help='the data set')
     parser.add_argument(
@@ -30,7 +31,8 @@ def parse_args() -> argparse.Namespace:
         '--name',
         metavar='NAME',
         help='the folder to make in it (default: the official name, '
-        f"{', '.join(s.folder for s in SOURCES.values())})")
+        f"{', '.join(s.folder for s in SOURCES.values())}; MMPretrain finds "
+        'CIFAR under no other)')
     parser.add_argument(
         '--partial',
         action='store_true',

@@ -32,6 +32,8 @@ def parse_args() -> argparse.Namespace:
         default=[],
         metavar='KEY=VALUE',
         help="override settings in the teacher's run")
+    parser.add_argument(
+        '--amp', action='store_true', help='automatic mixed precision (GPU)')
     args = parser.parse_args()
     args.methods = args.methods.split(',')
     if unknown := [name for name in args.methods if name not in METHODS]:
@@ -42,11 +44,11 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     console = Console()
-    jobs = plan(args.config, args.methods, args.cfg_options,
-                args.teacher_options)
     try:
+        jobs = plan(args.config, args.methods, args.cfg_options,
+                    args.teacher_options, args.amp)
         compare(jobs, str(Path(__file__).with_name('train.py')), console)
-    except TrainingFailed as error:
+    except (TrainingFailed, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on from here')

@@ -31,10 +31,16 @@ def main() -> None:
         cfg.work_dir += '/test'
     cfg.load_from, cfg.resume = None, False
     if 'architecture' in cfg.model:  # the teacher is not needed
-        cfg.model = cfg.model.architecture
+        cfg.model = dict(
+            _scope_='mmrazor',
+            type='StudentAlone',
+            architecture=cfg.model.architecture,
+            data_preprocessor=cfg.model.get('data_preprocessor',
+                                            cfg.get('data_preprocessor')))
     runner = Runner.from_cfg(cfg)
+    model = unwrap(runner.model)
     load_strictly(
-        unwrap(runner.model), plain_state_dict(checkpoint)[0],
+        getattr(model, 'architecture', model), plain_state_dict(checkpoint)[0],
         f'The checkpoint {args.checkpoint!r}')
     weights = describe(checkpoint)
     runner.logger.info(f'Testing {args.checkpoint}: {weights}')

@@ -1,13 +1,15 @@
 from typing import Callable, List, Optional, Tuple, Union
 
 import torch
+from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoints import load_strictly, plain_state_dict, read
+from ..checkpoints import (describe, load_strictly, plain_state_dict, read,
+                           resolve)
 
 
 @MODELS.register_module()
@@ -32,7 +34,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         teacher_ckpt (str, optional): The teacher's checkpoint: a file, a URL
             or a work dir, whose latest is taken. A training file of its own,
             a plain one and one of a distilled student all serve. Defaults to
-            None, which only a ready-built teacher allows.
+            None, which only a ready-built teacher and one of MMEngine's
+            ``dict(cfg_path=..., pretrained=True)`` allow.
         teacher_config (str, optional): The config that trains the teacher,
             named in the error if ``teacher_ckpt`` is missing. Defaults to
             None.
@@ -56,7 +59,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise ValueError('FrozenTeacherDistill: the student learns and '
                              'the teacher does not; for anything else use '
                              "type='SingleTeacherDistill'")
-        if teacher_ckpt is None and isinstance(teacher, dict):
+        if teacher_ckpt is None and isinstance(
+                teacher, dict) and not teacher.get('pretrained'):
             raise ValueError(
                 'FrozenTeacherDistill: teacher_ckpt is missing, so the '
                 "teacher would have random weights; give the teacher's "
@@ -77,13 +81,17 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     def _load_teacher(self, path: str, config: Optional[str]) -> None:
         try:
-            state, _ = plain_state_dict(read(path))
+            checkpoint = read(path)
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'FrozenTeacherDistill: {error}; teacher_ckpt must be the '
                 f'checkpoint of a trained teacher{self._how_to_train(config)}'
             ) from error
-        load_strictly(self.teacher, state, f'The teacher checkpoint {path!r}')
+        load_strictly(self.teacher, plain_state_dict(checkpoint)[0],
+                      f'The teacher checkpoint {path!r}')
+        print_log(
+            f'The teacher has the {describe(checkpoint)}, of {resolve(path)}',
+            logger='current')
 
     def _check_classes(self) -> None:
         student, teacher = (

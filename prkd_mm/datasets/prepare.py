@@ -1,16 +1,22 @@
 """The logic of ``tools/prepare_data.py``."""
 import os
 import shutil
+from glob import escape, iglob
 from os import path as osp
 from typing import Optional, Sequence
 
 from mmpretrain.datasets.utils import check_integrity
 
+from .caltech256 import CALTECH_256
+from .cifar import CIFAR_10, CIFAR_100
 from .fetch import copy_folder, download, unpack
 from .source import Source
 from .tinyimagenet import TINY_IMAGENET
 
-SOURCES = {source.name: source for source in (TINY_IMAGENET, )}
+SOURCES = {
+    source.name: source
+    for source in (CALTECH_256, CIFAR_10, CIFAR_100, TINY_IMAGENET)
+}
 
 
 def prepare(source: Source,
@@ -62,8 +68,7 @@ def prepare(source: Source,
             (copy_folder if osp.isdir(path) else unpack)(path, work)
         top = _find_top(work, source.marker)
         _verify(source, top, target, partial, 'what the sources hold',
-                'name all archives of the set with --source (--partial '
-                'accepts fewer classes and images)')
+                'name all archives of the set with --source')
         os.replace(top, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -75,16 +80,20 @@ def _look_at(source: Source, archives: Sequence[str]) -> None:
     for path in archives:
         if not osp.exists(path):
             raise FileNotFoundError(f"'{path}' does not exist")
-        if osp.isdir(path) and not osp.isfile(osp.join(path, source.marker)):
+        if osp.isdir(path) and not _has(path, source.marker):
             raise FileNotFoundError(
                 f"the folder '{path}' is no {source.title}: there is no "
                 f'{source.marker} in it; if it holds archives, name those')
 
 
+def _has(folder: str, marker: str) -> bool:
+    return any(map(osp.isfile, iglob(osp.join(escape(folder), marker))))
+
+
 def _find_top(work: str, marker: str) -> str:
     # archives have one folder at the top, or have been packed without it
     folders = [work, *(e.path for e in os.scandir(work) if e.is_dir())]
-    tops = [f for f in folders if osp.isfile(osp.join(f, marker))]
+    tops = [f for f in folders if _has(f, marker)]
     if len(tops) > 1:
         names = ', '.join(sorted(osp.basename(f) for f in tops))
         raise ValueError(f'there is more than one data set: {names}')
@@ -95,6 +104,8 @@ def _verify(source: Source, folder: str, target: str, partial: bool,
             subject: str, advice: str) -> None:
     faults, lacks = source.check(folder)
     if faults or (lacks and not partial):
+        if not faults:
+            advice += ' (--partial accepts fewer classes and images)'
         raise ValueError(f'{subject} is not the whole {source.title}: '
                          f"{'; '.join(faults + lacks)}; {advice}")
     if lacks:

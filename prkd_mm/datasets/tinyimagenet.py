@@ -7,6 +7,7 @@ from mmengine.fileio import list_from_file
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
+from .images import find_damaged
 from .source import Source, some
 
 ANNOTATIONS = 'val/val_annotations.txt'
@@ -100,7 +101,7 @@ def _find_val(root: str, wnids: List[str]) -> Tuple[Samples, List[str]]:
 
 
 def check(root: str) -> Tuple[List[str], List[str]]:
-    """Compare a folder with the official set.
+    """Compare a folder with the official set, and read every image.
 
     Args:
         root (str): The folder.
@@ -117,7 +118,7 @@ def check(root: str) -> Tuple[List[str], List[str]]:
         lacks.append(f'{len(classes)} of {NUM_CLASSES} classes')
     for split, per_class in PER_CLASS.items():
         samples, wrong = find_images(root, split, list(classes))
-        faults += wrong
+        faults += wrong or find_damaged([path for path, _ in samples])
         counts = Counter(label for _, label in samples)
         short = [
             f'{wnid} has {counts[label]}'
@@ -189,16 +190,7 @@ class TinyImageNet(BaseDataset):
         if n is not None and (type(n) is not int or n < 1):
             raise ValueError('samples_per_class must be a positive integer '
                              f'or None, got {n!r}')
-        data_root = osp.expanduser(data_root)
-        if osp.isfile(data_root):
-            raise ValueError(
-                f"data_root is the file '{data_root}', but a folder is "
-                'needed; unpack it with `python tools/prepare_data.py '
-                f"{TINY_IMAGENET.name} --source '{data_root}'`")
-        if not osp.isdir(data_root):
-            raise FileNotFoundError(
-                f"there is no Tiny ImageNet in '{osp.abspath(data_root)}'. "
-                f'{TINY_IMAGENET.how_to_get}')
+        data_root = TINY_IMAGENET.expect_folder(data_root)
         self.split = split
         self.samples_per_class = samples_per_class
         classes = self._whole(data_root, *read_classes(data_root))

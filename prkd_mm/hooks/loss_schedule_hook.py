@@ -96,6 +96,9 @@ class LossScheduleHook(Hook):
             if not isinstance(value, Real) or isinstance(value, bool):
                 raise TypeError(f'{name} needs numbers for start and end, got '
                                 f'start={start!r}, end={end!r}')
+            if not math.isfinite(value):
+                raise ValueError(f'{name} reaches {value!r}; values must be '
+                                 'finite')
         return (loss, attr), dict(start=start, end=end, shape=SHAPES[shape])
 
     def values_at(self, progress: float) -> Dict[Key, float]:
@@ -124,8 +127,9 @@ class LossScheduleHook(Hook):
         for loss, attr in self.schedules:
             self._log_without_smoothing(runner, f'{loss}.{attr}')
         self._current = None
-        if is_main_process():
-            self._plot(length, f'{runner.work_dir}/schedule.png')
+        hooks = [h for h in runner.hooks if isinstance(h, LossScheduleHook)]
+        if is_main_process() and self is hooks[-1]:  # all are ready
+            self._plot(hooks, runner)
 
     def before_train_epoch(self, runner: Runner) -> None:
         self._set(runner)
@@ -180,23 +184,29 @@ class LossScheduleHook(Hook):
             for (loss, attr), value in self.values_at(progress).items():
                 try:
                     setattr(self.losses[loss], attr, value)
+                    if attr == 'tau' and value <= 0:  # MMRazor's ask nothing
+                        raise ValueError('a temperature must be above 0')
                 except (TypeError, ValueError) as error:
                     raise ValueError(
                         f'LossScheduleHook: the schedule of {loss}.{attr} '
                         f'reaches {value!r}: {error}') from error
 
-    def _plot(self, length: float, path: str) -> None:
-        count = math.ceil(length)
-        positions = list(range(0, count, max(1, count // 1000)))
-        values = [self.values_at(self.progress_at(p)) for p in positions]
-        positions.append(count)  # the last value holds to the end
-        values.append(values[-1])
-        plot_schedules(
-            positions,
-            {'.'.join(key): [v[key] for v in values]
-             for key in self.schedules},
-            path,
-            xlabel='epoch' if self.by_epoch else 'iteration')
+    @staticmethod
+    def _plot(hooks: List['LossScheduleHook'], runner: Runner) -> None:
+        epochs = num_epochs(runner)
+        stepwise = all(hook.by_epoch for hook in hooks)
+        count = min(math.ceil(epochs) if stepwise else 500, 1000)
+        positions = [i * epochs / count for i in range(count + 1)]
+        curves = {}
+        for hook in hooks:
+            # the last value holds to the end
+            at = [math.floor(x) if hook.by_epoch else
+                  x * runner.max_iters / epochs for x in positions[:-1]]
+            values = [hook.values_at(hook.progress_at(p)) for p in at]
+            for key in hook.schedules:
+                curves['.'.join(key)] = [
+                    v[key] for v in values + values[-1:]]
+        plot_schedules(positions, curves, f'{runner.work_dir}/schedule.png')
 
     @staticmethod
     def _log_without_smoothing(runner: Runner, key: str) -> None:

@@ -1,9 +1,16 @@
 """Where a run stands, in epochs, under either of MMEngine's train loops."""
+import math
+
+from mmengine.dataset import InfiniteSampler
+from mmengine.dist import get_world_size
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 
 def _iters_per_epoch(runner: Runner) -> int:
-    return len(runner.train_dataloader)
+    loader = runner.train_dataloader
+    # its length is that of the data set, not of the rank's part of it
+    whole = isinstance(loader.sampler, InfiniteSampler)
+    return math.ceil(len(loader) / (get_world_size() if whole else 1))
 
 
 def is_iter_based(runner: Runner) -> bool:

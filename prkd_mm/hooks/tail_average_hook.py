@@ -47,6 +47,8 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
     modes = [(module, module.training) for module in model.modules()]
     model.train()
     layers = [layer for layer in _batch_norms(model) if layer.training]
+    if not layers:
+        batches = ()
     momenta = [layer.momentum for layer in layers]
     for layer in layers:
         layer.reset_running_stats()
@@ -256,7 +258,11 @@ class TailAverageHook(Hook):
                 epochs=list(self.epochs), sum=self._sum)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        self._resumed = checkpoint.get('tail_average')
+        tail = checkpoint.get('tail_average')
+        # MMEngine resumes onto the device of the run; we add on the CPU
+        self._resumed = tail and dict(
+            tail, sum={name: total.cpu()
+                       for name, total in tail['sum'].items()})
 
     def after_train(self, runner: Runner) -> None:
         if not self.epochs:

@@ -21,9 +21,9 @@ class TeacherCheckHook(Hook):
             None: only log it.
 
     Raises:
-        ValueError: ``min_top1`` is no percentage; there is no teacher, no
-            validation set or no top-1 accuracy to check; or the teacher is
-            below ``min_top1``.
+        ValueError: ``min_top1`` is no percentage; there is no teacher; or
+            with ``min_top1`` no validation set or top-1 accuracy to check, or
+            a teacher below it.
     """
 
     def __init__(self, min_top1: Optional[float] = None) -> None:
@@ -35,10 +35,16 @@ class TeacherCheckHook(Hook):
     def before_train(self, runner: Runner) -> None:
         model = unwrap(runner.model)
         teacher = getattr(model, 'teacher', None)
-        if teacher is None or runner.val_loop is None:
-            lack = 'a teacher' if teacher is None else 'a validation set'
-            raise ValueError(f'TeacherCheckHook: the run has not {lack}; '
-                             'remove the hook or add it')
+        if teacher is None:
+            raise ValueError('TeacherCheckHook: the model has no teacher; '
+                             'remove the hook')
+        if runner.val_loop is None:
+            if self.min_top1 is not None:
+                raise ValueError('TeacherCheckHook: min_top1 needs a '
+                                 'validation set; add one or leave it out')
+            runner.logger.warning('TeacherCheckHook: there is no validation '
+                                  'set, so the teacher stays unchecked')
+            return
         adapt = getattr(model, 'teacher_inputs', lambda inputs: inputs)
 
         def predict(inputs: torch.Tensor, data_samples: list) -> list:

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from .functional import correlation_distance, kl_divergence
 
 
+_IN_BUFFERS = ('tau', 'kl_weight', 'cor_weight')  # what the method changes
+
+
 def _number(name: str, value: float, zero_allowed: bool) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f'PRKDLoss: {name} must be a number, got {value!r} '
@@ -24,22 +27,24 @@ def _number(name: str, value: float, zero_allowed: bool) -> float:
     return float(value)
 
 
-def _scheduled(name: str, zero_allowed: bool) -> property:
-    """A checked number that may change during a run.
+def _checked(name: str, zero_allowed: bool) -> property:
+    """A number that is checked whenever it is set.
 
     Eager code computes with the Python number, which is exact. Compiled code
-    reads a 0-dim buffer: a new Python number would compile it again.
+    reads a 0-dim buffer where there is one: a new Python number would compile
+    it again.
     """
 
     def get(self):
-        if torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() and name in _IN_BUFFERS:
             return getattr(self, f'_{name}_buffer')
         return self._values[name]
 
     def set(self, value):
         self._driven = self._ready
         self._values[name] = _number(name, value, zero_allowed)
-        getattr(self, f'_{name}_buffer').fill_(self._values[name])
+        if name in _IN_BUFFERS:
+            getattr(self, f'_{name}_buffer').fill_(self._values[name])
 
     return property(get, set)
 
@@ -96,9 +101,13 @@ class PRKDLoss(nn.Module):
         >>> loss(student, torch.randn(8, 100)).backward()
         >>> loss.tau, loss.kl_weight, loss.cor_weight = 2.5, 0.5, 0.5
     """
-    tau = _scheduled('tau', zero_allowed=False)
-    kl_weight = _scheduled('kl_weight', zero_allowed=True)
-    cor_weight = _scheduled('cor_weight', zero_allowed=True)
+    tau = _checked('tau', zero_allowed=False)
+    tau_cor = _checked('tau_cor', zero_allowed=False)
+    kl_weight = _checked('kl_weight', zero_allowed=True)
+    cor_weight = _checked('cor_weight', zero_allowed=True)
+    inter_weight = _checked('inter_weight', zero_allowed=True)
+    intra_weight = _checked('intra_weight', zero_allowed=True)
+    loss_weight = _checked('loss_weight', zero_allowed=True)
 
     def __init__(self,
                  tau: float = 4.0,
@@ -114,16 +123,16 @@ class PRKDLoss(nn.Module):
         super().__init__()
         self._ready = self._driven = False
         self._values = {}
-        for name, value in dict(
-                tau=tau, kl_weight=kl_weight, cor_weight=cor_weight).items():
+        for name in _IN_BUFFERS:
             self.register_buffer(
                 f'_{name}_buffer', torch.zeros(()), persistent=False)
-            setattr(self, name, value)
-        self.tau_cor = self.tau if tau_cor is None else _number(
-            'tau_cor', tau_cor, zero_allowed=False)
-        self.inter_weight = _number('inter_weight', inter_weight, True)
-        self.intra_weight = _number('intra_weight', intra_weight, True)
-        self.loss_weight = _number('loss_weight', loss_weight, True)
+        self.tau = tau
+        self.tau_cor = tau if tau_cor is None else tau_cor
+        self.kl_weight = kl_weight
+        self.cor_weight = cor_weight
+        self.inter_weight = inter_weight
+        self.intra_weight = intra_weight
+        self.loss_weight = loss_weight
         self.scale_by_tau2 = scale_by_tau2
         self.teacher_detach = teacher_detach
         self.gather = gather
@@ -164,6 +173,7 @@ class PRKDLoss(nn.Module):
                                        self.inter_weight,
                                        0. if gather else self.intra_weight)
             if gather:
+                # not every build of torch has it
                 from torch.distributed.nn.functional import all_gather
                 cor = cor + correlation_distance(
                     *(torch.cat(all_gather(x)) for x in (preds_S, preds_T)),

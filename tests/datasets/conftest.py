@@ -1,12 +1,16 @@
 """Real Tiny ImageNet files: ten classes of it, in the official layout."""
 import os
+import runpy
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
 import pytest
 
-DATA = Path(__file__).resolve().parents[2].parent / 'shared' / 'data'
+REPO = Path(__file__).resolve().parents[2]
+DATA = REPO.parent / 'shared' / 'data'
+TOOL = str(REPO / 'tools' / 'prepare_data.py')
 
 
 @pytest.fixture(scope='session')
@@ -35,3 +39,21 @@ def copy(mini, tmp_path):
 
     return Path(
         shutil.copytree(mini, tmp_path / 'mini', copy_function=link_or_copy))
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys, tmp_path):
+    """Run ``prepare_data.py`` in this process: status, stdout, error."""
+
+    def run(*args, dataset='tinyimagenet'):
+        monkeypatch.setattr(
+            sys, 'argv', [TOOL, dataset, '--root', str(tmp_path / 'data'),
+                          *map(str, args)])
+        capsys.readouterr()
+        try:
+            runpy.run_path(TOOL, run_name='__main__')
+        except SystemExit as e:
+            return 1, capsys.readouterr().out, str(e)
+        return 0, capsys.readouterr().out, ''
+
+    return run

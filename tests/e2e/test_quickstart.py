@@ -72,6 +72,7 @@ def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
     teacher = (work_dirs / 'teacher_digits/epoch_2.pth').stat().st_mtime_ns
     assert 'done before' in reproduce(folder)
     changed = reproduce(folder, epochs_averaged=2)
+    assert (work_dirs / 'prkd_digits.1/student_avg.pth').exists()  # kept
     assert re.search(r'student, PRKD: epoch 2/2', changed)
     assert teacher == (work_dirs /
                        'teacher_digits/epoch_2.pth').stat().st_mtime_ns

@@ -1,0 +1,55 @@
+# Caltech-256, 257 classes: python tools/prepare_data.py caltech256
+# Without clutter: num_classes=256, and with_clutter=False in each dataset
+data_preprocessor = dict(
+    type='mmpretrain.ClsDataPreprocessor',
+    num_classes=257,
+    # RGB, of ImageNet: photos of the same kind, and pretrained nets expect it
+    mean=[123.675, 116.28, 103.53],
+    std=[58.395, 57.12, 57.375],
+    to_rgb=True)  # mmcv decodes to BGR
+
+# photos of many sizes, cut as MMPretrain cuts ImageNet's
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomResizedCrop', scale=224),  # 8 to 100 % of the area
+    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+    dict(type='PackInputs')
+]
+val_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='ResizeEdge', scale=256, edge='short'),
+    dict(type='CenterCrop', crop_size=224),
+    dict(type='PackInputs')
+]
+
+train_dataloader = dict(
+    batch_size=64,  # as in the CIFAR recipes: about 385 steps an epoch
+    num_workers=8,  # some hundred images/s each: decoding is most of it
+    persistent_workers=False,  # workers that start anew see the epoch:
+    worker_init_fn=dict(type='seed_worker_by_epoch'),
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),  # stacks in the worker
+    sampler=dict(type='DefaultSampler', shuffle=True),
+    dataset=dict(
+        type='Caltech256',
+        data_root='data/256_ObjectCategories',
+        split='train',
+        with_clutter=True,
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=64,  # the accuracy does not depend on it
+    num_workers=4,  # a quarter of the images, and fewer steps with each
+    persistent_workers=False,
+    pin_memory=True,
+    collate_fn=dict(type='default_collate'),
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(
+        type='Caltech256',
+        data_root='data/256_ObjectCategories',
+        split='test',
+        with_clutter=True,
+        pipeline=val_pipeline))
+val_evaluator = dict(type='Accuracy', topk=(1, 5))
+
+test_dataloader = val_dataloader
+test_evaluator = val_evaluator

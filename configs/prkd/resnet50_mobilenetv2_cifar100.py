@@ -1,0 +1,15 @@
+# ResNet-50 teaches MobileNetV2 on CIFAR-100, by PRKD with a tail average.
+_base_ = [
+    '../_base_/datasets/cifar100.py',
+    '../_base_/models/resnet50_32x32.py',
+    '../_base_/models/mobilenetv2_32x32.py',
+    '../_base_/schedules/sgd_240e_bs64.py',
+    '../_base_/distill_runtime.py',
+    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
+]
+model = dict(
+    architecture=_base_.mobilenetv2,
+    teacher=_base_.resnet50,
+    teacher_ckpt='work_dirs/resnet50_cifar100',  # its latest checkpoint
+    teacher_config='configs/teachers/resnet50_cifar100.py')
+optim_wrapper = dict(optimizer=dict(lr=0.01))  # as the tables for MobileNet

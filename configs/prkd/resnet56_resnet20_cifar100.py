@@ -1,0 +1,14 @@
+# ResNet-56 teaches ResNet-20 on CIFAR-100, by PRKD with a tail average.
+_base_ = [
+    '../_base_/datasets/cifar100.py',
+    '../_base_/models/resnet56_32x32.py',
+    '../_base_/models/resnet20_32x32.py',
+    '../_base_/schedules/sgd_240e_bs64.py',
+    '../_base_/distill_runtime.py',
+    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
+]
+model = dict(
+    architecture=_base_.resnet20,
+    teacher=_base_.resnet56,
+    teacher_ckpt='work_dirs/resnet56_cifar100',  # its latest checkpoint
+    teacher_config='configs/teachers/resnet56_cifar100.py')

@@ -1,0 +1,8 @@
+# ResNet-56 alone on CIFAR-100.
+_base_ = [
+    '../_base_/datasets/cifar100.py',
+    '../_base_/models/resnet56_32x32.py',
+    '../_base_/schedules/sgd_240e_bs64.py',
+    '../_base_/default_runtime.py',
+]
+model = _base_.resnet56

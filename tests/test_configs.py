@@ -1,0 +1,116 @@
+"""Every config is built and takes one real step on its own input size."""
+from pathlib import Path
+
+import prkd_mm.checkpoints  # noqa: F401  isort: skip
+import pytest
+import torch
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import init_default_scope
+from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS
+
+from prkd_mm.checkpoints import write_atomically
+from prkd_mm.experiments import METHODS
+from prkd_mm.runs import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+CONFIGS = ROOT / 'configs'
+PAIRS = sorted((CONFIGS / 'prkd').glob('*.py')) + [
+    CONFIGS / 'quickstart/prkd_digits.py'
+]
+TEACHERS = sorted((CONFIGS / 'teachers').glob('*.py')) + [
+    CONFIGS / 'quickstart/teacher_digits.py'
+]
+
+
+def build(cfg, folder: Path) -> torch.nn.Module:
+    init_default_scope('mmpretrain')
+    model = cfg.model.to_dict()
+    model['data_preprocessor'] = cfg.data_preprocessor.to_dict()
+    if model['type'] == 'FrozenTeacherDistill':
+        teacher = MODELS.build(dict(model['teacher']))
+        write_atomically(
+            dict(state_dict=teacher.state_dict()), folder / 'teacher.pth')
+        model['teacher_ckpt'] = str(folder / 'teacher.pth')
+    return MODELS.build(model)
+
+
+def step(cfg, model: torch.nn.Module) -> dict:
+    """One step on random images of the config's size and classes."""
+    size = next(transform['crop_size']
+                for transform in cfg.train_dataloader.dataset.pipeline
+                if transform['type'] == 'RandomCrop')
+    channels = len(cfg.data_preprocessor.mean)
+    classes = cfg.data_preprocessor.num_classes
+    data = dict(
+        inputs=torch.randint(0, 256, (2, channels, size, size)).byte(),
+        data_samples=[
+            DataSample().set_gt_label(label) for label in (0, classes - 1)
+        ])
+    model.train()
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    before = {name: p.clone() for name, p in model.named_parameters()}
+    logged = model.train_step(data, wrapper)
+    # a first step may leave single layers where they are, but not the head
+    moved = [
+        name for name, p in model.named_parameters()
+        if not torch.equal(p, before[name])
+    ]
+    assert any(name.endswith('head.fc.weight') for name in moved)
+    assert all(torch.isfinite(value) for value in logged.values())
+    with torch.no_grad():
+        assert model(
+            model.data_preprocessor(data)['inputs'],
+            mode='tensor').shape == (2, classes)
+    return logged
+
+
+@pytest.mark.parametrize('path', PAIRS, ids=lambda path: path.stem)
+def test_pair(path, tmp_path):
+    cfg = load_config(str(path))
+    model = build(cfg, tmp_path)
+    logged = step(cfg, model)
+    assert {'loss', 'student.loss', 'distill.loss_prkd'} <= set(logged)
+    terms = model.distiller.distill_losses.loss_prkd.terms
+    assert terms['kl'] > 0 and terms['cor'] > 0  # the recorders hit
+    assert cfg.model.architecture.backbone != cfg.model.teacher.backbone
+    students, teachers = (
+        sum(p.numel() for p in net.parameters())
+        for net in (model.student, model.teacher))
+    assert students < teachers
+    hooks = {hook['type']: hook for hook in cfg.custom_hooks}
+    assert hooks['LossScheduleHook'].get('end') is None  # the whole run
+    tail = cfg.default_hooks.tail_average
+    assert tail.num_epochs <= cfg.train_cfg.max_epochs
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_method(method, tmp_path):
+    cfg = load_config(str(PAIRS[-1]), method)
+    logged = step(cfg, build(cfg, tmp_path))
+    losses = cfg.model.get('distiller', {}).get('distill_losses', {})
+    assert {f'distill.{name}' for name in losses} <= set(logged)
+
+
+@pytest.mark.parametrize('path', TEACHERS, ids=lambda path: path.stem)
+def test_teacher(path, tmp_path):
+    cfg = load_config(str(path))
+    assert 'loss' in step(cfg, build(cfg, tmp_path))
+
+
+@pytest.mark.parametrize('path', PAIRS, ids=lambda path: path.stem)
+def test_a_pair_and_its_teacher_agree(path):
+    """Same net, same data; and the checkpoint is where it is looked for."""
+    cfg = load_config(str(path))
+    teacher = load_config(str(ROOT / cfg.model.teacher_config))
+    assert teacher.model == cfg.model.teacher
+    assert teacher.work_dir == f'./{cfg.model.teacher_ckpt}'
+    for key in ('train_dataloader', 'val_dataloader', 'data_preprocessor'):
+        assert teacher[key] == cfg[key]
+
+
+def test_work_dirs_are_unique():
+    dirs = [load_config(str(path), method).work_dir
+            for path in PAIRS for method in METHODS]
+    dirs += [load_config(str(path)).work_dir for path in TEACHERS]
+    assert len(set(dirs)) == len(dirs)
