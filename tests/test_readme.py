@@ -21,6 +21,7 @@ recorder = dict(type='ModuleOutputs', source='head.fc')
 model = dict(
     _scope_='mmrazor',
     type='SingleTeacherDistill',
+    data_preprocessor=_base_.data_preprocessor,
     architecture=_base_.student,
     teacher=_base_.teacher,
     distiller=dict(
@@ -32,9 +33,18 @@ model = dict(
             loss_kl=dict(
                 preds_S=dict(from_student=True, recorder='logits'),
                 preds_T=dict(from_student=False, recorder='logits')))))
+data_preprocessor = None  # MMRazor's configs have it in the model
 train_cfg = dict(max_epochs=11)
 train_dataloader = dict(dataset=dict(indices=64))
 """
+
+
+def run(folder: Path, tool: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, ROOT / 'tools' / tool, *arguments],
+                          cwd=folder, text=True, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def tables() -> dict:
@@ -72,13 +82,13 @@ def test_the_lines_to_paste(tmp_path):
     (tmp_path / 'my_kd.py').write_text(
         MY_KD.replace('{base}', str(ROOT / 'configs/_base_')))
     (tmp_path / 'my_prkd.py').write_text(lines)
-    done = subprocess.run([sys.executable, ROOT / 'tools/train.py',
-                           'my_prkd.py'],
-                          cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
-    assert done.returncode == 0, done.stdout
-    assert (tmp_path / 'work_dirs/my_prkd/student_avg.pth').exists()
-    assert re.search(r'loss_kl.tau: 1\.27', done.stdout)  # 4 − 3·10/11
+    said = run(tmp_path, 'train.py', 'my_prkd.py')
+    assert re.search(r'loss_kl.tau: 1\.27', said)  # 4 − 3·10/11
+    average = 'work_dirs/my_prkd/student_avg.pth'
+    tested = run(tmp_path, 'test.py', 'my_prkd.py', average)
+    top1 = r'accuracy/top1: ([\d.]+)'
+    assert (re.findall(f'student_avg/{top1}', said)[-1] ==
+            re.findall(top1, tested)[-1])
 
 
 def test_what_it_names_is_there():
