@@ -49,7 +49,8 @@ def load_config(path: str,
         path (str): The config file.
         method (str, optional): Name of a file in ``configs/_base_/methods``.
             Defaults to None: the config's own.
-        options (dict, optional): Overrides, as ``{'train_cfg.max_epochs': 3}``.
+        options (dict, optional): Overrides, as
+            ``{'train_cfg.max_epochs': 3}``. Defaults to None.
         work_dir (str, optional): Defaults to None: that of the config, or
             ``./work_dirs/<name of the config>``, with ``_<method>`` behind it
             if the method is not the config's own.

@@ -50,8 +50,8 @@ def run(folder: Path, tool: str, *arguments: str) -> str:
 def tables() -> dict:
     """The README's tables of arguments: {class: {argument: default}}."""
     section = README.split('## Arguments')[1].split('\n## ')[0]
-    found = re.findall(r'^`(\w+)[^\n]*(?:\n[^\n|]+)*\n\n((?:\|.*\n)+)', section,
-                       re.M)
+    found = re.findall(r'^`(\w+)[^\n]*(?:\n[^\n|]+)*\n\n((?:\|.*\n)+)',
+                       section, re.M)
     return {
         name: dict(re.findall(r'^\| `(\w+)` \| (\S.*?) \|', rows, re.M))
         for name, rows in found

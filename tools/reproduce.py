@@ -14,7 +14,7 @@ from prkd_mm.experiments import METHODS, TrainingFailed, compare, plan
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a config of configs/prkd or quickstart')
+    parser.add_argument('config', help='a config with methods, or any other')
     parser.add_argument(
         '--methods',
         default='ce,kd,prkd',

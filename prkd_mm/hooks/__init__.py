@@ -1,9 +1,9 @@
 from .epoch_seed_hook import EpochSeedHook, seed_worker_by_epoch
 from .loss_schedule_hook import LossScheduleHook
-from .tail_average_hook import TailAverageHook, recalibrate_bn
+from .tail_average_hook import TailAverageHook
 from .teacher_check_hook import TeacherCheckHook
 
 __all__ = [
     'EpochSeedHook', 'LossScheduleHook', 'TailAverageHook', 'TeacherCheckHook',
-    'recalibrate_bn', 'seed_worker_by_epoch'
+    'seed_worker_by_epoch'
 ]

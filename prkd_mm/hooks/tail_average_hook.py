@@ -4,9 +4,8 @@ import os.path as osp
 from collections import OrderedDict
 from functools import partial
 from itertools import islice
-from typing import Dict, Iterable, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
-import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
+from ..batch_norm import batch_norms, recalibrate_bn
 from ..checkpoints import write_atomically
 from ..evaluation import evaluate, untouched_random_state, unwrap
 from ..version import __version__
@@ -23,43 +23,6 @@ from .epoch_seed_hook import seed_worker_by_epoch
 from .progress import current_epoch, ends_epoch, is_iter_based, num_epochs
 
 _BN_MODES = ('recalibrate', 'average', 'latest')
-
-
-def _batch_norms(model: nn.Module) -> List[_BatchNorm]:
-    return [
-        module for module in model.modules()
-        if isinstance(module, _BatchNorm) and module.track_running_stats
-    ]
-
-
-def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Re-estimate batch-norm statistics as the mean over ``batches``.
-
-    Running mean and variance become the equal-weight means of the batches'
-    means and unbiased variances. Layers that a net keeps in evaluation mode
-    (frozen stages, ``norm_eval``) stay as they are. Modes and momenta are
-    restored.
-
-    Args:
-        model (nn.Module): The net; called on each batch.
-        batches (Iterable[Tensor]): Inputs, at least one batch.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    layers = [layer for layer in _batch_norms(model) if layer.training]
-    if not layers:
-        batches = ()
-    momenta = [layer.momentum for layer in layers]
-    for layer in layers:
-        layer.reset_running_stats()
-        layer.momentum = None  # torch's cumulative average
-    with torch.no_grad():
-        for inputs in batches:
-            model(inputs)
-    for layer, momentum in zip(layers, momenta):
-        layer.momentum = momentum
-    for module, mode in modes:
-        module.training = mode
 
 
 def _copy_without_hooks(model: nn.Module) -> nn.Module:
@@ -95,8 +58,9 @@ class TailAverageHook(Hook):
             last. Defaults to 1.
         bn (str): Batch-norm statistics of the average, since the averaged
             weights have others than any of their summands: 'recalibrate'
-            (from training batches, see :func:`recalibrate_bn`), 'average' of
-            the students' or the 'latest' student's. Defaults to
+            (from training batches, see
+            :func:`~prkd_mm.batch_norm.recalibrate_bn`), 'average' of the
+            students' or the 'latest' student's. Defaults to
             'recalibrate'.
         bn_batches (int): Training batches for 'recalibrate', without batch
             augmentation; at most one pass. Defaults to 100.
@@ -215,7 +179,7 @@ class TailAverageHook(Hook):
                     state[name].copy_(total / len(self.epochs))
             if self.bn == 'recalibrate':
                 self._recalibrate(runner, student)
-            for layer in _batch_norms(student):  # ranks saw other batches
+            for layer in batch_norms(student):  # ranks saw other batches
                 all_reduce(layer.running_mean, 'mean')
                 all_reduce(layer.running_var, 'mean')
             metrics = {}

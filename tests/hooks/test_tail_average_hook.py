@@ -8,7 +8,8 @@ import torch
 from mmengine.hooks import Hook
 from torch import nn
 
-from prkd_mm.hooks import TailAverageHook, recalibrate_bn
+from prkd_mm.batch_norm import recalibrate_bn
+from prkd_mm.hooks import TailAverageHook
 
 STATISTICS = ('running_mean', 'running_var')
 

@@ -1,0 +1,242 @@
+"""A distillation on two processes: what both know, and what only one does."""
+import os
+from unittest import mock
+
+import pytest
+import toy
+import torch
+import torch.multiprocessing as mp
+from mmengine.hooks import Hook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.registry import HOOKS
+from mmpretrain.evaluation import Accuracy
+from torch import distributed as dist
+
+import prkd_mm.hooks.tail_average_hook as tail_average
+import prkd_mm.hooks.teacher_check_hook as teacher_check
+from prkd_mm.checkpoints import write_atomically
+from prkd_mm.evaluation import evaluate, unwrap
+from prkd_mm.hooks import recalibrate_bn
+
+RANKS = 2
+EPOCHS = 4
+TAIL = [3, 4]
+
+
+@HOOKS.register_module()
+class Witness(Hook):
+    """Note what a rank sees that no file tells of."""
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.schedule, self.flips, self.metrics = [], [], []
+
+    def before_train_epoch(self, runner):
+        loss = unwrap(runner.model).distiller.distill_losses['loss_prkd']
+        self.schedule.append((loss.tau, loss.kl_weight, loss.cor_weight))
+        self.flips.append([])
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.flips[-1] += [bool(s.flip) for s in data_batch['data_samples']]
+
+    def after_val_epoch(self, runner, metrics=None):
+        self.metrics.append(dict(metrics))
+
+
+def run(ckpt, work_dir, checkpoint=None) -> dict:
+    """Train on this rank; return what it ends with and what it saw."""
+    cfg = toy.config(
+        toy.distillation(ckpt), work_dir, toy.prkd_schedule(),
+        dict(type='TailAverageHook', num_epochs=len(TAIL)),
+        dict(type='TeacherCheckHook', min_top1=30), dict(type='Witness'),
+        dict(type='SyncBuffersHook'),
+        epochs=EPOCHS,
+        launcher='pytorch',
+        # MMEngine's default but for the device: it knows only GPUs here
+        model_wrapper_cfg=dict(
+            type='MMDistributedDataParallel',
+            device_ids=None,
+            broadcast_buffers=False))
+    local_statistics, extra_metrics, written = [], [], []
+
+    def recalibrate_and_note(model, batches):
+        recalibrate_bn(model, batches)
+        local_statistics.append({
+            name: value.clone()
+            for name, value in model.state_dict().items() if 'running' in name
+        })
+
+    def evaluate_and_note(*args):
+        extra_metrics.append(evaluate(*args))
+        return extra_metrics[-1]
+
+    def write_and_note(checkpoint, path):
+        written.append(path)
+        write_atomically(checkpoint, path)
+
+    with mock.patch.object(tail_average, 'recalibrate_bn',
+                           recalibrate_and_note), \
+            mock.patch.object(tail_average, 'evaluate', evaluate_and_note), \
+            mock.patch.object(teacher_check, 'evaluate', evaluate_and_note), \
+            mock.patch.object(tail_average, 'write_atomically',
+                              write_and_note):
+        runner = toy.resume(cfg, checkpoint) if checkpoint else toy.train(cfg)
+    assert isinstance(runner.model, MMDistributedDataParallel)
+    assert not runner.model.find_unused_parameters
+    hook, = (h for h in runner.hooks
+             if isinstance(h, tail_average.TailAverageHook))
+    average, metrics = hook.average(runner)
+    witness, = (h for h in runner.hooks if isinstance(h, Witness))
+    return dict(
+        model=unwrap(runner.model).state_dict(),
+        optimizer=runner.optim_wrapper.state_dict(),
+        average=average.state_dict(),
+        average_metrics=metrics,
+        local_statistics=local_statistics[-1],
+        extra_metrics=extra_metrics,
+        written=written,
+        **vars(witness))
+
+
+def work(rank, folder, ckpt):
+    """What each process does."""
+    os.environ['LOCAL_RANK'] = str(rank)  # as a launcher does
+    # before MMEngine would: it asks for a GPU
+    dist.init_process_group(
+        'gloo',
+        init_method=f'file://{folder}/rendezvous',
+        rank=rank,
+        world_size=RANKS)
+    seen = dict(straight=run(ckpt, f'{folder}/straight'))
+    seen['resumed'] = run(ckpt, f'{folder}/resumed',
+                          f'{folder}/straight/epoch_{TAIL[0]}.pth')
+    torch.save(seen, f'{folder}/rank_{rank}.pth')
+    dist.destroy_process_group()
+
+
+def load(path):
+    return torch.load(path, weights_only=False)
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp('distributed')
+    ckpt = toy.save_teacher(folder / 'teacher.pth')
+    mp.spawn(work, (str(folder), ckpt), nprocs=RANKS)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def seen(folder):
+    """Of each rank, what its runs ended with and saw."""
+    return [load(folder / f'rank_{rank}.pth') for rank in range(RANKS)]
+
+
+@pytest.fixture(scope='module')
+def straight(seen):
+    return [rank['straight'] for rank in seen]
+
+
+@pytest.mark.parametrize('what', ['model', 'optimizer', 'average'])
+def test_ranks_agree_bit_for_bit(straight, what):
+    """BN's statistics, too, though the ranks saw different images."""
+    one, other = (rank[what] for rank in straight)
+    if what != 'optimizer':
+        assert any('running_var' in name for name in one)
+    toy.assert_same(one, other)
+
+
+def test_ranks_agree_on_metrics(straight):
+    for what in ('metrics', 'average_metrics', 'extra_metrics'):
+        one, other = (rank[what] for rank in straight)
+        assert one == other, what
+    assert len(straight[0]['metrics']) == EPOCHS
+    # the teacher's, and the average's after each epoch of the tail
+    assert len(straight[0]['extra_metrics']) == 1 + len(TAIL)
+
+
+def test_weights_learn(folder, straight):
+    first = load(folder / 'straight/epoch_1.pth')['state_dict']
+    last = straight[0]['model']
+    for name in first:
+        assert not torch.equal(first[name], last[name]), name
+    # 25 by chance, after only 8 iterations
+    assert straight[0]['average_metrics']['accuracy/top1'] > 35
+
+
+def test_file_is_written_by_one_rank_once(folder, straight):
+    path = folder / 'straight/student_avg.pth'
+    assert [rank['written'] for rank in straight] == [[str(path)], []]
+    toy.assert_same(load(path)['state_dict'], straight[1]['average'])
+
+
+def test_average_is_the_mean_of_the_students(folder, straight):
+    students = [
+        load(folder / f'straight/epoch_{epoch}.pth')['state_dict']
+        for epoch in TAIL
+    ]
+    average = load(folder / 'straight/student_avg.pth')['state_dict']
+    learnt = [name for name in average if 'running' not in name
+              and not name.endswith('num_batches_tracked')]
+    assert 'backbone.bn1.weight' in learnt and 'head.fc.weight' in learnt
+    for name in learnt:
+        mean = sum(
+            s[f'architecture.{name}'].double() for s in students) / len(TAIL)
+        assert torch.equal(average[name], mean.float()), name
+
+
+def test_bn_statistics_are_of_both_ranks_images(straight):
+    one, other = (rank['local_statistics'] for rank in straight)
+    assert one
+    for name in one:
+        assert not torch.equal(one[name], other[name]), name
+        for rank in straight:
+            torch.testing.assert_close(rank['average'][name],
+                                       (one[name] + other[name]) / 2)
+
+
+def test_metrics_are_those_of_the_file(folder, straight):
+    """Each rank predicts a half; together they count every image once."""
+    file = load(folder / 'straight/student_avg.pth')
+    cfg = toy.config(toy.classifier(preprocessor=dict(
+        mean=[127.5] * 3, std=[60.] * 3)), folder / 'alone')
+    runner = toy.start(cfg)
+    runner.model.load_state_dict(file['state_dict'])
+    runner.model.eval()
+    with torch.no_grad():
+        samples = [s for batch in runner.build_dataloader(cfg.val_dataloader)
+                   for s in runner.model.val_step(batch)]
+    assert len(samples) == 40
+    top1 = Accuracy.calculate(
+        torch.stack([s.pred_score for s in samples]),
+        torch.cat([s.gt_label for s in samples]))[0][0].item()
+    assert file['meta']['metrics'] == straight[1]['average_metrics']
+    assert file['meta']['metrics']['accuracy/top1'] == pytest.approx(top1)
+
+
+def test_schedule_on_every_rank(straight):
+    expected = [(4. - 3. * r, 1. - r, r)
+                for r in (epoch / EPOCHS for epoch in range(EPOCHS))]
+    for rank in straight:
+        for actual, values in zip(rank['schedule'], expected, strict=True):
+            assert actual == pytest.approx(values, abs=1e-12)
+
+
+def test_ranks_and_epochs_augment_differently(straight):
+    flips = [epoch for rank in straight for epoch in rank['flips']]
+    images = toy.TRAIN_SIZE // RANKS
+    assert all(len(epoch) == images for epoch in flips)
+    assert len({tuple(epoch) for epoch in flips}) == RANKS * EPOCHS
+
+
+@pytest.mark.parametrize('what', ['model', 'optimizer', 'average',
+                                  'average_metrics', 'local_statistics'])
+def test_resumed_within_the_tail(seen, what):
+    for rank in seen:
+        toy.assert_same(rank['straight'][what], rank['resumed'][what])
+
+
+def test_resumed_run_sees_the_same(seen):
+    for rank in seen:
+        for what in ('schedule', 'flips', 'metrics'):
+            assert rank['resumed'][what] == rank['straight'][what][TAIL[0]:]
