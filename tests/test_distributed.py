@@ -14,9 +14,9 @@ from torch import distributed as dist
 
 import prkd_mm.hooks.tail_average_hook as tail_average
 import prkd_mm.hooks.teacher_check_hook as teacher_check
+from prkd_mm.batch_norm import recalibrate_bn
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.evaluation import evaluate, unwrap
-from prkd_mm.hooks import recalibrate_bn
 
 RANKS = 2
 EPOCHS = 4

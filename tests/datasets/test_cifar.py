@@ -12,7 +12,6 @@ import tarfile
 import numpy as np
 import pytest
 from mmpretrain.datasets import CIFAR10, CIFAR100
-from mmpretrain.registry import DATASETS
 from PIL import Image
 from test_dataset_configs import batch, build
 
