@@ -17,6 +17,7 @@ help:
 	@echo 'make train [CONFIG=configs/...py]   train teacher and students, show a table'
 	@echo 'make test                           run all tests'
 	@echo 'make env                            only make the environment, $(VENV)'
+	@echo 'ARGS=... goes on to the tool behind: make test ARGS="-k schedule -x"'
 
 train: env
 	@$(PY) tools/reproduce.py $(CONFIG) $(ARGS)
