@@ -37,9 +37,9 @@ def build(cfg, folder: Path) -> torch.nn.Module:
 
 def step(cfg, model: torch.nn.Module) -> dict:
     """One step on random images of the config's size and classes."""
-    size = next(transform['crop_size']
-                for transform in cfg.train_dataloader.dataset.pipeline
-                if transform['type'] == 'RandomCrop')
+    size = next(
+        transform[name] for transform in cfg.train_dataloader.dataset.pipeline
+        for name in ('crop_size', 'scale') if name in transform)
     channels = len(cfg.data_preprocessor.mean)
     classes = cfg.data_preprocessor.num_classes
     data = dict(
@@ -104,13 +104,29 @@ def test_a_pair_and_its_teacher_agree(path):
     cfg = load_config(str(path))
     teacher = load_config(str(ROOT / cfg.model.teacher_config))
     assert teacher.model == cfg.model.teacher
-    assert teacher.work_dir == f'./{cfg.model.teacher_ckpt}'
+    if '://' not in cfg.model.teacher_ckpt:  # no published one
+        assert teacher.work_dir == f'./{cfg.model.teacher_ckpt}'
     for key in ('train_dataloader', 'val_dataloader', 'data_preprocessor'):
         assert teacher[key] == cfg[key]
 
 
 def test_work_dirs_are_unique():
-    dirs = [load_config(str(path), method).work_dir
-            for path in PAIRS for method in METHODS]
-    dirs += [load_config(str(path)).work_dir for path in TEACHERS]
-    assert len(set(dirs)) == len(dirs)
+    own = [load_config(str(path)).work_dir for path in PAIRS + TEACHERS]
+    assert len(set(own)) == len(own)
+    others = [method for method in METHODS if method != 'prkd']
+    for method in others:  # the rule, on one pair
+        cfg = load_config(str(PAIRS[-1]), method)
+        assert cfg.work_dir == f'./work_dirs/prkd_digits_{method}'
+    assert not {f'{name}_{method}' for name in own for method in others
+                } & set(own)
+
+
+def test_cifar10_as_image_files(monkeypatch):
+    monkeypatch.setenv('PRKD_CIFAR10', 'cifar10_images')
+    cfg = load_config(str(CONFIGS / 'prkd/resnet56_resnet20_cifar10.py'))
+    for phase in ('train', 'val', 'test'):
+        data = cfg[f'{phase}_dataloader'].dataset
+        assert data.type == 'CustomDataset'
+        assert data.pipeline[0].type == 'LoadImageFromFile'
+    assert cfg.data_preprocessor.to_rgb
+    assert cfg.data_preprocessor.num_classes == 10

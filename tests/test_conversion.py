@@ -16,12 +16,12 @@ from torch import nn
 from prkd_mm.conversion import convert, net_of, read
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIGS = ROOT / 'configs/_base_/models'
+CONFIGS = ROOT / 'configs/_base_/models/small_images'
 KEYS = ROOT.parent / 'shared/data/community_teacher_keys.json'
 
 
 def build(file, classes=100):
-    cfg = Config.fromfile(CONFIGS / f'{file}_32x32.py')[file]
+    cfg = Config.fromfile(CONFIGS / f'{file}.py')[file]
     cfg.head.num_classes = classes
     return MODELS.build(cfg).eval()
 
@@ -205,7 +205,7 @@ class TestCommandLine:
         state, _, logits = weights('MobileNetV2', classes=classes)
         torch.save(dict(model=state), folder / 'theirs.pth')
         (folder / 'config.py').write_text(
-            f"_base_ = ['{CONFIGS}/mobilenetv2_32x32.py']\n{config}\n")
+            f"_base_ = ['{CONFIGS}/mobilenetv2.py']\n{config}\n")
         done = subprocess.run([
             sys.executable, ROOT / 'tools/convert_teacher.py', 'config.py',
             'theirs.pth', 'new/ours.pth'

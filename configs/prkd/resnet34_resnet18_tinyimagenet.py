@@ -1,13 +1,14 @@
 # ResNet-34 teaches ResNet-18 on Tiny ImageNet, by PRKD with a tail average.
-# tools/train.py ... --method picks another: ce, logit, kd, dist, prkd_a, prkd_b.
 _base_ = [
     '../_base_/datasets/tinyimagenet.py',
-    '../_base_/models/resnet34_64x64.py',
-    '../_base_/models/resnet18_64x64.py',
+    '../_base_/models/small_images/resnet34.py',
+    '../_base_/models/small_images/resnet18.py',
     '../_base_/schedules/sgd_200e_bs256.py',
     '../_base_/distill_runtime.py',
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
 ]
+_base_.resnet34.head.num_classes = 200
+_base_.resnet18.head.num_classes = 200
 model = dict(
     architecture=_base_.resnet18,
     teacher=_base_.resnet34,

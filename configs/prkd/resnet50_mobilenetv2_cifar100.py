@@ -1,8 +1,8 @@
 # ResNet-50 teaches MobileNetV2 on CIFAR-100, by PRKD with a tail average.
 _base_ = [
     '../_base_/datasets/cifar100.py',
-    '../_base_/models/resnet50_32x32.py',
-    '../_base_/models/mobilenetv2_32x32.py',
+    '../_base_/models/small_images/resnet50.py',
+    '../_base_/models/small_images/mobilenetv2.py',
     '../_base_/schedules/sgd_240e_bs64.py',
     '../_base_/distill_runtime.py',
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',

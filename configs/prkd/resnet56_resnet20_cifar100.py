@@ -1,8 +1,8 @@
 # ResNet-56 teaches ResNet-20 on CIFAR-100, by PRKD with a tail average.
 _base_ = [
     '../_base_/datasets/cifar100.py',
-    '../_base_/models/resnet56_32x32.py',
-    '../_base_/models/resnet20_32x32.py',
+    '../_base_/models/small_images/resnet56.py',
+    '../_base_/models/small_images/resnet20.py',
     '../_base_/schedules/sgd_240e_bs64.py',
     '../_base_/distill_runtime.py',
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',

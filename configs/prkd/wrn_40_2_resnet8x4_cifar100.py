@@ -1,8 +1,8 @@
 # WRN-40-2 teaches ResNet-8x4 on CIFAR-100, by PRKD with a tail average.
 _base_ = [
     '../_base_/datasets/cifar100.py',
-    '../_base_/models/wrn_40_2_32x32.py',
-    '../_base_/models/resnet8x4_32x32.py',
+    '../_base_/models/small_images/wrn_40_2.py',
+    '../_base_/models/small_images/resnet8x4.py',
     '../_base_/schedules/sgd_240e_bs64.py',
     '../_base_/distill_runtime.py',
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',

@@ -1,7 +1,7 @@
 # ResNet-32x4 alone on CIFAR-100.
 _base_ = [
     '../_base_/datasets/cifar100.py',
-    '../_base_/models/resnet32x4_32x32.py',
+    '../_base_/models/small_images/resnet32x4.py',
     '../_base_/schedules/sgd_240e_bs64.py',
     '../_base_/default_runtime.py',
 ]

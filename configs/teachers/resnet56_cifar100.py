@@ -1,7 +1,7 @@
 # ResNet-56 alone on CIFAR-100.
 _base_ = [
     '../_base_/datasets/cifar100.py',
-    '../_base_/models/resnet56_32x32.py',
+    '../_base_/models/small_images/resnet56.py',
     '../_base_/schedules/sgd_240e_bs64.py',
     '../_base_/default_runtime.py',
 ]

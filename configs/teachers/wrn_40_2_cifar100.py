@@ -1,7 +1,7 @@
 # WRN-40-2 alone on CIFAR-100.
 _base_ = [
     '../_base_/datasets/cifar100.py',
-    '../_base_/models/wrn_40_2_32x32.py',
+    '../_base_/models/small_images/wrn_40_2.py',
     '../_base_/schedules/sgd_240e_bs64.py',
     '../_base_/default_runtime.py',
 ]

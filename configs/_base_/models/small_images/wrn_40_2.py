@@ -1,16 +1,12 @@
-# ResNet-50 for 32x32 images: 3x3 stem, no pooling before the first stage.
-resnet50 = dict(
+# WRN-40-2 for small images: pre-activation, stages of 32, 64, 128 channels.
+wrn_40_2 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(
-        type='ResNet_CIFAR',
-        depth=50,
-        out_indices=(3, ),
-        zero_init_residual=False),
+    backbone=dict(type='mmrazor.WideResNet', depth=40, widen_factor=2),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
         num_classes=100,
-        in_channels=2048,
+        in_channels=128,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
         loss=dict(type='CrossEntropyLoss')))

@@ -1,4 +1,4 @@
-# ResNet-34 for 64x64 images: 3x3 stem, no pooling before the first stage.
+# ResNet-34 for small images: 3x3 stem, no pooling before the first stage.
 resnet34 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
@@ -6,6 +6,6 @@ resnet34 = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
-        num_classes=200,
+        num_classes=100,
         in_channels=512,
         loss=dict(type='CrossEntropyLoss')))

@@ -1,8 +1,8 @@
-# ResNet-20 for 32x32 images: stages of 16, 32 and 64 channels.
-resnet20 = dict(
+# ResNet-56 for small images: stages of 16, 32 and 64 channels.
+resnet56 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(type='ResNet6n2', depth=20),
+    backbone=dict(type='ResNet6n2', depth=56),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',

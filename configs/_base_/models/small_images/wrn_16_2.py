@@ -1,12 +1,12 @@
-# WRN-40-1 for 32x32 images: pre-activation, stages of 16, 32, 64 channels.
-wrn_40_1 = dict(
+# WRN-16-2 for small images: pre-activation, stages of 32, 64, 128 channels.
+wrn_16_2 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(type='mmrazor.WideResNet', depth=40, widen_factor=1),
+    backbone=dict(type='mmrazor.WideResNet', depth=16, widen_factor=2),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
         num_classes=100,
-        in_channels=64,
+        in_channels=128,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
         loss=dict(type='CrossEntropyLoss')))

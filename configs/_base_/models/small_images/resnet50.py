@@ -1,12 +1,16 @@
-# WRN-16-2 for 32x32 images: pre-activation, stages of 32, 64, 128 channels.
-wrn_16_2 = dict(
+# ResNet-50 for small images: 3x3 stem, no pooling before the first stage.
+resnet50 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(type='mmrazor.WideResNet', depth=16, widen_factor=2),
+    backbone=dict(
+        type='ResNet_CIFAR',
+        depth=50,
+        out_indices=(3, ),
+        zero_init_residual=False),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
         num_classes=100,
-        in_channels=128,
+        in_channels=2048,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
         loss=dict(type='CrossEntropyLoss')))

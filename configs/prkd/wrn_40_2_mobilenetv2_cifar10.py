@@ -1,0 +1,17 @@
+# WRN-40-2 teaches MobileNetV2 on CIFAR-10, by PRKD with a tail average.
+_base_ = [
+    '../_base_/datasets/{{$PRKD_CIFAR10:cifar10}}.py',
+    '../_base_/models/small_images/wrn_40_2.py',
+    '../_base_/models/small_images/mobilenetv2.py',
+    '../_base_/schedules/sgd_240e_bs64.py',
+    '../_base_/distill_runtime.py',
+    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
+]
+_base_.wrn_40_2.head.num_classes = 10
+_base_.mobilenetv2.head.num_classes = 10
+model = dict(
+    architecture=_base_.mobilenetv2,
+    teacher=_base_.wrn_40_2,
+    teacher_ckpt='work_dirs/wrn_40_2_cifar10',  # its latest checkpoint
+    teacher_config='configs/teachers/wrn_40_2_cifar10.py')
+optim_wrapper = dict(optimizer=dict(lr=0.01))  # as the tables for MobileNet

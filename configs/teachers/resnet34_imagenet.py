@@ -1,0 +1,8 @@
+# ResNet-34 alone on ImageNet.
+_base_ = [
+    '../_base_/datasets/imagenet.py',
+    '../_base_/models/imagenet/resnet34.py',
+    'mmpretrain::_base_/schedules/imagenet_bs256.py',
+    '../_base_/default_runtime.py',
+]
+model = _base_.resnet34

@@ -1,0 +1,9 @@
+# WRN-40-2 alone on Tiny ImageNet.
+_base_ = [
+    '../_base_/datasets/tinyimagenet.py',
+    '../_base_/models/small_images/wrn_40_2.py',
+    '../_base_/schedules/sgd_200e_bs256.py',
+    '../_base_/default_runtime.py',
+]
+_base_.wrn_40_2.head.num_classes = 200
+model = _base_.wrn_40_2

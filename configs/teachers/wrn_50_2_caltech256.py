@@ -1,0 +1,9 @@
+# WRN-50-2 alone on Caltech-256.
+_base_ = [
+    '../_base_/datasets/caltech256.py',
+    '../_base_/models/imagenet/wrn_50_2.py',
+    '../_base_/schedules/sgd_240e_bs64.py',
+    '../_base_/default_runtime.py',
+]
+_base_.wrn_50_2.head.num_classes = 257
+model = _base_.wrn_50_2
