@@ -9,6 +9,7 @@ default_hooks = dict(
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),  # an exact resume
+    channels_last=dict(type='ChannelsLastHook'),  # what convolves fastest
     sync_buffers=dict(type='SyncBuffersHook'))  # ranks have their own BN
 
 randomness = dict(seed=0)

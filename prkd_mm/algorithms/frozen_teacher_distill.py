@@ -7,6 +7,7 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
 
 from ..checkpoints import (describe, load_strictly, plain_state_dict, read,
                            resolve)
@@ -39,6 +40,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         teacher_config (str, optional): The config that trains the teacher,
             named in the error if ``teacher_ckpt`` is missing. Defaults to
             None.
+        fold_teacher_bn (bool): Fold the teacher's batch norms into the
+            convolutions in front of them, where there are such: fewer kernels
+            on a GPU, nothing gained on a CPU. Defaults to False.
         **kwargs: As of ``SingleTeacherDistill``; ``teacher_trainable`` must
             stay False.
 
@@ -53,6 +57,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  teacher: Union[BaseModel, dict],
                  teacher_ckpt: Optional[str] = None,
                  teacher_config: Optional[str] = None,
+                 fold_teacher_bn: bool = False,
                  **kwargs) -> None:
         if kwargs.get('teacher_trainable') or not kwargs.get(
                 'student_trainable', True):
@@ -69,6 +74,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         if teacher_ckpt is not None:
             self._load_teacher(teacher_ckpt, teacher_config)
         self._check_classes()
+        if fold_teacher_bn:
+            self.teacher.backbone = fuse(self.teacher.backbone.eval())
         # beside the module tree, not in it
         self.__dict__['teacher'] = self._modules.pop('teacher').eval()
         self._map_normalisation()

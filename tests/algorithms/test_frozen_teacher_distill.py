@@ -203,6 +203,16 @@ class TestTeacherIsBesideTheModel:
             monkeypatch.setattr(model.teacher, 'forward', None)
         assert ('distill.loss_prkd' in losses(model)) is not stopped
 
+    def test_is_the_same_function_with_folded_batch_norms(self, ckpt):
+        plain, folded = build(ckpt), build(ckpt, fold_teacher_bn=True)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d)
+                       for module in folded.teacher.modules())
+        images = torch.randn(5, 3, 8, 8)
+        torch.testing.assert_close(
+            folded.teacher(images, mode='tensor'),
+            plain.teacher(images, mode='tensor'))
+        torch.testing.assert_close(losses(folded), losses(plain))
+
     def test_moves_along(self, ckpt):
         model = build(ckpt, teacher=toy.classifier(width=6, preprocessor=OWN))
         assert model.to(torch.float64) is model

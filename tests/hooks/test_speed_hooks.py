@@ -1,0 +1,73 @@
+"""Hooks that change how fast a run is, and nothing else."""
+import pytest
+import toy
+import torch
+
+from prkd_mm.evaluation import unwrap
+
+
+@pytest.fixture(scope='module')
+def teacher(tmp_path_factory):
+    return toy.save_teacher(tmp_path_factory.mktemp('teacher') / 'teacher.pth')
+
+
+def run(teacher, folder, *hooks, **options):
+    cfg = toy.config(
+        toy.distillation(teacher), folder, toy.prkd_schedule(),
+        dict(type='TailAverageHook', num_epochs=1), *hooks, **options)
+    return toy.train(cfg)
+
+
+def close(one, other):
+    one, other = (toy.student(runner).state_dict() for runner in (one, other))
+    assert list(one) == list(other)
+    for name in one:
+        torch.testing.assert_close(
+            one[name], other[name].contiguous(), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('hook', [
+    dict(type='ChannelsLastHook'),
+    dict(type='CompileHook', backend='aot_eager'),
+], ids=lambda hook: hook['type'])
+def test_two_epochs_end_in_the_same_weights(hook, teacher, tmp_path):
+    plain = run(teacher, tmp_path / 'plain')
+    fast = run(teacher, tmp_path / 'fast', hook)
+    close(plain, fast)
+    assert (tmp_path / 'fast/student_avg.pth').exists()
+    # and each goes on from the other's checkpoint
+    options = dict(resume=True, load_from=str(tmp_path / 'fast/epoch_1.pth'))
+    close(plain, run(teacher, tmp_path / 'again', **options))
+    options['load_from'] = str(tmp_path / 'plain/epoch_1.pth')
+    close(plain, run(teacher, tmp_path / 'other', hook, **options))
+
+
+def test_channels_last_reaches_student_and_teacher(teacher, tmp_path):
+    model = unwrap(run(teacher, tmp_path, dict(type='ChannelsLastHook')).model)
+    seen = []
+
+    def look(module, inputs, output):
+        seen.append(output.is_contiguous(memory_format=torch.channels_last)
+                    and not output.is_contiguous())
+
+    for net in (model.student, model.teacher):
+        net.backbone.conv2.register_forward_hook(look)
+        net(torch.rand(2, 3, 8, 8))
+    assert seen == [True, True]
+
+
+def test_compile_takes_both_backbones_and_keeps_their_names(teacher, tmp_path):
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    runner = run(teacher, tmp_path,
+                 dict(type='CompileHook', teacher=False, backend=backend))
+    students = len(compiled)
+    assert students
+    assert not any('_orig_mod' in key for key in runner.model.state_dict())
+    torch._dynamo.reset()
+    run(teacher, tmp_path / 'both', dict(type='CompileHook', backend=backend))
+    assert len(compiled) > 2 * students
