@@ -1,5 +1,5 @@
 # ResNet-18 for photos of 224x224, as in MMPretrain's config for ImageNet.
-_base_ = []  # MMEngine takes a file that starts with an import for another kind
+_base_ = []  # a file that starts with an import is another kind to MMEngine
 from mmengine.hub import get_config  # noqa: E402
 
 resnet18 = get_config(
