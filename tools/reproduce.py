@@ -1,15 +1,18 @@
-"""Train a config's teacher and its student under several methods; compare.
+"""Train a config's teacher and its student by several methods; compare.
 
 What was finished before is not trained again, what was cut off goes on.
+Writes results.json, results.md, figures and report.html.
 """
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
 import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from rich.console import Console
 
-from prkd_mm.experiments import METHODS, TrainingFailed, compare, plan
+from prkd_mm.experiments import (METHODS, TrainingFailed, plan, run_all, table,
+                                 write_report)
 
 
 def parse_args() -> argparse.Namespace:
@@ -18,8 +21,25 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--methods',
         default='ce,kd,prkd',
-        help='comma-separated, the one to average last; of '
-        f'{",".join(METHODS)}; default: %(default)s')
+        help=f'comma-separated, of {",".join(METHODS)}; default: %(default)s')
+    parser.add_argument(
+        '--seeds',
+        type=int,
+        default=1,
+        metavar='N',
+        help='runs of each method, with the seeds 0 to N-1, for mean and '
+        'standard deviation; default: %(default)s')
+    parser.add_argument(
+        '--jobs',
+        type=int,
+        default=1,
+        metavar='N',
+        help='runs side by side: on a CPU they share its cores, else they '
+        'take turns at the GPUs; default: %(default)s')
+    parser.add_argument(
+        '--out',
+        type=Path,
+        help='where the report goes; default: results/<name of the config>')
     parser.add_argument(
         '--cfg-options',
         nargs='+',
@@ -38,6 +58,10 @@ def parse_args() -> argparse.Namespace:
     args.methods = args.methods.split(',')
     if unknown := [name for name in args.methods if name not in METHODS]:
         parser.error(f'unknown methods {unknown}; choose of {list(METHODS)}')
+    for name in ('seeds', 'jobs'):
+        if getattr(args, name) < 1:
+            parser.error(f'--{name} must be at least 1')
+    args.out = args.out or Path('results') / Path(args.config).stem
     return args
 
 
@@ -46,12 +70,24 @@ def main() -> None:
     console = Console()
     try:
         jobs = plan(args.config, args.methods, args.cfg_options,
-                    args.teacher_options, args.amp)
-        compare(jobs, str(Path(__file__).with_name('train.py')), console)
+                    args.teacher_options, args.seeds, args.amp)
+        run_all(jobs, str(Path(__file__).with_name('train.py')), console,
+                args.jobs)
     except (TrainingFailed, FileNotFoundError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on from here')
+    rows = write_report(jobs, args.out,
+                        shlex.join(['python', 'tools/reproduce.py'] +
+                                   sys.argv[1:]))
+    console.print(table(rows))
+    console.print(f'Report: {args.out / "report.html"}', highlight=False,
+                  soft_wrap=True)
+    first = next(job for job in jobs if job.method == jobs[-1].method)
+    student = first.work_dir / 'student_avg.pth'
+    if student.exists():
+        console.print(f'The student to use: {student}', highlight=False,
+                      soft_wrap=True)
 
 
 if __name__ == '__main__':

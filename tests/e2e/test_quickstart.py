@@ -13,12 +13,13 @@ CONFIG = 'configs/quickstart/prkd_digits.py'
 SHORT = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=5']
 
 
-def reproduce(folder: Path, epochs_averaged: int = 1) -> str:
+def reproduce(folder: Path, *options: str, epochs_averaged: int = 1) -> str:
     for name in ('configs', 'tools'):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
     return subprocess.run([
-        sys.executable, 'tools/reproduce.py', CONFIG, '--cfg-options', *SHORT,
+        sys.executable, 'tools/reproduce.py', CONFIG, *options,
+        '--cfg-options', *SHORT,
         f'default_hooks.tail_average.num_epochs={epochs_averaged}',
         '--teacher-options', *SHORT
     ], cwd=folder, env=dict(os.environ, COLUMNS='100'), text=True, check=True,
@@ -42,19 +43,24 @@ def logged(folder: Path, run: str, key: str) -> float:
 
 
 def test_the_table_shows_what_the_runs_logged(folder, first):
-    rows = dict(
-        re.findall(r'│ ([a-zA-Z, ]+?) +│ +([\d.]+) │ +[\d,]+ │', first))
+    number = r' +\+?(-?[\d.]+|–) │'
+    rows = re.findall(rf'│ ([a-zA-Z, ]+?) +│{number}{number}{number}', first)
     raw, average = 'accuracy/top1', 'student_avg/accuracy/top1'
-    assert {name: float(value) for name, value in rows.items()} == {
-        name: pytest.approx(logged(folder, run, key), abs=0.005)
-        for name, run, key in [
-            ('teacher', 'teacher_digits', raw),
-            ('student alone', 'prkd_digits_ce', raw),
-            ('student, KD', 'prkd_digits_kd', raw),
-            ('student, PRKD', 'prkd_digits', raw),
-            ('student, PRKD, averaged', 'prkd_digits', average),
-        ]
+    runs = {
+        'student alone': 'prkd_digits_ce',
+        'student, KD': 'prkd_digits_kd',
+        'student, PRKD': 'prkd_digits'
     }
+    (teacher, top1, *none), *students = rows
+    assert teacher == 'teacher' and none == ['–', '–']
+    assert float(top1) == pytest.approx(
+        logged(folder, 'teacher_digits', raw), abs=0.005)
+    assert [name for name, *_ in students] == list(runs)
+    for name, *shown in students:
+        last, averaged = (
+            logged(folder, runs[name], key) for key in (raw, average))
+        assert [float(text) for text in shown] == pytest.approx(
+            [last, averaged, averaged - last], abs=0.005)
 
 
 def test_progress_and_commands_are_visible(first):
@@ -62,9 +68,34 @@ def test_progress_and_commands_are_visible(first):
     assert re.search(r'student, KD: epoch 2/2 +loss \d', first)
 
 
-def test_figures(folder, first):
-    for name in ('comparison.png', 'schedule.png', 'comparison.json'):
-        assert (folder / 'work_dirs/prkd_digits' / name).stat().st_size > 0
+def test_the_report_is_one_page_that_opens_offline(folder, first):
+    report = folder / 'results/prkd_digits'
+    page = (report / 'report.html').read_text()
+    assert page.count('src="data:image/png;base64,') == 2
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    results = json.loads((report / 'results.json').read_text())
+    assert [row['name'] for row in results['rows']] == [
+        'teacher', 'student alone', 'student, KD', 'student, PRKD']
+    for row in results['rows']:  # each number is in the page and the table
+        for text in (page, (report / 'results.md').read_text()):
+            assert f'{row["last"][0]:.2f}' in text
+        assert row['best'][0] >= row['last'][0]
+    assert results['protocol']['epochs'] == '2'
+
+
+def test_seeds_side_by_side(folder, first):
+    """The first seed is there already; the second trains beside another."""
+    said = reproduce(folder, '--seeds', '2', '--jobs', '2', '--methods',
+                     'kd,prkd', '--out', 'results/seeds')
+    assert len(re.findall(r': done before$', said, re.M)) == 3
+    kd, prkd = json.loads(
+        (folder / 'results/seeds/results.json').read_text())['rows'][1:]
+    for row, run in ((kd, 'prkd_digits_kd'), (prkd, 'prkd_digits')):
+        assert row['last'] == [
+            logged(folder, name, 'accuracy/top1')
+            for name in (run, f'{run}_seed1')
+        ]
+        assert row['last'][0] != row['last'][1]
 
 
 def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
