@@ -37,8 +37,10 @@ def build(cfg, folder: Path) -> torch.nn.Module:
 
 def step(cfg, model: torch.nn.Module) -> dict:
     """One step on random images of the config's size and classes."""
+    data = cfg.train_dataloader.dataset
     size = next(
-        transform[name] for transform in cfg.train_dataloader.dataset.pipeline
+        transform[name]
+        for transform in data.get('dataset', data).pipeline
         for name in ('crop_size', 'scale') if name in transform)
     channels = len(cfg.data_preprocessor.mean)
     classes = cfg.data_preprocessor.num_classes
@@ -125,7 +127,7 @@ def test_cifar10_as_image_files(monkeypatch):
     monkeypatch.setenv('PRKD_CIFAR10', 'cifar10_images')
     cfg = load_config(str(CONFIGS / 'prkd/resnet56_resnet20_cifar10.py'))
     for phase in ('train', 'val', 'test'):
-        data = cfg[f'{phase}_dataloader'].dataset
+        data = cfg[f'{phase}_dataloader'].dataset.dataset
         assert data.type == 'CustomDataset'
         assert data.pipeline[0].type == 'LoadImageFromFile'
     assert cfg.data_preprocessor.to_rgb

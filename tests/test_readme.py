@@ -35,7 +35,7 @@ model = dict(
                 preds_T=dict(from_student=False, recorder='logits')))))
 data_preprocessor = None  # MMRazor's configs have it in the model
 train_cfg = dict(max_epochs=11)
-train_dataloader = dict(dataset=dict(indices=64))
+train_dataloader = dict(dataset=dict(dataset=dict(indices=64)))
 """
 
 

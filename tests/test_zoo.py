@@ -32,8 +32,10 @@ def _cost(model: str, size: int):
 
 def cost(cfg, net: str) -> tuple:
     """Parameters and multiply-adds of a config's teacher or student."""
+    data = cfg.train_dataloader.dataset
     size = next(
-        transform[name] for transform in cfg.train_dataloader.dataset.pipeline
+        transform[name]
+        for transform in data.get('dataset', data).pipeline
         for name in ('crop_size', 'scale') if name in transform)
     return _cost(json.dumps(cfg.model[net].to_dict()), size)
 

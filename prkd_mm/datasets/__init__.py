@@ -1,5 +1,10 @@
+from .batch_preprocessor import BatchClsDataPreprocessor
 from .caltech256 import Caltech256
 from .digits import Digits
+from .packed import PackedImages
 from .tinyimagenet import TinyImageNet
 
-__all__ = ['Caltech256', 'Digits', 'TinyImageNet']
+__all__ = [
+    'BatchClsDataPreprocessor', 'Caltech256', 'Digits', 'PackedImages',
+    'TinyImageNet'
+]

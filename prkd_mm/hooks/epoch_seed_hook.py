@@ -30,6 +30,10 @@ class EpochSeedHook(Hook):
     """
     priority = 'VERY_HIGH'
 
+    def before_train(self, runner: Runner) -> None:
+        # what the data preprocessor draws crops and flips by
+        runner.message_hub.update_info('augmentation_seed', runner.seed)
+
     def before_train_epoch(self, runner: Runner) -> None:
         # a stride that keeps (seed, epoch) and (seed + 1, epoch') apart
         seed = (runner.seed + 1_000_003 * (runner.epoch + 1)) % 2**31

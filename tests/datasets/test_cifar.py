@@ -78,9 +78,10 @@ def test_prepared_where_the_config_looks(official, name, cifar, tool, images,
 
     cfg, sets, preprocessor = build(name, data_root=str(tmp_path / 'data'))
     train = 50 if cifar is CIFAR10 else 10
-    assert [type(d) for d in sets] == [cifar] * 3
+    assert cfg.train_dataloader.dataset.dataset.type == cifar.__name__
     assert [len(d) for d in sets] == [train, 10, 10]
-    assert len(sets[0].CLASSES) == cfg.data_preprocessor.num_classes
+    classes = sets[0].metainfo['classes']
+    assert len(classes) == cfg.data_preprocessor.num_classes
     for data in sets:
         inputs = batch(data, preprocessor)
         assert inputs.shape[1:] == (3, 32, 32)
@@ -97,20 +98,23 @@ def test_prepared_where_the_config_looks(official, name, cifar, tool, images,
 @pytest.mark.parametrize('name, cifar', CASES)
 def test_the_recipe(name, cifar, official, tool, tmp_path):
     tool('--source', official, dataset=name)
-    cfg, (train, test, _), _ = build(name, data_root=str(tmp_path / 'data'))
+    cfg, (train, test, _), preprocessor = build(
+        name, data_root=str(tmp_path / 'data'))
     assert cfg.train_dataloader.batch_size == 64
-    assert not cfg.train_dataloader.persistent_workers
-    assert cfg.train_dataloader.worker_init_fn.type == 'seed_worker_by_epoch'
-    image = train.get_data_info(3)['img'].transpose(2, 0, 1)
-    padded = np.pad(image, ((0, 0), (4, 4), (4, 4)))
-    crops = {padded[:, y:y + 32, x:x + 32][..., ::flip].tobytes():
+    image = np.pad(train.images[3], ((0, 0), (4, 4), (4, 4)))
+    crops = {image[:, y:y + 32, x:x + 32][..., ::flip].tobytes():
              (y, x, flip) for y in range(9) for x in range(9)
              for flip in (1, -1)}
-    np.random.seed(0)
-    seen = {crops[train[3]['inputs'].numpy().tobytes()] for _ in range(900)}
+    seen = set()
+    mean, std = preprocessor.mean, preprocessor.std
+    for preprocessor.epoch in range(900):
+        inputs = preprocessor(train.__getitems__([3]), True)['inputs']
+        crop = (inputs[0] * std + mean).round().byte().numpy()
+        seen.add(crops[crop.tobytes()])
     assert len(seen) > 150  # of 162: each shift and side
-    assert (test[3]['inputs'].numpy() == test.get_data_info(3)['img']
-            .transpose(2, 0, 1)).all()
+    inputs = preprocessor(test.__getitems__([3]))['inputs'][0]
+    inputs = (inputs * std + mean).round().byte().numpy()
+    assert (inputs == test.images[3]).all()
 
 
 @pytest.mark.parametrize('name, cifar', CASES)

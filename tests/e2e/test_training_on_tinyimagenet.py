@@ -20,12 +20,12 @@ STUDENT = 'configs/prkd/resnet34_resnet18_tinyimagenet.py'
 # 2 images a class and half the resolution: seconds an epoch, not 6 hours
 SMALL = [
     'train_dataloader.batch_size=5', 'train_dataloader.num_workers=0',
-    'train_dataloader.dataset.samples_per_class=2',
-    'train_dataloader.dataset.pipeline.1.crop_size=32',
+    'train_dataloader.dataset.dataset.samples_per_class=2',
+    'train_dataloader.dataset.dataset.pipeline.1.crop_size=32',
     'val_dataloader.num_workers=0',
-    'val_dataloader.dataset.samples_per_class=1',
+    'val_dataloader.dataset.dataset.samples_per_class=1',
     'test_dataloader.num_workers=0',
-    'test_dataloader.dataset.samples_per_class=1',
+    'test_dataloader.dataset.dataset.samples_per_class=1',
     'optim_wrapper.optimizer.lr=0.02', 'default_hooks.logger.interval=1'
 ]
 

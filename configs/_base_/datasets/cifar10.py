@@ -7,6 +7,6 @@ data_preprocessor = dict(
     # 50.8, 51.3), is the mean of the images' own, a fifth smaller
     mean=[125.307, 122.950, 113.865],
     std=[62.993, 62.089, 66.705])
-train_dataloader = dict(dataset=dict(type='CIFAR10'))
-val_dataloader = dict(dataset=dict(type='CIFAR10'))
-test_dataloader = dict(dataset=dict(type='CIFAR10'))
+train_dataloader = dict(dataset=dict(dataset=dict(type='CIFAR10')))
+val_dataloader = dict(dataset=dict(dataset=dict(type='CIFAR10')))
+test_dataloader = dict(dataset=dict(dataset=dict(type='CIFAR10')))

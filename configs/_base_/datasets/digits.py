@@ -1,6 +1,6 @@
 # scikit-learn's handwritten digits, 8x8 and grey: nothing to download
 data_preprocessor = dict(
-    type='mmpretrain.ClsDataPreprocessor',
+    type='mmpretrain.BatchClsDataPreprocessor',
     num_classes=10,
     mean=[78.005],  # over all pixels of the 1,287 training images
     std=[95.714])
@@ -16,18 +16,22 @@ val_pipeline = [dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=64,  # 20 steps an epoch
     drop_last=True,  # 7 images are left, too few for batch normalization
-    num_workers=0,  # an image takes microseconds: a worker would cost more
+    num_workers=0,  # a worker would cost more than it saves
     persistent_workers=False,  # MMPretrain's tools would set it
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=True),
-    dataset=dict(type='Digits', split='train', pipeline=train_pipeline))
+    dataset=dict(
+        type='PackedImages',  # augmented by batches
+        dataset=dict(type='Digits', split='train', pipeline=train_pipeline)))
 val_dataloader = dict(
     batch_size=510,  # all in one step
     num_workers=0,
     persistent_workers=False,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
-    dataset=dict(type='Digits', split='test', pipeline=val_pipeline))
+    dataset=dict(
+        type='PackedImages',
+        dataset=dict(type='Digits', split='test', pipeline=val_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 
 test_dataloader = val_dataloader

@@ -1,6 +1,6 @@
 # Tiny ImageNet at its own 64x64: python tools/prepare_data.py tinyimagenet
 data_preprocessor = dict(
-    type='mmpretrain.ClsDataPreprocessor',
+    type='mmpretrain.BatchClsDataPreprocessor',
     num_classes=200,
     # RGB, over all pixels of the 100,000 training images. mdistiller's std,
     # (0.230, 0.227, 0.226) * 255, is smaller by a fifth
@@ -21,30 +21,32 @@ val_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
 train_dataloader = dict(
     batch_size=256,  # mdistiller's Tiny ImageNet recipe
-    num_workers=8,  # about 2,000 images/s each, more than a GPU trains on
-    persistent_workers=False,  # workers that start anew see the epoch:
-    worker_init_fn=dict(type='seed_worker_by_epoch'),
+    num_workers=0,  # a worker would cost more than it saves
+    persistent_workers=False,  # MMPretrain's tools would set it
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),  # stacks in the worker, so that
-    # the main process spends 20 times less on an image
+    collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='TinyImageNet',
-        data_root='data/tiny-imagenet-200',
-        split='train',
-        pipeline=train_pipeline))
+        type='PackedImages',  # decoded once, augmented by batches
+        dataset=dict(
+            type='TinyImageNet',
+            data_root='data/tiny-imagenet-200',
+            split='train',
+            pipeline=train_pipeline)))
 val_dataloader = dict(
     batch_size=256,
-    num_workers=4,  # 10,000 images in a second or two
+    num_workers=0,
     persistent_workers=False,
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
-        type='TinyImageNet',
-        data_root='data/tiny-imagenet-200',
-        split='val',
-        pipeline=val_pipeline))
+        type='PackedImages',
+        dataset=dict(
+            type='TinyImageNet',
+            data_root='data/tiny-imagenet-200',
+            split='val',
+            pipeline=val_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader

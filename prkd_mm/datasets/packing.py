@@ -1,0 +1,218 @@
+"""Decode a data set once into a file that any number of processes map."""
+import hashlib
+import json
+import os
+import time
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from glob import escape, glob
+from os import path as osp
+from typing import BinaryIO, Iterator, Optional
+from uuid import uuid4
+
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from mmengine.dataset import BaseDataset
+from mmengine.dist import barrier, is_main_process
+from mmengine.logging import print_log
+from mmpretrain.datasets.transforms import PackInputs
+
+_FORMAT = 1  # of the files; another number makes all of them anew
+_CHUNK = 1024  # images decoded before they are written
+
+
+class Originals:
+    """The images of a data set, and how to tell them from others.
+
+    Args:
+        dataset (BaseDataset): The data set.
+        load (LoadImageFromFile, optional): What reads an image file. Defaults
+            to None: ``LoadImageFromFile()``.
+
+    Attributes:
+        root (str): Its folder, '' if it has none.
+        labels (list[int]): The labels.
+        fingerprint (str): A hash of the files' paths in ``root`` (of images in
+            memory: of the pixels), how they are read, labels and classes.
+        state (str): A hash of the files' sizes and times of change.
+        name (str): What to call the file with all of them.
+
+    Raises:
+        ValueError: If an image has not exactly one label.
+    """
+
+    def __init__(self,
+                 dataset: BaseDataset,
+                 load: Optional[LoadImageFromFile] = None) -> None:
+        kind = type(dataset).__name__
+        self.root = getattr(dataset, 'data_root', None) or ''
+        self._infos = [dataset.get_data_info(i) for i in range(len(dataset))]
+        self._load = load or LoadImageFromFile()
+        self.labels = [info.get('gt_label') for info in self._infos]
+        if not self.labels or not all(
+                isinstance(label, (int, np.integer))
+                for label in self.labels):
+            raise ValueError(f'PackedImages: {kind} must have images, each '
+                             'with one label; use others by themselves')
+        self._identify([
+            self.labels, dataset.metainfo.get('classes'), repr(self._load)])
+        self.name = '-'.join(
+            [kind, *filter(None, [getattr(dataset, 'split', None)]),
+             self.fingerprint]) + '.npy'
+
+    def _identify(self, named: list) -> None:
+        content, state = hashlib.sha256(), hashlib.sha256()
+        content.update(json.dumps(named, default=int).encode())
+        for info in self._infos:
+            if 'img' in info:
+                content.update(repr(np.shape(info['img'])).encode())
+                content.update(np.ascontiguousarray(info['img']))
+                continue
+            path = info['img_path']
+            stat = os.stat(path)
+            state.update(f'{stat.st_size} {stat.st_mtime_ns} '.encode())
+            if path.startswith(self.root):  # the folder may be moved
+                path = path[len(self.root):]
+            content.update(f'{path}\n'.encode())
+        self.fingerprint = content.hexdigest()[:16]
+        self.state = state.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._infos)
+
+    def describe(self, i: int) -> str:
+        """The i-th image in words, for error messages."""
+        return self._infos[i].get('img_path', f'image {i}')
+
+    def image(self, i: int) -> np.ndarray:
+        """The i-th image, C × H × W, exactly as the stock pipeline's."""
+        info = self._infos[i]
+        if 'img' not in info:
+            info = self._load(dict(info))
+        image = PackInputs.format_input(info['img']).numpy()
+        if image.dtype != np.uint8:
+            raise ValueError(f'PackedImages: {self.describe(i)} is '
+                             f'{image.dtype}, but must be uint8')
+        return image
+
+    def chunks(self) -> Iterator[np.ndarray]:
+        """All images in order, some at a time, decoded in parallel.
+
+        Raises:
+            ValueError: If they are not all of one size and ``uint8``.
+        """
+        first = self.image(0)
+        with ThreadPoolExecutor() as pool:  # OpenCV decodes without the GIL
+            for start in range(0, len(self), _CHUNK):
+                numbers = range(start, min(start + _CHUNK, len(self)))
+                images = list(pool.map(self.image, numbers))
+                for i, image in zip(numbers, images):
+                    if image.shape != first.shape:
+                        raise ValueError(
+                            'PackedImages: images of one size are needed '
+                            '(channels × height × width), but '
+                            f'{self.describe(0)} has {first.shape} and '
+                            f'{self.describe(i)} has {image.shape}; use the '
+                            'data set without PackedImages, with a pipeline '
+                            'that resizes')
+                yield np.stack(images)
+
+
+def pack(originals: Originals, path: Optional[str] = None) -> np.ndarray:
+    """All images in one array.
+
+    Args:
+        originals (Originals): Where they come from.
+        path (str, optional): The file to map, which rank 0 makes if it is
+            missing, damaged or older than the images. Defaults to None: no
+            file, in memory.
+
+    Returns:
+        np.ndarray: ``(N, C, H, W)``, ``uint8``.
+
+    Raises:
+        ValueError: If the images are not all of one size and ``uint8``.
+        OSError: If the file cannot be written.
+    """
+    if not path:
+        return np.concatenate(list(originals.chunks()))
+    images = _open_or_write(originals, path) if is_main_process() else None
+    barrier()
+    if images is None:  # on another disk the file may be missing still
+        images = _open_or_write(originals, path)
+    return np.asarray(images)
+
+
+def map_file(path: str) -> np.memmap:
+    """Map a file of images into memory; what is changed there stays there."""
+    return np.load(path, mmap_mode='c')  # torch warns of read-only arrays
+
+
+def _open_or_write(originals: Originals, path: str) -> np.memmap:
+    fault = _fault(originals, path)
+    if fault:
+        print_log(f"'{path}' {fault}: packing {len(originals):,} images, once",
+                  logger='current')
+        _write(originals, path)
+    return map_file(path)
+
+
+def _fault(originals: Originals, path: str) -> Optional[str]:
+    """What is wrong with a file, if it is."""
+    if not osp.isfile(path):
+        return 'does not exist'
+    try:
+        images = map_file(path)
+        with open(path, 'rb') as file:
+            file.seek(images.offset + images.nbytes)
+            notes = json.load(file)
+        if notes != dict(notes, format=_FORMAT, state=originals.state):
+            return 'is out of date'
+        return None if notes['crc32'] == zlib.crc32(images) else 'is damaged'
+    # what NumPy raises depends on the bytes that are wrong
+    except Exception:
+        return 'is damaged or cut short'
+
+
+def _write(originals: Originals, path: str) -> None:
+    folder, name = osp.split(path)
+    for partial in glob(osp.join(escape(folder), f'.{name}.*.partial')):
+        with suppress(FileNotFoundError):  # others may be cleaning up too
+            if time.time() - osp.getmtime(partial) > 3600:  # of a killed run
+                os.remove(partial)
+    # a name of its own: others may be writing the same
+    partial = osp.join(folder, f'.{name}.{uuid4().hex}.partial')
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = open(partial, 'wb')
+    except OSError as error:
+        raise OSError(
+            f"PackedImages: cannot write into '{folder}' ({error}); name "
+            'another folder with its option `cache`') from error
+    try:
+        with file:
+            _write_to(file, originals)
+        os.replace(partial, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.remove(partial)
+
+
+def _write_to(file: BinaryIO, originals: Originals) -> None:
+    from rich.progress import track  # slow to import, and seldom needed
+
+    crc = 0
+    total = -(-len(originals) // _CHUNK)
+    for images in track(originals.chunks(), 'Decoding', total=total):
+        if not file.tell():
+            np.lib.format.write_array_header_1_0(
+                file,
+                dict(descr='|u1', fortran_order=False,
+                     shape=(len(originals), *images.shape[1:])))
+        file.write(images)
+        crc = zlib.crc32(images, crc)
+    # behind the array, where NumPy does not look and a cut shows
+    file.write(
+        json.dumps(dict(format=_FORMAT, state=originals.state,
+                        crc32=crc)).encode())
