@@ -9,8 +9,8 @@ from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from .functional import correlation_distance, kl_divergence
-
+from .functional import correlation_distance
+from .fused import kl_and_correlation
 
 _IN_BUFFERS = ('tau', 'kl_weight', 'cor_weight')  # what the method changes
 
@@ -166,18 +166,16 @@ class PRKDLoss(nn.Module):
                 x.float() if x.dtype in (torch.half, torch.bfloat16) else x
                 for x in (preds_S, preds_T))
             tau, tau_cor = self.tau, self.tau_cor
-            kl = kl_divergence(preds_S, preds_T, tau)
-            gather = (
-                self.gather and self.intra_weight and get_world_size() > 1)
-            cor = correlation_distance(preds_S, preds_T, tau_cor,
-                                       self.inter_weight,
-                                       0. if gather else self.intra_weight)
-            if gather:
-                # not every build of torch has it
-                from torch.distributed.nn.functional import all_gather
-                cor = cor + correlation_distance(
-                    *(torch.cat(all_gather(x)) for x in (preds_S, preds_T)),
-                    tau_cor, 0., self.intra_weight)
+            kl, inter = kl_and_correlation(preds_S, preds_T, tau, tau_cor)
+            cor = self.inter_weight * inter
+            if self.intra_weight:
+                if self.gather and get_world_size() > 1:
+                    # not every build of torch has it
+                    from torch.distributed.nn.functional import all_gather
+                    preds_S, preds_T = (
+                        torch.cat(all_gather(x)) for x in (preds_S, preds_T))
+                cor = cor + correlation_distance(preds_S, preds_T, tau_cor, 0.,
+                                                 self.intra_weight)
             if self.scale_by_tau2:
                 kl, cor = tau**2 * kl, tau_cor**2 * cor
             self.terms = dict(kl=kl.detach(), cor=cor.detach())
