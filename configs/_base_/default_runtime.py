@@ -2,6 +2,7 @@ custom_imports = dict(imports=['prkd_mm'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
+    runtime_info=dict(type='LeanRuntimeInfoHook'),  # seldom syncs
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),

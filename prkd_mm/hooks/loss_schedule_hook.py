@@ -59,7 +59,7 @@ class LossScheduleHook(Hook):
         ...     dict(loss='loss_prkd', attr='kl_weight', start=1., end=0.),
         ...     dict(loss='loss_prkd', attr='cor_weight', start=0., end=1.)])]
     """
-    priority = 'ABOVE_NORMAL'  # before the logger and the checkpoint
+    priority = 'HIGHEST'  # before RuntimeInfoHook, which logs the outputs
 
     def __init__(self,
                  schedules: List[dict],
@@ -146,10 +146,10 @@ class LossScheduleHook(Hook):
                          batch_idx: int,
                          data_batch=None,
                          outputs=None) -> None:
-        for name, loss in self.losses.items():
-            for term, value in getattr(loss, 'terms', {}).items():
-                runner.message_hub.update_scalar(f'train/{name}.{term}',
-                                                 float(value))
+        if outputs is not None:
+            for name, loss in self.losses.items():
+                for term, value in getattr(loss, 'terms', {}).items():
+                    outputs[f'{name}.{term}'] = value
 
     def _set(self, runner: Runner) -> None:
         position = current_epoch(runner) if self.by_epoch else runner.iter

@@ -6,6 +6,7 @@ from functools import partial
 from itertools import islice
 from typing import Dict, List, Optional, Tuple
 
+import torch
 from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
@@ -156,8 +157,10 @@ class TailAverageHook(Hook):
             return
         for name, value in _student(runner).state_dict().items():
             if value.is_floating_point():
-                value = value.detach().cpu().double()
-                self._sum[name] = self._sum.get(name, 0) + value
+                if name not in self._sum:
+                    self._sum[name] = torch.zeros_like(
+                        value, dtype=torch.double, device='cpu')
+                self._sum[name] += value.cpu()
         self.epochs.append(epoch)
         self._average = None
 

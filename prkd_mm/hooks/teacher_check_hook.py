@@ -6,12 +6,14 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..evaluation import evaluate, unwrap
+from ..stored_teacher import StoredTeacher
 
 
 @HOOKS.register_module()
 class TeacherCheckHook(Hook):
     """Validate the teacher once, before training.
 
+    A teacher whose logits are stored was validated when they were made.
     A teacher that did not load, or is fed with another normalisation, trains
     a student too, only worse; here it shows.
 
@@ -45,6 +47,9 @@ class TeacherCheckHook(Hook):
             runner.logger.warning('TeacherCheckHook: there is no validation '
                                   'set, so the teacher stays unchecked')
             return
+        if isinstance(teacher, StoredTeacher):
+            metrics = teacher.store.header.get('metrics', {})
+            return self._tell(runner, metrics, 'Teacher, when stored')
         adapt = getattr(model, 'teacher_inputs', lambda inputs: inputs)
 
         def predict(inputs: torch.Tensor, data_samples: list) -> list:
@@ -54,9 +59,12 @@ class TeacherCheckHook(Hook):
         teacher.eval()
         metrics = evaluate(runner, predict)
         teacher.train(was_training)
+        self._tell(runner, metrics, 'Teacher, on the validation set')
+
+    def _tell(self, runner: Runner, metrics: dict, whose: str) -> None:
         runner.visualizer.add_scalars(
             {f'teacher/{name}': value for name, value in metrics.items()})
-        runner.logger.info('Teacher, on the validation set: ' + ', '.join(
+        runner.logger.info(f'{whose}: ' + ', '.join(
             f'{name}: {value:.4f}' for name, value in metrics.items()))
         if self.min_top1 is not None:
             self._check(metrics)

@@ -169,7 +169,9 @@ def test_two_hooks_share_a_loss(ckpt, tmp_path):
             dict(loss='loss_prkd', attr=attr, start=1., end=0.5)])
         for attr, by_epoch in (('tau', True), ('kl_weight', False))
     ]
-    run(toy.config(toy.distillation(ckpt), tmp_path, *hooks), probe)
+    runner = run(toy.config(toy.distillation(ckpt), tmp_path, *hooks), probe)
+    logged = runner.message_hub.get_scalar('train/loss_prkd.kl').data[0]
+    assert len(logged) == 2 * LENGTH  # not once by each
     for (epoch, iteration), values in probe.seen.items():
         assert values == pytest.approx(
             (1 - 0.5 * epoch / 2, 1 - 0.5 * iteration / 8), abs=1e-12)
