@@ -5,8 +5,10 @@ from typing import Callable, Dict, Iterator
 
 import numpy as np
 import torch
+from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner, autocast
+from torch.utils.data import DataLoader
 
 
 def unwrap(model: torch.nn.Module) -> BaseModel:
@@ -27,7 +29,6 @@ def untouched_random_state() -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-@torch.no_grad()
 def evaluate(runner: Runner, predict: Callable) -> Dict[str, float]:
     """Metrics of ``predict`` on the validation set of ``runner``.
 
@@ -40,10 +41,17 @@ def evaluate(runner: Runner, predict: Callable) -> Dict[str, float]:
             inputs, as a model's forward with ``mode='predict'``.
     """
     loop = runner.val_loop
-    preprocess = unwrap(runner.model).data_preprocessor
     with untouched_random_state(), autocast(enabled=loop.fp16):
-        for batch in loop.dataloader:
-            data = preprocess(batch, False)
-            samples = predict(data['inputs'], data['data_samples'])
-            loop.evaluator.process(data_samples=samples, data_batch=batch)
-    return loop.evaluator.evaluate(len(loop.dataloader.dataset))
+        return evaluate_on(loop.dataloader, loop.evaluator,
+                           unwrap(runner.model).data_preprocessor, predict)
+
+
+@torch.no_grad()
+def evaluate_on(dataloader: DataLoader, evaluator: Evaluator,
+                preprocess: Callable, predict: Callable) -> Dict[str, float]:
+    """Metrics of ``predict`` on the images of a data loader."""
+    for batch in dataloader:
+        data = preprocess(batch, False)
+        samples = predict(data['inputs'], data['data_samples'])
+        evaluator.process(data_samples=samples, data_batch=batch)
+    return evaluator.evaluate(len(dataloader.dataset))

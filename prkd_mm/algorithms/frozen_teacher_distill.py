@@ -1,3 +1,4 @@
+from contextlib import suppress
 from typing import Callable, List, Optional, Tuple, Union
 
 import torch
@@ -11,6 +12,10 @@ from torch.fx.experimental.optimization import fuse
 
 from ..checkpoints import (describe, load_strictly, plain_state_dict, read,
                            resolve)
+from ..datasets import BatchClsDataPreprocessor
+from ..evaluation import untouched_random_state
+from ..stored_teacher import StoredTeacher
+from ..teacher_logits import TeacherLogits, hash_of_weights
 
 
 @MODELS.register_module()
@@ -40,6 +45,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         teacher_config (str, optional): The config that trains the teacher,
             named in the error if ``teacher_ckpt`` is missing. Defaults to
             None.
+        teacher_logits (str | dict, optional): The folder of a teacher's stored
+            logits (``tools/cache_teacher.py``), or the arguments of
+            :class:`~prkd_mm.teacher_logits.TeacherLogits`. There is no teacher
+            in memory then, and ``teacher_ckpt``, if the file is there, only
+            has to be the one that they are of. Defaults to None.
         fold_teacher_bn (bool): Fold the teacher's batch norms into the
             convolutions in front of them, where there are such: fewer kernels
             on a GPU, nothing gained on a CPU. Defaults to False.
@@ -57,6 +67,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                  teacher: Union[BaseModel, dict],
                  teacher_ckpt: Optional[str] = None,
                  teacher_config: Optional[str] = None,
+                 teacher_logits: Union[str, dict, None] = None,
                  fold_teacher_bn: bool = False,
                  **kwargs) -> None:
         if kwargs.get('teacher_trainable') or not kwargs.get(
@@ -64,12 +75,19 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise ValueError('FrozenTeacherDistill: the student learns and '
                              'the teacher does not; for anything else use '
                              "type='SingleTeacherDistill'")
+        if teacher_logits is not None:
+            teacher = self._stored(teacher_logits, teacher_ckpt)
+            teacher_ckpt, fold_teacher_bn = None, False
         if teacher_ckpt is None and isinstance(
                 teacher, dict) and not teacher.get('pretrained'):
             raise ValueError(
                 'FrozenTeacherDistill: teacher_ckpt is missing, so the '
                 "teacher would have random weights; give the teacher's "
                 f'checkpoint{self._how_to_train(teacher_config)}')
+        if isinstance(teacher, dict):
+            # a seed gives the same student with and without a teacher
+            with untouched_random_state():
+                teacher = MODELS.build(teacher)
         super().__init__(distiller=distiller, teacher=teacher, **kwargs)
         if teacher_ckpt is not None:
             self._load_teacher(teacher_ckpt, teacher_config)
@@ -79,6 +97,33 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         # beside the module tree, not in it
         self.__dict__['teacher'] = self._modules.pop('teacher').eval()
         self._map_normalisation()
+        if teacher_logits is not None:
+            self._draw_the_stored_views()
+
+    @staticmethod
+    def _stored(logits: Union[str, dict],
+                teacher_ckpt: Optional[str]) -> StoredTeacher:
+        store = TeacherLogits(
+            **(dict(folder=logits) if isinstance(logits, str) else logits))
+        with suppress(FileNotFoundError):
+            if teacher_ckpt and '://' not in teacher_ckpt:
+                state = plain_state_dict(read(teacher_ckpt))[0]
+                store.check(teacher=hash_of_weights(state))
+        print_log(
+            f'The teacher is stored in {store.folder}: {store.views} views of '
+            f'{store.header["images"]:,} images',
+            logger='current')
+        return StoredTeacher(store)
+
+    def _draw_the_stored_views(self) -> None:
+        preprocessor, store = self.data_preprocessor, self.teacher.store
+        if not isinstance(preprocessor, BatchClsDataPreprocessor):
+            raise ValueError(
+                'FrozenTeacherDistill: stored logits need a data_preprocessor '
+                "of type='BatchClsDataPreprocessor', which draws the same "
+                f'views again, got {type(preprocessor).__name__}')
+        preprocessor.views = store.views
+        preprocessor.seed = store.header['seed']
 
     @staticmethod
     def _how_to_train(teacher_config: Optional[str]) -> str:
@@ -136,6 +181,12 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             inputs = inputs.flip(1)
         return inputs * self._scale + self._shift
 
+    def _ask_teacher(self, batch_inputs: Tensor, data_samples) -> None:
+        if isinstance(self.teacher, StoredTeacher):
+            self.teacher(batch_inputs, data_samples)
+        else:
+            self.teacher(self.teacher_inputs(batch_inputs), mode='tensor')
+
     def loss(self,
              batch_inputs: Tensor,
              data_samples: Optional[List] = None) -> dict:
@@ -145,7 +196,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             distiller.set_deliveries_override(False)
             with torch.no_grad(), distiller.teacher_recorders, \
                     distiller.deliveries:
-                self.teacher(self.teacher_inputs(batch_inputs), mode='tensor')
+                self._ask_teacher(batch_inputs, data_samples)
 
         distiller.set_deliveries_override(True)
         with distiller.student_recorders, distiller.deliveries:

@@ -14,7 +14,8 @@ class StudentAlone(BaseAlgorithm):
 
     Args:
         architecture (dict | BaseModel): The student.
-        teacher, teacher_ckpt, teacher_config: Ignored.
+        teacher, teacher_ckpt, teacher_config, teacher_logits,
+            fold_teacher_bn: Ignored.
         **kwargs: As of MMRazor's ``BaseAlgorithm``.
     """
 
@@ -23,5 +24,7 @@ class StudentAlone(BaseAlgorithm):
                  teacher: Any = None,
                  teacher_ckpt: Optional[str] = None,
                  teacher_config: Optional[str] = None,
+                 teacher_logits: Any = None,
+                 fold_teacher_bn: bool = False,
                  **kwargs) -> None:
         super().__init__(architecture, **kwargs)

@@ -36,3 +36,15 @@ def test_trains_the_same_weights(tmp_path):
     toy.assert_same(*(
         torch.load(tmp_path / f'{i}/student_avg.pth')['state_dict']
         for i in range(2)))
+
+
+def test_starts_from_the_student_of_a_distillation(tmp_path):
+    """One seed, one start, whatever the method: what differs is the method."""
+    ckpt = toy.save_teacher(tmp_path / 'teacher.pth')
+    alone = dict(toy.distillation(), type='mmrazor.StudentAlone')
+    del alone['distiller']
+    one, other = (
+        toy.start(toy.config(model, tmp_path / str(i)))
+        for i, model in enumerate((alone, toy.distillation(ckpt))))
+    toy.assert_same(
+        toy.student(one).state_dict(), toy.student(other).state_dict())

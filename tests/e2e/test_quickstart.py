@@ -13,17 +13,21 @@ CONFIG = 'configs/quickstart/prkd_digits.py'
 SHORT = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=5']
 
 
+def run(folder: Path, *command: str) -> str:
+    """What a command prints."""
+    return subprocess.run(
+        [sys.executable, *command], cwd=folder, text=True, check=True,
+        env=dict(os.environ, COLUMNS='100'), stdout=subprocess.PIPE).stdout
+
+
 def reproduce(folder: Path, *options: str, epochs_averaged: int = 1) -> str:
     for name in ('configs', 'tools'):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    return subprocess.run([
-        sys.executable, 'tools/reproduce.py', CONFIG, *options,
-        '--cfg-options', *SHORT,
-        f'default_hooks.tail_average.num_epochs={epochs_averaged}',
-        '--teacher-options', *SHORT
-    ], cwd=folder, env=dict(os.environ, COLUMNS='100'), text=True, check=True,
-                          stdout=subprocess.PIPE).stdout
+    return run(folder, 'tools/reproduce.py', CONFIG, *options,
+               '--cfg-options', *SHORT,
+               f'default_hooks.tail_average.num_epochs={epochs_averaged}',
+               '--teacher-options', *SHORT)
 
 
 @pytest.fixture(scope='module')
@@ -107,6 +111,24 @@ def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
     assert re.search(r'student, PRKD: epoch 2/2', changed)
     assert teacher == (work_dirs /
                        'teacher_digits/epoch_2.pth').stat().st_mtime_ns
+
+
+def test_a_student_of_stored_logits(folder, first):
+    """`cache_teacher.py` once, and again; then a run without a teacher."""
+    logits = 'work_dirs/teacher_digits_2_views'
+    for _ in range(2):
+        said = run(folder, 'tools/cache_teacher.py', CONFIG, '--views', '2')
+        assert '2 views of 1,287 images, 10 classes: 5.15e-05 GB' in said
+        assert f'--cfg-options model.teacher_logits={logits}' in said
+    said = run(folder, 'tools/train.py', CONFIG, '--work-dir', 'stored',
+               '--cfg-options', f'model.teacher_logits={logits}', *SHORT,
+               'default_hooks.tail_average.num_epochs=1')
+    top1 = logged(folder, 'teacher_digits', 'accuracy/top1')
+    assert f'Teacher, when stored: accuracy/top1: {top1:.4f}' in said
+    assert (folder / 'stored/student_avg.pth').exists()
+    with pytest.raises(subprocess.CalledProcessError):  # of other views
+        run(folder, 'tools/cache_teacher.py', CONFIG, '--views', '3', '--out',
+            logits)
 
 
 def test_a_failing_run_shows_what_it_said(tmp_path):

@@ -1,0 +1,136 @@
+"""Training on stored logits is training with the teacher, or a refusal."""
+import pytest
+import toy
+import torch
+from mmengine.runner import Runner
+
+from prkd_mm.evaluation import unwrap
+from prkd_mm.storing import store_teacher
+from prkd_mm.teacher_logits import TeacherLogits
+
+VIEWS = 2
+
+
+@pytest.fixture(scope='module')
+def ckpt(tmp_path_factory):
+    return toy.save_teacher(tmp_path_factory.mktemp('ckpt') / 'teacher.pth')
+
+
+def config(ckpt, folder, logits=None, min_top1=None, epochs=3, **options):
+    """A run on packed images; its views are those of the store."""
+    cfg = toy.config(
+        toy.distillation(ckpt), folder, toy.prkd_schedule(),
+        dict(type='TeacherCheckHook', min_top1=min_top1),
+        dict(type='TailAverageHook', num_epochs=2), epochs=epochs)
+    preprocessor = cfg.model.data_preprocessor
+    preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
+    if logits:
+        cfg.model.teacher_logits = str(logits)
+    else:
+        preprocessor.update(views=VIEWS, seed=0)
+    for part in ('train', 'val'):
+        loader = cfg[f'{part}_dataloader']
+        loader.collate_fn = dict(type='whole_batch')
+        loader.dataset = dict(type='PackedImages', dataset=loader.dataset)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+@pytest.fixture(scope='module')
+def store(ckpt, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('store')
+    store_teacher(config(ckpt, folder), folder / 'logits', VIEWS, batch_size=7)
+    return folder / 'logits'
+
+
+def test_logits_are_those_of_the_teacher_on_the_same_views(
+        ckpt, store, tmp_path):
+    live = unwrap(toy.start(config(ckpt, tmp_path / 'a')).model).eval()
+    runner = toy.start(config(ckpt, tmp_path / 'b', store))
+    stored = unwrap(runner.model)
+    loader = Runner.build_dataloader(runner.cfg.train_dataloader)
+    for epoch in range(2 * VIEWS):
+        for batch in loader:
+            for model in (live, stored):
+                model.data_preprocessor.epoch = epoch
+            ours = stored.data_preprocessor(batch, True)
+            theirs = live.data_preprocessor(batch, True)
+            assert torch.equal(ours['inputs'], theirs['inputs'])
+            logits = live.teacher(theirs['inputs'], mode='tensor')
+            torch.testing.assert_close(
+                stored.teacher(**ours), logits, rtol=2**-10, atol=1e-4)
+
+
+def test_trains_as_with_the_teacher_but_without_it(ckpt, store, tmp_path):
+    live = toy.train(config(ckpt, tmp_path / 'live'))
+    stored = toy.train(config(ckpt, tmp_path / 'stored', store))
+    assert not list(unwrap(stored.model).teacher.parameters())
+    # the roundings grow by a step, so compare where there were few
+    one, other = (
+        torch.load(tmp_path / f'{name}/epoch_1.pth')['state_dict']
+        for name in ('live', 'stored'))
+    for name in one:
+        torch.testing.assert_close(other[name], one[name], rtol=0, atol=2e-3)
+    name = 'head.fc.weight'
+    now = toy.student(live).state_dict()[name]
+    assert (now - one[f'architecture.{name}']).abs().max() > 0.02
+    # the teacher was validated when it was stored: the same figure
+    said = [row for row in toy.logged(tmp_path / 'live')
+            if 'teacher/accuracy/top1' in row]
+    assert said == [row for row in toy.logged(tmp_path / 'stored')
+                    if 'teacher/accuracy/top1' in row] != []
+
+
+def test_resumes_exactly(ckpt, store, tmp_path):
+    straight = toy.train(config(ckpt, tmp_path / 'straight', store))
+    resumed = toy.resume(
+        config(ckpt, tmp_path / 'resumed', store),
+        tmp_path / 'straight/epoch_1.pth')
+    toy.assert_same(
+        toy.student(resumed).state_dict(), toy.student(straight).state_dict())
+
+
+@pytest.mark.parametrize('change', [
+    {'train_dataloader.dataset.dataset.seed': 8},
+    {'train_dataloader.dataset.dataset.size': 40},
+    {'train_dataloader.dataset.dataset.pipeline.0.padding': 2},
+    {'train_dataloader.dataset.dataset.metainfo': dict(classes='dcba')},
+])
+def test_other_images_are_refused_before_a_step(ckpt, store, tmp_path, change):
+    runner = toy.start(config(ckpt, tmp_path, store, **change))
+    before = {k: v.clone() for k, v in toy.student(runner).named_parameters()}
+    with pytest.raises(ValueError, match='another source'), toy.quickly():
+        runner.train()
+    assert runner.iter == 0 and before
+
+
+def test_another_teacher_is_refused(store, tmp_path):
+    other = toy.save_teacher(tmp_path / 'other.pth', toy.classifier(width=5))
+    with pytest.raises(ValueError, match='another teacher'):
+        toy.start(config(other, tmp_path, store))
+
+
+def test_a_teacher_that_is_not_at_hand_is_not_missed(store, tmp_path):
+    toy.train(config(tmp_path / 'gone.pth', tmp_path, store, epochs=2))
+
+
+def test_a_bad_teacher_is_refused(ckpt, store, tmp_path):
+    with pytest.raises(ValueError, match='below min_top1=100'):
+        toy.train(config(ckpt, tmp_path, store, min_top1=100))
+    assert TeacherLogits(store).header['metrics']['accuracy/top1'] < 100
+
+
+def test_stock_preprocessor_is_refused(ckpt, store, tmp_path):
+    stock = {'model.data_preprocessor.type': 'mmpretrain.ClsDataPreprocessor'}
+    with pytest.raises(ValueError, match='BatchClsDataPreprocessor'):
+        toy.start(config(ckpt, tmp_path, store, **stock))
+
+
+def test_batch_augmentation_is_refused(ckpt, store, tmp_path):
+    mixup = {'model.data_preprocessor.batch_augments': dict(
+        augments=dict(type='mmpretrain.Mixup', alpha=1.)),
+        'model.data_preprocessor.num_classes': toy.NUM_CLASSES,
+        'model.data_preprocessor.to_onehot': True}
+    runner = toy.start(config(ckpt, tmp_path, store, **mixup))
+    with pytest.raises(ValueError, match='no mixup'), toy.quickly():
+        runner.train()

@@ -1,0 +1,144 @@
+"""Stored logits: the same numbers as the live teacher's, or a refusal."""
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from prkd_mm.teacher_logits import (TeacherLogits, hash_of_weights,
+                                    size_in_bytes)
+
+IDENTITY = dict(teacher='t', source='s', seed=0)
+N, C = 5000, 7  # more than one chunk
+
+
+def logits(view, start, end):
+    """Logits of an image that are a function of view and place."""
+    generator = torch.Generator().manual_seed(view)
+    return 5 * torch.randn(N, C, generator=generator)[start:end]
+
+
+def fill(store, chunks=None):
+    for chunk in store.missing()[:chunks]:
+        store.put(chunk, logits(*chunk))
+    return store
+
+
+@pytest.fixture
+def folder(tmp_path):
+    fill(TeacherLogits.create(tmp_path / 'a', 3, N, C, **IDENTITY))
+    return tmp_path / 'a'
+
+
+def test_gives_back_what_was_put_in(folder):
+    store = TeacherLogits(folder, IDENTITY)
+    index = np.array([4999, 0, 4096, 17, 17])
+    for view in range(3):
+        expected = logits(view, 0, N)[index].half().float()
+        assert torch.equal(store.get(view, index), expected)
+
+
+def test_size(folder):
+    file = folder / 'logits.npy'
+    assert file.stat().st_size - 128 == size_in_bytes(3, N, C) == 3 * N * C * 2
+    # of Tiny ImageNet, 16 views of 200 classes
+    assert size_in_bytes(16, 100_000, 200) == 640_000_000
+
+
+@pytest.mark.parametrize('classes', [7, 40_000])
+def test_topk_keeps_the_probabilities(tmp_path, classes):
+    torch.manual_seed(0)
+    z = 4 * torch.randn(50, classes)
+    store = TeacherLogits.create(
+        tmp_path / 'a', 1, 50, classes, topk=3, **IDENTITY)
+    store.put((0, 0, 50), z)
+    p = TeacherLogits(tmp_path / 'a').get(0, np.arange(50)).softmax(1)
+    exact = z.softmax(1)
+    top = exact.topk(3)
+    # a logit of 16 is rounded by up to 0.004
+    torch.testing.assert_close(
+        p.gather(1, top.indices), top.values, rtol=0.02, atol=1e-6)
+    others = torch.ones_like(p).scatter(1, top.indices, 0.).bool()
+    rest = p[others].view(50, -1)
+    assert torch.allclose(rest, rest[:, :1])  # even
+    torch.testing.assert_close(
+        rest.sum(1), 1 - top.values.sum(1), rtol=0.02, atol=1e-6)
+
+
+def test_goes_on_where_it_was_cut_off(tmp_path):
+    store = TeacherLogits.create(tmp_path / 'a', 3, N, C, **IDENTITY)
+    fill(store, chunks=3)
+    with pytest.raises(ValueError, match='3 of 6 parts are missing'):
+        TeacherLogits(tmp_path / 'a')
+    again = TeacherLogits.create(tmp_path / 'a', 3, N, C, **IDENTITY)
+    assert again.missing() == again.chunks()[3:]
+    fill(again)
+    assert torch.equal(
+        TeacherLogits(tmp_path / 'a').get(0, np.arange(N)),
+        logits(0, 0, N).half().float())
+
+
+@pytest.mark.parametrize('what', ['teacher', 'source', 'seed'])
+def test_of_something_else_is_refused(folder, what):
+    with pytest.raises(ValueError, match=f'another {what}'):
+        TeacherLogits(folder, {**IDENTITY, what: 'other'})
+    with pytest.raises(ValueError, match=f'another {what}'):
+        TeacherLogits.create(folder, 3, N, C, **{**IDENTITY, what: 'other'})
+
+
+@pytest.mark.parametrize('change', [dict(views=4), dict(images=N + 1)])
+def test_of_another_size_is_not_overwritten(folder, change):
+    arguments = dict(dict(views=3, images=N, classes=C), **change, **IDENTITY)
+    with pytest.raises(ValueError, match=f'another {next(iter(change))}'):
+        TeacherLogits.create(folder, **arguments)
+    TeacherLogits(folder)
+
+
+def test_damage_is_found(folder):
+    with open(folder / 'logits.npy', 'r+b') as file:
+        file.seek(-100, 2)
+        byte = file.read(1)
+        file.seek(-100, 2)
+        file.write(bytes([byte[0] ^ 1]))
+    with pytest.raises(ValueError, match='damaged .view 2, images from 4096'):
+        TeacherLogits(folder)
+    TeacherLogits(folder, verify=False)
+
+
+def test_cut_file_is_found(folder):
+    path = folder / 'logits.npy'
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError):
+        TeacherLogits(folder)
+
+
+def test_bad_arguments(tmp_path):
+    for arguments in (dict(views=0), dict(topk=7), dict(topk=0)):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            TeacherLogits.create(tmp_path / 'a', **dict(
+                dict(views=1, images=2, classes=7), **arguments))
+    with pytest.raises(FileNotFoundError, match='cache_teacher.py'):
+        TeacherLogits(tmp_path / 'none')
+    store = TeacherLogits.create(tmp_path / 'a', 1, 2, 7, **IDENTITY)
+    with pytest.raises(ValueError, match='float16 cannot hold, up to 70000'):
+        store.put((0, 0, 2), torch.full((2, 7), 7e4))
+    assert store.missing()
+
+
+def test_other_format(folder):
+    header = json.loads((folder / 'store.json').read_text())
+    (folder / 'store.json').write_text(json.dumps(dict(header, format=0)))
+    with pytest.raises(ValueError, match='format 0, expected 1'):
+        TeacherLogits(folder)
+
+
+def test_hash_of_weights():
+    state = dict(a=torch.arange(3.), b=torch.tensor(1))
+    assert hash_of_weights(state) == hash_of_weights(
+        dict(b=torch.tensor(1), a=torch.arange(3.)))
+    others = [dict(state, a=torch.arange(3.) + 1e-6), dict(a=state['a']),
+              dict(state, a=torch.arange(3.).double()),
+              dict(state, a=torch.arange(3.)[None]),
+              dict(c=state['a'], b=state['b'])]
+    hashes = {hash_of_weights(other) for other in [state, *others]}
+    assert len(hashes) == 6
