@@ -22,7 +22,8 @@ val_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=256,  # mdistiller's Tiny ImageNet recipe
     num_workers=0,  # a worker would cost more than it saves
-    persistent_workers=False,  # MMPretrain's tools would set it
+    persistent_workers=False,  # workers that start anew see the epoch:
+    worker_init_fn=dict(type='seed_worker_by_epoch'),  # where there are any
     pin_memory=True,
     collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=True),
