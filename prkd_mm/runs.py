@@ -9,6 +9,8 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
+_MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
+                    'param_scheduler', 'checkpoint')
 METHOD_VARIABLE = 'PRKD_METHOD'  # which `_base_/methods` file a config takes
 
 
@@ -79,6 +81,10 @@ def load_config(path: str,
         if cfg.get('method') != own.get('method'):
             name += f'_{cfg.method}'
         cfg.work_dir = f'./work_dirs/{name}'
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in _MMENGINES_HOOKS:  # of others MMEngine takes no None
+            hooks.pop(name)
     if not torch.cuda.is_available():  # torch would warn at every epoch
         for phase in ('train', 'val', 'test'):
             (cfg.get(f'{phase}_dataloader') or {}).pop('pin_memory', None)

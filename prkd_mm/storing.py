@@ -15,7 +15,8 @@ from mmrazor.registry import MODELS
 from .checkpoints import plain_state_dict, read
 from .datasets import PackedImages
 from .evaluation import evaluate_on
-from .teacher_logits import TeacherLogits, hash_of_weights, size_in_bytes
+from .teacher_logits import (OWN, TeacherLogits, describe_normalisation,
+                             hash_of_weights, size_in_bytes)
 
 
 def default_folder(cfg: Config, views: int) -> Path:
@@ -60,17 +61,27 @@ def store_teacher(cfg: Config,
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     settings = cfg.model.to_dict()
+    settings.pop('teacher_logits', None)  # which this is going to make
+    if not settings.get('teacher_ckpt'):
+        raise ValueError('the config has no teacher_ckpt, so there is no '
+                         'telling whose logits these would be')
     settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(settings)
     model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+    preprocessor = model.data_preprocessor
+    if preprocessor.batch_augments or preprocessor.to_onehot:
+        raise ValueError('stored logits are of single images: no mixup or '
+                         'other batch_augments, no to_onehot')
     classes = model.teacher.head.num_classes
     size = size_in_bytes(views, len(dataset), classes, topk)
     print(f'{views} views of {len(dataset):,} images, {classes} classes: '
           f'{size / 1e9:.3g} GB in {folder}', flush=True)
-    existing = folder if folder.exists() else Path()
-    if not folder.exists() and shutil.disk_usage(existing).free < size:
-        raise OSError(f'there is no room for them: {existing.resolve()} has '
-                      f'{shutil.disk_usage(existing).free / 1e9:.3g} GB')
+    disk = next(path for path in (folder / 'x').resolve().parents
+                if path.exists())
+    free = shutil.disk_usage(disk).free
+    if not (folder / 'store.json').exists() and free < size:
+        raise OSError(f'there is no room for them: {disk} has {free / 1e9:.3g}'
+                      ' GB left')
     store = TeacherLogits.create(
         folder,
         views,
@@ -78,7 +89,9 @@ def store_teacher(cfg: Config,
         classes,
         topk,
         teacher=hash_of_weights(
-            plain_state_dict(read(cfg.model.teacher_ckpt))[0]),
+            plain_state_dict(read(settings['teacher_ckpt']))[0]),
+        normalisation=OWN if model.has_own_normalisation else
+        describe_normalisation(preprocessor),
         source=dataset.source,
         seed=seed)
     _record(model, dataset, store, batch_size)

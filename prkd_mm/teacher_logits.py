@@ -8,11 +8,23 @@ from typing import Dict, Optional, Tuple, Union
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _FORMAT = 1
 _CHUNK = 4096  # images between two points to resume from
 _HEADER = 'store.json'
+OWN = 'own'  # a teacher with a data preprocessor of its own
+
+
+def describe_normalisation(preprocessor: nn.Module) -> list:
+    """What a data preprocessor makes of pixels: order, mean and deviation."""
+    if not preprocessor._enable_normalize:
+        return [preprocessor.to_rgb]
+    return [
+        preprocessor.to_rgb,
+        preprocessor.mean.flatten().tolist(),
+        preprocessor.std.flatten().tolist()
+    ]
 
 
 def hash_of_weights(state: Dict[str, Tensor]) -> str:
@@ -40,7 +52,8 @@ class TeacherLogits:
         folder (str | Path): Where the files are.
         identity (dict, optional): What the store must be about: ``teacher``,
             the hash of its weights, ``source``, the images, their order,
-            labels, classes and augmentation, ``seed`` of the augmentation.
+            labels, classes and augmentation, ``seed`` of the augmentation,
+            ``normalisation`` of the images that the teacher got.
             What is missing here is not checked. Defaults to None.
         complete (bool): Whether an unfinished store is refused. Defaults to
             True.

@@ -58,8 +58,9 @@ class ToyImages(BaseDataset):
 class ToyBackbone(BaseModule):
     """Two convolutions, each with BN; dropout if asked for."""
 
-    def __init__(self, width=4, dropout=0., in_channels=3, frozen_bn=False):
-        super().__init__()
+    def __init__(self, width=4, dropout=0., in_channels=3, frozen_bn=False,
+                 init_cfg=None):
+        super().__init__(init_cfg)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)

@@ -73,7 +73,7 @@ def main() -> None:
                     args.teacher_options, args.seeds, args.amp)
         run_all(jobs, str(Path(__file__).with_name('train.py')), console,
                 args.jobs)
-    except (TrainingFailed, FileNotFoundError) as error:
+    except (TrainingFailed, FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on from here')

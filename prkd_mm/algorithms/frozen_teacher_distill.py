@@ -15,7 +15,8 @@ from ..checkpoints import (describe, load_strictly, plain_state_dict, read,
 from ..datasets import BatchClsDataPreprocessor
 from ..evaluation import untouched_random_state
 from ..stored_teacher import StoredTeacher
-from ..teacher_logits import TeacherLogits, hash_of_weights
+from ..teacher_logits import (OWN, TeacherLogits, describe_normalisation,
+                              hash_of_weights)
 
 
 @MODELS.register_module()
@@ -93,25 +94,36 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             self._load_teacher(teacher_ckpt, teacher_config)
         self._check_classes()
         if fold_teacher_bn:
-            self.teacher.backbone = fuse(self.teacher.backbone.eval())
+            self._fold_batch_norms()
         # beside the module tree, not in it
         self.__dict__['teacher'] = self._modules.pop('teacher').eval()
         self._map_normalisation()
         if teacher_logits is not None:
             self._draw_the_stored_views()
 
+    def _fold_batch_norms(self) -> None:
+        try:
+            self.teacher.backbone = fuse(self.teacher.backbone.eval())
+        except Exception as error:  # of torch.fx, of any kind
+            raise ValueError(
+                'FrozenTeacherDistill: fold_teacher_bn needs a backbone that '
+                'torch.fx can trace, and no recorder in it; leave it out '
+                f'({type(error).__name__}: {error})') from error
+
     @staticmethod
     def _stored(logits: Union[str, dict],
                 teacher_ckpt: Optional[str]) -> StoredTeacher:
         store = TeacherLogits(
             **(dict(folder=logits) if isinstance(logits, str) else logits))
+        compared = 'not compared with a checkpoint'
         with suppress(FileNotFoundError):
             if teacher_ckpt and '://' not in teacher_ckpt:
                 state = plain_state_dict(read(teacher_ckpt))[0]
                 store.check(teacher=hash_of_weights(state))
+                compared = f'the one of {resolve(teacher_ckpt)}'
         print_log(
             f'The teacher is stored in {store.folder}: {store.views} views of '
-            f'{store.header["images"]:,} images',
+            f'{store.header["images"]:,} images; {compared}',
             logger='current')
         return StoredTeacher(store)
 
@@ -122,6 +134,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'FrozenTeacherDistill: stored logits need a data_preprocessor '
                 "of type='BatchClsDataPreprocessor', which draws the same "
                 f'views again, got {type(preprocessor).__name__}')
+        if store.header['normalisation'] != OWN:
+            store.check(normalisation=describe_normalisation(preprocessor))
         preprocessor.views = store.views
         preprocessor.seed = store.header['seed']
 
@@ -172,6 +186,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             scale, shift = std / std_T, (mean - mean_T) / std_T
         self.register_buffer('_scale', scale, persistent=False)
         self.register_buffer('_shift', shift, persistent=False)
+
+    @property
+    def has_own_normalisation(self) -> bool:
+        """Whether the teacher gets its images in another normalisation."""
+        return self._scale is not None
 
     def teacher_inputs(self, inputs: Tensor) -> Tensor:
         """The student's inputs ``(N, ...)`` in the teacher's normalisation."""

@@ -2,7 +2,6 @@ import math
 from collections.abc import Mapping
 from typing import List, Optional, Tuple
 
-import torch
 from mmengine.dist import sync_random_seed
 from mmengine.logging import MessageHub
 from mmpretrain.models.utils import ClsDataPreprocessor
@@ -29,8 +28,9 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
     What to do with the images comes with them, from the data set. Crop and
     flip are a function of (seed, view, index of the image), where the view is
     the epoch, or in an iteration-based run (and one of a single epoch) the
-    iteration: nothing repeats, and a resumed run goes on as if it had not been
-    interrupted.
+    iteration: no epoch repeats another, and a resumed run goes on as if it
+    had not been interrupted. An image that a sampler gives twice in an epoch
+    is the same twice.
 
     The result is that of MMPretrain's ``ClsDataPreprocessor`` on the same
     images, to the last bit; batches of other data sets are left to it.
@@ -42,8 +42,6 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
             depends on the run's own seed.
         views (int, optional): K, the number of different views of an image:
             the epoch counts modulo K. Defaults to None: no two are alike.
-        channels_last (bool): Whether to give the images in
-            ``torch.channels_last`` memory format. Defaults to False.
         **kwargs: As of ``ClsDataPreprocessor``: ``mean``, ``std``, ``to_rgb``
             ...
 
@@ -59,7 +57,6 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
                  *args,
                  seed: Optional[int] = None,
                  views: Optional[int] = None,
-                 channels_last: bool = False,
                  **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if views is not None and (not isinstance(views, int) or views < 1):
@@ -67,7 +64,6 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
                              f'number, at least 1, or None; got {views!r}')
         self.seed = seed
         self.views = views
-        self.channels_last = channels_last
         self.epoch: Optional[int] = None
         self._non_blocking = True  # to the device only, so always safe
 
@@ -104,13 +100,14 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
             dict: ``inputs`` and ``data_samples``, as the model takes them.
         """
         if isinstance(data.get('data_samples'), Mapping):
-            out = self._forward_whole(data, training)
-        else:
-            out = super().forward(data, training)
-        if self.channels_last:
-            out['inputs'] = out['inputs'].contiguous(
-                memory_format=torch.channels_last)
-        return out
+            return self._forward_whole(data, training)
+        samples = data.get('data_samples')
+        if training and samples and getattr(samples[0], 'not_augmented', None):
+            raise TypeError(
+                'images of PackedImages came one by one, as through a wrapper '
+                '(RepeatDataset ...), and so without crop and flip; use the '
+                'data set without PackedImages there')
+        return super().forward(data, training)
 
     def _forward_whole(self, data: dict, training: bool) -> dict:
         samples = data['data_samples']

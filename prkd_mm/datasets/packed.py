@@ -1,6 +1,7 @@
 """Data sets of small images, decoded once and fetched a batch at a time."""
+import zlib
 from os import path as osp
-from typing import List, Optional, Sequence, Tuple, Union
+from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
@@ -66,13 +67,16 @@ class PackedImages(Dataset):
         dataset (dict | BaseDataset): The data set.
         cache (str, optional): The folder for the file. Defaults to None,
             which means the set's ``data_root``.
+        pipeline (list[dict], optional): Pipeline of the set, if that is a
+            dict; where MMPretrain's inferencer looks for it. Defaults to None:
+            its own.
 
     Attributes:
         images (np.ndarray): All images, ``(N, C, H, W)``.
         fingerprint (str): Which images with which labels these are, in which
             order. Not the state of their files.
-        source (str): The fingerprint and the augmentation; comes with each
-            batch.
+        source (str): The fingerprint, the pixels and the augmentation; comes
+            with each batch.
 
     Raises:
         TypeError: If ``dataset`` is a wrapper of others.
@@ -84,13 +88,15 @@ class PackedImages(Dataset):
 
     def __init__(self,
                  dataset: Union[dict, BaseDataset],
-                 cache: Optional[str] = None) -> None:
+                 cache: Optional[str] = None,
+                 pipeline: Optional[list] = None) -> None:
         if isinstance(dataset, dict):
-            dataset = DATASETS.build(dataset)
+            dataset = DATASETS.build(
+                dict(dataset, pipeline=pipeline) if pipeline else dataset)
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
-                f'PackedImages: {type(dataset).__name__} is a wrapper; put '
-                'PackedImages inside, around the data set itself')
+                f'PackedImages: {type(dataset).__name__} is a wrapper, which '
+                'knows no whole batches; use it without PackedImages')
         load, self._augment = _read(dataset.pipeline.transforms)
         originals = Originals(dataset, load)
         self.metainfo = dataset.metainfo
@@ -98,11 +104,12 @@ class PackedImages(Dataset):
         self.fingerprint = originals.fingerprint
         # in no folder of its own, which CustomDataset would take for a class
         folder = cache or originals.root
-        # which images in which order, and what can become of them
-        self.source = f'{self.fingerprint} {self._augment}'
         self.file = folder and osp.join(folder, originals.name)
         self.images = pack(originals, self.file)
         self._check_crop()
+        shape = 'x'.join(map(str, self.images.shape))
+        self.source = (f'{self.fingerprint} {shape} '
+                       f'{zlib.crc32(self.images):08x} {self._augment}')
 
     def _check_crop(self) -> None:
         if not self._augment:
@@ -138,17 +145,11 @@ class PackedImages(Dataset):
         idx = range(len(self))[idx]
         sample = DataSample().set_gt_label(self.labels[idx:idx + 1])
         sample.set_field(idx, 'sample_idx', field_type='metainfo')
+        sample.set_field(
+            bool(self._augment), 'not_augmented', field_type='metainfo')
         return dict(
             inputs=torch.from_numpy(self.images[idx].copy()),
             data_samples=sample)
-
-    def get_gt_labels(self) -> np.ndarray:
-        """The labels of all images."""
-        return self.labels.numpy()
-
-    def get_cat_ids(self, idx: int) -> List[int]:
-        """The label of one image, in a list."""
-        return [int(self.labels[idx])]
 
     def __getstate__(self) -> dict:
         # a worker that is not forked maps the file itself

@@ -45,6 +45,9 @@ def plan(config: str,
         seeds (int): Runs of each method, with the seeds 0, 1, ... Seed 0 is
             the run that ``tools/train.py`` would make. Defaults to 1.
         amp (bool): Mixed precision. Defaults to False.
+
+    Raises:
+        ValueError: The config counts iterations, not epochs.
     """
 
     def job(title: str, path: str, method: Optional[str], settings, seed=0):
@@ -62,14 +65,18 @@ def plan(config: str,
             arguments += ['--cfg-options', *settings]
         return Job(title, arguments, method, seed)
 
-    if 'method' not in load_config(config):
+    own = load_config(config)
+    if not own.train_cfg.get('max_epochs'):
+        raise ValueError(f'{config} is not trained by epochs (train_cfg: '
+                         f'{own.train_cfg}), which a comparison goes by')
+    if 'method' not in own:
         return [job('alone', config, None, options, k) for k in range(seeds)]
     jobs = [
         job(METHODS[method], config, method, options, k)
         for k in range(seeds) for method in methods
     ]
     model = jobs[-1].cfg.model
-    if model.get('teacher_config'):
+    if model.get('teacher_config') and model.get('teacher_ckpt'):
         teacher = job('teacher', model.teacher_config, None, teacher_options)
         if Path(model.teacher_ckpt).resolve() == teacher.work_dir.resolve():
             jobs.insert(0, teacher)
@@ -122,9 +129,15 @@ def run_all(jobs: Sequence[Job],
         for batch in (teachers, students):  # students need their teacher
             with ThreadPoolExecutor(side_by_side) as pool:
                 futures = [pool.submit(work, job) for job in batch]
-                done, waiting = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in waiting:
-                    future.cancel()
+                try:
+                    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                except KeyboardInterrupt:
+                    for job in batch:
+                        job.stop()
+                    raise
+                finally:
+                    for future in futures:
+                        future.cancel()
             for future in done:
                 future.result()
 

@@ -16,7 +16,7 @@ from typing import Callable, Dict, List, Optional
 
 from mmrazor.registry import MODELS
 
-from ..checkpoints import resolve
+from ..checkpoints import read, resolve
 from ..runs import add_common_arguments, load_config
 
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
@@ -49,6 +49,8 @@ class Job:
                                args.work_dir)
         self.work_dir = Path(self.cfg.work_dir)
         self._record = self.work_dir / 'job.json'
+        self._process: Optional[subprocess.Popen] = None
+        self._stopped = False
 
     @property
     def fingerprint(self) -> str:
@@ -64,11 +66,21 @@ class Job:
             sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
+    def stop(self) -> None:
+        """End the command if it runs, and let it not begin."""
+        self._stopped = True
+        if self._process:
+            self._process.terminate()
+
     @property
     def was_made_by_hand(self) -> bool:
         """Whether checkpoints are there that no comparison has made."""
         return (not self._record.exists()
                 and (self.work_dir / 'last_checkpoint').exists())
+
+    def epochs_done(self) -> int:
+        """Of the latest checkpoint."""
+        return read(str(self.work_dir))['meta'].get('epoch', 0)
 
     def set_aside(self) -> Path:
         """Rename the work dir, which another experiment has left."""
@@ -134,8 +146,11 @@ def run(job: Job,
     """
     if 'finished' in job.record():
         return report('done before', 1, 1)
+    epochs, accuracy, tail = job.cfg.train_cfg.max_epochs, '', deque(maxlen=30)
     if job.method is None and job.was_made_by_hand:
-        return report('is there', 1, 1)  # it may have taken days
+        if job.epochs_done() >= epochs:
+            return report('is there', 1, 1)  # it may have taken days
+        job.note(seconds=0.)  # so it goes on
     if not job.record():
         if job.work_dir.exists():
             report(f'kept another experiment as {job.set_aside()}', 0, 1)
@@ -144,13 +159,14 @@ def run(job: Job,
     command = [sys.executable, train_py, *job.arguments]
     command += ['--resume'] * resume
     before, start = job.record()['seconds'], time.monotonic()
-    epochs, accuracy, tail = job.cfg.train_cfg.max_epochs, '', deque(maxlen=30)
-    process = subprocess.Popen(
+    process = job._process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         env=dict(os.environ, **(environment or {})))
+    if job._stopped:  # meanwhile
+        process.terminate()
     try:
         for line in process.stdout:
             tail.append(line)

@@ -74,8 +74,9 @@ def rows_of(jobs: Sequence[Job]) -> List[Row]:
         row = rows.setdefault(
             job.method, Row(METHODS.get(job.method, job.title)))
         raw, averaged = job.curve(TOP1), job.curve(AVERAGED_TOP1)
-        row.last.append(raw[max(raw)])
-        row.best.append(max(raw.values()))
+        if raw:  # a checkpoint from elsewhere has no log
+            row.last.append(raw[max(raw)])
+            row.best.append(max(raw.values()))
         if averaged:
             row.averaged.append(averaged[max(averaged)])
         row.seconds.append(job.record().get('seconds', 0.))

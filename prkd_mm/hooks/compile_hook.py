@@ -35,5 +35,6 @@ class CompileHook(Hook):
         if self.student:
             getattr(model, 'architecture', model).backbone.compile(
                 **self.options)
-        if self.teacher and hasattr(model, 'teacher'):
-            model.teacher.backbone.compile(**self.options)
+        teacher = getattr(model, 'teacher', None)
+        if self.teacher and hasattr(teacher, 'backbone'):  # is not stored
+            teacher.backbone.compile(**self.options)

@@ -213,6 +213,12 @@ class TestTeacherIsBesideTheModel:
             plain.teacher(images, mode='tensor'))
         torch.testing.assert_close(losses(folded), losses(plain))
 
+    def test_batch_norms_that_cannot_be_folded(self, ckpt, monkeypatch):
+        monkeypatch.setattr(
+            toy.ToyBackbone, 'forward', lambda self, x: x if x.sum() else 0)
+        with pytest.raises(ValueError, match='fold_teacher_bn.*leave it out'):
+            build(ckpt, fold_teacher_bn=True)
+
     def test_moves_along(self, ckpt):
         model = build(ckpt, teacher=toy.classifier(width=6, preprocessor=OWN))
         assert model.to(torch.float64) is model

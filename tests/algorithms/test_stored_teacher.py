@@ -1,4 +1,7 @@
 """Training on stored logits is training with the teacher, or a refusal."""
+import copy
+from types import SimpleNamespace
+
 import pytest
 import toy
 import torch
@@ -94,6 +97,9 @@ def test_resumes_exactly(ckpt, store, tmp_path):
     {'train_dataloader.dataset.dataset.seed': 8},
     {'train_dataloader.dataset.dataset.size': 40},
     {'train_dataloader.dataset.dataset.pipeline.0.padding': 2},
+    # the same number of images and labels, but other pixels
+    {'train_dataloader.dataset.dataset.channels': 3,
+     'train_dataloader.dataset.dataset.seed': 1},
     {'train_dataloader.dataset.dataset.metainfo': dict(classes='dcba')},
 ])
 def test_other_images_are_refused_before_a_step(ckpt, store, tmp_path, change):
@@ -102,6 +108,39 @@ def test_other_images_are_refused_before_a_step(ckpt, store, tmp_path, change):
     with pytest.raises(ValueError, match='another source'), toy.quickly():
         runner.train()
     assert runner.iter == 0 and before
+
+
+@pytest.mark.parametrize('change', [dict(mean=[1.] * 3), dict(to_rgb=True)])
+def test_another_normalisation_is_refused(ckpt, store, tmp_path, change):
+    with pytest.raises(ValueError, match='another normalisation'):
+        toy.start(config(ckpt, tmp_path, store, **{
+            f'model.data_preprocessor.{key}': value
+            for key, value in change.items()}))
+
+
+def test_what_cannot_be_stored_is_refused(ckpt, tmp_path, monkeypatch):
+    cfg = config(ckpt, tmp_path, 'none')  # a store that is still to be made
+    mixed = copy.deepcopy(cfg)
+    mixed.model.data_preprocessor.update(
+        num_classes=4, batch_augments=dict(
+            augments=dict(type='mmpretrain.Mixup', alpha=1.)))
+    with pytest.raises(ValueError, match='no mixup'):
+        store_teacher(mixed, tmp_path / 'a', 1)
+    monkeypatch.setattr('shutil.disk_usage',
+                        lambda path: SimpleNamespace(free=255))
+    with pytest.raises(OSError, match=f'no room for them: {tmp_path}'):
+        store_teacher(cfg, tmp_path / 'a/b', 1)
+    monkeypatch.undo()
+    store_teacher(cfg, tmp_path / 'a/b', 1)
+    cfg.model.teacher_ckpt = None
+    with pytest.raises(ValueError, match='no teacher_ckpt'):
+        store_teacher(cfg, tmp_path / 'c', 1)
+
+
+def test_compiles_the_student_alone(ckpt, store, tmp_path):
+    cfg = config(ckpt, tmp_path, store, epochs=2)
+    cfg.custom_hooks.append(dict(type='CompileHook', backend='eager'))
+    toy.train(cfg)
 
 
 def test_another_teacher_is_refused(store, tmp_path):

@@ -12,7 +12,7 @@ from mmengine.logging import MessageHub
 from mmpretrain.models.utils import ClsDataPreprocessor
 from mmpretrain.registry import DATASETS, MODELS
 from torch import distributed as dist
-from torch.utils.data import DataLoader
+from torch.utils.data import ConcatDataset, DataLoader
 
 from prkd_mm.datasets import BatchClsDataPreprocessor, PackedImages
 from prkd_mm.datasets.batch_augment import choose
@@ -108,24 +108,14 @@ def test_grey_images():
 @pytest.mark.parametrize('collate', [default_collate, pseudo_collate])
 @pytest.mark.parametrize('training', [True, False])
 def test_stock_batches_are_still_taken(collate, training):
-    packed = packed_toys()
+    packed = PackedImages(
+        dict(type='ToyImages', pipeline=[dict(type='PackInputs')]))
     outs = [preprocessor(collate([packed[i] for i in range(4)]), training)
             for preprocessor in (BatchClsDataPreprocessor(**NORM),
                                  ClsDataPreprocessor(**NORM))]
     assert torch.equal(outs[0]['inputs'], outs[1]['inputs'])
     for one, two in zip(*(out['data_samples'] for out in outs)):
         assert torch.equal(one.gt_label, two.gt_label)
-
-
-def test_channels_last():
-    packed = packed_toys()
-    for batch in (packed.__getitems__([0, 1]),
-                  default_collate([packed[0], packed[1]])):
-        one, two = (preprocessor(channels_last=flag)(batch, True)['inputs']
-                    for flag in (True, False))
-        assert torch.equal(one, two)
-        assert one.is_contiguous(memory_format=torch.channels_last)
-        assert two.is_contiguous()
 
 
 def test_one_sample_for_all_when_training():
@@ -414,3 +404,17 @@ def test_other_seed_of_the_run_other_images(tmp_path):
 def test_built_by_name():
     ours = MODELS.build(dict(type='BatchClsDataPreprocessor', **NORM))
     assert isinstance(ours, ClsDataPreprocessor)
+
+
+def test_wrappers_cannot_train_without_the_augmentation():
+    """They ask for one image at a time, which nothing augments."""
+    packed = PackedImages(dict(type='ToyImages', pipeline=[
+        dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+        dict(type='PackInputs')]))
+    loader = DataLoader(
+        ConcatDataset([packed]), batch_size=4, collate_fn=default_collate)
+    batch = next(iter(loader))
+    preprocessor = BatchClsDataPreprocessor()
+    with pytest.raises(TypeError, match='one by one'):
+        preprocessor(batch, True)
+    assert len(preprocessor(batch)['inputs']) == 4

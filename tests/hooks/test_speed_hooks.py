@@ -42,6 +42,23 @@ def test_two_epochs_end_in_the_same_weights(hook, teacher, tmp_path):
     close(plain, run(teacher, tmp_path / 'other', hook, **options))
 
 
+def test_a_seed_has_the_same_start_in_either_format(tmp_path):
+    """Where weights are drawn in the order of memory, it would not."""
+    starts = []
+    for name, hooks in (('plain', []), ('fast', [
+            dict(type='ChannelsLastHook')])):
+        net = toy.classifier(init_cfg=dict(type='Kaiming', layer='Conv2d'))
+        runner = toy.start(toy.config(
+            net, tmp_path / name, *hooks,
+            **{'optim_wrapper.optimizer.lr': 1e-30}))
+        with toy.quickly():
+            runner.train()
+        weight = runner.model.backbone.conv2.weight
+        assert weight.is_contiguous() == (name == 'plain')
+        starts.append(weight.detach().contiguous())
+    torch.testing.assert_close(*starts, rtol=0, atol=0)
+
+
 def test_channels_last_reaches_student_and_teacher(teacher, tmp_path):
     model = unwrap(run(teacher, tmp_path, dict(type='ChannelsLastHook')).model)
     seen = []

@@ -40,6 +40,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='PackedImages',
+        pipeline=val_pipeline,  # for MMPretrain's inferencer
         dataset=dict(
             type='CIFAR100',
             data_root='data',

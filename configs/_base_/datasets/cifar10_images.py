@@ -11,9 +11,9 @@ train_dataloader = dict(
             pipeline=[dict(type='LoadImageFromFile')] + _base_.train_pipeline)))
 val_dataloader = dict(
     dataset=dict(
+        pipeline=[dict(type='LoadImageFromFile')] + _base_.val_pipeline,
         dataset=dict(
             _delete_=True,
             type='CustomDataset',
-            data_root='data/cifar10-images/test',
-            pipeline=[dict(type='LoadImageFromFile')] + _base_.val_pipeline)))
+            data_root='data/cifar10-images/test')))
 test_dataloader = val_dataloader

@@ -17,7 +17,8 @@ train_dataloader = dict(
     batch_size=64,  # 20 steps an epoch
     drop_last=True,  # 7 images are left, too few for batch normalization
     num_workers=0,  # a worker would cost more than it saves
-    persistent_workers=False,  # MMPretrain's tools would set it
+    persistent_workers=False,  # workers that start anew see the epoch:
+    worker_init_fn=dict(type='seed_worker_by_epoch'),  # where there are any
     collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
@@ -31,6 +32,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='PackedImages',
+        pipeline=val_pipeline,  # for MMPretrain's inferencer
         dataset=dict(type='Digits', split='test', pipeline=val_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 

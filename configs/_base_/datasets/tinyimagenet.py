@@ -43,6 +43,7 @@ val_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='PackedImages',
+        pipeline=val_pipeline,  # for MMPretrain's inferencer
         dataset=dict(
             type='TinyImageNet',
             data_root='data/tiny-imagenet-200',

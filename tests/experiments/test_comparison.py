@@ -1,0 +1,92 @@
+"""What a comparison does when something is in its way."""
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from prkd_mm.experiments import Job, plan, rows_of
+from prkd_mm.experiments.job import run
+from prkd_mm.runs import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = 'configs/quickstart/prkd_digits.py'
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def running(folder):
+    """Training commands of this folder that are alive."""
+    found = subprocess.run(['pgrep', '-f', f'train.py.*{folder.name}'],
+                           stdout=subprocess.PIPE, text=True).stdout
+    return found.split()
+
+
+def test_an_interrupt_ends_all_runs_and_begins_none(folder):
+    process = subprocess.Popen(
+        [sys.executable, ROOT / 'tools/reproduce.py', DIGITS, '--methods',
+         'ce,kd,prkd', '--teacher-options',
+         f'experiment_name={folder.name}'],
+        stdout=subprocess.PIPE, text=True, cwd=folder)
+    for line in process.stdout:
+        if 'tools/train.py' in line:
+            break
+    while not running(folder):
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGINT)
+    rest = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and '$ python' not in rest
+    assert not running(folder)
+
+
+def test_a_teacher_that_somebody_trained_is_left_alone(folder):
+    job, *_ = plan(DIGITS, ['kd'])
+    job.work_dir.mkdir(parents=True)
+    torch.save(dict(meta=dict(epoch=40), state_dict={}),
+               job.work_dir / 'epoch_40.pth')
+    (job.work_dir / 'last_checkpoint').write_text('epoch_40.pth')
+    said = []
+    run(job, 'no/train.py', lambda state, *_: said.append(state))
+    assert said == ['is there']
+    row, = rows_of([job])  # it has no log
+    assert row.last == [] and row.cells()[1] == '–'
+
+
+def test_a_teacher_that_was_cut_off_goes_on(folder):
+    job, *_ = plan(DIGITS, ['kd'])
+    job.work_dir.mkdir(parents=True)
+    torch.save(dict(meta=dict(epoch=1), state_dict={}),
+               job.work_dir / 'epoch_1.pth')
+    (job.work_dir / 'last_checkpoint').write_text('epoch_1.pth')
+    echo = folder / 'train.py'
+    echo.write_text('import sys; print(sys.argv); sys.exit(3)')
+    with pytest.raises(RuntimeError, match='--resume'):
+        run(job, str(echo), lambda *_: None)
+
+
+def test_a_config_without_epochs_is_refused(folder):
+    cfg = load_config(str(ROOT / 'configs/quickstart/teacher_digits.py'))
+    cfg.train_cfg = dict(by_epoch=False, max_iters=3)
+    cfg.dump('iterations.py')
+    with pytest.raises(ValueError, match='not trained by epochs'):
+        plan('iterations.py', ['kd'])
+
+
+def test_default_hooks_can_be_left_out(folder):
+    off = dict(default_hooks=dict(tail_average=None, channels_last=None,
+                                  logger=None))
+    Path('off.py').write_text(
+        f"_base_ = '{ROOT / DIGITS}'\ndefault_hooks = {off['default_hooks']}")
+    hooks = load_config('off.py').default_hooks
+    assert 'tail_average' not in hooks and 'channels_last' not in hooks
+    assert hooks.logger is None  # which MMEngine understands
+    assert Job('x', ['off.py']).cfg.default_hooks == hooks
