@@ -16,13 +16,14 @@ REQUIRES = [
     'mmrazor>=1.0,<2',
     'numpy',
     'rich',
+    'scipy',  # the largest eigenvalue of a loss's Hessian
     'torch>=2.4',
     'torchvision>=0.19',  # MMPretrain imports it without declaring it
 ]
 EXTRAS = {
     'lite': ['mmcv-lite>=2.0.1,<=2.1.0'],  # MMRazor takes no later one
     'digits': ['scikit-learn'],  # the images of the quickstart
-    'test': ['pytest', 'scipy'],
+    'test': ['pytest'],
 }
 EXTRAS['all'] = sum(EXTRAS.values(), [])
 

@@ -1,0 +1,216 @@
+"""The landscape analysis from end to end; the others: :mod:`.studies`."""
+from itertools import product
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+
+from ..batch_norm import recalibrate_bn
+from . import landscape as around
+from . import landscape_figures as figures
+from .landscape import Objective
+from .report import Report, Run
+from .trained import (Nets, build_nets, load_batches, load_weights,
+                      training_batches)
+
+_SECOND = 1_000_003  # seed of the second direction, less that of the first
+
+
+def landscape(runs: Sequence[Run],
+              report: Report,
+              samples: int = 500,
+              weights: str = 'latest',
+              seed: int = 0,
+              seeds: int = 3,
+              span: float = 1.,
+              grid: int = 15,
+              radius: float = 0.005,
+              probes: int = 10,
+              bn_batches: int = 20,
+              batch_size: Optional[int] = None,
+              device='cpu') -> dict:
+    """The loss round each student; see :mod:`prkd_mm.analysis.landscape`.
+
+    The loss is the cross entropy of the labels, whatever the student was
+    trained with, in float32. Curves, surfaces and sharpness leave the
+    batch-norm statistics as the checkpoint has them; in the plane of the tail
+    they are recalibrated at every point, as those of an average are.
+
+    Args:
+        runs (Sequence[Run]): Side by side.
+        report (Report): Where the numbers go.
+        samples (int): Images of train (un-augmented) and of test, each; drawn
+            anew for each seed. Defaults to 500.
+        weights (str): 'latest' or 'average'. Defaults to 'latest'.
+        seed (int): The first seed. Defaults to 0.
+        seeds (int): How many, for the error bars. Defaults to 3.
+        span (float): Of the curves, in filters' norms. Defaults to 1.
+        grid (int): Points along each axis of a surface. Defaults to 15.
+        radius (float): Of the worst loss. Defaults to 0.005.
+        probes (int): Of a trace. Defaults to 10.
+        bn_batches (int): Training batches for the plane. Defaults to 20.
+        batch_size (int, optional): Defaults to None: that of validation.
+        device (str | torch.device): Defaults to 'cpu'.
+    """
+    paths = {run.title: run.weights(weights) for run in runs}
+    tails = _tails(runs, report)
+    curves, rows, surfaces, planes = {}, {}, {}, {}
+    with report.progress():
+        for run in runs:
+            title, nets = run.title, build_nets(run.cfg, device)
+            load_weights(nets.student, paths[title])
+            objectives = {
+                s: _objectives(run, nets, samples, batch_size, s)
+                for s in range(seed, seed + seeds)
+            }
+            curves[title] = _curves(objectives, span, 2 * grid - 1,
+                                    report.track(f'{title}: curves'))
+            rows[title] = [
+                dict(seed=s, **_sharpness(pair['train'], s, radius, probes))
+                for s, pair in report.track(f'{title}: sharpness')(
+                    list(objectives.items()))
+            ]
+            surfaces[title] = _surface(objectives[seed], seed, span, grid,
+                                       report.track(f'{title}: surface'))
+            if tails:
+                batches = training_batches(run.cfg, nets.preprocess,
+                                           bn_batches, seed)
+                planes[title] = _plane(objectives[seed], tails[title], grid,
+                                       batches,
+                                       report.track(f'{title}: plane'))
+    measures = {title: _over_seeds(values) for title, values in rows.items()}
+    report.table(
+        'Sharpness of the train loss, ± standard deviation over the seeds',
+        [{'run': title, **values} for title, values in measures.items()],
+        dict(run='', top_eigenvalue='top eigenvalue', trace='trace',
+             normalised_top_eigenvalue='normalised', normalised_trace='trace',
+             worst_rise='worst rise'))
+    pictures = {
+        '_curves': figures.curves(curves),
+        '_surface': figures.surfaces(
+            surfaces, 'Two random directions; the batch-norm statistics stay '
+            "the net's own", "direction 1, in filters' norms",
+            "direction 2, in filters' norms"),
+        '_sharpness': figures.sharpness(
+            measures, f'Train loss; seeds {seed} to {seed + seeds - 1} draw '
+            f'{samples} images each; radius {radius:g} filters\' norms\nbars: '
+            'mean ± standard deviation over the seeds, not over trainings')
+    }
+    tables = {'_curves': _table(curves), '_sharpness': _table(rows),
+              '_surface': _table({k: x['rows'] for k, x in surfaces.items()})}
+    if planes:
+        pictures['_plane'] = figures.surfaces(
+            planes, 'The plane through three checkpoints of the tail; at each '
+            f'point batch-norm statistics of {bn_batches} training batches',
+            'distance of the weights', 'distance of the weights',
+            one_scale=False)
+        tables['_plane'] = _table({k: x['rows'] for k, x in planes.items()})
+    numbers = dict(checkpoints=paths, samples=samples, radius=radius,
+                   sharpness=rows, curves=curves, surfaces=surfaces,
+                   planes=planes)
+    report.save(numbers, tables, pictures)
+    return numbers
+
+
+def _tails(runs: Sequence[Run], report: Report) -> Dict[str, Dict[str, str]]:
+    """The first, middle and last checkpoint of each tail; else nothing."""
+    tails = {}
+    for run in runs:
+        try:
+            tail = list(run.tail(3).items())
+        except FileNotFoundError as error:
+            report.console.print(f'No plane of the tail: {error}',
+                                 highlight=False, soft_wrap=True)
+            return {}
+        tails[run.title] = dict([tail[0], tail[len(tail) // 2], tail[-1]])
+    return tails
+
+
+def _objectives(run: Run, nets: Nets, samples: int, batch_size: Optional[int],
+                seed: int) -> Dict[str, Objective]:
+    return {
+        name: Objective(
+            nets.student,
+            load_batches(run.cfg, split, nets.preprocess, samples, batch_size,
+                         seed)) for name, split in (('train', 'train'),
+                                                    ('test', 'val'))
+    }
+
+
+def _curves(objectives: Dict[int, Dict[str, Objective]], span: float,
+            points: int, progress) -> List[dict]:
+    rows = []
+    at = np.linspace(-span, span, points).tolist()
+    for seed, pair in progress(list(objectives.items())):
+        direction = around.random_direction(pair['train'], seed)
+        found = around.surface(pair, pair['train'].weights, [direction],
+                               [(a, ) for a in at])
+        rows += [dict(seed=seed, a=a, **row) for a, row in zip(at, found)]
+    return rows
+
+
+def _sharpness(objective: Objective, seed: int, radius: float,
+               probes: int) -> Dict[str, float]:
+    scale, result = objective.filter_norms(), {}
+    for prefix, s in (('', None), ('normalised_', scale)):
+        result[f'{prefix}top_eigenvalue'] = around.top_eigenvalue(
+            objective, s, seed)
+        estimate = around.trace(objective, s, seed, probes)
+        result[f'{prefix}trace'] = estimate['mean']
+        result[f'{prefix}trace_error'] = estimate['error']
+    loss = objective.value()['loss']
+    worst = around.worst_loss(objective, radius, scale, seed)
+    return dict(result, loss=loss, worst_loss=worst, worst_rise=worst - loss,
+                weight_norm=objective.weights.norm().item())
+
+
+def _over_seeds(rows: List[dict]) -> Dict[str, dict]:
+    values = {key: [row[key] for row in rows] for key in figures.MEASURES}
+    return {
+        key: dict(mean=float(np.mean(x)),
+                  error=float(np.std(x, ddof=1)) if len(x) > 1 else np.nan)
+        for key, x in values.items()
+    }
+
+
+def _surface(pair: Dict[str, Objective], seed: int, span: float, grid: int,
+             progress) -> dict:
+    directions = [around.random_direction(pair['train'], s)
+                  for s in (seed, seed + _SECOND)]
+    axis = np.linspace(-span, span, grid).tolist()
+    points = list(product(axis, axis))
+    found = around.surface(pair, pair['train'].weights, directions, points,
+                           progress=progress)
+    return dict(rows=_with_places(points, found), marks={})
+
+
+def _plane(pair: Dict[str, Objective], tail: Dict[str, str], grid: int,
+           batches, progress) -> dict:
+    vectors, net = [], pair['train'].net
+    for path in tail.values():
+        load_weights(net, path)
+        vectors.append(pair['train'].weights)
+    directions, places = around.plane(vectors)
+    marks = dict(zip(tail, places), mean=np.mean(places, 0).tolist())
+    axes = []
+    for x in zip(*places):
+        margin = (max(x) - min(x)) / 2
+        axes.append(
+            np.linspace(min(x) - margin, max(x) + margin, grid).tolist())
+    # the marked ones first: their own values are worth having
+    points = list(marks.values()) + list(product(*axes))
+    found = around.surface(
+        pair, vectors[0], directions, points,
+        lambda net: recalibrate_bn(net, (inputs for inputs, _ in batches)),
+        progress)
+    return dict(
+        marks=marks,
+        at_marks=dict(zip(marks, found)),
+        rows=_with_places(points[len(marks):], found[len(marks):]))
+
+
+def _with_places(points, found: List[dict]) -> List[dict]:
+    return [dict(a=a, b=b, **row) for (a, b), row in zip(points, found)]
+
+
+def _table(runs: Dict[str, List[dict]]) -> List[dict]:
+    return [dict(run=title, **row) for title in runs for row in runs[title]]

@@ -1,0 +1,316 @@
+r"""How hard a distillation loss ties the student's logits to the teacher's.
+
+A loss is a sum of terms ``weight · D(z_S, z_T)`` over the distances
+
+====== ====================================== ===========================
+kind   D, averaged over the N samples         Hessian of a sample at the
+                                              match ``z_S = z_T``
+====== ====================================== ===========================
+logit  ``½ · mean_c (z_S − z_T)²``            ``I/C``
+kl     ``KL(p^T ‖ p^S)``                      ``S/τ²``
+inter  ``1 − Pearson`` over the classes       ``S(P − x̂x̂ᵀ)S / (τ²‖x‖²)``
+intra  ``1 − Pearson`` over the batch         ``N/C · S diag(w) S / τ²``
+====== ====================================== ===========================
+
+with ``p = softmax(z/τ)``, ``S = diag(p) − ppᵀ``, ``P = I − 11ᵀ/C``,
+``x = Pp``, ``x̂ = x/‖x‖``. For *intra*, ``x_c`` is the centred column of class
+c in the batch, ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²`` for sample i, and the other
+samples stay. "Of a sample" is N times its block of the Hessian of D, which
+does not shrink with the batch.
+"""
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.registry import HOOKS, MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ..hooks import LossScheduleHook
+from ..losses.functional import correlation_distance, kl_divergence
+
+KINDS = ('logit', 'kl', 'inter', 'intra')
+NOTICEABLE = 0.01  # a direction with that share of the largest curvature
+_ELEMENTS = 2**24  # of the Hessians held at a time: 128 MiB
+
+
+class Term(NamedTuple):
+    """``weight · D``, of a loss.
+
+    Attributes:
+        kind (str): One of 'logit', 'kl', 'inter', 'intra'.
+        tau (float): Temperature; of 'logit' ignored. Defaults to 1.0.
+        weight (float): All that multiplies D, τ² too. Defaults to 1.0.
+    """
+    kind: str
+    tau: float = 1.0
+    weight: float = 1.0
+
+
+def distance(term: Term, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+    """``weight · D`` of two logit matrices ``(N, C)``, 0-dim."""
+    if term.kind == 'logit':
+        value = F.mse_loss(preds_S, preds_T) / 2
+    elif term.kind == 'kl':
+        value = kl_divergence(preds_S, preds_T, term.tau)
+    else:
+        value = correlation_distance(
+            preds_S, preds_T, term.tau, float(term.kind == 'inter'),
+            float(term.kind == 'intra'))
+    return term.weight * value
+
+
+def _inverse(length: Tensor, size: Tensor) -> Tensor:
+    # as in the loss: what varies by rounding noise is tied to nothing
+    varies = length > 32 * torch.finfo(length.dtype).eps * size
+    return varies / length.where(varies, 1.)
+
+
+def hessians(term: Term, logits: Tensor) -> Tensor:
+    """Hessians ``(N, C, C)`` of a term at the match, in the logits.
+
+    Closed forms: see the module. For 'intra' the N samples are the batch.
+
+    Args:
+        term (Term): The term.
+        logits (Tensor): The teacher's, which are the student's too,
+            ``(N, C)``.
+    """
+    N, C = logits.shape
+    eye = torch.eye(C, dtype=logits.dtype, device=logits.device)
+    if term.kind == 'logit':
+        return (term.weight / C * eye).expand(N, C, C)
+    p = F.softmax(logits / term.tau, 1)
+    S = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
+    scale = term.weight / term.tau**2
+    if term.kind == 'kl':
+        return scale * S
+    if term.kind == 'inter':
+        x = p - 1 / C
+        inverse = _inverse(x.norm(dim=1), p.norm(dim=1))[:, None]
+        along = torch.einsum('nij,nj->ni', S, x * inverse)
+        H = S @ S - along[:, :, None] * along[:, None, :]  # S P is S
+        return scale * H * inverse[:, :, None]**2
+    x = p - p.mean(0)
+    inverse = _inverse(x.norm(dim=0), p.norm(dim=0))
+    w = (1 - 1 / N - (x * inverse)**2) * inverse**2
+    return scale * N / C * (S * w[:, None, :]) @ S
+
+
+def eigenvalues(terms: Sequence[Term],
+                logits: Tensor,
+                batch_size: int = 64) -> Tensor:
+    """Ascending eigenvalues ``(N, C)`` of each sample's Hessian at the match.
+
+    Args:
+        terms (Sequence[Term]): Of the loss; their Hessians are added.
+        logits (Tensor): The teacher's, ``(N, C)``.
+        batch_size (int): Samples whose columns 'intra' correlates. Defaults
+            to 64.
+    """
+    alone = all(term.kind != 'intra' for term in terms)
+    if alone:
+        batch_size = max(1, _ELEMENTS // logits.shape[1]**2)
+    return torch.cat([
+        torch.linalg.eigvalsh(sum(hessians(term, part) for term in terms))
+        for part in logits.split(batch_size)
+    ])
+
+
+def mean_curvature(terms: Sequence[Term],
+                   logits: Tensor,
+                   batch_size: int = 64) -> float:
+    """Mean eigenvalue, trace/C, over the samples; as :func:`eigenvalues`."""
+    if all(term.kind != 'intra' for term in terms):
+        batch_size = max(1, _ELEMENTS // logits.shape[1]**2)
+    total = sum(
+        hessians(term, part).diagonal(dim1=1, dim2=2).sum()
+        for part in logits.split(batch_size) for term in terms)
+    return float(total) / logits.numel()
+
+
+def gradients(terms: Sequence[Term],
+              preds_S: Tensor,
+              preds_T: Tensor,
+              batch_size: int = 64) -> Tensor:
+    """Gradient ``(N, C)`` in each sample's logits: N times that of the mean.
+
+    Arguments as of :func:`eigenvalues`; both matrices ``(N, C)``.
+    """
+    parts = []
+    for z_S, z_T in zip(preds_S.split(batch_size), preds_T.split(batch_size)):
+        z_S = z_S.detach().requires_grad_()
+        loss = sum(distance(term, z_S, z_T) for term in terms)
+        parts.append(len(z_S) * torch.autograd.grad(loss, z_S)[0])
+    return torch.cat(parts)
+
+
+def free_directions(term: Term, num_classes: int, batch_size: int) -> float:
+    """Directions a sample that leave a match a match, for generic logits.
+
+    None for logit matching; the shift for KL; the shift and the scale of the
+    probabilities for 'inter'. For 'intra' the shift of each sample and, over
+    the batch, C more (2C if N < C): a shift and a scale for each class, less
+    the N (at most C) conditions that each sample's probabilities add up to 1.
+    """
+    C, N = num_classes, batch_size
+    return dict(
+        logit=0, kl=1, inter=2, intra=1 + (2 * C - min(N, C)) / N)[term.kind]
+
+
+def noticeable_share(values: Tensor) -> Tensor:
+    """Share ``(N,)`` of the eigenvalues above 1 % of the largest."""
+    noticeable = values > NOTICEABLE * values.amax(1, keepdim=True)
+    return noticeable.double().mean(1)
+
+
+def small_class_share(gradient: Tensor, preds_T: Tensor) -> Tensor:
+    """Share ``(N,)`` of ``|gradient|`` on the teacher's small classes.
+
+    Small is what the teacher (τ = 1) gives less than chance, 1/C. NaN where
+    the gradient is 0.
+    """
+    small = F.softmax(preds_T, 1) < 1 / preds_T.shape[1]
+    size = gradient.abs()
+    return (size * small).sum(1) / size.sum(1)
+
+
+def mean_and_error(x: Tensor) -> Dict[str, float]:
+    """Mean over the samples and its standard error, without NaNs."""
+    x = x[~x.isnan()].double()
+    error = x.std() / len(x)**0.5 if len(x) > 1 else torch.tensor(torch.nan)
+    return dict(mean=x.mean().item(), error=error.item())
+
+
+def summary(terms: Sequence[Term],
+            preds_T: Tensor,
+            preds_S: Optional[Tensor] = None,
+            batch_size: int = 64) -> dict:
+    """The numbers of one loss on a teacher's and a student's logits.
+
+    Computed in float64. ``strength`` is the mean eigenvalue, trace/C: the
+    curvature at the match in a random direction of the logits.
+
+    Args:
+        terms (Sequence[Term]): Of the loss.
+        preds_T (Tensor): The teacher's logits, ``(N, C)``.
+        preds_S (Tensor, optional): The student's, ``(N, C)``. Defaults to
+            None: no gradients.
+        batch_size (int): As of :func:`eigenvalues`.
+
+    Returns:
+        dict: ``strength``, ``largest``, ``noticeable_share``,
+        ``gradient_norm``, ``small_class_share``, each with mean and standard
+        error over the samples; ``spectrum``, the mean sorted eigenvalues.
+    """
+    preds_T = preds_T.double()
+    values = eigenvalues(terms, preds_T, batch_size).flip(1)
+    result = dict(
+        strength=mean_and_error(values.mean(1)),
+        largest=mean_and_error(values[:, 0]),
+        noticeable_share=mean_and_error(noticeable_share(values)),
+        spectrum=values.mean(0).tolist())
+    if preds_S is not None:
+        gradient = gradients(terms, preds_S.double(), preds_T, batch_size)
+        result['gradient_norm'] = mean_and_error(gradient.norm(dim=1))
+        result['small_class_share'] = mean_and_error(
+            small_class_share(gradient, preds_T))
+    return result
+
+
+def terms_of(loss: nn.Module) -> List[Term]:
+    """The terms of a loss module, with its weights as they are now.
+
+    Args:
+        loss (nn.Module): ``PRKDLoss``, or MMRazor's ``KLDivergence``,
+            ``DISTLoss`` or ``L2Loss``.
+
+    Raises:
+        ValueError: Another loss, or one whose options are not covered.
+    """
+    name, weight = type(loss).__name__, getattr(loss, 'loss_weight', 1.)
+    if name == 'PRKDLoss':
+        tau2, cor2 = ((loss.tau**2, loss.tau_cor**2) if loss.scale_by_tau2
+                      else (1, 1))
+        cor = weight * loss.cor_weight * cor2
+        terms = [Term('kl', loss.tau, weight * loss.kl_weight * tau2),
+                 Term('inter', loss.tau_cor, cor * loss.inter_weight),
+                 Term('intra', loss.tau_cor, cor * loss.intra_weight)]
+    elif name == 'KLDivergence' and loss.reduction == 'batchmean':
+        terms = [Term('kl', loss.tau, weight * loss.tau**2)]
+    elif name == 'DISTLoss':
+        weight *= loss.tau**2
+        terms = [Term('inter', loss.tau, weight * loss.inter_loss_weight),
+                 Term('intra', loss.tau, weight * loss.intra_loss_weight)]
+    elif (name == 'L2Loss' and loss.div_element and not loss.normalize
+          and not loss.dist):
+        terms = [Term('logit', 1., 2 * weight)]
+    else:
+        raise ValueError(
+            f'the strength of {name} is not known here; it is of PRKDLoss, '
+            "KLDivergence(reduction='batchmean'), DISTLoss and "
+            'L2Loss(normalize=False, div_element=True)')
+    return [term for term in terms if term.weight]
+
+
+def run_terms(cfg: Config, epochs: Sequence[int]) -> List[List[Term]]:
+    """The terms of a run's distillation losses at 0-based ``epochs``.
+
+    From the losses and the ``LossScheduleHook``s of the config, as the run
+    itself sets them.
+
+    Raises:
+        ValueError: The config distils nothing, or see :func:`terms_of`.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    configs = cfg.model.get('distiller', {}).get('distill_losses')
+    if not configs:
+        raise ValueError('the config has no distill_losses, so that there is '
+                         'no strength to follow over a run')
+    # unscoped in a config whose model has a scope
+    scope = cfg.model.get('_scope_', 'mmrazor')
+    losses = {
+        name: MODELS.build(dict(loss, _scope_=scope))
+        for name, loss in configs.items()
+    }
+    hooks = [
+        HOOKS.build(hook)
+        for hook in (*cfg.get('custom_hooks', []),
+                     *cfg.get('default_hooks', {}).values())
+        if hook and hook['type'].rpartition('.')[2] == 'LossScheduleHook'
+    ]
+    steps = _epoch_length(cfg, hooks)
+    result = []
+    for epoch in epochs:
+        for hook in hooks:
+            position = epoch if hook.by_epoch else epoch * steps
+            values = hook.values_at(hook.progress_at(position))
+            for (loss, attr), value in values.items():
+                setattr(losses[loss], attr, value)
+        result.append([t for loss in losses.values() for t in terms_of(loss)])
+    return result
+
+
+def run_length(cfg: Config) -> int:
+    """Epochs of the run that a config describes.
+
+    Raises:
+        ValueError: It counts iterations.
+    """
+    epochs = cfg.train_cfg.get('max_epochs')
+    if not epochs:
+        raise ValueError('the strength along a run is drawn over its epochs, '
+                         'and train_cfg of the config has no max_epochs')
+    return epochs
+
+
+def _epoch_length(cfg: Config, hooks: List[LossScheduleHook]) -> int:
+    """Set the window's end as the hooks' ``before_train`` does."""
+    steps = 1
+    if not all(hook.by_epoch for hook in hooks):
+        steps = len(Runner.build_dataloader(cfg.train_dataloader))
+    for hook in hooks:
+        length = run_length(cfg) * (1 if hook.by_epoch else steps)
+        hook.window_end = length if hook.end is None else hook.end
+    return steps

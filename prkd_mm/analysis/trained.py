@@ -1,0 +1,263 @@
+"""Trained nets and the data to look at them with, from config and checkpoint.
+"""
+import copy
+import re
+from pathlib import Path
+from typing import (Callable, Dict, Iterable, Iterator, List, NamedTuple,
+                    Optional, Tuple, Union)
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.dataset import DefaultSampler
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Subset
+
+from ..checkpoints import load_strictly, plain_state_dict, read
+from ..datasets import BatchClsDataPreprocessor
+from ..evaluation import untouched_random_state
+from ..hooks import seed_worker_by_epoch
+
+_KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
+Batch = Tuple[Tensor, Tensor]
+
+
+class Nets(NamedTuple):
+    """What a config describes, on one device and in evaluation mode.
+
+    Attributes:
+        student (nn.Module): Inputs to logits; the weights are random.
+        preprocess (nn.Module): From a batch of the loader to inputs.
+        teacher (Callable, optional): Inputs of the student to the logits of
+            the trained teacher.
+    """
+    student: nn.Module
+    preprocess: nn.Module
+    teacher: Optional[Callable[[Tensor], Tensor]] = None
+
+
+def build_nets(cfg: Config,
+               device: Union[str, torch.device] = 'cpu',
+               with_teacher: bool = False) -> Nets:
+    """Build the student of a config and, if asked for, its trained teacher.
+
+    Args:
+        cfg (Config): Of a distillation, or of a net trained alone.
+        device (str | torch.device): Defaults to 'cpu'.
+        with_teacher (bool): Load the teacher too. Defaults to False.
+
+    Raises:
+        ValueError: ``with_teacher``, and the config has none.
+        FileNotFoundError: The teacher's checkpoint is not there.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model = copy.deepcopy(cfg.model)
+    preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
+    if with_teacher and 'distiller' not in model:
+        raise ValueError(
+            'this needs a teacher, and the config'
+            f'{_of(cfg)} has none; take that of a distillation')
+    if 'architecture' in model and not with_teacher:
+        kept = {k: model[k] for k in ('_scope_', 'architecture') if k in model}
+        model = dict(kept, type='mmrazor.StudentAlone')
+    if preprocessor is not None:
+        model['data_preprocessor'] = preprocessor
+    net = MODELS.build(model).to(device).eval()
+    own_inputs = getattr(net, 'teacher_inputs', lambda inputs: inputs)
+
+    def teacher(inputs: Tensor) -> Tensor:
+        return net.teacher(own_inputs(inputs))
+
+    return Nets(
+        getattr(net, 'architecture', net), net.data_preprocessor,
+        teacher if with_teacher else None)
+
+
+def _of(cfg: Config) -> str:
+    return f' {cfg.filename!r}' if cfg.filename else ''
+
+
+def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:
+    """Load a plain checkpoint, or the student of a training file, strictly."""
+    load_strictly(net, plain_state_dict(read(str(path)))[0],
+                  f'The checkpoint {str(path)!r}')
+    return net
+
+
+def tail_checkpoints(work_dir: Union[str, Path],
+                     at_least: int = 2) -> Dict[int, Path]:
+    """The ``epoch_N.pth`` that a run has kept, by N, ascending.
+
+    Raises:
+        FileNotFoundError: Fewer than ``at_least``.
+    """
+    found = {
+        int(match[1]): path
+        for path in Path(work_dir).glob('epoch_*.pth')
+        if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
+    }
+    if len(found) < at_least:
+        raise FileNotFoundError(
+            f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth that '
+            f'a run leaves, and this needs {at_least}. By default a run keeps '
+            f'its last two: train with {_KEEP} to keep the tail, or name '
+            'files with --checkpoints')
+    return dict(sorted(found.items()))
+
+
+class Batches:
+    """The same samples at every pass, as ``(inputs, labels)`` on the device.
+
+    They stay in memory where all of them fit into ``memory``; otherwise every
+    pass loads them anew, in the same order and with the same random numbers.
+
+    Args:
+        loader (DataLoader): Where they come from.
+        preprocess (Callable): A model's data preprocessor.
+        limit (int, optional): Batches a pass. Defaults to None: all.
+        seed (int): Of each pass. Defaults to 0.
+        memory (int): Bytes. Defaults to 1 GiB.
+    """
+
+    def __init__(self,
+                 loader: DataLoader,
+                 preprocess: Callable,
+                 limit: Optional[int] = None,
+                 seed: int = 0,
+                 memory: int = 2**30) -> None:
+        self.loader, self.preprocess = loader, preprocess
+        self.limit = min(limit or len(loader), len(loader))
+        self.seed, self.memory = seed, memory
+        self._kept: Optional[List[Batch]] = None
+
+    def __len__(self) -> int:
+        return self.limit
+
+    def __iter__(self) -> Iterator[Batch]:
+        if self._kept is not None:
+            yield from self._kept
+            return
+        kept, size = [], 0
+        for batch in self._load():
+            size += sum(x.numel() * x.element_size() for x in batch)
+            if size <= self.memory:
+                kept.append(batch)
+            else:
+                kept.clear()
+            yield batch
+        if size <= self.memory:
+            self._kept = kept
+
+    def _load(self) -> Iterator[Batch]:
+        with untouched_random_state():
+            set_random_seed(self.seed)
+            for _, batch in zip(range(self.limit), self.loader):
+                data = self.preprocess(batch, False)
+                labels = torch.cat(
+                    [sample.gt_label for sample in data['data_samples']])
+                yield data['inputs'], labels
+
+
+def load_batches(cfg: Config,
+                 split: str,
+                 preprocess: Callable,
+                 samples: Optional[int] = None,
+                 batch_size: Optional[int] = None,
+                 seed: int = 0) -> Batches:
+    """Images of a config's train or validation set, never augmented.
+
+    Args:
+        cfg (Config): The config.
+        split (str): 'val', or 'train': the training images through the
+            validation pipeline.
+        preprocess (Callable): Of :class:`Nets`.
+        samples (int, optional): Take that many, drawn by ``seed``. Defaults
+            to None: all.
+        batch_size (int, optional): Defaults to None: that of validation.
+        seed (int): Defaults to 0.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    loader_cfg = copy.deepcopy(cfg.val_dataloader)
+    if split == 'train':
+        pipeline = _innermost(loader_cfg.dataset).pipeline
+        loader_cfg.dataset = copy.deepcopy(cfg.train_dataloader.dataset)
+        _innermost(loader_cfg.dataset).pipeline = pipeline
+    loader = Runner.build_dataloader(loader_cfg, seed=seed)
+    dataset = loader.dataset
+    if samples is not None and samples < len(dataset):
+        drawn = np.random.RandomState(seed).permutation(len(dataset))
+        dataset = Subset(dataset, sorted(drawn[:samples].tolist()))
+    return Batches(
+        DataLoader(
+            dataset,
+            batch_size=min(batch_size or loader.batch_size, len(dataset)),
+            num_workers=loader.num_workers,
+            collate_fn=loader.collate_fn),
+        preprocess,
+        seed=seed)
+
+
+def _innermost(dataset: dict) -> dict:
+    while 'pipeline' not in dataset and 'dataset' in dataset:
+        dataset = dataset['dataset']
+    if 'pipeline' not in dataset:
+        raise ValueError(f'the data set {dataset.get("type")} of the config '
+                         'has no `pipeline`, so that its images cannot be '
+                         'read un-augmented')
+    return dataset
+
+
+def training_batches(cfg: Config,
+                     preprocess: Callable,
+                     limit: int = 100,
+                     seed: int = 0,
+                     epoch: int = 0) -> Batches:
+    """Augmented batches for batch-norm statistics.
+
+    The very ones that :class:`~prkd_mm.hooks.TailAverageHook` takes in a run
+    of one process, if ``seed`` is that of the run and ``epoch`` its last.
+
+    Args:
+        cfg (Config): The config.
+        preprocess (Callable): Of :class:`Nets`.
+        limit (int): Batches, at most one pass. Defaults to 100.
+        seed (int): Defaults to 0.
+        epoch (int): 0-based; a ``BatchClsDataPreprocessor`` draws by it.
+            Defaults to 0.
+    """
+    if isinstance(preprocess, BatchClsDataPreprocessor):
+        preprocess.epoch = epoch
+        if preprocess.seed is None:
+            preprocess.seed = seed
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+    sampler = DefaultSampler(train.dataset, shuffle=True, seed=seed)
+    loader = DataLoader(
+        train.dataset,
+        batch_size=train.batch_size,
+        sampler=sampler,
+        drop_last=len(sampler) >= train.batch_size,
+        num_workers=train.num_workers,
+        collate_fn=train.collate_fn,
+        worker_init_fn=seed_worker_by_epoch)
+    return Batches(loader, preprocess, limit, seed)
+
+
+@torch.no_grad()
+def collect_logits(nets: Dict[str, Callable[[Tensor], Tensor]],
+                   batches: Iterable[Batch]
+                   ) -> Tuple[Dict[str, Tensor], Tensor]:
+    """Logits ``(N, C)`` of several nets on the same samples, and the labels.
+
+    In one pass and on the CPU: 4·N·C bytes a net, whatever the images' size.
+    """
+    logits: Dict[str, List[Tensor]] = {name: [] for name in nets}
+    labels = []
+    for inputs, targets in batches:
+        for name, net in nets.items():
+            logits[name].append(net(inputs).float().cpu())
+        labels.append(targets.cpu())
+    return {name: torch.cat(x)
+            for name, x in logits.items()}, torch.cat(labels)

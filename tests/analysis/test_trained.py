@@ -1,0 +1,82 @@
+import pytest
+import toy
+import torch
+
+from prkd_mm.analysis.trained import (Batches, build_nets, collect_logits,
+                                      load_batches, load_weights,
+                                      tail_checkpoints, training_batches)
+
+
+@pytest.fixture
+def cfg(tmp_path):
+    teacher = toy.save_teacher(tmp_path / 'teacher.pth')
+    return toy.config(toy.distillation(teacher), tmp_path / 'run')
+
+
+def test_teacher_and_student(cfg, tmp_path):
+    nets = build_nets(cfg, with_teacher=True)
+    load_weights(nets.student, toy.save_teacher(
+        tmp_path / 'student.pth', toy.classifier()))
+    teacher = toy.build(toy.classifier(width=6)).eval()
+    load_weights(teacher, tmp_path / 'teacher.pth')
+    assert not nets.student.training
+    x = torch.randn(2, 3, 8, 8)
+    batches = [(x, torch.tensor([1, 2]))] * 2
+    logits, labels = collect_logits(
+        dict(teacher=nets.teacher, student=nets.student), batches)
+    with torch.no_grad():
+        assert torch.equal(logits['teacher'], teacher(x).repeat(2, 1))
+        assert torch.equal(logits['student'], nets.student(x).repeat(2, 1))
+    assert labels.tolist() == [1, 2, 1, 2]
+
+
+def test_without_a_teacher(tmp_path):
+    cfg = toy.config(toy.classifier(), tmp_path)
+    assert build_nets(cfg).teacher is None
+    with pytest.raises(ValueError, match='needs a teacher'):
+        build_nets(cfg, with_teacher=True)
+
+
+def test_images_are_not_augmented(cfg):
+    preprocess = build_nets(cfg).preprocess
+    batches = load_batches(cfg, 'train', preprocess, batch_size=10)
+    inputs, labels = (torch.cat(x) for x in zip(*batches))
+    images = toy.ToyImages(pipeline=[])
+    assert labels.tolist() == images.get_gt_labels().tolist()
+    x = torch.stack([torch.tensor(sample['img']).permute(2, 0, 1)
+                     for sample in images])
+    torch.testing.assert_close(inputs, (x - 127.5) / 60)
+    assert len(next(iter(load_batches(cfg, 'val', preprocess)))[1]) == 8
+
+
+def test_a_seed_draws_the_samples(cfg):
+    preprocess = build_nets(cfg).preprocess
+
+    def draw(seed):
+        return torch.cat([x for x, _ in load_batches(
+            cfg, 'val', preprocess, samples=9, seed=seed)])
+
+    assert len(draw(0)) == 9 and torch.equal(draw(0), draw(0))
+    assert not torch.equal(draw(0), draw(1))
+
+
+def test_passes_are_the_same_in_memory_or_not(cfg):
+    batches = training_batches(cfg, build_nets(cfg).preprocess, limit=3)
+    loads = []
+    for memory in (2**30, 10):
+        fresh = Batches(batches.loader, lambda *x: loads.append(1) or
+                        batches.preprocess(*x), 3, memory=memory)
+        before = torch.get_rng_state()
+        passes = [list(fresh), list(fresh)]
+        assert torch.equal(before, torch.get_rng_state())
+        assert len(passes[0]) == len(fresh) == 3
+        toy.assert_same(*passes)  # augmented, but alike
+    assert len(loads) == 3 + 6
+
+
+def test_tail_checkpoints(tmp_path):
+    for name in ('epoch_9.pth', 'epoch_10.pth', 'epoch_x.pth', 'iter_3.pth'):
+        (tmp_path / name).touch()
+    assert list(tail_checkpoints(tmp_path)) == [9, 10]
+    with pytest.raises(FileNotFoundError, match='max_keep_ckpts=10'):
+        tail_checkpoints(tmp_path, at_least=3)

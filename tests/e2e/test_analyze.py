@@ -1,0 +1,169 @@
+"""Every command of tools/analyze.py on short runs of the quickstart."""
+import csv
+import json
+import os
+import runpy
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy
+from mmengine.runner import Runner
+
+from prkd_mm.checkpoints import read
+from prkd_mm.runs import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+PAIR = 'configs/quickstart/prkd_digits.py'
+TEACHER = 'configs/quickstart/teacher_digits.py'
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A teacher, and two students of it with three checkpoints each."""
+    folder = tmp_path_factory.mktemp('analyze')
+    before = os.getcwd()
+    os.chdir(folder)
+    for name in ('configs', 'tools'):
+        Path(name).symlink_to(ROOT / name)
+    try:
+        for method, epochs in ((None, 3), ('kd', 3), ('prkd', 4)):
+            options = {'train_cfg.max_epochs': epochs, 'log_level': 'WARNING'}
+            if method:
+                options.update({
+                    'default_hooks.checkpoint.max_keep_ckpts': 3,
+                    'default_hooks.tail_average.num_epochs': 2
+                })
+            cfg = load_config(PAIR if method else TEACHER, method, options)
+            with toy.quickly():
+                Runner.from_cfg(cfg).train()
+    finally:
+        os.chdir(before)
+    return folder
+
+
+@pytest.fixture
+def analyze(folder, monkeypatch, capsys):
+    """``tools/analyze.py`` in this process; starting one takes longer."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv('COLUMNS', '100')
+
+    def analyze(*arguments):
+        monkeypatch.setattr('sys.argv', ['analyze.py', *arguments])
+        capsys.readouterr()
+        runpy.run_path('tools/analyze.py', run_name='__main__')
+        return capsys.readouterr().out
+
+    return analyze
+
+
+def run(analyze, command, *arguments):
+    """Analyse; what was printed, and the numbers and tables in ``out``."""
+    said = analyze(command, PAIR, '--out', 'out', '--device', 'cpu',
+                   *arguments)
+    written = list(Path('out').glob(f'{command}*'))
+    for path in written:
+        assert str(path) in said
+        if path.suffix == '.png':
+            width, height = struct.unpack('>II', path.read_bytes()[16:24])
+            assert width > 600 and height > 300
+            assert path.with_suffix('.svg') in written
+    tables = {
+        path.stem: list(csv.DictReader(path.open(encoding='utf-8')))
+        for path in written if path.suffix == '.csv'
+    }
+    return said, json.loads(Path(f'out/{command}.json').read_text()), tables
+
+
+def test_strength(analyze):
+    said, numbers, tables = run(analyze, 'strength', '--methods', 'kd,prkd',
+                                '--samples', '140', '--taus', '4,1')
+    assert numbers['samples'] == 128  # whole batches of 64
+    assert [row['loss'] for row in tables['strength']] == [
+        'logit MSE / 2', 'KL, τ = 4', 'KL, τ = 1', 'Cor inter, τ = 4',
+        'Cor intra, τ = 4']
+    schemes, along = numbers['schemes'], numbers['along']
+    assert schemes['logit MSE / 2']['strength']['mean'] == pytest.approx(0.1)
+    assert numbers['verdict'] in ' '.join(said.split())
+    # a run of KD has one strength, that of KL at 4 times its weight
+    kl = 0.9 * schemes['KL, τ = 4']['strength']['mean']
+    assert along['KD']['strength'] == pytest.approx([kl] * 40)
+    assert along['PRKD']['strength'][0] == pytest.approx(kl)
+    assert set(along['PRKD']['parts']) == {'KL', 'Cor inter'}
+    assert list(along['KD']['gradients']) == ['1', '2', '3']
+
+
+def test_spread(analyze):
+    said, numbers, tables = run(analyze, 'spread', '--methods', 'kd,prkd')
+    for name, work_dir in (('KD', 'prkd_digits_kd'), ('PRKD', 'prkd_digits')):
+        found = numbers['runs'][name]
+        average = read(f'work_dirs/{work_dir}/student_avg.pth')['meta']
+        # what the run itself logged of the average and of the raw student
+        assert found['by_number'][1]['top1'] == pytest.approx(
+            average['metrics']['accuracy/top1'], abs=1e-4)
+        assert found['by_number'][0]['top1'] == pytest.approx(
+            average['raw_metrics']['accuracy/top1'], abs=1e-4)
+    assert list(numbers['runs']['PRKD']['checkpoints']) == [
+        'epoch 2', 'epoch 3', 'epoch 4']
+    assert len(tables['spread_by_number']) == 6
+    before = Path('out/spread.svg').read_bytes()
+    assert run(analyze, 'spread', '--methods', 'kd,prkd')[1] == numbers
+    assert Path('out/spread.svg').read_bytes() == before
+
+
+def test_compare(analyze):
+    said, numbers, tables = run(
+        analyze, 'compare', '--checkpoints',
+        'work_dirs/prkd_digits/epoch_4.pth',
+        'work_dirs/prkd_digits_kd/epoch_3.pth', '--samples', '200')
+    assert list(numbers['nets']) == ['teacher', 'epoch_4', 'epoch_3']
+    assert numbers['samples'] == 200
+    assert numbers['nets']['teacher']['top1'] == 100
+    assert len(tables['compare_classes']) == 10
+
+
+def test_landscape(analyze):
+    said, numbers, tables = run(
+        analyze, 'landscape', '--samples', '40', '--seeds', '2', '--grid', '3',
+        '--probes', '2', '--bn-batches', '2')
+    sharpness = numbers['sharpness']['PRKD']
+    assert [row['seed'] for row in sharpness] == [0, 1]
+    centre = [row for row in numbers['curves']['PRKD'] if row['a'] == 0]
+    for row, at in zip(sharpness, centre):
+        assert row['worst_rise'] > 0 and row['top_eigenvalue'] > 0
+        assert row['loss'] == pytest.approx(at['train_loss'], rel=1e-5)
+    assert list(numbers['planes']['PRKD']['marks']) == [
+        'epoch 2', 'epoch 3', 'epoch 4', 'mean']
+    assert len(tables['landscape_plane']) == 9
+    assert 'sharpness' in said
+
+
+@pytest.mark.parametrize('arguments, words', [
+    (['spread', PAIR, '--method', 'dist'], 'max_keep_ckpts=10'),
+    (['compare', TEACHER], 'has none'),
+    (['strength', PAIR, '--methods', 'kd,prkd', '--checkpoints', 'configs'],
+     'leave one of the two out'),
+    (['landscape', PAIR, '--methods', 'dist'], 'has to be trained first'),
+])
+def test_errors_say_what_to_do(analyze, arguments, words):
+    with pytest.raises(SystemExit, match=f'error: .*{words}'):
+        analyze(*arguments)
+
+
+def test_help_as_a_user_calls_it(folder):
+    said = subprocess.run([sys.executable, 'tools/analyze.py', '--help'],
+                          cwd=folder, capture_output=True, text=True,
+                          check=True).stdout
+    for command in ('strength', 'landscape', 'spread', 'compare'):
+        assert command in said
+
+
+@pytest.mark.parametrize('command', [
+    'strength', 'landscape', 'spread', 'compare'])
+def test_help_of_a_command(analyze, command, capsys):
+    with pytest.raises(SystemExit):
+        analyze(command, '--help')
+    said = capsys.readouterr().out
+    assert '--samples' in said and '--checkpoints' in said
