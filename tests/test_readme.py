@@ -100,6 +100,18 @@ def test_what_it_names_is_there():
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
+@pytest.mark.parametrize('page', ['README.md', 'docs/zoo.md',
+                                  'docs/performance.md', 'docs/results.md'])
+def test_links_and_names_of_a_page(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r'\]\((?!https?:|#)([^)#]+)', text)
+    assert [x for x in links if not (ROOT / page).parent.joinpath(x).exists()
+            ] == []
+    names = re.findall(r'\b(?:configs|tools)/[\w/.]+\.(?:py|sh)\b', text)
+    assert [name for name in names if not (ROOT / name).exists()] == []
+    assert '@@' not in text
+
+
 def test_every_package_is_on_the_map():
     packages = (ROOT / 'prkd_mm').glob('*/__init__.py')
     for package in packages:

@@ -102,8 +102,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             self._draw_the_stored_views()
 
     def _fold_batch_norms(self) -> None:
+        self.teacher.eval()  # MMPretrain's backbones return None
         try:
-            self.teacher.backbone = fuse(self.teacher.backbone.eval())
+            self.teacher.backbone = fuse(self.teacher.backbone)
         except Exception as error:  # of torch.fx, of any kind
             raise ValueError(
                 'FrozenTeacherDistill: fold_teacher_bn needs a backbone that '

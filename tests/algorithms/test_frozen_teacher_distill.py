@@ -1,13 +1,18 @@
 import copy
 import re
+from pathlib import Path
 
 import pytest
 import toy
 import torch
 from mmengine.hooks import EMAHook
+from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
+from prkd_mm.runs import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
 STUDENT = dict(mean=[127.5] * 3, std=[60.] * 3)  # of toy.distillation
 OWN = dict(mean=[100., 110., 120.], std=[50., 60., 70.])
 
@@ -212,6 +217,30 @@ class TestTeacherIsBesideTheModel:
             folded.teacher(images, mode='tensor'),
             plain.teacher(images, mode='tensor'))
         torch.testing.assert_close(losses(folded), losses(plain))
+
+    @pytest.mark.parametrize('config, left', [
+        ('resnet56_resnet20_cifar100', 0),
+        # its blocks begin with batch norm: nothing in front to fold it into
+        ('wrn_40_2_wrn_16_2_cifar100', 18),
+        ('resnet18_mobilenetv2_tinyimagenet', 0)])
+    def test_folds_real_nets(self, config, left, tmp_path):
+        cfg = load_config(str(ROOT / f'configs/prkd/{config}.py'))
+        settings = cfg.model.to_dict()
+        with DefaultScope.overwrite_default_scope('mmpretrain'):
+            net = MODELS.build(settings['teacher'])
+            torch.save(
+                dict(state_dict=net.state_dict()), tmp_path / 'teacher.pth')
+            settings.update(
+                teacher_ckpt=str(tmp_path / 'teacher.pth'),
+                data_preprocessor=cfg.data_preprocessor)
+            model = MODELS.build(dict(settings, fold_teacher_bn=True))
+        net.eval()
+        assert left == sum(isinstance(module, torch.nn.BatchNorm2d)
+                           for module in model.teacher.modules())
+        images = torch.randn(2, 3, 32, 32)
+        torch.testing.assert_close(
+            model.teacher(images, mode='tensor'), net(images, mode='tensor'),
+            rtol=1e-3, atol=1e-4)
 
     def test_batch_norms_that_cannot_be_folded(self, ckpt, monkeypatch):
         monkeypatch.setattr(
