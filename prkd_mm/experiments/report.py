@@ -20,6 +20,9 @@ from .job import AVERAGED_TOP1, TOP1, Job
 
 HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %',
           'parameters', 'time')
+# for a terminal of 80 columns
+SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'parameters',
+                'time')
 NOTE = (
     'Top-1 on the held-out images. *Last epoch*: the raw student at the end '
     'of the run. *Averaged*: the mean of its last {average} epochs (MA), '
@@ -87,8 +90,9 @@ def rows_of(jobs: Sequence[Job]) -> List[Row]:
 
 def table(rows: Sequence[Row]) -> Table:
     """The rows as a table for the screen."""
-    drawn = Table(title='Top-1 on the held-out images')
-    for i, name in enumerate(HEADER):
+    drawn = Table(title='Top-1 on the held-out images, %: of the last epoch, '
+                  'averaged, of the best')
+    for i, name in enumerate(SHORT_HEADER):
         drawn.add_column(name, justify='right' if i else 'left')
     for row in rows:
         drawn.add_row(*row.cells())
