@@ -60,7 +60,7 @@ def tables() -> dict:
 
 @pytest.mark.parametrize('name', [
     'PRKDLoss', 'LossScheduleHook', 'TailAverageHook', 'TeacherCheckHook',
-    'FrozenTeacherDistill', 'TinyImageNet'
+    'FrozenTeacherDistill', 'TinyImageNet', 'PackedImages'
 ])
 def test_tables_of_arguments(name):
     cls, = (getattr(module, name)
