@@ -127,8 +127,9 @@ def test_cifar10_as_image_files(monkeypatch):
     monkeypatch.setenv('PRKD_CIFAR10', 'cifar10_images')
     cfg = load_config(str(CONFIGS / 'prkd/resnet56_resnet20_cifar10.py'))
     for phase in ('train', 'val', 'test'):
-        data = cfg[f'{phase}_dataloader'].dataset.dataset
-        assert data.type == 'CustomDataset'
-        assert data.pipeline[0].type == 'LoadImageFromFile'
+        packed = cfg[f'{phase}_dataloader'].dataset
+        assert packed.dataset.type == 'CustomDataset'
+        pipeline = packed.get('pipeline', packed.dataset.get('pipeline'))
+        assert pipeline[0].type == 'LoadImageFromFile'
     assert cfg.data_preprocessor.to_rgb
     assert cfg.data_preprocessor.num_classes == 10

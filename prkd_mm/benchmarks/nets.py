@@ -91,14 +91,17 @@ class Pair:
         model = self._distiller('SingleTeacherDistill', self.kd, False)
         return self._ready(model, channels_last)
 
-    def ours(self) -> BaseModel:
-        """``FrozenTeacherDistill`` with ``PRKDLoss``."""
-        model = self._distiller('FrozenTeacherDistill', self.cfg, True)
+    def ours(self, **options: Any) -> BaseModel:
+        """``FrozenTeacherDistill`` with ``PRKDLoss``, and with options."""
+        model = self._distiller('FrozenTeacherDistill', self.cfg, True,
+                                **options)
         return self._ready(model, True)
 
-    def _distiller(self, kind: str, cfg: Config, packed: bool) -> BaseModel:
+    def _distiller(self, kind: str, cfg: Config, packed: bool,
+                   **options: Any) -> BaseModel:
         return MODELS.build(
             dict(
+                options,
                 _scope_='mmrazor',
                 type=kind,
                 architecture=copy.deepcopy(self.student),
@@ -176,6 +179,8 @@ class Pair:
                 self.alone(), data['whole'], amp)),
             'ours, live': (OURS, self._step(
                 self.ours(), data['whole'], amp)),
+            'ours, live, BN folded': (OURS, self._step(
+                self.ours(fold_teacher_bn=True), data['whole'], amp)),
             'ours, stored': (OURS, self._step(
                 self.stored(folder), data['whole'], amp)),
         }
