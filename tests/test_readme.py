@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from prkd_mm import algorithms, datasets, hooks, losses
+from prkd_mm.runs import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text()
@@ -89,6 +90,22 @@ def test_the_lines_to_paste(tmp_path):
     top1 = r'accuracy/top1: ([\d.]+)'
     assert (re.findall(f'student_avg/{top1}', said)[-1] ==
             re.findall(top1, tested)[-1])
+
+
+@pytest.mark.parametrize('pair', [
+    'prkd/resnet56_resnet20_cifar100', 'quickstart/prkd_digits',
+    'prkd/resnet34_resnet18_tinyimagenet'])
+def test_the_line_of_the_stock_data_path(pair, tmp_path):
+    line, = re.findall(r'^train_dataloader = dict\(num_workers.*$', README,
+                       re.M)
+    own = load_config(str(ROOT / f'configs/{pair}.py')).train_dataloader
+    (tmp_path / 'stock.py').write_text(
+        f"_base_ = '{ROOT}/configs/{pair}.py'\n{line}\n")
+    stock = load_config(str(tmp_path / 'stock.py')).train_dataloader
+    assert stock.dataset == own.dataset.dataset
+    # workers that see the epoch: else each would repeat the first
+    assert stock.num_workers == 4 and not stock.persistent_workers
+    assert stock.worker_init_fn.type == 'seed_worker_by_epoch'
 
 
 def test_what_it_names_is_there():
