@@ -1,10 +1,11 @@
 from .batch_preprocessor import BatchClsDataPreprocessor
 from .caltech256 import Caltech256
 from .digits import Digits
+from .held_out import held_out_split
 from .packed import PackedImages
 from .tinyimagenet import TinyImageNet
 
 __all__ = [
     'BatchClsDataPreprocessor', 'Caltech256', 'Digits', 'PackedImages',
-    'TinyImageNet'
+    'TinyImageNet', 'held_out_split'
 ]

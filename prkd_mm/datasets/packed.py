@@ -5,7 +5,7 @@ from typing import Optional, Sequence, Tuple, Union
 
 import numpy as np
 import torch
-from mmcv.transforms import LoadImageFromFile, RandomFlip
+from mmcv.transforms import LoadImageFromFile, RandomFlip, Resize
 from mmengine.dataset import BaseDataset, default_collate
 from mmengine.registry import FUNCTIONS
 from mmpretrain.datasets.transforms import PackInputs, RandomCrop
@@ -52,8 +52,8 @@ class PackedImages(Dataset):
     with no folder (:class:`Digits`) are packed in memory.
 
     The set keeps its pipeline, which here is carried out by batches:
-    ``LoadImageFromFile`` when the array is made, with the same results;
-    ``RandomCrop`` (with ``padding``) and ``RandomFlip`` by the data
+    ``LoadImageFromFile`` and ``Resize`` when the array is made, with the same
+    results; ``RandomCrop`` (with ``padding``) and ``RandomFlip`` by the data
     preprocessor, on its device, with the same probabilities. Nothing else may
     be in it, but each of them may be missing.
 
@@ -97,8 +97,8 @@ class PackedImages(Dataset):
             raise TypeError(
                 f'PackedImages: {type(dataset).__name__} is a wrapper, which '
                 'knows no whole batches; use it without PackedImages')
-        load, self._augment = _read(dataset.pipeline.transforms)
-        originals = Originals(dataset, load)
+        once, self._augment = _read(dataset.pipeline.transforms)
+        originals = Originals(dataset, once)
         self.metainfo = dataset.metainfo
         self.labels = torch.tensor(originals.labels)
         self.fingerprint = originals.fingerprint
@@ -161,9 +161,9 @@ class PackedImages(Dataset):
             self.images = np.asarray(map_file(self.file))
 
 
-def _read(transforms: list) -> Tuple[Optional[LoadImageFromFile], dict]:
-    """The loader of a pipeline, and what crop and flip do in it."""
-    order = [LoadImageFromFile, RandomCrop, RandomFlip, PackInputs]
+def _read(transforms: list) -> Tuple[list, dict]:
+    """What a pipeline does to an image once, and what at random."""
+    order = [LoadImageFromFile, Resize, RandomCrop, RandomFlip, PackInputs]
     steps = {type(step): step for step in transforms}
     crop, flip = steps.get(RandomCrop), steps.get(RandomFlip)
     if (list(map(type, transforms)) != [x for x in order if x in steps]
@@ -172,8 +172,8 @@ def _read(transforms: list) -> Tuple[Optional[LoadImageFromFile], dict]:
             or flip and (not isinstance(flip.prob, float)
                          or flip.direction != 'horizontal')):
         raise ValueError(
-            'PackedImages: a pipeline can have LoadImageFromFile, RandomCrop '
-            '(with crop_size, and padding as a number), RandomFlip '
+            'PackedImages: a pipeline can have LoadImageFromFile, Resize, '
+            'RandomCrop (with crop_size, and padding as a number), RandomFlip '
             '(horizontal) and PackInputs, in this order, but not '
             f'{transforms}; use the data set without PackedImages')
     augment = {}
@@ -182,4 +182,5 @@ def _read(transforms: list) -> Tuple[Optional[LoadImageFromFile], dict]:
             size=crop and tuple(crop.crop_size),
             padding=crop and crop.padding or 0,
             flip_prob=flip.prob if flip else 0.)
-    return steps.get(LoadImageFromFile), augment
+    once = [steps[x] for x in (LoadImageFromFile, Resize) if x in steps]
+    return once, augment

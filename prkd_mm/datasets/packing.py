@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from glob import escape, glob
 from os import path as osp
-from typing import BinaryIO, Iterator, Optional
+from typing import BinaryIO, Iterator, Optional, Sequence
 from uuid import uuid4
 
 import numpy as np
-from mmcv.transforms import LoadImageFromFile
+from mmcv.transforms import BaseTransform, LoadImageFromFile
 from mmengine.dataset import BaseDataset
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
@@ -27,8 +27,9 @@ class Originals:
 
     Args:
         dataset (BaseDataset): The data set.
-        load (LoadImageFromFile, optional): What reads an image file. Defaults
-            to None: ``LoadImageFromFile()``.
+        once (Sequence[BaseTransform]): What is done to each image:
+            ``LoadImageFromFile`` (which files need, and get in any case),
+            ``Resize``. Defaults to nothing.
 
     Attributes:
         root (str): Its folder, '' if it has none.
@@ -44,11 +45,13 @@ class Originals:
 
     def __init__(self,
                  dataset: BaseDataset,
-                 load: Optional[LoadImageFromFile] = None) -> None:
+                 once: Sequence[BaseTransform] = ()) -> None:
         kind = type(dataset).__name__
         self.root = getattr(dataset, 'data_root', None) or ''
         self._infos = [dataset.get_data_info(i) for i in range(len(dataset))]
-        self._load = load or LoadImageFromFile()
+        steps = {type(step): step for step in once}
+        self._load = steps.pop(LoadImageFromFile, LoadImageFromFile())
+        self._then = list(steps.values())
         self.labels = [info.get('gt_label') for info in self._infos]
         if not self.labels or not all(
                 isinstance(label, (int, np.integer))
@@ -56,7 +59,8 @@ class Originals:
             raise ValueError(f'PackedImages: {kind} must have images, each '
                              'with one label; use others by themselves')
         self._identify([
-            self.labels, dataset.metainfo.get('classes'), repr(self._load)])
+            self.labels, dataset.metainfo.get('classes'),
+            *map(repr, [self._load, *self._then])])
         self.name = '-'.join(
             [kind, *filter(None, [getattr(dataset, 'split', None)]),
              self.fingerprint]) + '.npy'
@@ -90,6 +94,8 @@ class Originals:
         info = self._infos[i]
         if 'img' not in info:
             info = self._load(dict(info))
+        for step in self._then:
+            info = step(dict(info))
         image = PackInputs.format_input(info['img']).numpy()
         if image.dtype != np.uint8:
             raise ValueError(f'PackedImages: {self.describe(i)} is '

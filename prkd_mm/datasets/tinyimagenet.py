@@ -1,5 +1,6 @@
 import os
 from collections import Counter
+from itertools import islice
 from os import path as osp
 from typing import Dict, List, Optional, Tuple
 
@@ -166,6 +167,9 @@ class TinyImageNet(BaseDataset):
             class: the first by file name (compared as strings) in 'train',
             the first annotated in 'val'. For trials. Defaults to None, which
             means all.
+        num_classes (int, optional): Take only the first so many classes of
+            ``wnids.txt``, which are in no order. For trials. Defaults to
+            None, which means all.
         lazy_init (bool): Whether to leave the images unlisted until they are
             needed. The classes are read in any case. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
@@ -173,27 +177,36 @@ class TinyImageNet(BaseDataset):
     Raises:
         FileNotFoundError: If there is no such folder, or a part of the data
             set is missing in it.
-        ValueError: If ``split`` or ``samples_per_class`` is not as above, or
-            ``data_root`` is an archive.
+        ValueError: If ``split``, ``samples_per_class`` or ``num_classes`` is
+            not as above, or ``data_root`` is an archive.
     """
 
     def __init__(self,
                  data_root: str = 'data/tiny-imagenet-200',
                  split: str = 'train',
                  samples_per_class: Optional[int] = None,
+                 num_classes: Optional[int] = None,
                  lazy_init: bool = False,
                  **kwargs) -> None:
         if split not in PER_CLASS:
             raise ValueError(f'TinyImageNet has no split {split!r}; choose '
                              f'one of {list(PER_CLASS)}')
-        n = samples_per_class
-        if n is not None and (type(n) is not int or n < 1):
-            raise ValueError('samples_per_class must be a positive integer '
-                             f'or None, got {n!r}')
+        for name, n in dict(
+                samples_per_class=samples_per_class,
+                num_classes=num_classes).items():
+            if n is not None and (type(n) is not int or n < 1):
+                raise ValueError(f'{name} must be a positive integer or None, '
+                                 f'got {n!r}')
         data_root = TINY_IMAGENET.expect_folder(data_root)
         self.split = split
         self.samples_per_class = samples_per_class
         classes = self._whole(data_root, *read_classes(data_root))
+        self._wnids = list(classes)
+        if (num_classes or 0) > len(classes):
+            raise ValueError(f'num_classes={num_classes}, but '
+                             f"'{osp.abspath(data_root)}' has only "
+                             f'{len(classes)} classes')
+        classes = dict(islice(classes.items(), num_classes))
         super().__init__(
             ann_file=ANNOTATIONS if split == 'val' else '',
             data_root=data_root,
@@ -221,7 +234,12 @@ class TinyImageNet(BaseDataset):
         """
         samples = self._whole(
             self.data_root,
-            *find_images(self.data_root, self.split, self._metainfo['wnids']))
+            *find_images(self.data_root, self.split, self._wnids))
+        if len(self._metainfo['wnids']) < len(self._wnids):
+            samples = [
+                (path, label) for path, label in samples
+                if label < len(self._metainfo['wnids'])
+            ]
         if self.samples_per_class is not None:
             seen, first = Counter(), []
             for path, label in samples:

@@ -23,6 +23,43 @@ METHODS = dict(
     prkd='student, PRKD')
 
 
+def training(title: str,
+             config: str,
+             method: Optional[str] = None,
+             options: Sequence[str] = (),
+             seed: int = 0,
+             amp: bool = False,
+             suffix: str = '') -> Job:
+    """A run of ``tools/train.py``, in a work dir of its own.
+
+    Args:
+        title (str): What the user reads.
+        config (str): A config.
+        method (str, optional): Of :data:`METHODS`. Defaults to None: a net
+            alone.
+        options (Sequence[str]): ``KEY=VALUE``. Defaults to none.
+        seed (int): Seed 0 is the run that ``tools/train.py`` would make.
+            Defaults to 0.
+        amp (bool): Mixed precision. Defaults to False.
+        suffix (str): Of the work dir. Defaults to ''.
+    """
+    arguments = [config]
+    if method:
+        arguments += ['--method', method]
+    if amp:
+        arguments += ['--amp']
+    if seed:
+        options = [*options, f'randomness.seed={seed}']
+        title += f', seed {seed}'
+        suffix += f'_seed{seed}'
+    if suffix:
+        first = load_config(config, method).work_dir
+        arguments += ['--work-dir', f'{first}{suffix}']
+    if options:
+        arguments += ['--cfg-options', *options]
+    return Job(title, arguments, method, seed)
+
+
 def plan(config: str,
          methods: Sequence[str],
          options: Sequence[str] = (),
@@ -50,34 +87,23 @@ def plan(config: str,
         ValueError: The config counts iterations, not epochs.
     """
 
-    def job(title: str, path: str, method: Optional[str], settings, seed=0):
-        arguments = [path]
-        if method:
-            arguments += ['--method', method]
-        if amp:
-            arguments += ['--amp']
-        if seed:
-            settings = [*settings, f'randomness.seed={seed}']
-            title += f', seed {seed}'
-            first = load_config(path, method).work_dir
-            arguments += ['--work-dir', f'{first}_seed{seed}']
-        if settings:
-            arguments += ['--cfg-options', *settings]
-        return Job(title, arguments, method, seed)
-
     own = load_config(config)
     if not own.train_cfg.get('max_epochs'):
         raise ValueError(f'{config} is not trained by epochs (train_cfg: '
                          f'{own.train_cfg}), which a comparison goes by')
     if 'method' not in own:
-        return [job('alone', config, None, options, k) for k in range(seeds)]
+        return [
+            training('alone', config, None, options, k, amp)
+            for k in range(seeds)
+        ]
     jobs = [
-        job(METHODS[method], config, method, options, k)
+        training(METHODS[method], config, method, options, k, amp)
         for k in range(seeds) for method in methods
     ]
     model = jobs[-1].cfg.model
     if model.get('teacher_config') and model.get('teacher_ckpt'):
-        teacher = job('teacher', model.teacher_config, None, teacher_options)
+        teacher = training('teacher', model.teacher_config, None,
+                           teacher_options, 0, amp)
         if Path(model.teacher_ckpt).resolve() == teacher.work_dir.resolve():
             jobs.insert(0, teacher)
     return jobs
@@ -117,7 +143,8 @@ def run_all(jobs: Sequence[Job],
 
         def work(job: Job) -> None:
             shown = shlex.join(['tools/train.py', *job.arguments])
-            progress.console.print(f'$ python {shown}', highlight=False)
+            progress.console.print(
+                f'$ python {shown}', highlight=False, soft_wrap=True)
             place = places.get()
             try:
                 run(job, train_py, _Reporter(progress, job.title),

@@ -1,0 +1,12 @@
+# ResNet-8 for small images: stages of 16, 32 and 64 channels.
+resnet8 = dict(
+    _scope_='mmpretrain',
+    type='ImageClassifier',
+    backbone=dict(type='ResNet6n2', depth=8),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(
+        type='LinearClsHead',
+        num_classes=100,
+        in_channels=64,
+        init_cfg=None,  # PyTorch's own, as in the nets of the tables
+        loss=dict(type='CrossEntropyLoss')))
