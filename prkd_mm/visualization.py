@@ -45,29 +45,34 @@ def plot_accuracy(curves: Dict[str, Tuple[Dict[int, float], Dict[int, float]]],
         path (str | Path): The picture to write; its suffix is the format.
     """
     from matplotlib.figure import Figure
-    figure = Figure(figsize=(6.4, 4), layout='constrained')
+    figure = Figure(figsize=(6.4, 4.4), layout='constrained')
     axes = figure.subplots()
-    last = []
+    best = max(list(raw.values())[-1] for raw, _ in curves.values())
+    shown = []
     for (name, (raw, averaged)), style in zip(curves.items(), _line_styles()):
+        values = list(raw.values())
+        failed = values[-1] < best / 2  # would squeeze all the others
         line, = axes.plot(
-            list(raw), list(raw.values()), style, linewidth=1, label=name)
+            list(raw), values, style, linewidth=1,
+            label=f'{name} (below: {values[-1]:.1f} %)' if failed else name)
         if averaged:
             axes.plot(
                 list(averaged),
                 list(averaged.values()),
                 color=line.get_color(),
                 linewidth=3,
-                alpha=0.6,
-                label=f'{name}, averaged')
-        second_half = list(raw.values())[len(raw) // 2:]
-        last += second_half + list(averaged.values())
-    # the beginning would squeeze the differences that matter
-    margin = max(1., max(last) - min(last)) / 2
-    axes.set_ylim(min(last) - margin, min(100., max(last) + margin))
+                alpha=0.6)
+        if not failed:  # nor is the beginning what matters
+            shown += values[len(values) // 2:] + list(averaged.values())
+    margin = max(1., max(shown) - min(shown)) / 4
+    axes.set_ylim(min(shown) - margin, min(100., max(shown) + margin))
     axes.set_xlabel('epoch')
     axes.set_ylabel('top-1 on the held-out images, %')
+    if any(averaged for _, averaged in curves.values()):
+        axes.set_title('thin: raw weights; thick: averaged over the tail',
+                       fontsize='medium')
     axes.grid(alpha=0.3)
-    axes.legend(fontsize='small')
+    figure.legend(loc='outside lower center', ncols=3, fontsize='small')
     figure.savefig(path, dpi=120)
 
 

@@ -7,19 +7,19 @@ from typing import List
 import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmengine.config import DictAction
 
-from prkd_mm.analysis import landscape_study, studies
+from prkd_mm.analysis import STUDIES
 from prkd_mm.analysis.report import Report, choose_device, find_runs
 from prkd_mm.experiments import METHODS
 
 WHAT = dict(
-    strength=(studies.strength, 'how hard each loss ties the student to the '
-              'teacher, and how that changes over a run'),
-    landscape=(landscape_study.landscape, 'the loss round the students: '
-               'curves, surfaces, the plane of the tail, sharpness'),
-    spread=(studies.spread, 'how far the last checkpoints are apart, and what '
-            'averaging them gives'),
-    compare=(studies.compare, 'what the students took over from the teacher: '
-             'agreement, calibration, classes'))
+    strength='how hard each loss ties the student to the teacher, and how '
+    'that changes over a run',
+    landscape='the loss round the students: curves, surfaces, the plane of '
+    'the tail, sharpness',
+    spread='how far the last checkpoints are apart, and what averaging them '
+    'gives',
+    compare='what the students took over from the teacher: agreement, '
+    'calibration, classes')
 
 
 def _floats(text: str) -> List[float]:
@@ -122,7 +122,7 @@ def parse_args() -> argparse.Namespace:
         epilog='Each prints its numbers and writes them as JSON and CSV '
         'beside a PNG and an SVG.')
     commands = parser.add_subparsers(dest='command', required=True)
-    for name, (_, words) in WHAT.items():
+    for name, words in WHAT.items():
         command = commands.add_parser(name, help=words, description=words)
         add_common(command, name)
         add_own(command, name)
@@ -139,7 +139,7 @@ def main() -> None:
             args.pop('cfg_options'), args.pop('work_dirs'))
         out = args.pop('out') or Path(runs[-1].cfg.work_dir, 'analysis')
         args['device'] = choose_device(args['device'])
-        WHAT[name][0](runs, Report(out, name), **args)
+        STUDIES[name](runs, Report(out, name), **args)
     except (FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:

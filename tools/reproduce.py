@@ -11,8 +11,10 @@ from pathlib import Path
 import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from rich.console import Console
 
+from prkd_mm.analysis import STUDIES
 from prkd_mm.experiments import (METHODS, TrainingFailed, plan, run_all, table,
                                  write_report)
+from prkd_mm.experiments.analyses import analyse
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,6 +39,11 @@ def parse_args() -> argparse.Namespace:
         help='runs side by side: on a CPU they share its cores, else they '
         'take turns at the GPUs; default: %(default)s')
     parser.add_argument(
+        '--figures',
+        default=','.join(STUDIES),
+        help='comma-separated analyses (tools/analyze.py) of the students of '
+        "seed 0, for the report; '' for none; default: %(default)s")
+    parser.add_argument(
         '--out',
         type=Path,
         help='where the report goes; default: results/<name of the config>')
@@ -58,6 +65,9 @@ def parse_args() -> argparse.Namespace:
     args.methods = args.methods.split(',')
     if unknown := [name for name in args.methods if name not in METHODS]:
         parser.error(f'unknown methods {unknown}; choose of {list(METHODS)}')
+    args.figures = [name for name in args.figures.split(',') if name]
+    if unknown := [name for name in args.figures if name not in STUDIES]:
+        parser.error(f'unknown figures {unknown}; choose of {list(STUDIES)}')
     for name in ('seeds', 'jobs'):
         if getattr(args, name) < 1:
             parser.error(f'--{name} must be at least 1')
@@ -70,17 +80,20 @@ def main() -> None:
     console = Console()
     try:
         jobs = plan(args.config, args.methods, args.cfg_options,
-                    args.teacher_options, args.seeds, args.amp)
+                    args.teacher_options, args.seeds, args.amp,
+                    keep_tail=bool(args.figures))
         run_all(jobs, str(Path(__file__).with_name('train.py')), console,
                 args.jobs)
     except (TrainingFailed, FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on from here')
-    rows = write_report(jobs, args.out,
-                        shlex.join(['python', 'tools/reproduce.py'] +
-                                   sys.argv[1:]))
+    command = shlex.join(['python', 'tools/reproduce.py'] + sys.argv[1:])
+    rows = write_report(jobs, args.out, command)  # in case that figures fail
     console.print(table(rows))
+    if args.figures:
+        figures = analyse(jobs, args.figures, args.out, console)
+        write_report(jobs, args.out, command, figures)
     console.print(f'Report: {args.out / "report.html"}', highlight=False,
                   soft_wrap=True)
     first = next(job for job in jobs if job.method == jobs[-1].method)

@@ -12,7 +12,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from rich.console import Console
 
 from prkd_mm.experiments import METHODS, TrainingFailed
-from prkd_mm.experiments.search import Search
+from prkd_mm.experiments.tuning import Tuning
 
 
 def parse_args() -> argparse.Namespace:
@@ -75,12 +75,12 @@ def main() -> None:
     command = shlex.join(['python', 'tools/tune.py'] + sys.argv[1:])
     out = args['out']
     try:
-        search = Search(
+        tuning = Tuning(
             **args,
             train_py=str(Path(__file__).with_name('train.py')),
             console=Console())
-        search.run()
-        search.write(command)
+        tuning.run()
+        tuning.write(command)
     except (TrainingFailed, OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:

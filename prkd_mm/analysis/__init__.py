@@ -3,6 +3,15 @@ student ends up, how far its last checkpoints are apart, what it took over.
 
 ``tools/analyze.py`` draws them; every function here serves from Python too.
 The numbers (``strength``, ``landscape``, ``spread``, ``compare``) are apart
-from the pictures (``figures``) and from what loads and writes (``trained``,
-``report``).
+from the pictures (``figures``), from what loads and writes (``trained``,
+``report``), and from what does all of it in turn (``*_study``).
 """
+from . import compare_study, landscape_study, spread_study, strength_study
+
+STUDIES = dict(
+    strength=strength_study.strength,
+    spread=spread_study.spread,
+    compare=compare_study.compare,
+    landscape=landscape_study.landscape)
+
+__all__ = ['STUDIES']

@@ -1,4 +1,4 @@
-"""The landscape analysis from end to end; the others: :mod:`.studies`."""
+"""The loss landscape from end to end: load, compute, print, draw, write."""
 from itertools import product
 from typing import Dict, List, Optional, Sequence
 

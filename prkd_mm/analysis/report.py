@@ -123,12 +123,16 @@ class Report:
         folder (str | Path): Where to.
         name (str): How the files' names begin.
         console (Console, optional): Defaults to None: the standard output.
+
+    Attributes:
+        pictures (list[Path]): The PNGs written so far.
     """
 
     def __init__(self, folder, name: str,
                  console: Optional[Console] = None) -> None:
         self.stem = Path(folder) / name
         self.console = console or Console()
+        self.pictures: List[Path] = []
         self._progress: Optional[Progress] = None
 
     @contextlib.contextmanager
@@ -166,6 +170,7 @@ class Report:
             paths.append(save_csv(rows, Path(f'{self.stem}{key}')))
         for key, figure in figures.items():
             paths += save_figure(figure, Path(f'{self.stem}{key}'))
+        self.pictures += [path for path in paths if path.suffix == '.png']
         for path in paths:
             self.console.print(str(path), highlight=False, soft_wrap=True)
 

@@ -19,6 +19,7 @@ from ..checkpoints import load_strictly, plain_state_dict, read
 from ..datasets import BatchClsDataPreprocessor
 from ..evaluation import untouched_random_state
 from ..hooks import seed_worker_by_epoch
+from ..teacher_logits import TeacherLogits
 
 _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 Batch = Tuple[Tensor, Tensor]
@@ -54,6 +55,7 @@ def build_nets(cfg: Config,
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = copy.deepcopy(cfg.model)
+    model.pop('teacher_logits', None)  # of other images than these
     preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
     if with_teacher and 'distiller' not in model:
         raise ValueError(
@@ -229,6 +231,10 @@ def training_batches(cfg: Config,
     """
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.epoch = epoch
+        if stored := cfg.model.get('teacher_logits'):  # with their views
+            store = TeacherLogits(stored, verify=False)
+            preprocess.seed, preprocess.views = (store.header['seed'],
+                                                 store.views)
         if preprocess.seed is None:
             preprocess.seed = seed
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

@@ -99,7 +99,8 @@ def table(rows: Sequence[Row]) -> Table:
     return drawn
 
 
-def _protocol(jobs: Sequence[Job], command: str) -> Dict[str, str]:
+def protocol(jobs: Sequence[Job], command: str) -> Dict[str, str]:
+    """How the runs were made, as the last one's config says."""
     cfg = jobs[-1].cfg
     settings = cfg.to_dict()
     tail = cfg.default_hooks.get('tail_average') or {}
@@ -157,14 +158,14 @@ def write_report(jobs: Sequence[Job],
         list[Row]: The rows of the table.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    rows, protocol = rows_of(jobs), _protocol(jobs, command)
+    rows, told = rows_of(jobs), protocol(jobs, command)
     (folder / 'results.json').write_text(
         json.dumps(
             dict(
-                protocol=protocol,
+                protocol=told,
                 rows=[dict(asdict(row), gain=row.gain) for row in rows]),
             indent=1))
-    (folder / 'results.md').write_text(_markdown(rows, protocol))
+    (folder / 'results.md').write_text(_markdown(rows, told))
     plot_accuracy(_curves(jobs), folder / 'accuracy.png')
     pictures = [folder / 'accuracy.png']
     for job in jobs[::-1]:
@@ -173,17 +174,22 @@ def write_report(jobs: Sequence[Job],
                 Path(shutil.copy(job.work_dir / 'schedule.png', folder)))
             break
     (folder / 'report.html').write_text(
-        _page(rows, protocol, [*pictures, *figures]))
+        _page(rows, told, [*pictures, *figures]))
     return rows
 
 
-def _markdown(rows: Sequence[Row], protocol: Dict[str, str]) -> str:
-    lines = [HEADER, ['---'] + ['---:'] * (len(HEADER) - 1)]
-    lines += [row.cells() for row in rows]
-    text = '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+def markdown_table(header: Sequence[str],
+                   rows: Sequence[Sequence[str]]) -> str:
+    """A table, the first column to the left, the others to the right."""
+    lines = [header, ['---'] + ['---:'] * (len(header) - 1), *rows]
+    return '\n'.join(f'| {" | ".join(cells)} |' for cells in lines)
+
+
+def _markdown(rows: Sequence[Row], about: Dict[str, str]) -> str:
+    text = markdown_table(HEADER, [row.cells() for row in rows])
     told = '\n'.join(f'- {name.replace("_", " ")}: `{value}`'
-                     for name, value in protocol.items())
-    return f'{text}\n\n{NOTE.format(**protocol)}\n\n{told}\n'
+                     for name, value in about.items())
+    return f'{text}\n\n{NOTE.format(**about)}\n\n{told}\n'
 
 
 _STYLE = """
@@ -197,7 +203,7 @@ code { background: #f3f3f3; overflow-wrap: anywhere }
 """
 
 
-def _page(rows: Sequence[Row], protocol: Dict[str, str],
+def _page(rows: Sequence[Row], about: Dict[str, str],
           pictures: Sequence[Path]) -> str:
     def cells(tag: str, texts: Sequence[str]) -> str:
         return ''.join(f'<{tag}>{html.escape(t)}</{tag}>' for t in texts)
@@ -207,7 +213,7 @@ def _page(rows: Sequence[Row], protocol: Dict[str, str],
 
     body = ''.join(f'<tr>{cells("td", row.cells())}</tr>' for row in rows)
     told = ''.join(f'<li>{html.escape(name.replace("_", " "))}: {code(value)}'
-                   for name, value in protocol.items())
+                   for name, value in about.items())
     drawn = ''.join(
         f'<h2>{html.escape(path.stem.replace("_", " ").capitalize())}</h2>'
         '<img alt="" src="data:image/png;base64,'
@@ -215,8 +221,8 @@ def _page(rows: Sequence[Row], protocol: Dict[str, str],
         for path in pictures)
     commands = ''.join(f'<li>{code("python " + command)}'
                        for row in rows for command in row.commands)
-    title = html.escape(Path(protocol['config']).stem)
-    note = html.escape(NOTE.format(**protocol)).replace('*', '')
+    title = html.escape(Path(about['config']).stem)
+    note = html.escape(NOTE.format(**about)).replace('*', '')
     return (f'<!doctype html><meta charset="utf-8"><title>{title}</title>'
             f'<style>{_STYLE}</style><h1>{title}</h1>'
             f'<table><tr>{cells("th", HEADER)}</tr>{body}</table>'

@@ -10,8 +10,9 @@ from torch.func import hessian
 from prkd_mm.analysis.strength import (KINDS, Term, distance, eigenvalues,
                                        free_directions, gradients, hessians,
                                        mean_and_error, mean_curvature,
-                                       noticeable_share, run_terms,
-                                       small_class_share, summary, terms_of)
+                                       noticeable_share, small_class_share,
+                                       summary)
+from prkd_mm.analysis.strength_of_run import run_terms, terms_of
 from prkd_mm.runs import load_config
 
 QUICKSTART = str(

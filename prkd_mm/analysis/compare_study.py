@@ -1,0 +1,95 @@
+"""The comparison with the teacher from end to end."""
+from typing import Dict, List, Optional, Sequence
+
+from . import compare as agreement
+from . import figures
+from .report import Report, Run
+from .trained import build_nets, collect_logits, load_batches, load_weights
+
+
+def compare(runs: Sequence[Run],
+            report: Report,
+            samples: Optional[int] = None,
+            split: str = 'val',
+            weights: str = 'average',
+            bins: int = 15,
+            seed: int = 0,
+            batch_size: Optional[int] = None,
+            device='cpu') -> dict:
+    """Student against teacher; see :mod:`prkd_mm.analysis.compare`.
+
+    Args:
+        runs (Sequence[Run]): Distillations from one teacher; gains refer to
+            the first one. Of a run with ``checkpoints`` each is a student.
+        report (Report): Where the numbers go.
+        samples (int, optional): Images. Defaults to None: all.
+        split (str): 'val' or 'train' (un-augmented). Defaults to 'val'.
+        weights (str): Of the students, 'latest' or 'average'. Defaults to
+            'average'.
+        bins (int): Of the confidence. Defaults to 15.
+        seed (int): Draws the images, where ``samples`` is given. Defaults
+            to 0.
+        batch_size (int, optional): Defaults to None: that of validation.
+        device (str | torch.device): Defaults to 'cpu'.
+    """
+    # a distillation among them knows the teacher; 'ce' does not
+    cfg = next((run.cfg for run in runs if 'distiller' in run.cfg.model),
+               runs[0].cfg)
+    nets = build_nets(cfg, device, with_teacher=True)
+    paths = {}
+    for run in runs:
+        paths.update(run.tail(1) if run.checkpoints else
+                     {run.title: run.weights(weights)})
+    batches = load_batches(cfg, split, nets.preprocess, samples, batch_size,
+                           seed)
+    with report.progress():
+        logits, labels = collect_logits(
+            dict(teacher=nets.teacher), report.track('teacher')(batches))
+        for name, path in paths.items():
+            load_weights(nets.student, path)
+            logits[name] = collect_logits(
+                dict(student=nets.student),
+                report.track(name)(batches))[0]['student']
+    preds_T = logits.pop('teacher')
+    found = agreement.comparison(
+        logits, preds_T, labels, bins,
+        getattr(_dataset(batches), 'metainfo', {}).get('classes', ()))
+    maps = {
+        name: (agreement.class_correlation(x) -
+               agreement.class_correlation(preds_T)).numpy()
+        for name, x in logits.items()
+    }
+    rows = _show(found['nets'], len(labels), report)
+    numbers = dict(
+        split=split, seed=seed, samples=len(labels), checkpoints=paths,
+        correlation_difference={k: x.tolist() for k, x in maps.items()},
+        **found)
+    report.save(
+        numbers, {'': rows, '_classes': found['classes']}, {
+            '': figures.agreement(found['nets']),
+            '_correlation': figures.correlation_maps(maps),
+            '_classes': figures.class_gains(
+                found['classes'], list(logits), found['reference'])
+        })
+    return numbers
+
+
+def _show(nets: Dict[str, dict], images: int, report: Report) -> List[dict]:
+    headings = dict(
+        net='', accuracy='top-1 %', top1='as teacher %',
+        top1_on_errors='where it errs %', kl='KL, nats',
+        correlation='correlation', ece='ECE')
+    rows = [{key: {'net': name, **row}[key] for key in headings}
+            for name, row in nets.items()]
+    report.table(f'Agreement and calibration, {images} images', rows,
+                 headings)
+    report.console.print(
+        'as teacher: the same top-1; KL: of the student from the teacher, '
+        'τ = 1; correlation: mean absolute difference of the correlations '
+        "between the classes' logits", highlight=False)
+    return rows
+
+
+def _dataset(batches):
+    dataset = batches.loader.dataset
+    return getattr(dataset, 'dataset', dataset)  # inside a Subset

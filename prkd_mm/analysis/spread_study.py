@@ -1,0 +1,139 @@
+"""The spread analysis from end to end: load, compute, print, draw, write."""
+from functools import partial
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..batch_norm import recalibrate_bn
+from ..checkpoints import plain_state_dict, read
+from . import figures
+from . import spread as scatter
+from .report import Report, Run
+from .trained import (Batches, build_nets, collect_logits, load_batches,
+                      load_weights, training_batches)
+
+
+def spread(runs: Sequence[Run],
+           report: Report,
+           samples: Optional[int] = None,
+           split: str = 'val',
+           bn_batches: int = 100,
+           seed: int = 0,
+           batch_size: Optional[int] = None,
+           device='cpu') -> dict:
+    """Where averaging the tail pays; see :mod:`prkd_mm.analysis.spread`.
+
+    The averages' batch-norm statistics come from the training batches that
+    ``TailAverageHook`` would take.
+
+    Args:
+        runs (Sequence[Run]): With at least two checkpoints each.
+        report (Report): Where the numbers go.
+        samples (int, optional): Images to predict. Defaults to None: all.
+        split (str): 'val' or 'train' (un-augmented). Defaults to 'val'.
+        bn_batches (int): Defaults to 100.
+        seed (int): Draws the images, where ``samples`` is given. Defaults
+            to 0.
+        batch_size (int, optional): Defaults to None: that of validation.
+        device (str | torch.device): Defaults to 'cpu'.
+    """
+    tails = [run.tail() for run in runs]  # all there, before any compute
+    with report.progress():
+        found = {
+            run.title: _of_run(run, tail, report, samples, split, bn_batches,
+                               seed, batch_size, device)
+            for run, tail in zip(runs, tails)
+        }
+    rows = _show(found, report)
+    numbers = dict(split=split, seed=seed, runs=found)
+    report.save(
+        numbers, {
+            '': rows,
+            '_by_number': [dict(run=title, **row) for title in found
+                           for row in found[title]['by_number']]
+        }, {'': figures.spread(found)})
+    return numbers
+
+
+def _of_run(run: Run, tail: Dict[str, str], report: Report,
+            samples: Optional[int], split: str, bn_batches: int, seed: int,
+            batch_size: Optional[int], device) -> dict:
+    nets = build_nets(run.cfg, device)
+    states, last_epoch = {}, 0
+    for label, path in report.track(f'{run.title}: checkpoints')(
+            list(tail.items())):
+        checkpoint = read(path)
+        states[label] = plain_state_dict(checkpoint)[0]
+        last_epoch = checkpoint.get('meta', {}).get('epoch', 1) - 1
+    names = [name for name, p in nets.student.named_parameters()
+             if p.requires_grad]
+    batches = load_batches(run.cfg, split, nets.preprocess, samples,
+                           batch_size, seed)
+    train = training_batches(run.cfg, nets.preprocess, bn_batches,
+                             run.cfg.get('randomness', {}).get('seed') or seed,
+                             last_epoch)
+    labels = torch.cat([labels for _, labels in batches]).cpu()
+    predict = partial(_predict, batches)
+    raw = [
+        predict(load_weights(nets.student, path)) for path in report.track(
+            f'{run.title}: raw students')(list(tail.values()))
+    ]
+    averaged = scatter.averages(
+        states, nets.student, partial(_recalibrate, train), predict,
+        report.track(f'{run.title}: averages'))
+    return dict(
+        checkpoints=tail,
+        disagreement=scatter.disagreement([x.argmax(1) for x in raw]),
+        **scatter.weight_spread(
+            [scatter.flat(state, names) for state in states.values()]),
+        by_number=_by_number(averaged, raw, labels))
+
+
+def _show(found: Dict[str, dict], report: Report) -> List[dict]:
+    rows = [
+        dict(
+            run=title,
+            checkpoints=len(row['checkpoints']),
+            variance=row['variance'],
+            relative_rms=row['relative_rms'],
+            mean_distance=row['mean_distance'],
+            disagreement=row['disagreement'],
+            **row['by_number'][-1]) for title, row in found.items()
+    ]
+    report.table('The tail, and the mean of all of it', rows, dict(
+        run='', checkpoints='n', variance='variance', relative_rms='rms/norm',
+        mean_distance='distance', disagreement='disagree',
+        raw_top1='raw top-1', top1='mean top-1', gain='gain',
+        gain_error='±'))
+    report.console.print(
+        'variance: summed over the weights; rms/norm: its root over the norm '
+        'of the mean; distance, disagree: of a pair, the latter as a share '
+        'of the images; top-1 in %; ±: standard error', highlight=False)
+    return rows
+
+
+def _predict(batches: Batches, net: nn.Module) -> Tensor:
+    return collect_logits(dict(net=net), batches)[0]['net']
+
+
+def _recalibrate(batches: Batches, net: nn.Module) -> None:
+    recalibrate_bn(net, (inputs for inputs, _ in batches))
+
+
+def _by_number(averaged: Dict[int, Tensor], raw: List[Tensor],
+               labels: Tensor) -> List[dict]:
+    rows = []
+    for number, logits in averaged.items():
+        gain = scatter.gain(logits, raw[-number:], labels)
+        rows.append(
+            dict(
+                averaged=number,
+                top1=scatter.accuracy(logits, labels),
+                raw_top1=float(np.mean([scatter.accuracy(x, labels)
+                                        for x in raw[-number:]])),
+                oldest_top1=scatter.accuracy(raw[-number], labels),
+                gain=gain['gain'],
+                gain_error=gain['error']))
+    return rows

@@ -1,0 +1,55 @@
+"""The analyses of a comparison's students, for its report."""
+from pathlib import Path
+from typing import List, Sequence
+
+from rich.console import Console
+
+from ..analysis import STUDIES
+from ..analysis.report import Report, Run, choose_device
+from .comparison import METHODS
+from .job import Job
+
+# the cost of a surface is that of a validation at each of its points
+_SIDE_BY_SIDE = ('kd', 'dist', 'prkd')
+
+
+def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
+            console: Console) -> List[Path]:
+    """Look at the students of seed 0.
+
+    What an analysis lacks (a teacher, the checkpoints of the tail) is told,
+    and the others go on.
+
+    Args:
+        jobs (Sequence[Job]): Finished, of :func:`plan`.
+        names (Sequence[str]): Of :data:`~prkd_mm.analysis.STUDIES`.
+        folder (Path): Where to.
+        console (Console): Where progress and numbers are shown.
+
+    Returns:
+        list[Path]: The figures, as PNG.
+    """
+    runs = {
+        job.method: Run(METHODS[job.method].replace('student, ', ''), job.cfg)
+        for job in jobs if job.method and job.seed == 0
+    }
+    distilled = {name: run for name, run in runs.items() if name != 'ce'}
+    chosen = dict(
+        strength=distilled,
+        landscape={name: run for name, run in runs.items()
+                   if name in _SIDE_BY_SIDE} or runs,
+        compare=runs if distilled else {})
+    pictures = []
+    for name in names:
+        students = list(chosen.get(name, runs).values())
+        if not students:
+            console.print(f'No figure of {name}: there is no teacher')
+            continue
+        report = Report(folder, name, console)
+        try:
+            STUDIES[name](students, report, device=choose_device())
+        except (FileNotFoundError, ValueError) as error:
+            console.print(f'No figure of {name}: {error}', highlight=False,
+                          soft_wrap=True)
+        pictures += report.pictures
+    return pictures

@@ -1,0 +1,138 @@
+"""What came of a search: tables, a figure, the options to take over."""
+import json
+import statistics
+from dataclasses import asdict
+from pathlib import Path
+from typing import Dict, List, Sequence, Tuple
+
+from .comparison import METHODS
+from .report import markdown_table, mean_std
+from .search import RANGES, Trial, winner
+
+
+def average_over_seeds(choices: Sequence[List[dict]]) -> List[dict]:
+    """Rows of :func:`~prkd_mm.experiments.tail_choice.tail_choices` of several
+    runs as one row each, ``top1`` a list."""
+    rows: Dict[Tuple[str, int], List[float]] = {}
+    for choice in choices:
+        for row in choice:
+            rows.setdefault((row['bn'], row['num_epochs']),
+                            []).append(row['top1'])
+    return [dict(bn=bn, num_epochs=number, top1=top1)
+            for (bn, number), top1 in rows.items()]
+
+
+def write_search(folder: Path, found: Dict[str, List[Trial]],
+                 finals: Dict[str, List[Trial]], tails: Dict[str, List[dict]],
+                 protocol: Dict[str, str]) -> str:
+    """Write ``tuning.json``, ``tuning.md`` and ``tuning.png``.
+
+    Args:
+        folder (Path): Where to.
+        found (dict): All trials by method.
+        finals (dict): Those with all seeds.
+        tails (dict): By method, of :func:`average_over_seeds`.
+        protocol (dict): What was done.
+
+    Returns:
+        str: What to print.
+    """
+    winners = {method: winner(final) for method, final in finals.items()}
+    parts = [_chosen(winners), *(
+        _trials(METHODS[method], trials, winners[method])
+        for method, trials in found.items())]
+    if tails:
+        parts.append(_tails(tails))
+    told = '\n'.join(f'- {name}: `{value}`'
+                     for name, value in protocol.items())
+    folder.joinpath('tuning.md').write_text('\n'.join([*parts, told, '']))
+    folder.joinpath('tuning.json').write_text(
+        json.dumps(
+            dict(
+                protocol=protocol,
+                trials={method: [asdict(trial) for trial in trials]
+                        for method, trials in found.items()},
+                chosen={method: asdict(trial)
+                        for method, trial in winners.items()},
+                tails=tails),
+            indent=1))
+    plot_search(found, winners, folder / 'tuning.png')
+    return parts[0]
+
+
+def _chosen(winners: Dict[str, Trial]) -> str:
+    lines = []
+    for method, trial in winners.items():
+        options = ' '.join(trial.options) or '(its config as it stands)'
+        lines.append(f'{METHODS[method]}: trial {trial.number}, '
+                     f'{mean_std(trial.averaged)} %\n    {options}\n')
+    return '\n'.join(lines)
+
+
+def _trials(title: str, trials: Sequence[Trial], chosen: Trial) -> str:
+    names = sorted(trials[0].values, key=list(RANGES).index)
+    header = [title, *names, 'last epoch, %', 'averaged, %', 'seeds']
+    rows = []
+    for trial in sorted(trials, key=lambda trial: -trial.score):
+        name = 'config' if not trial.number else f'trial {trial.number}'
+        rows.append([
+            f'**{name}**' if trial is chosen else name,
+            *(f'{trial.values[name]:g}' for name in names),
+            mean_std(trial.last), mean_std(trial.averaged),
+            str(len(trial.last))])
+    return f'{markdown_table(header, rows)}\n'
+
+
+def _tails(tails: Dict[str, List[dict]]) -> str:
+    """The best I of each way with batch norm, and all of them in the figure.
+    """
+    header = ['batch norm', 'I', *(METHODS[method] for method in tails)]
+    cells: Dict[Tuple[str, int], List[str]] = {}
+    for choices in tails.values():
+        for row in choices:
+            cells.setdefault((row['bn'], row['num_epochs']), []).append(
+                f'{statistics.fmean(row["top1"]):.2f}')
+    rows = [[bn, str(number), *means] for (bn, number), means in cells.items()]
+    return f'{markdown_table(header, rows)}\n'
+
+
+def plot_search(found: Dict[str, List[Trial]], winners: Dict[str, Trial],
+                path: Path) -> None:
+    """Draw the score against each parameter, a row of panels a method.
+
+    Args:
+        found (dict): All trials by method.
+        winners (dict): The chosen one by method.
+        path (Path): The picture to write.
+    """
+    from matplotlib.figure import Figure
+    names = [name for name in RANGES
+             if any(name in trials[0].values for trials in found.values())]
+    figure = Figure(figsize=(1 + 2.6 * len(names), 0.5 + 2.6 * len(found)),
+                    layout='constrained')
+    panels = figure.subplots(len(found), len(names), sharey='row',
+                             squeeze=False)
+    for row, (method, trials) in zip(panels, found.items()):
+        for axes, name in zip(row, names):
+            if name not in trials[0].values:
+                axes.set_visible(False)
+                continue
+            for trial in trials:
+                chosen = trial is winners[method]
+                axes.errorbar(
+                    trial.values[name], trial.score,
+                    statistics.stdev(trial.averaged)
+                    if len(trial.averaged) > 1 else None,
+                    color='tab:red' if chosen else
+                    'tab:blue' if trial.number else 'black',
+                    marker='*' if chosen else 'o' if trial.number else 's',
+                    markersize=10 if chosen else 5, capsize=2)
+            axes.set_xscale('log')
+            axes.grid(alpha=0.3)
+            axes.set_xlabel(name)
+        row[0].set_ylabel(METHODS[method].replace('student, ', '')
+                          + ':\naveraged top-1, %')
+    figure.suptitle('On held-out training images. Square: the config as it '
+                    'stood; star: chosen;\nbars: standard deviation over the '
+                    'seeds', fontsize='medium')
+    figure.savefig(path, dpi=120)
