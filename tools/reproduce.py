@@ -80,8 +80,7 @@ def main() -> None:
     console = Console()
     try:
         jobs = plan(args.config, args.methods, args.cfg_options,
-                    args.teacher_options, args.seeds, args.amp,
-                    keep_tail=bool(args.figures))
+                    args.teacher_options, args.seeds, args.amp)
         run_all(jobs, str(Path(__file__).with_name('train.py')), console,
                 args.jobs)
     except (TrainingFailed, FileNotFoundError, ValueError) as error:

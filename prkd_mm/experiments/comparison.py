@@ -65,13 +65,13 @@ def plan(config: str,
          options: Sequence[str] = (),
          teacher_options: Sequence[str] = (),
          seeds: int = 1,
-         amp: bool = False,
-         keep_tail: bool = False) -> List[Job]:
+         amp: bool = False) -> List[Job]:
     """The jobs that a comparison needs; the teacher's first.
 
     The teacher is trained, once, if ``teacher_ckpt`` is the work dir of
     ``teacher_config``; any other checkpoint has to be there. A config that
-    knows no methods, as a teacher's, is one job a seed.
+    knows no methods, as a teacher's, is one job a seed. The runs of seed 0
+    keep all checkpoints that they average, for the analyses.
 
     Args:
         config (str): A config.
@@ -83,8 +83,6 @@ def plan(config: str,
         seeds (int): Runs of each method, with the seeds 0, 1, ... Seed 0 is
             the run that ``tools/train.py`` would make. Defaults to 1.
         amp (bool): Mixed precision. Defaults to False.
-        keep_tail (bool): Whether the runs of seed 0 keep the checkpoints that
-            are averaged, for analyses. Defaults to False: the last two.
 
     Raises:
         ValueError: The config counts iterations, not epochs.
@@ -99,10 +97,10 @@ def plan(config: str,
             training('alone', config, None, options, k, amp)
             for k in range(seeds)
         ]
-    tail = own.default_hooks.get('tail_average') or {}
-    kept = [
-        f'default_hooks.checkpoint.max_keep_ckpts={tail["num_epochs"]}'
-    ] if keep_tail and 'num_epochs' in tail else []
+    cfg = training('', config, methods[0], options).cfg
+    tail = cfg.default_hooks.get('tail_average') or {}
+    keep = 'default_hooks.checkpoint.max_keep_ckpts='
+    kept = [f'{keep}{max(2, tail.get("num_epochs", 2))}']
     jobs = [
         training(METHODS[method], config, method,
                  options if k else [*kept, *options], k, amp)

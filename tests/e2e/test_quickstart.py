@@ -24,8 +24,8 @@ def reproduce(folder: Path, *options: str, epochs_averaged: int = 1) -> str:
     for name in ('configs', 'tools'):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    return run(folder, 'tools/reproduce.py', CONFIG, *options,
-               '--cfg-options', *SHORT,
+    return run(folder, 'tools/reproduce.py', CONFIG, '--figures',
+               'strength,spread', *options, '--cfg-options', *SHORT,
                f'default_hooks.tail_average.num_epochs={epochs_averaged}',
                '--teacher-options', *SHORT)
 
@@ -75,7 +75,10 @@ def test_progress_and_commands_are_visible(first):
 def test_the_report_is_one_page_that_opens_offline(folder, first):
     report = folder / 'results/prkd_digits'
     page = (report / 'report.html').read_text()
-    assert page.count('src="data:image/png;base64,') == 2
+    assert re.findall('<h2>(.*?)</h2>', page) == [
+        'Accuracy', 'Schedule', 'Strength', 'Spread', 'Protocol', 'Commands']
+    assert page.count('src="data:image/png;base64,') == 4
+    assert (report / 'strength.json').exists()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     results = json.loads((report / 'results.json').read_text())
     assert [row['name'] for row in results['rows']] == [

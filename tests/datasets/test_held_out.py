@@ -1,0 +1,67 @@
+from collections import Counter
+
+import pytest
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import DATASETS
+
+from prkd_mm.datasets import Digits, PackedImages, held_out_split
+
+DIGITS = dict(type='Digits', split='train', pipeline=[])
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    init_default_scope('mmpretrain')
+
+
+def part(name, **kwargs):
+    return DATASETS.build(
+        dict(type='held_out_split', dataset=DIGITS, part=name, **kwargs))
+
+
+def pixels(dataset):
+    return [dataset.get_data_info(i)['img'].tobytes()
+            for i in range(len(dataset))]
+
+
+@pytest.mark.parametrize('every', [2, 5])
+def test_parts_are_disjoint_complete_and_of_each_class_its_share(every):
+    whole = Digits('train')
+    rest, held_out = part('rest', every=every), part('held_out', every=every)
+    assert Counter(pixels(rest) + pixels(held_out)) == Counter(pixels(whole))
+    counts = Counter(whole.get_gt_labels().tolist())
+    assert Counter(held_out.get_gt_labels().tolist()) == {
+        label: n // every for label, n in counts.items()}
+    assert held_out.metainfo == whole.metainfo
+    assert pixels(part('rest', every=every)) == pixels(rest)
+
+
+def test_within_packed_images_with_the_pipeline_of_validation():
+    crop = [dict(type='RandomCrop', crop_size=8, padding=1),
+            dict(type='PackInputs')]
+    split = dict(type='held_out_split', part='held_out',
+                 dataset=dict(DIGITS, pipeline=crop))
+    pack = dict(type='PackInputs')
+    augmented = PackedImages(split)
+    plain = PackedImages(split, pipeline=[pack])
+    assert 'augment' in augmented.__getitems__([0])
+    assert 'augment' not in plain.__getitems__([0])
+    assert [x.tobytes() for x in plain.images] == pixels(part('held_out'))
+    rest = PackedImages(dict(split, part='rest'), pipeline=[pack])
+    assert plain.fingerprint != rest.fingerprint
+
+
+@pytest.mark.parametrize('wrong, words', [
+    (dict(part='test'), "part must be one of .*'test'"),
+    (dict(part='rest', every=1), 'at least 2, got 1'),
+    (dict(part='rest', every=2.5), 'whole number.*2.5'),
+    (dict(part='held_out', every=1000), 'lower every=1000')])
+def test_bad_arguments(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        held_out_split(DIGITS, **wrong)
+
+
+def test_a_wrapper_is_refused():
+    with pytest.raises(TypeError, match='RepeatDataset is a wrapper'):
+        held_out_split(dict(type='RepeatDataset', dataset=DIGITS, times=2),
+                       'rest')

@@ -1,0 +1,152 @@
+import statistics
+from pathlib import Path
+
+import pytest
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import DATASETS
+
+from prkd_mm.experiments.held_out import write_held_out
+from prkd_mm.experiments.search import (RANGES, Trial, finalists, parameters,
+                                        settings, value_at, winner)
+from prkd_mm.experiments.search_report import average_over_seeds, write_search
+from prkd_mm.runs import load_config
+
+ROOT = Path(__file__).resolve().parents[2]
+DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
+
+
+def config(method, options=()):
+    return load_config(DIGITS, method, dict(
+        option.split('=') for option in options))
+
+
+@pytest.mark.parametrize('method, names', [
+    ('kd', {'tau', 'loss_weight'}), ('dist', {'tau', 'loss_weight'}),
+    ('prkd_a', {'tau', 'loss_weight', 'tau_L'}),
+    ('prkd_b', {'tau', 'loss_weight', 'cor_weight'}),
+    ('prkd', {'tau', 'loss_weight', 'tau_L', 'cor_weight'}),
+    ('logit', {'loss_weight'})])
+def test_what_is_searched(method, names):
+    cfg = config(method)
+    keys = parameters(cfg)
+    assert set(keys) == names
+    own, *others = found = settings(cfg, method, 9)
+    assert len(found) == 9 and own.number == 0 and own.options == []
+    assert own.values == {
+        name: value_at(cfg, where[0]) for name, where in keys.items()}
+    assert settings(cfg, method, 9) == found
+    assert settings(cfg, method, 5) == found[:5]
+    assert settings(cfg, method, 9, seed=1)[1:] != others
+    for trial in others:
+        assert set(trial.values) == names
+        for name, value in trial.values.items():
+            low, high, unit = RANGES[name]
+            scale = dict(value=own.values[name],
+                         tau=trial.values.get('tau')).get(unit, 1)
+            assert 0.94 * low * scale <= value <= 1.06 * high * scale
+    if 'tau_L' in names:
+        assert all(t.values['tau_L'] <= t.values['tau'] for t in others)
+
+
+def test_the_options_say_what_the_values_say():
+    trial = settings(config('prkd'), 'prkd', 3)[2]
+    options = dict(option.split('=') for option in trial.options)
+    cfg = load_config(DIGITS, 'prkd',
+                      {key: float(x) for key, x in options.items()})
+    hook, = [hook for hook in cfg.custom_hooks if 'schedules' in hook]
+    driven = {s.attr: (s.start, s.end) for s in hook.schedules}
+    loss = cfg.model.distiller.distill_losses.loss_prkd
+    assert loss.tau == trial.values['tau']
+    assert loss.loss_weight == trial.values['loss_weight']
+    assert driven == dict(
+        tau=(trial.values['tau'], trial.values['tau_L']),
+        kl_weight=(1., 0.), cor_weight=(0., trial.values['cor_weight']))
+
+
+def test_the_student_alone_has_nothing_to_search():
+    with pytest.raises(ValueError, match='0 distillation losses'):
+        parameters(config('ce'))
+
+
+def trials(*scores):
+    return [Trial('kd', i, dict(tau=i + 1., loss_weight=1.), [f'tau={i}'],
+                  list(score), list(score)) for i, score in enumerate(scores)]
+
+
+def test_finalists_are_the_best_and_the_config_itself():
+    found = trials([50.], [53.], [52.], [49.])
+    assert [t.number for t in finalists(found, 2)] == [1, 2, 0]
+    assert [t.number for t in finalists(found, 3)] == [1, 2, 0]
+    assert [t.number for t in finalists(trials([55.], [53.], [52.]), 2)] == [
+        0, 1]
+    assert winner(trials([50., 54.], [53., 50.])).number == 0
+
+
+def test_the_report(tmp_path):
+    found = dict(kd=trials([50., 54.], [53., 50.], [40.]))
+    tails = dict(kd=average_over_seeds([
+        [dict(bn='latest', num_epochs=n, top1=top1 + n) for n in (1, 2)]
+        for top1 in (50., 53.)]))
+    assert tails['kd'][1] == dict(bn='latest', num_epochs=2, top1=[52., 55.])
+    said = write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails,
+                        dict(command='x'))
+    assert 'trial 0, 52.00 ± 2.83 %' in said
+    text = (tmp_path / 'tuning.md').read_text()
+    std = statistics.stdev([53., 50.])
+    assert f'| trial 1 | 2 | 1 | 51.50 ± {std:.2f} |' in text
+    assert '| **config** | 1 | 1 | 52.00' in text
+    assert '| latest | 2 | 53.50 |' in text
+    assert (tmp_path / 'tuning.png').stat().st_size > 5000
+
+
+@pytest.mark.parametrize('path', [
+    'configs/quickstart/prkd_digits.py',
+    'configs/prkd/resnet34_resnet18_caltech256.py'])  # not PackedImages
+def test_configs_that_hold_out(path, tmp_path, monkeypatch):
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    monkeypatch.chdir(tmp_path)
+    pair, teacher = write_held_out(path, Path('out'), 4)
+    assert load_config(str(pair), 'kd').method == 'kd'
+    cfg, own = load_config(str(pair)), load_config(path)
+    assert cfg.model.teacher_config == str(teacher)
+    assert cfg.model.teacher_ckpt == f'work_dirs/{teacher.stem}'
+    for each in (cfg, load_config(str(teacher))):
+        sets = []
+        for name in ('train', 'val', 'test'):
+            loader = each[f'{name}_dataloader']
+            ours = own[f'{"train" if name == "train" else "val"}_dataloader']
+            assert loader.batch_size == ours.batch_size
+            assert loader.sampler == ours.sampler
+            split = loader.dataset
+            if split.type == 'PackedImages':
+                split = split.dataset
+            train = own.train_dataloader.dataset
+            assert split.dataset == train.get('dataset', train)
+            assert split.type == 'held_out_split' and split.every == 4
+            sets.append((split.part, loader.dataset.get('pipeline')))
+        validation = own.val_dataloader.dataset
+        pipeline = validation.pipeline
+        assert sets == [('rest', None), ('held_out', pipeline),
+                        ('held_out', pipeline)]
+
+
+def test_a_ready_teacher_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'pair.py').write_text(
+        f'_base_ = {DIGITS!r}\nmodel = dict(teacher_config=None)\n')
+    pair, teacher = write_held_out('pair.py', Path('out'))
+    assert teacher is None
+    assert load_config(str(pair)).model.teacher_ckpt == (
+        'work_dirs/teacher_digits')
+
+
+def test_a_held_out_image_is_never_trained_on(tmp_path, monkeypatch):
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    monkeypatch.chdir(tmp_path)
+    pair, _ = write_held_out(DIGITS, Path('out'))
+    cfg = load_config(str(pair))
+    init_default_scope('mmpretrain')
+    train, val = (DATASETS.build(cfg[f'{name}_dataloader'].dataset).images
+                  for name in ('train', 'val'))
+    train = {image.tobytes() for image in train}
+    assert len(val) == 253 and not any(x.tobytes() in train for x in val)
