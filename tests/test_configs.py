@@ -15,12 +15,11 @@ from prkd_mm.runs import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
-PAIRS = sorted((CONFIGS / 'prkd').glob('*.py')) + [
-    CONFIGS / 'quickstart/prkd_digits.py'
-]
-TEACHERS = sorted((CONFIGS / 'teachers').glob('*.py')) + [
-    CONFIGS / 'quickstart/teacher_digits.py'
-]
+PAIRS = sorted([*CONFIGS.glob('prkd/*.py'),
+                *CONFIGS.glob('quickstart/prkd_*.py')])
+TEACHERS = sorted([*CONFIGS.glob('teachers/*.py'),
+                   *CONFIGS.glob('quickstart/teacher_*.py')])
+DIGITS = CONFIGS / 'quickstart/prkd_digits.py'
 
 
 def build(cfg, folder: Path) -> torch.nn.Module:
@@ -40,8 +39,9 @@ def step(cfg, model: torch.nn.Module) -> dict:
     data = cfg.train_dataloader.dataset
     size = next(
         transform[name]
+        for name in ('crop_size', 'scale')
         for transform in data.get('dataset', data).pipeline
-        for name in ('crop_size', 'scale') if name in transform)
+        if name in transform)
     channels = len(cfg.data_preprocessor.mean)
     classes = cfg.data_preprocessor.num_classes
     data = dict(
@@ -88,7 +88,7 @@ def test_pair(path, tmp_path):
 
 @pytest.mark.parametrize('method', METHODS)
 def test_method(method, tmp_path):
-    cfg = load_config(str(PAIRS[-1]), method)
+    cfg = load_config(str(DIGITS), method)
     logged = step(cfg, build(cfg, tmp_path))
     losses = cfg.model.get('distiller', {}).get('distill_losses', {})
     assert {f'distill.{name}' for name in losses} <= set(logged)
@@ -117,7 +117,7 @@ def test_work_dirs_are_unique():
     assert len(set(own)) == len(own)
     others = [method for method in METHODS if method != 'prkd']
     for method in others:  # the rule, on one pair
-        cfg = load_config(str(PAIRS[-1]), method)
+        cfg = load_config(str(DIGITS), method)
         assert cfg.work_dir == f'./work_dirs/prkd_digits_{method}'
     assert not {f'{name}_{method}' for name in own for method in others
                 } & set(own)

@@ -14,6 +14,8 @@ SMALL = {file: count for _, _, count, file in community.NETS.values()}
 SMALL.update(
     resnet18=11220132,  # of pytorch-cifar100, which DOT's tables build on
     resnet34=21328292,
+    # by hand: a block a stage, 464 + 4672 + 14528 + 57728, and the classifier
+    resnet8=83892,
     # by hand: its blocks as published, without biases in front of batch norms
     mobilenetv2_tinyimagenet=2352292)
 PHOTOS = dict(

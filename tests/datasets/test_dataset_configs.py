@@ -45,6 +45,19 @@ def test_tinyimagenet(mini, tmp_path):
     assert (first[0] - red).abs().max() < 1e-5
 
 
+def test_tinyimagenet20(mini, tmp_path):
+    cfg, sets, preprocessor = build(
+        'tinyimagenet20', tmp_path, data_root=str(mini), num_classes=10)
+    assert [len(d) for d in sets] == [500, 200, 200]
+    assert cfg.train_dataloader.dataset.dataset.samples_per_class == 250
+    for data in sets:
+        assert batch(data, preprocessor).shape == (200, 3, 32, 32)
+    # an area of 2x2 is their mean
+    whole = build('tinyimagenet', tmp_path, data_root=str(mini))[1][1]
+    mean = whole[3]['inputs'].float().reshape(3, 32, 2, 32, 2).mean((2, 4))
+    assert (sets[1][3]['inputs'] - mean).abs().max() <= 0.5
+
+
 def test_digits():
     cfg, sets, preprocessor = build('digits')
     assert [len(d) for d in sets] == [1287, 510, 510]

@@ -417,6 +417,23 @@ def test_pipeline_loads_the_images(mini, tmp_path):
     assert tiny(mini, tmp_path, 'val').images.shape == (200, 3, 64, 64)
 
 
+def test_resizes_once(mini, tmp_path):
+    smaller = [LOAD, dict(type='Resize', scale=(32, 24), interpolation='area'),
+               PACK]
+    packed = tiny(mini, tmp_path, 'val', pipeline=smaller)
+    same(packed, DATASETS.build(dict(
+        type='TinyImageNet', data_root=str(mini), split='val',
+        pipeline=smaller)))
+    assert packed.images.shape == (200, 3, 24, 32)
+    crop = dict(type='RandomCrop', crop_size=16)
+    augmented = tiny(mini, tmp_path, 'val',
+                     pipeline=[*smaller[:2], crop, PACK])
+    assert augmented.file == packed.file
+    assert tiny(mini, tmp_path, 'val').file != packed.file
+    smaller[1]['interpolation'] = 'nearest'
+    assert tiny(mini, tmp_path, 'val', pipeline=smaller).file != packed.file
+
+
 def test_no_wrappers_inside():
     with pytest.raises(TypeError, match='RepeatDataset is a wrapper'):
         PackedImages(RepeatDataset(toy.ToyImages(), times=2))

@@ -105,6 +105,21 @@ def test_samples_per_class_takes_the_first(mini, official):
     assert len(TinyImageNet(str(mini), samples_per_class=1000)) == 500
 
 
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_num_classes_takes_the_first(mini, official, split):
+    few, whole = TinyImageNet(str(mini), split, num_classes=3), TinyImageNet(
+        str(mini), split)
+    assert few.metainfo['wnids'] == tuple(official['wnids'][:3])
+    assert few.CLASSES == whole.CLASSES[:3]
+    assert [few.get_data_info(i)['img_path'] for i in range(len(few))] == [
+        info['img_path'] for info in map(
+            whole.get_data_info, range(len(whole))) if info['gt_label'] < 3]
+    assert set(few.get_gt_labels()) == {0, 1, 2}
+    assert len(TinyImageNet(
+        str(mini), split, num_classes=3, samples_per_class=2)) == 6
+    assert TinyImageNet(str(mini), num_classes=10).CLASSES == whole.CLASSES
+
+
 def test_lazy_init_knows_the_classes(mini):
     data = TinyImageNet(str(mini), lazy_init=True)
     assert not data._fully_initialized
@@ -118,6 +133,8 @@ def test_lazy_init_knows_the_classes(mini):
     (dict(samples_per_class=-1), ['positive', '-1']),
     (dict(samples_per_class=True), ['positive', 'True']),
     (dict(samples_per_class=2.), ['positive', '2.0']),
+    (dict(num_classes=0), ['num_classes', 'positive', '0']),
+    (dict(num_classes=11), ['num_classes=11', 'only 10 classes']),
 ])
 def test_wrong_arguments(mini, args, words):
     with pytest.raises(ValueError) as e:
