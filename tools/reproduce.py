@@ -78,21 +78,21 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     console = Console()
+    command = shlex.join(['python', 'tools/reproduce.py'] + sys.argv[1:])
     try:
         jobs = plan(args.config, args.methods, args.cfg_options,
                     args.teacher_options, args.seeds, args.amp)
         run_all(jobs, str(Path(__file__).with_name('train.py')), console,
                 args.jobs)
+        rows = write_report(jobs, args.out, command)  # in case figures fail
+        console.print(table(rows))
+        if args.figures:
+            figures = analyse(jobs, args.figures, args.out, console)
+            write_report(jobs, args.out, command, figures)
     except (TrainingFailed, FileNotFoundError, ValueError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on from here')
-    command = shlex.join(['python', 'tools/reproduce.py'] + sys.argv[1:])
-    rows = write_report(jobs, args.out, command)  # in case that figures fail
-    console.print(table(rows))
-    if args.figures:
-        figures = analyse(jobs, args.figures, args.out, console)
-        write_report(jobs, args.out, command, figures)
     console.print(f'Report: {args.out / "report.html"}', highlight=False,
                   soft_wrap=True)
     first = next(job for job in jobs if job.method == jobs[-1].method)

@@ -28,12 +28,12 @@ def parse_args() -> argparse.Namespace:
     numbers = dict(
         trials=(8, 'settings of each method; the first is what its config '
                 'says'),
-        finalists=(2, 'how many of them, besides the first, get all the '
-                   'seeds'),
+        finalists=(2, 'how many of them, besides the first, get all seeds'),
         seeds=(3, 'runs of each of these, with the seeds 0 to N-1; the others '
                'have seed 0'),
         held_out=(5, 'every N-th training image of a class is held out'),
-        tail=(15, 'try to average up to that many last epochs'),
+        tail=(15, 'try to average up to that many last epochs; every run '
+              'keeps their checkpoints'),
         jobs=(1, 'runs side by side, as in tools/reproduce.py'))
     for name, (default, words) in numbers.items():
         parser.add_argument(

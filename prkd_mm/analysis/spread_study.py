@@ -4,15 +4,14 @@ from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..batch_norm import recalibrate_bn
 from ..checkpoints import plain_state_dict, read
 from . import figures
 from . import spread as scatter
 from .report import Report, Run
-from .trained import (Batches, build_nets, collect_logits, load_batches,
-                      load_weights, training_batches)
+from .trained import (build_nets, load_batches, load_weights, predict,
+                      recalibrate, training_batches)
 
 
 def spread(runs: Sequence[Run],
@@ -75,13 +74,13 @@ def _of_run(run: Run, tail: Dict[str, str], report: Report,
                              run.cfg.get('randomness', {}).get('seed') or seed,
                              last_epoch)
     labels = torch.cat([labels for _, labels in batches]).cpu()
-    predict = partial(_predict, batches)
+    logits_of = partial(predict, batches)
     raw = [
-        predict(load_weights(nets.student, path)) for path in report.track(
+        logits_of(load_weights(nets.student, path)) for path in report.track(
             f'{run.title}: raw students')(list(tail.values()))
     ]
     averaged = scatter.averages(
-        states, nets.student, partial(_recalibrate, train), predict,
+        states, nets.student, partial(recalibrate, train), logits_of,
         report.track(f'{run.title}: averages'))
     return dict(
         checkpoints=tail,
@@ -112,14 +111,6 @@ def _show(found: Dict[str, dict], report: Report) -> List[dict]:
         'of the mean; distance, disagree: of a pair, the latter as a share '
         'of the images; top-1 in %; ±: standard error', highlight=False)
     return rows
-
-
-def _predict(batches: Batches, net: nn.Module) -> Tensor:
-    return collect_logits(dict(net=net), batches)[0]['net']
-
-
-def _recalibrate(batches: Batches, net: nn.Module) -> None:
-    recalibrate_bn(net, (inputs for inputs, _ in batches))
 
 
 def _by_number(averaged: Dict[int, Tensor], raw: List[Tensor],

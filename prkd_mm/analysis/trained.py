@@ -15,6 +15,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
+from ..batch_norm import recalibrate_bn
 from ..checkpoints import load_strictly, plain_state_dict, read
 from ..datasets import BatchClsDataPreprocessor
 from ..evaluation import untouched_random_state
@@ -267,3 +268,13 @@ def collect_logits(nets: Dict[str, Callable[[Tensor], Tensor]],
         labels.append(targets.cpu())
     return {name: torch.cat(x)
             for name, x in logits.items()}, torch.cat(labels)
+
+
+def predict(batches: Batches, net: nn.Module) -> Tensor:
+    """Logits ``(N, C)`` of one net on all batches."""
+    return collect_logits(dict(net=net), batches)[0]['net']
+
+
+def recalibrate(batches: Batches, net: nn.Module) -> None:
+    """:func:`~prkd_mm.batch_norm.recalibrate_bn` on all batches."""
+    recalibrate_bn(net, (inputs for inputs, _ in batches))

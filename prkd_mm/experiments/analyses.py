@@ -9,8 +9,8 @@ from ..analysis.report import Report, Run, choose_device
 from .comparison import METHODS
 from .job import Job
 
-# the cost of a surface is that of a validation at each of its points
-_SIDE_BY_SIDE = ('kd', 'dist', 'prkd')
+# whose landscapes the paper sets side by side; each costs some hundred passes
+_LANDSCAPES = ('kd', 'dist', 'prkd')
 
 
 def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
@@ -36,18 +36,22 @@ def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
     distilled = {name: run for name, run in runs.items() if name != 'ce'}
     chosen = dict(
         strength=distilled,
+        compare=runs if distilled else {},  # with the teacher
         landscape={name: run for name, run in runs.items()
-                   if name in _SIDE_BY_SIDE} or runs,
-        compare=runs if distilled else {})
+                   if name in _LANDSCAPES} or runs)
     pictures = []
     for name in names:
-        students = list(chosen.get(name, runs).values())
+        students = chosen.get(name, runs)
         if not students:
-            console.print(f'No figure of {name}: there is no teacher')
+            console.print(f'No figure of {name}: it needs a student that was '
+                          'distilled')
             continue
+        if len(students) < len(runs):
+            console.print(f'{name}: of {", ".join(students)}')
         report = Report(folder, name, console)
         try:
-            STUDIES[name](students, report, device=choose_device())
+            STUDIES[name](list(students.values()), report,
+                          device=choose_device())
         except (FileNotFoundError, ValueError) as error:
             console.print(f'No figure of {name}: {error}', highlight=False,
                           soft_wrap=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 import torch
+from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -38,8 +39,8 @@ def training(title: str,
         method (str, optional): Of :data:`METHODS`. Defaults to None: a net
             alone.
         options (Sequence[str]): ``KEY=VALUE``. Defaults to none.
-        seed (int): Seed 0 is the run that ``tools/train.py`` would make.
-            Defaults to 0.
+        seed (int): Seed 0 has the work dir that ``tools/train.py`` would
+            take. Defaults to 0.
         amp (bool): Mixed precision. Defaults to False.
         suffix (str): Of the work dir. Defaults to ''.
     """
@@ -80,14 +81,13 @@ def plan(config: str,
             Defaults to none.
         teacher_options (Sequence[str]): The same for the teacher's. Defaults
             to none.
-        seeds (int): Runs of each method, with the seeds 0, 1, ... Seed 0 is
-            the run that ``tools/train.py`` would make. Defaults to 1.
+        seeds (int): Runs of each method, with the seeds 0, 1, ... Seed 0 has
+            the work dir that ``tools/train.py`` would take. Defaults to 1.
         amp (bool): Mixed precision. Defaults to False.
 
     Raises:
         ValueError: The config counts iterations, not epochs.
     """
-
     own = load_config(config)
     if not own.train_cfg.get('max_epochs'):
         raise ValueError(f'{config} is not trained by epochs (train_cfg: '
@@ -97,10 +97,7 @@ def plan(config: str,
             training('alone', config, None, options, k, amp)
             for k in range(seeds)
         ]
-    cfg = training('', config, methods[0], options).cfg
-    tail = cfg.default_hooks.get('tail_average') or {}
-    keep = 'default_hooks.checkpoint.max_keep_ckpts='
-    kept = [f'{keep}{max(2, tail.get("num_epochs", 2))}']
+    kept = _keep_the_tail(training('', config, methods[0], options).cfg)
     jobs = [
         training(METHODS[method], config, method,
                  options if k else [*kept, *options], k, amp)
@@ -113,6 +110,15 @@ def plan(config: str,
         if Path(model.teacher_ckpt).resolve() == teacher.work_dir.resolve():
             jobs.insert(0, teacher)
     return jobs
+
+
+def _keep_the_tail(cfg: Config) -> List[str]:
+    """The option that keeps all checkpoints that a run averages."""
+    tail = (cfg.default_hooks.get('tail_average') or {}).get('num_epochs', 0)
+    kept = cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1)
+    if kept < 0 or kept >= tail:
+        return []
+    return [f'default_hooks.checkpoint.max_keep_ckpts={tail}']
 
 
 def run_all(jobs: Sequence[Job],

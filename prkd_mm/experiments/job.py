@@ -25,6 +25,13 @@ _STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?'
 _EVALUATION = re.compile(r'Epoch\(val\).*? accuracy/top1: (\S+)')
 
 
+def set_aside(folder: Path) -> Path:
+    """Rename what another experiment has left: ``.1``, ``.2``, ..."""
+    names = (folder.with_name(f'{folder.name}.{i}')
+             for i in itertools.count(1))
+    return folder.rename(next(name for name in names if not name.exists()))
+
+
 class Job:
     """One training run: a command, and what it leaves in its work dir.
 
@@ -81,13 +88,6 @@ class Job:
     def epochs_done(self) -> int:
         """Of the latest checkpoint."""
         return read(str(self.work_dir))['meta'].get('epoch', 0)
-
-    def set_aside(self) -> Path:
-        """Rename the work dir, which another experiment has left."""
-        names = (self.work_dir.with_name(f'{self.work_dir.name}.{i}')
-                 for i in itertools.count(1))
-        return self.work_dir.rename(
-            next(name for name in names if not name.exists()))
 
     def record(self) -> dict:
         """What was noted of this very experiment: empty if nothing."""
@@ -153,7 +153,8 @@ def run(job: Job,
         job.note(seconds=0.)  # so it goes on
     if not job.record():
         if job.work_dir.exists():
-            report(f'kept another experiment as {job.set_aside()}', 0, 1)
+            kept = set_aside(job.work_dir)
+            report(f'kept another experiment as {kept}', 0, 1)
         job.note(seconds=0.)
     resume = (job.work_dir / 'last_checkpoint').exists()
     command = [sys.executable, train_py, *job.arguments]

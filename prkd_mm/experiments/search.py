@@ -59,9 +59,17 @@ def parameters(cfg: Config) -> Dict[str, List[str]]:
         key: [f'{prefix}.{key}']
         for key in ('tau', 'loss_weight') if key in loss
     }
-    for i, hook in enumerate(cfg.get('custom_hooks', [])):
-        for j, schedule in enumerate(hook.get('schedules', [])):
-            key = f'custom_hooks.{i}.schedules.{j}'
+    hooks = {f'custom_hooks.{i}': hook
+             for i, hook in enumerate(cfg.get('custom_hooks') or [])}
+    hooks.update({f'default_hooks.{key}': hook
+                  for key, hook in cfg.get('default_hooks', {}).items()})
+    for place, hook in hooks.items():
+        if not hook['type'].endswith('LossScheduleHook'):
+            continue
+        for i, schedule in enumerate(hook['schedules']):
+            key = f'{place}.schedules.{i}'
+            if schedule['loss'] != name:
+                continue
             if schedule['attr'] == 'tau':
                 found.setdefault('tau', []).append(f'{key}.start')
                 found['tau_L'] = [f'{key}.end']
@@ -109,10 +117,10 @@ def settings(cfg: Config, method: str, number: int, seed: int = 0
 
 
 def finalists(found: Sequence[Trial], number: int) -> List[Trial]:
-    """The best so far, and the config as it stands."""
-    best = sorted(found, key=lambda trial: -trial.score)[:number]
-    return best + [trial for trial in found
-                   if trial.number == 0 and trial not in best]
+    """The config as it stands, and the best of the other trials."""
+    others = [trial for trial in found if trial.number]
+    return [trial for trial in found if not trial.number] + sorted(
+        others, key=lambda trial: -trial.score)[:number]
 
 
 def winner(final: Sequence[Trial]) -> Trial:

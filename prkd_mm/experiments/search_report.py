@@ -9,6 +9,13 @@ from .comparison import METHODS
 from .report import markdown_table, mean_std
 from .search import RANGES, Trial, winner
 
+NOTE = (
+    'Top-1 on held-out training images, by which trial, I and batch norm were '
+    'chosen: it flatters them. Trials with one seed have seed 0. Of the tail: '
+    'means over the seeds of the winner. What is not named stays as in the '
+    "config: the weight of the labels' cross entropy, the schedule's shape, "
+    'optimizer and learning rate.\n')
+
 
 def average_over_seeds(choices: Sequence[List[dict]]) -> List[dict]:
     """Rows of :func:`~prkd_mm.experiments.tail_choice.tail_choices` of several
@@ -38,11 +45,12 @@ def write_search(folder: Path, found: Dict[str, List[Trial]],
         str: What to print.
     """
     winners = {method: winner(final) for method, final in finals.items()}
-    parts = [_chosen(winners), *(
+    parts = [_chosen(winners, tails), *(
         _trials(METHODS[method], trials, winners[method])
         for method, trials in found.items())]
     if tails:
         parts.append(_tails(tails))
+    parts.append(NOTE)
     told = '\n'.join(f'- {name}: `{value}`'
                      for name, value in protocol.items())
     folder.joinpath('tuning.md').write_text('\n'.join([*parts, told, '']))
@@ -60,12 +68,18 @@ def write_search(folder: Path, found: Dict[str, List[Trial]],
     return parts[0]
 
 
-def _chosen(winners: Dict[str, Trial]) -> str:
+def _chosen(winners: Dict[str, Trial], tails: Dict[str, List[dict]]) -> str:
     lines = []
     for method, trial in winners.items():
-        options = ' '.join(trial.options) or '(its config as it stands)'
+        options = list(trial.options)
+        if tails:
+            best = best_tail(tails[method])
+            for name in ('num_epochs', 'bn'):
+                options.append(f'default_hooks.tail_average.{name}='
+                               f'{best[name]}')
         lines.append(f'{METHODS[method]}: trial {trial.number}, '
-                     f'{mean_std(trial.averaged)} %\n    {options}\n')
+                     f'{mean_std(trial.averaged)} %\n    '
+                     f'{" ".join(options)}\n')
     return '\n'.join(lines)
 
 
@@ -83,16 +97,23 @@ def _trials(title: str, trials: Sequence[Trial], chosen: Trial) -> str:
     return f'{markdown_table(header, rows)}\n'
 
 
+def best_tail(choices: Sequence[dict]) -> dict:
+    """The row of :func:`average_over_seeds` with the best mean."""
+    return max(choices, key=lambda row: statistics.fmean(row['top1']))
+
+
 def _tails(tails: Dict[str, List[dict]]) -> str:
-    """The best I of each way with batch norm, and all of them in the figure.
-    """
-    header = ['batch norm', 'I', *(METHODS[method] for method in tails)]
-    cells: Dict[Tuple[str, int], List[str]] = {}
-    for choices in tails.values():
-        for row in choices:
-            cells.setdefault((row['bn'], row['num_epochs']), []).append(
-                f'{statistics.fmean(row["top1"]):.2f}')
-    rows = [[bn, str(number), *means] for (bn, number), means in cells.items()]
+    """Mean top-1 for each I (down), method and way with batch norm."""
+    means = {
+        (METHODS[method], row['bn'], row['num_epochs']):
+        f'{statistics.fmean(row["top1"]):.2f}'
+        for method, choices in tails.items() for row in choices
+    }
+    columns = list(dict.fromkeys(key[:2] for key in means))
+    header = ['I', *(f'{method}, {bn}' for method, bn in columns)]
+    rows = [[str(number),
+             *(means.get((*column, number), '–') for column in columns)]
+            for number in sorted({number for *_, number in means})]
     return f'{markdown_table(header, rows)}\n'
 
 

@@ -1,7 +1,9 @@
 """A search, from end to end: train, choose, report."""
+import argparse
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Tuple
 
+from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
 
@@ -10,11 +12,22 @@ from ..runs import load_config
 from ..storing import default_folder, store_teacher
 from .comparison import METHODS, run_all, training
 from .held_out import write_held_out
-from .job import AVERAGED_TOP1, TOP1, Job
+from .job import AVERAGED_TOP1, TOP1, Job, set_aside
 from .report import protocol
 from .search import Trial, finalists, settings, winner
 from .search_report import average_over_seeds, write_search
 from .tail_choice import tail_choices
+
+_OF_DATA = ('train_dataloader.dataset', 'val_dataloader')
+
+
+def _split(options: Sequence[str]) -> Tuple[dict, List[str]]:
+    """Overrides of the data, which is cut in two afterwards, and others."""
+    of_data = [option for option in options if option.startswith(_OF_DATA)]
+    parser = argparse.ArgumentParser()
+    parser.add_argument('options', nargs='*', action=DictAction)
+    return parser.parse_args(of_data).options or {}, [
+        option for option in options if option not in of_data]
 
 
 class Tuning:
@@ -31,7 +44,8 @@ class Tuning:
             own. Defaults to 2.
         seeds (int): Runs of a finalist. Defaults to 3.
         held_out (int): Every that many-th image is. Defaults to 5.
-        tail (int): The most last epochs that are averaged. Defaults to 15.
+        tail (int): The most last epochs that are averaged; every run keeps
+            their checkpoints. Defaults to 15.
         jobs (int): Runs side by side. Defaults to 1.
         views (int, optional): Store the teacher's logits of that many views
             and train from them. Defaults to None: the live teacher.
@@ -40,8 +54,9 @@ class Tuning:
         amp (bool): Mixed precision. Defaults to False.
 
     Raises:
-        ValueError: The config has no methods, or more epochs are to be
-            averaged than it has.
+        ValueError: The config has no methods, no validated tail average, or
+            not enough epochs; ``views`` of data that are not packed; or a
+            teacher from elsewhere in place of the one that is trained.
     """
 
     def __init__(self,
@@ -61,18 +76,43 @@ class Tuning:
                  teacher_options: Sequence[str] = (),
                  amp: bool = False) -> None:
         self.out, self.train_py, self.console = out, train_py, console
-        self.best, self.seeds, self.jobs = finalists, seeds, jobs
+        self.num_finalists, self.seeds, self.jobs = finalists, seeds, jobs
         self.views, self.amp, self.every = views, amp, held_out
-        path, self.teacher = write_held_out(config, out, held_out)
+        data, others = _split(cfg_options)
+        teachers_data, self.teacher_options = _split(teacher_options)
+        path, self.teacher = write_held_out(config, out, held_out, data,
+                                            teachers_data)
         self.config = str(path)
         self.options = [
-            f'default_hooks.checkpoint.max_keep_ckpts={tail}', *cfg_options
+            f'default_hooks.checkpoint.max_keep_ckpts={tail}', *others
         ]
-        self.teacher_options = teacher_options
-        self.found = {}
+        self.found, self.finals = {}, {}
         for method in methods:
             cfg = load_config(self.config, method)
             self.found[method] = settings(cfg, method, trials)
+        self._check(self.jobs_of(self.found[methods[0]][0], 1)[0].cfg, tail)
+
+    def _check(self, cfg: Config, tail: int) -> None:
+        """Refuse before any training what would fail after it."""
+        average = cfg.default_hooks.get('tail_average')
+        if not average or not average.get('evaluate', True):
+            raise ValueError('the trials are compared by their tail averages: '
+                             'the config needs a default_hooks.tail_average '
+                             'that is evaluated')
+        epochs = cfg.train_cfg.get('max_epochs') or 0
+        if not 2 <= tail <= epochs:
+            raise ValueError(f'--tail must be from 2 to the epochs of a run, '
+                             f'{epochs}; got {tail}')
+        if self.views and cfg.train_dataloader.dataset.type != 'PackedImages':
+            raise ValueError('--views needs training images in PackedImages, '
+                             f'got {cfg.train_dataloader.dataset.type!r}; '
+                             'leave it out')
+        expected = load_config(self.config).model.get('teacher_ckpt')
+        if self.teacher and cfg.model.get('teacher_ckpt') != expected:
+            raise ValueError(
+                'a search trains its own teacher, which must not have seen '
+                f'the held-out images; leave out model.teacher_ckpt='
+                f'{cfg.model.get("teacher_ckpt")}')
 
     def run(self) -> None:
         """Train what is missing: the teacher, the trials, the finalists."""
@@ -80,20 +120,41 @@ class Tuning:
             teacher = training('teacher', str(self.teacher), None,
                                self.teacher_options, 0, self.amp)
             run_all([teacher], self.train_py, self.console)
+        else:
+            self.console.print(f'Teacher: {self.about_the_teacher()}',
+                               highlight=False)
         if self.views:
-            cfg = load_config(self.config, next(iter(self.found)))
-            folder = default_folder(cfg, self.views)
-            store_teacher(cfg, folder, self.views)
-            self.options.append(f'model.teacher_logits={folder}')
+            self._store()
         self._run(
             [trial for found in self.found.values() for trial in found], 1)
         self.finals = {
-            method: finalists(found, self.best)
+            method: finalists(found, self.num_finalists)
             for method, found in self.found.items()
         }
         self._run(
             [trial for final in self.finals.values() for trial in final],
             self.seeds)
+
+    def _store(self) -> None:
+        first = next(iter(self.found.values()))[0]
+        cfg = self.jobs_of(first, 1)[0].cfg
+        folder = default_folder(cfg, self.views)
+        try:
+            store_teacher(cfg, folder, self.views)
+        except ValueError as error:
+            if not folder.exists():
+                raise
+            self.console.print(f'{error}\nThey are kept as '
+                               f'{set_aside(folder)}', highlight=False)
+            store_teacher(cfg, folder, self.views)
+        self.options.append(f'model.teacher_logits={folder}')
+
+    def about_the_teacher(self) -> str:
+        """Whether it has seen the held-out images."""
+        if self.teacher:
+            return 'trained without the held-out images'
+        return ('as given (the config has no teacher_config); it may have '
+                'seen the held-out images')
 
     def jobs_of(self, trial: Trial, seeds: int) -> List[Job]:
         """The runs of a trial."""
@@ -132,11 +193,7 @@ class Tuning:
                 ])
                 for trial in found:
                     runs += self.jobs_of(trial, len(trial.averaged))
-        budget = {
-            method: f'{len(found)} settings, '
-            f'{sum(len(trial.averaged) for trial in found)} runs'
-            for method, found in self.found.items()
-        }
+        number = {len(found) for found in self.found.values()}
         hours = sum(job.record()['seconds'] for job in runs) / 3600
         self.console.print(
             write_search(
@@ -144,5 +201,9 @@ class Tuning:
                 dict(
                     protocol(runs, command),
                     held_out=f'every {self.every}th training image of a class',
-                    budget=f'{budget}; {hours:.1f} hours of runs')),
+                    teacher=self.about_the_teacher(),
+                    budget=f'{number.pop()} settings of each method, '
+                    f'{self.num_finalists} and the config\'s own with '
+                    f'{self.seeds} seeds: {len(runs)} runs, {hours:.1f} '
+                    'hours in all')),
             highlight=False, soft_wrap=True)

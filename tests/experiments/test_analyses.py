@@ -8,7 +8,7 @@ DIGITS = 'configs/quickstart/prkd_digits.py'
 
 
 @pytest.mark.parametrize('methods, name, words', [
-    (['ce'], 'strength', 'No figure of strength: there is no teacher'),
+    (['ce'], 'strength', 'No figure of strength: it needs a student that was'),
     (['ce', 'kd'], 'spread', 'No figure of spread: '),  # nothing is trained
     (['kd'], 'compare', 'No figure of compare: ')])
 def test_what_cannot_be_drawn_is_told(tmp_path, monkeypatch, request,
@@ -35,3 +35,5 @@ def test_seed_0_keeps_what_it_averages(request, tmp_path, monkeypatch):
     assert kept('default_hooks.tail_average.num_epochs=1') == [2, 2]
     assert kept('default_hooks.tail_average=None') == [2, 2]
     assert kept('default_hooks.checkpoint.max_keep_ckpts=3') == [3, 3]
+    assert kept('default_hooks.checkpoint.max_keep_ckpts=20') == [20, 20]
+    assert kept('default_hooks.checkpoint.max_keep_ckpts=-1') == [-1, -1]

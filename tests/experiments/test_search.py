@@ -4,11 +4,13 @@ from pathlib import Path
 import pytest
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
+from rich.console import Console
 
 from prkd_mm.experiments.held_out import write_held_out
 from prkd_mm.experiments.search import (RANGES, Trial, finalists, parameters,
                                         settings, value_at, winner)
 from prkd_mm.experiments.search_report import average_over_seeds, write_search
+from prkd_mm.experiments.tuning import Tuning
 from prkd_mm.runs import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,10 +77,9 @@ def trials(*scores):
 
 def test_finalists_are_the_best_and_the_config_itself():
     found = trials([50.], [53.], [52.], [49.])
-    assert [t.number for t in finalists(found, 2)] == [1, 2, 0]
-    assert [t.number for t in finalists(found, 3)] == [1, 2, 0]
-    assert [t.number for t in finalists(trials([55.], [53.], [52.]), 2)] == [
-        0, 1]
+    assert [t.number for t in finalists(found, 2)] == [0, 1, 2]
+    assert [t.number for t in finalists(trials([55.], [52.], [53.]), 1)] == [
+        0, 2]  # as many for each method
     assert winner(trials([50., 54.], [53., 50.])).number == 0
 
 
@@ -95,7 +96,9 @@ def test_the_report(tmp_path):
     std = statistics.stdev([53., 50.])
     assert f'| trial 1 | 2 | 1 | 51.50 ± {std:.2f} |' in text
     assert '| **config** | 1 | 1 | 52.00' in text
-    assert '| latest | 2 | 53.50 |' in text
+    assert '| 2 | 53.50 |' in text
+    for option in 'num_epochs=2', 'bn=latest':
+        assert f'default_hooks.tail_average.{option}' in said
     assert (tmp_path / 'tuning.png').stat().st_size > 5000
 
 
@@ -150,3 +153,72 @@ def test_a_held_out_image_is_never_trained_on(tmp_path, monkeypatch):
                   for name in ('train', 'val'))
     train = {image.tobytes() for image in train}
     assert len(val) == 253 and not any(x.tobytes() in train for x in val)
+
+
+class TestTuning:
+    """What is refused before anything is trained."""
+
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+        monkeypatch.chdir(tmp_path)
+
+    def tuning(self, config='configs/quickstart/prkd_digits.py', **kwargs):
+        return Tuning(config, ['kd', 'prkd'], Path('out'), 'no/train.py',
+                      Console(quiet=True), **kwargs)
+
+    @pytest.mark.parametrize('kwargs, words', [
+        (dict(tail=1), 'from 2 to the epochs of a run, 40; got 1'),
+        (dict(tail=41), '40; got 41'),
+        (dict(cfg_options=['default_hooks.tail_average=None']),
+         'needs a default_hooks.tail_average'),
+        (dict(cfg_options=['default_hooks.tail_average.evaluate=False']),
+         'that is evaluated'),
+        (dict(cfg_options=['model.teacher_ckpt=best.pth']),
+         'leave out model.teacher_ckpt=best.pth'),
+        (dict(config='configs/prkd/resnet34_resnet18_caltech256.py', views=2),
+         '--views needs training images in PackedImages')])
+    def test_refused(self, kwargs, words):
+        with pytest.raises(ValueError, match=words):
+            self.tuning(**kwargs)
+        assert not Path('work_dirs').exists()
+
+    def test_overrides_of_the_data_come_before_the_split(self):
+        key = 'train_dataloader.dataset.dataset.indices'
+        tuning = self.tuning(
+            cfg_options=[f'{key}=100', 'optim_wrapper.optimizer.lr=0.5'],
+            teacher_options=[f'{key}=200'])
+        job, = tuning.jobs_of(tuning.found['kd'][1], 1)
+        split = job.cfg.train_dataloader.dataset.dataset
+        assert split.type == 'held_out_split' and split.dataset.indices == 100
+        assert job.cfg.optim_wrapper.optimizer.lr == 0.5
+        teacher = load_config(str(tuning.teacher))
+        assert teacher.train_dataloader.dataset.dataset.dataset.indices == 200
+
+    def test_runs_have_work_dirs_of_their_own(self):
+        Path('pair.py').write_text(
+            "_base_ = 'configs/quickstart/prkd_digits.py'\n"
+            "work_dir = 'work_dirs/mine'\n")
+        tuning = self.tuning('pair.py')
+        jobs = [job for found in tuning.found.values() for trial in found
+                for job in tuning.jobs_of(trial, 3)]
+        assert len({job.work_dir for job in jobs}) == len(jobs) == 48
+        assert Path('work_dirs/mine') not in {job.work_dir for job in jobs}
+
+    def test_a_ready_teacher_is_spoken_of(self):
+        Path('pair.py').write_text(
+            "_base_ = 'configs/quickstart/prkd_digits.py'\n"
+            'model = dict(teacher_config=None)\n')
+        assert 'may have seen' in self.tuning('pair.py').about_the_teacher()
+
+
+def test_schedules_among_the_default_hooks(tmp_path):
+    path = tmp_path / 'pair.py'
+    path.write_text(
+        f'_base_ = {DIGITS!r}\ncustom_hooks = []\ndefault_hooks = dict('
+        "s=dict(type='LossScheduleHook', schedules=[dict(loss='loss_prkd', "
+        "attr='tau', start=4., end=1.), dict(loss='other', attr='tau', "
+        'start=4., end=1.)]))\n')
+    assert parameters(load_config(str(path)))['tau'] == [
+        'model.distiller.distill_losses.loss_prkd.tau',
+        'default_hooks.s.schedules.0.start']
