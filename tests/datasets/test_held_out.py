@@ -51,6 +51,18 @@ def test_within_packed_images_with_the_pipeline_of_validation():
     assert plain.fingerprint != rest.fingerprint
 
 
+def test_many_in_turn(mini):
+    """MMEngine's own subsets get each other's transforms after a while."""
+    load = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    images = dict(type='TinyImageNet', data_root=str(mini), pipeline=load)
+    for _ in range(20):
+        for name in ('rest', 'held_out'):
+            found = held_out_split(images, name, pipeline=load)
+            assert [type(step).__name__ for step in found.pipeline.transforms
+                    ] == ['LoadImageFromFile', 'PackInputs']
+            assert tuple(found[0]['inputs'].shape) == (3, 64, 64)
+
+
 @pytest.mark.parametrize('wrong, words', [
     (dict(part='test'), "part must be one of .*'test'"),
     (dict(part='rest', every=1), 'at least 2, got 1'),
