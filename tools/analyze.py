@@ -62,7 +62,7 @@ def add_common(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         '--samples',
         type=int,
-        default=dict(strength=512, landscape=300).get(name),
+        default=dict(strength=512, landscape=128).get(name),
         help='images, drawn by --seed; default: %(default)s (None: all)')
     parser.add_argument(
         '--batch-size', type=int,
@@ -96,11 +96,11 @@ def add_own(parser: argparse.ArgumentParser, name: str) -> None:
              'on, for the error bars'),
             ('--span', float, 1., 'how far the curves go, in the norms of the '
              'filters'),
-            ('--grid', int, 11, 'points along each axis of a surface'),
+            ('--grid', int, 9, 'points along each axis of a surface'),
             ('--radius', float, 0.005, 'of the worst loss, in the norms of '
              'the filters'),
             ('--probes', int, 10, 'random vectors for a trace'),
-            ('--bn-batches', int, 10, 'training batches for the batch-norm '
+            ('--bn-batches', int, 5, 'training batches for the batch-norm '
              'statistics of each point of the tail\'s plane')):
             parser.add_argument(
                 option, type=kind, default=default,

@@ -17,15 +17,15 @@ _SECOND = 1_000_003  # seed of the second direction, less that of the first
 
 def landscape(runs: Sequence[Run],
               report: Report,
-              samples: int = 300,
+              samples: int = 128,
               weights: str = 'latest',
               seed: int = 0,
               seeds: int = 3,
               span: float = 1.,
-              grid: int = 11,
+              grid: int = 9,
               radius: float = 0.005,
               probes: int = 10,
-              bn_batches: int = 10,
+              bn_batches: int = 5,
               batch_size: Optional[int] = None,
               device='cpu') -> dict:
     """The loss round each student; see :mod:`prkd_mm.analysis.landscape`.
@@ -39,15 +39,15 @@ def landscape(runs: Sequence[Run],
         runs (Sequence[Run]): Side by side.
         report (Report): Where the numbers go.
         samples (int): Images of train (un-augmented) and of test, each; drawn
-            anew for each seed. Defaults to 300.
+            anew for each seed. Defaults to 128.
         weights (str): 'latest' or 'average'. Defaults to 'latest'.
         seed (int): The first seed. Defaults to 0.
         seeds (int): How many, for the error bars. Defaults to 3.
         span (float): Of the curves, in filters' norms. Defaults to 1.
-        grid (int): Points along each axis of a surface. Defaults to 11.
+        grid (int): Points along each axis of a surface. Defaults to 9.
         radius (float): Of the worst loss. Defaults to 0.005.
         probes (int): Of a trace. Defaults to 10.
-        bn_batches (int): Training batches for the plane. Defaults to 10.
+        bn_batches (int): Training batches for the plane. Defaults to 5.
         batch_size (int, optional): Defaults to None: that of validation.
         device (str | torch.device): Defaults to 'cpu'.
     """

@@ -55,7 +55,7 @@ def held_out_split(dataset: dict,
     if not parts[part]:
         raise ValueError(f'held_out_split: no class of the {len(whole)} images'
                          f' has {every} of them; lower every={every}')
-    # in place: MMEngine's get_subset() copies with a memo that all calls share,
-    # so that freed objects' addresses make it take one thing for another
+    # in place: MMEngine's get_subset() copies with a memo that all calls
+    # share, and takes one thing for another where addresses are used again
     whole.get_subset_(parts[part])
     return whole

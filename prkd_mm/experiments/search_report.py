@@ -45,7 +45,9 @@ def write_search(folder: Path, found: Dict[str, List[Trial]],
         str: What to print.
     """
     winners = {method: winner(final) for method, final in finals.items()}
-    parts = [_chosen(winners, tails), *(
+    own = {method: next(trial for trial in final if not trial.number)
+           for method, final in finals.items()}
+    parts = [_chosen(winners, own, tails), *(
         _trials(METHODS[method], trials, winners[method])
         for method, trials in found.items())]
     if tails:
@@ -68,9 +70,12 @@ def write_search(folder: Path, found: Dict[str, List[Trial]],
     return parts[0]
 
 
-def _chosen(winners: Dict[str, Trial], tails: Dict[str, List[dict]]) -> str:
+def _chosen(winners: Dict[str, Trial], own: Dict[str, Trial],
+            tails: Dict[str, List[dict]]) -> str:
     lines = []
     for method, trial in winners.items():
+        config = own[method].averaged
+        better = sum(a > b for a, b in zip(trial.averaged, config))
         options = list(trial.options)
         if tails:
             best = best_tail(tails[method])
@@ -78,7 +83,9 @@ def _chosen(winners: Dict[str, Trial], tails: Dict[str, List[dict]]) -> str:
                 options.append(f'default_hooks.tail_average.{name}='
                                f'{best[name]}')
         lines.append(f'{METHODS[method]}: trial {trial.number}, '
-                     f'{mean_std(trial.averaged)} %\n    '
+                     f'{mean_std(trial.averaged)} % (the config as it stands: '
+                     f'{mean_std(config)} %; better with {better} of '
+                     f'{len(config)} seeds)\n    '
                      f'{" ".join(options)}\n')
     return '\n'.join(lines)
 
@@ -148,7 +155,8 @@ def plot_search(found: Dict[str, List[Trial]], winners: Dict[str, Trial],
                     'tab:blue' if trial.number else 'black',
                     marker='*' if chosen else 'o' if trial.number else 's',
                     markersize=10 if chosen else 5, capsize=2)
-            axes.set_xscale('log')
+            axes.set_xscale('log', base=2)
+            axes.xaxis.set_major_formatter('{x:g}')
             axes.grid(alpha=0.3)
             axes.set_xlabel(name)
         row[0].set_ylabel(METHODS[method].replace('student, ', '')

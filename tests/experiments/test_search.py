@@ -91,7 +91,8 @@ def test_the_report(tmp_path):
     assert tails['kd'][1] == dict(bn='latest', num_epochs=2, top1=[52., 55.])
     said = write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails,
                         dict(command='x'))
-    assert 'trial 0, 52.00 ± 2.83 %' in said
+    assert ('trial 0, 52.00 ± 2.83 % (the config as it stands: 52.00 ± 2.83 '
+            '%; better with 0 of 2 seeds)') in said
     text = (tmp_path / 'tuning.md').read_text()
     std = statistics.stdev([53., 50.])
     assert f'| trial 1 | 2 | 1 | 51.50 ± {std:.2f} |' in text
