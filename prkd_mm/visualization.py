@@ -67,7 +67,7 @@ def plot_accuracy(curves: Dict[str, Tuple[Dict[int, float], Dict[int, float]]],
     margin = max(1., max(shown) - min(shown)) / 4
     axes.set_ylim(min(shown) - margin, min(100., max(shown) + margin))
     axes.set_xlabel('epoch')
-    axes.set_ylabel('top-1 on the held-out images, %')
+    axes.set_ylabel('top-1 on the validation images, %')
     if any(averaged for _, averaged in curves.values()):
         axes.set_title('thin: raw weights; thick: averaged over the tail',
                        fontsize='medium')

@@ -92,8 +92,10 @@ def add_own(parser: argparse.ArgumentParser, name: str) -> None:
             help='temperature of the correlation; default: %(default)s')
     elif name == 'landscape':
         for option, kind, default, words in (
-            ('--seeds', int, 3, 'draws of images and directions, from --seed '
-             'on, for the error bars'),
+            ('--trainings', int, 1, 'of each method, with the seeds 0 to N-1 '
+             'of tools/reproduce.py; the error bars are then over these'),
+            ('--seeds', int, 3, 'draws of images and directions for each '
+             'training, from --seed on'),
             ('--span', float, 1., 'how far the curves go, in the norms of the '
              'filters'),
             ('--grid', int, 9, 'points along each axis of a surface'),
@@ -136,7 +138,8 @@ def main() -> None:
     try:
         runs = find_runs(
             args.pop('config'), methods, args.pop('checkpoints'),
-            args.pop('cfg_options'), args.pop('work_dirs'))
+            args.pop('cfg_options'), args.pop('work_dirs'),
+            args.pop('trainings', 1))
         out = args.pop('out') or Path(runs[-1].cfg.work_dir, 'analysis')
         args['device'] = choose_device(args['device'])
         STUDIES[name](runs, Report(out, name), **args)

@@ -41,8 +41,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--figures',
         default=','.join(STUDIES),
-        help='comma-separated analyses (tools/analyze.py) of the students of '
-        "seed 0, for the report; '' for none; default: %(default)s")
+        help='comma-separated analyses (tools/analyze.py) for the report: '
+        "landscapes of all seeds, the others of seed 0; '' for none; default: "
+        '%(default)s')
     parser.add_argument(
         '--out',
         type=Path,

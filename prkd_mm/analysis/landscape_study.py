@@ -1,6 +1,7 @@
 """The loss landscape from end to end: load, compute, print, draw, write."""
+from collections import defaultdict
 from itertools import product
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -35,14 +36,18 @@ def landscape(runs: Sequence[Run],
     batch-norm statistics as the checkpoint has them; in the plane of the tail
     they are recalibrated at every point, as those of an average are.
 
+    Curves and sharpness are of all trainings that a run has; surface and
+    plane of the first.
+
     Args:
         runs (Sequence[Run]): Side by side.
         report (Report): Where the numbers go.
         samples (int): Images of train (un-augmented) and of test, each; drawn
             anew for each seed. Defaults to 128.
         weights (str): 'latest' or 'average'. Defaults to 'latest'.
-        seed (int): The first seed. Defaults to 0.
-        seeds (int): How many, for the error bars. Defaults to 3.
+        seed (int): Of the first draw. Defaults to 0.
+        seeds (int): Draws of images and directions for each training.
+            Defaults to 3.
         span (float): Of the curves, in filters' norms. Defaults to 1.
         grid (int): Points along each axis of a surface. Defaults to 9.
         radius (float): Of the worst loss. Defaults to 0.005.
@@ -51,39 +56,41 @@ def landscape(runs: Sequence[Run],
         batch_size (int, optional): Defaults to None: that of validation.
         device (str | torch.device): Defaults to 'cpu'.
     """
-    paths = {run.title: run.weights(weights) for run in runs}
+    paths = {run.title: run.all_weights(weights) for run in runs}
+    trainings = max(map(len, paths.values()))
+    over = (f'{trainings} trainings, with {seeds} draw{"s" * (seeds > 1)} '
+            'each' if trainings > 1 else
+            f'{seeds} draws of images and directions, not over trainings')
     tails = _tails(runs, report)
     curves, rows, surfaces, planes = {}, {}, {}, {}
     with report.progress():
         for run in runs:
             title, nets = run.title, build_nets(run.cfg, device)
-            load_weights(nets.student, paths[title])
-            objectives = {
-                s: _objectives(run, nets, samples, batch_size, s)
-                for s in range(seed, seed + seeds)
-            }
-            curves[title] = _curves(objectives, span, 2 * grid - 1,
-                                    report.track(f'{title}: curves'))
-            rows[title] = [
-                dict(seed=s, **_sharpness(pair['train'], s, radius, probes))
-                for s, pair in report.track(f'{title}: sharpness')(
-                    list(objectives.items()))
+            draws = [
+                _Draw(path, s, _objectives(run, nets, samples, batch_size, s))
+                for path, s in product(paths[title],
+                                       range(seed, seed + seeds))
             ]
-            surfaces[title] = _surface(objectives[seed], seed, span, grid,
+            curves[title] = _curves(draws, span, 2 * grid - 1,
+                                    report.track(f'{title}: curves'))
+            rows[title] = _sharpness(draws, radius, probes,
+                                     report.track(f'{title}: sharpness'))
+            first = draws[0].loaded()
+            surfaces[title] = _surface(first, seed, span, grid,
                                        report.track(f'{title}: surface'))
             if tails:
                 batches = training_batches(run.cfg, nets.preprocess,
                                            bn_batches, seed)
-                planes[title] = _plane(objectives[seed], tails[title], grid,
+                planes[title] = _plane(first, tails[title], grid,
                                        batches,
                                        report.track(f'{title}: plane'))
-    measures = {title: _over_seeds(values) for title, values in rows.items()}
+    measures = {title: mean_std(values) for title, values in rows.items()}
     report.table(
-        'Sharpness of the train loss, ± standard deviation over the seeds',
+        f'Sharpness of the train loss, ± standard deviation over {over}',
         [{'run': title, **values} for title, values in measures.items()],
         dict(run='', top_eigenvalue='top eigenvalue', trace='trace',
-             normalised_top_eigenvalue='normalised', normalised_trace='trace',
-             worst_rise='worst rise'))
+             normalised_top_eigenvalue='normalised eigenvalue',
+             normalised_trace='normalised trace', worst_rise='worst rise'))
     pictures = {
         '_curves': figures.curves(curves),
         '_surface': figures.surfaces(
@@ -91,9 +98,9 @@ def landscape(runs: Sequence[Run],
             "the net's own", "direction 1, in filters' norms",
             "direction 2, in filters' norms"),
         '_sharpness': figures.sharpness(
-            measures, f'Train loss; seeds {seed} to {seed + seeds - 1} draw '
-            f'{samples} images each; radius {radius:g} filters\' norms\nbars: '
-            'mean ± standard deviation over the seeds, not over trainings')
+            measures, f'Train loss on {samples} images a draw; radius '
+            f'{radius:g} filters\' norms\nbars: mean ± standard deviation '
+            f'over {over}')
     }
     tables = {'_curves': _table(curves), '_sharpness': _table(rows),
               '_surface': _table({k: x['rows'] for k, x in surfaces.items()})}
@@ -136,20 +143,42 @@ def _objectives(run: Run, nets: Nets, samples: int, batch_size: Optional[int],
     }
 
 
-def _curves(objectives: Dict[int, Dict[str, Objective]], span: float,
-            points: int, progress) -> List[dict]:
+class _Draw(NamedTuple):
+    """A net to look at, and the images and directions of a seed."""
+    checkpoint: str
+    seed: int
+    objectives: Dict[str, Objective]
+
+    def loaded(self) -> Dict[str, Objective]:
+        load_weights(self.objectives['train'].net, self.checkpoint)
+        return self.objectives
+
+
+def _curves(draws: Sequence[_Draw], span: float, points: int,
+            progress) -> List[dict]:
     rows = []
     at = np.linspace(-span, span, points).tolist()
-    for seed, pair in progress(list(objectives.items())):
-        direction = around.random_direction(pair['train'], seed)
+    for draw in progress(draws):
+        pair = draw.loaded()
+        direction = around.random_direction(pair['train'], draw.seed)
         found = around.surface(pair, pair['train'].weights, [direction],
                                [(a, ) for a in at])
-        rows += [dict(seed=seed, a=a, **row) for a, row in zip(at, found)]
+        rows += [dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **row)
+                 for a, row in zip(at, found)]
     return rows
 
 
-def _sharpness(objective: Objective, seed: int, radius: float,
-               probes: int) -> Dict[str, float]:
+def _sharpness(draws: Sequence[_Draw], radius: float, probes: int,
+               progress) -> List[dict]:
+    return [
+        dict(checkpoint=draw.checkpoint, seed=draw.seed, **_sharpness_of(
+            draw.loaded()['train'], draw.seed, radius, probes))
+        for draw in progress(draws)
+    ]
+
+
+def _sharpness_of(objective: Objective, seed: int, radius: float,
+                  probes: int) -> Dict[str, float]:
     scale, result = objective.filter_norms(), {}
     for prefix, s in (('', None), ('normalised_', scale)):
         result[f'{prefix}top_eigenvalue'] = around.top_eigenvalue(
@@ -163,13 +192,19 @@ def _sharpness(objective: Objective, seed: int, radius: float,
                 weight_norm=objective.weights.norm().item())
 
 
-def _over_seeds(rows: List[dict]) -> Dict[str, dict]:
-    values = {key: [row[key] for row in rows] for key in figures.MEASURES}
-    return {
-        key: dict(mean=float(np.mean(x)),
-                  error=float(np.std(x, ddof=1)) if len(x) > 1 else np.nan)
-        for key, x in values.items()
-    }
+def mean_std(rows: List[dict]) -> Dict[str, dict]:
+    """Over the trainings, of their means; of one training over its draws."""
+    found = {}
+    for key in figures.MEASURES:
+        of = defaultdict(list)
+        for row in rows:
+            of[row['checkpoint']].append(row[key])
+        values = (list(map(np.mean, of.values())) if len(of) > 1 else
+                  next(iter(of.values())))
+        found[key] = dict(
+            mean=float(np.mean(values)),
+            error=float(np.std(values, ddof=1)) if len(values) > 1 else np.nan)
+    return found
 
 
 def _surface(pair: Dict[str, Objective], seed: int, span: float, grid: int,

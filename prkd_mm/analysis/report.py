@@ -12,7 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..checkpoints import resolve
-from ..experiments import METHODS
+from ..experiments import METHODS, seed_suffix
 from ..runs import load_config
 from .results import save_csv, save_figure, save_json
 from .trained import tail_checkpoints
@@ -26,10 +26,13 @@ class Run(NamedTuple):
         cfg (Config): Its config.
         checkpoints (list[str]): The files to take, in place of the work
             dir's. Defaults to (): those of the work dir.
+        repeats (list[str]): The work dirs of the same with other seeds.
+            Defaults to (): none.
     """
     title: str
     cfg: Config
     checkpoints: Sequence[str] = ()
+    repeats: Sequence[str] = ()
 
     def tail(self, at_least: int = 2) -> Dict[str, str]:
         """The last checkpoints by label, ascending.
@@ -59,7 +62,14 @@ class Run(NamedTuple):
         """
         if self.checkpoints:
             return resolve(self.checkpoints[-1])
-        folder = self.cfg.work_dir
+        return self._weights_in(self.cfg.work_dir, which)
+
+    def all_weights(self, which: str = 'latest') -> List[str]:
+        """The checkpoints of all seeds, as :meth:`weights`."""
+        return [self.weights(which), *(
+            self._weights_in(folder, which) for folder in self.repeats)]
+
+    def _weights_in(self, folder: str, which: str) -> str:
         try:
             return resolve(folder if which == 'latest' else
                            os.path.join(folder, 'student_avg.pth'))
@@ -82,7 +92,8 @@ def find_runs(config: str,
               methods: Sequence[str] = (),
               checkpoints: Sequence[str] = (),
               options: Optional[dict] = None,
-              work_dirs: Sequence[str] = ()) -> List[Run]:
+              work_dirs: Sequence[str] = (),
+              trainings: int = 1) -> List[Run]:
     """The runs of a config under several methods.
 
     Args:
@@ -93,10 +104,12 @@ def find_runs(config: str,
         options (dict, optional): Overrides, as of ``load_config``.
         work_dirs (Sequence[str]): One a method. Defaults to (): the methods'
             own.
+        trainings (int): Of each, with the seeds 0, 1, ... in work dirs as
+            ``tools/reproduce.py`` names them. Defaults to 1.
 
     Raises:
-        ValueError: Checkpoints for several methods, or a number of work dirs
-            that is not that of the methods.
+        ValueError: Checkpoints for several methods or trainings, a number of
+            work dirs that is not that of the methods, or no training.
         FileNotFoundError: No such config, method or checkpoint.
     """
     methods = list(methods) or [None]
@@ -106,13 +119,19 @@ def find_runs(config: str,
     if work_dirs and len(work_dirs) != len(methods):
         raise ValueError(f'{len(work_dirs)} --work-dirs for {len(methods)} '
                          'methods; give one each')
+    if trainings < 1:
+        raise ValueError(f'--trainings must be at least 1, got {trainings}')
+    if checkpoints and trainings > 1:
+        raise ValueError(f'--checkpoints are of one run, and --trainings says '
+                         f'{trainings}; leave one of the two out')
     runs = []
     for method, work_dir in zip(methods, work_dirs or [None] * len(methods)):
         cfg = load_config(config, method, options, work_dir)
         name = METHODS.get(cfg.get('method'), Path(config).stem)
         runs.append(
             Run(name.replace('student, ', ''), cfg,
-                [resolve(path) for path in checkpoints]))
+                [resolve(path) for path in checkpoints],
+                [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)]))
     return runs
 
 

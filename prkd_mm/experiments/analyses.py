@@ -15,7 +15,7 @@ _LANDSCAPES = ('kd', 'dist', 'prkd')
 
 def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
             console: Console) -> List[Path]:
-    """Look at the students of seed 0.
+    """Look at the students of seed 0; at the landscapes of all seeds.
 
     What an analysis lacks (a teacher, the checkpoints of the tail) is told,
     and the others go on.
@@ -30,9 +30,14 @@ def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
         list[Path]: The figures, as PNG.
     """
     runs = {
-        job.method: Run(METHODS[job.method].replace('student, ', ''), job.cfg)
+        job.method: Run(
+            METHODS[job.method].replace('student, ', ''), job.cfg, (),
+            [str(other.work_dir) for other in jobs
+             if other.method == job.method and other.seed])
         for job in jobs if job.method and job.seed == 0
     }
+    options = dict(landscape=dict(seeds=1)) if max(
+        job.seed for job in jobs) else {}  # a draw for each training
     distilled = {name: run for name, run in runs.items() if name != 'ce'}
     chosen = dict(
         strength=distilled,
@@ -51,7 +56,7 @@ def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
         report = Report(folder, name, console)
         try:
             STUDIES[name](list(students.values()), report,
-                          device=choose_device())
+                          device=choose_device(), **options.get(name, {}))
         except (FileNotFoundError, ValueError) as error:
             console.print(f'No figure of {name}: {error}', highlight=False,
                           soft_wrap=True)

@@ -24,6 +24,11 @@ METHODS = dict(
     prkd='student, PRKD')
 
 
+def seed_suffix(seed: int) -> str:
+    """What the work dir of a seed has after that of seed 0."""
+    return f'_seed{seed}' if seed else ''
+
+
 def training(title: str,
              config: str,
              method: Optional[str] = None,
@@ -52,7 +57,7 @@ def training(title: str,
     if seed:
         options = [*options, f'randomness.seed={seed}']
         title += f', seed {seed}'
-        suffix += f'_seed{seed}'
+        suffix += seed_suffix(seed)
     if suffix:
         first = load_config(config, method).work_dir
         arguments += ['--work-dir', f'{first}{suffix}']

@@ -24,7 +24,7 @@ HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %',
 SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'parameters',
                 'time')
 NOTE = (
-    'Top-1 on the held-out images. *Last epoch*: the raw student at the end '
+    'Top-1 on the validation images. *Last epoch*: the raw student at the end '
     'of the run. *Averaged*: the mean of its last {average} epochs (MA), '
     'batch-norm statistics: {bn}; *MA gain* is against the last epoch of the '
     'same run, in points. *Best epoch* picks the epoch by these very images, '
@@ -90,8 +90,8 @@ def rows_of(jobs: Sequence[Job]) -> List[Row]:
 
 def table(rows: Sequence[Row]) -> Table:
     """The rows as a table for the screen."""
-    drawn = Table(title='Top-1 on the held-out images, %: of the last epoch, '
-                  'averaged, of the best')
+    drawn = Table(title='Validation top-1, %: of the last epoch, averaged, of '
+                  'the best')
     for i, name in enumerate(SHORT_HEADER):
         drawn.add_column(name, justify='right' if i else 'left')
     for row in rows:

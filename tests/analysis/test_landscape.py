@@ -1,4 +1,5 @@
 import copy
+import math
 
 import pytest
 import toy
@@ -10,6 +11,8 @@ from torch.func import functional_call, hessian
 from prkd_mm.analysis.landscape import (Objective, num_filters, plane,
                                         random_direction, surface,
                                         top_eigenvalue, trace, worst_loss)
+from prkd_mm.analysis.landscape_figures import MEASURES
+from prkd_mm.analysis.landscape_study import mean_std
 
 
 def half_square(outputs, targets):
@@ -186,3 +189,17 @@ def test_plane_through_three():
     assert places[1][0] > 0 and places[2][1] > 0
     with pytest.raises(ValueError, match='line'):
         plane([vectors[0], 2 * vectors[0], 3 * vectors[0]])
+
+
+def test_error_bars_are_over_trainings_if_there_are_several():
+    def rows(values):
+        return [dict.fromkeys(MEASURES, x) | dict(checkpoint=name)
+                for name, x in values]
+
+    def over(values):
+        return mean_std(rows(values))['trace']
+
+    assert over([('a', 1.), ('a', 3.)]) == dict(mean=2, error=2**.5)
+    assert over([('a', 1.), ('a', 3.), ('b', 3.), ('b', 5.)]) == dict(
+        mean=3, error=2**.5)
+    assert math.isnan(over([('a', 1.)])['error'])

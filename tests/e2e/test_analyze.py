@@ -140,7 +140,33 @@ def test_landscape(analyze):
     assert 'sharpness' in said
 
 
+def test_landscape_of_several_trainings(analyze):
+    small = ['--samples', '40', '--seeds', '1', '--grid', '2', '--probes', '2',
+             '--bn-batches', '2']
+    seed_1 = Path('work_dirs/prkd_digits_seed1')
+    seed_1.symlink_to('prkd_digits_kd')  # another student of that size
+    try:
+        said, numbers, _ = run(analyze, 'landscape', '--trainings', '2',
+                               *small)
+    finally:
+        seed_1.unlink()
+    alone = [
+        run(analyze, 'landscape', '--methods', method,
+            *small)[1]['sharpness'][name][0]
+        for method, name in (('prkd', 'PRKD'), ('kd', 'KD'))
+    ]
+    both = numbers['sharpness']['PRKD']
+    assert [row.pop('checkpoint') for row in both] == [
+        'work_dirs/prkd_digits/epoch_4.pth',
+        'work_dirs/prkd_digits_seed1/epoch_3.pth']
+    assert both == [{k: x for k, x in row.items() if k != 'checkpoint'}
+                    for row in alone]
+    assert 'over 2 trainings, with 1 draw each' in ' '.join(said.split())
+
+
 @pytest.mark.parametrize('arguments, words', [
+    (['landscape', PAIR, '--trainings', '2'], 'prkd_digits_seed1'),
+    (['landscape', PAIR, '--trainings', '0'], 'at least 1, got 0'),
     (['spread', PAIR, '--method', 'dist'], 'max_keep_ckpts=10'),
     (['compare', TEACHER], 'has none'),
     (['strength', PAIR, '--methods', 'kd,prkd', '--checkpoints', 'configs'],

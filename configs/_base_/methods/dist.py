@@ -1,6 +1,6 @@
-# DIST: correlations over the classes and over the batch. Temperature and weight
-# won a search on held-out training images (docs/results.md). DIST_KD's for
-# CIFAR-100, tau=4 and loss_weight=2, did worse there with each seed.
+# DIST: correlations over the classes and over the batch. Temperature and
+# weight won a search on held-out training images (docs/results.md): DIST_KD's
+# for CIFAR-100, tau=4 and loss_weight=2, did worse there with each seed.
 _base_ = './_logits.py'
 method = 'dist'
 model = dict(
