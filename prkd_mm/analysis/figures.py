@@ -23,6 +23,12 @@ def _finish(axes, x: str, y: str, legend: bool = True) -> None:
         axes.legend(fontsize='small')
 
 
+def _legend_below(axes, columns: int) -> None:
+    """For panels with lines or bars everywhere."""
+    axes.legend(fontsize='small', ncols=columns, loc='upper center',
+                bbox_to_anchor=(0.5, -0.15))
+
+
 def _bars(axes, names: Sequence[str], values: Sequence[dict], label: str,
           log: bool = False, **style) -> None:
     """Horizontal bars, the first on top, of ``mean`` with its ``error``."""
@@ -70,11 +76,9 @@ def strength(schemes: Dict[str, dict], along: Dict[str, dict],
     _bars(curvature, names, [row['strength'] for row in rows],
           'mean curvature a direction (trace / C)', log=True)
     curvature.plot([row['without_tau2'] for row in rows],
-                   np.arange(len(rows)), 'D', color='black', markersize=4,
-                   label='the same without τ²')
-    curvature.legend(fontsize='small', loc='lower right')
-    curvature.set_title('(a) strength at the match; bars: times τ², as '
-                        'trained')
+                   np.arange(len(rows)), 'D', color='black', markersize=4)
+    curvature.set_title('(a) strength at the match, times τ² as trained; '
+                        '◆: without')
     _bars(gradient, names, [row['gradient_norm'] for row in rows],
           'gradient norm in a sample\'s logits, τ² included', log=True)
     gradient.set_title('(b) gradient on the trained student')
@@ -102,13 +106,14 @@ def strength(schemes: Dict[str, dict], along: Dict[str, dict],
                 label=name)
     _finish(run, 'epoch, from 0', 'mean curvature, all weights included',
             False)
-    if along:  # below, since the lines are everywhere
-        run.legend(fontsize='small', ncols=2, loc='upper center',
-                   bbox_to_anchor=(0.5, -0.15))
+    if along:
+        _legend_below(run, 2)
     run.set_ylim(bottom=0)
     run.set_title('(c) strength of the run\'s own loss at the match')
     _finish(tail, 'N of epoch_N.pth', 'gradient norm, all weights included',
-            any(row['gradients'] for row in along.values()))
+            False)
+    if any(row['gradients'] for row in along.values()):
+        _legend_below(tail, 2)
     tail.set_yscale('log')
     tail.set_title('(c) its gradient on the run\'s own students')
     return figure
@@ -134,17 +139,17 @@ def spread(runs: Dict[str, dict]):
         y = [r['top1'] for r in row['by_number']]
         top1.plot(x, y, style, color=colour, linewidth=2.5, label=name)
         top1.plot(x, [r['raw_top1'] for r in row['by_number']], style,
-                  color=colour, linewidth=1, marker='.', alpha=0.7,
-                  label=f'{name}: mean of the raw ones')
+                  color=colour, linewidth=1, marker='.', alpha=0.7)
         y = np.array([r['gain'] for r in row['by_number']])
         error = np.array([r['gain_error'] for r in row['by_number']])
-        gain.plot(x, y, style, color=colour, linewidth=2, label=name)
+        gain.plot(x, y, style, color=colour, linewidth=2)
         gain.fill_between(x, y - error, y + error, color=colour, alpha=0.15)
-    _finish(top1, 'I, last epochs averaged', 'top-1, %')
-    top1.set_title('the mean of the last I students')
+    _finish(top1, 'I, last epochs averaged', 'top-1, %', False)
+    top1.set_title('thick: the mean of the last I students; thin: the raw '
+                   'ones')
     gain.axhline(0, color='black', linewidth=0.8)
     _finish(gain, 'I, last epochs averaged',
-            'top-1 over the raw ones, points')
+            'top-1 over the raw ones, points', False)
     gain.set_title('what the average gains (band: ± 1 standard error)')
     bars = [
         (distance, 'relative_rms', 'rms distance from the mean / its norm, %'),
@@ -157,6 +162,7 @@ def spread(runs: Dict[str, dict]):
         axes.grid(alpha=0.3, axis='x')
     distance.set_title('scatter of the tail\'s weights')
     disagreement.set_title('pairs of the tail that predict differently')
+    figure.legend(loc='outside lower center', ncols=7, fontsize='small')
     return figure
 
 
@@ -167,7 +173,7 @@ def agreement(nets: Dict[str, dict]):
         nets (dict): ``nets`` of
             :func:`~prkd_mm.analysis.compare.comparison`.
     """
-    figure = _figure(11, 4.2)
+    figure = _figure(11, 4.8)
     diagram, ece, same = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
     colours = ['0.4'] + [f'C{i % 10}' for i in range(len(nets) - 1)]
     diagram.plot([0, 1], [0, 1], color='black', linewidth=0.8)
@@ -175,11 +181,12 @@ def agreement(nets: Dict[str, dict]):
                                           cycle(_STYLES)):
         x, y, share = zip(*(point for point in zip(
             row['bin_confidence'], row['bin_accuracy'], row['bin_share'])
-            if point[0] is not None))
+            if point[2] >= 0.01))  # fewer images say nothing
         diagram.plot(x, y, style, color=colour, linewidth=1, label=name)
         # the area is the share of the images
         diagram.scatter(x, y, 400 * np.array(share), color=colour, alpha=0.5)
-    _finish(diagram, 'confidence (largest probability)', 'accuracy')
+    _finish(diagram, 'confidence (largest probability)', 'accuracy', False)
+    _legend_below(diagram, 3)
     diagram.set_title('reliability; area: share of the images')
     ece.barh(list(nets), [100 * row['ece'] for row in nets.values()],
              color=colours)
@@ -195,7 +202,7 @@ def agreement(nets: Dict[str, dict]):
     same.set_yticks(places, students)
     same.set_xlabel('same top-1, % of the images')
     same.set_title('agreement with the teacher')
-    same.legend(fontsize='small')
+    _legend_below(same, 2)
     for axes in (ece, same):
         axes.invert_yaxis()
         axes.grid(alpha=0.3, axis='x')
@@ -208,18 +215,23 @@ def correlation_maps(maps: Dict[str, np.ndarray]):
     Args:
         maps (dict): By name, ``(C, C)``.
     """
-    figure = _figure(1 + 3.6 * len(maps), 4)
+    columns = min(len(maps), 4)
+    rows = -(-len(maps) // columns)
+    figure = _figure(1.5 + 3.2 * columns, 0.5 + 3.2 * rows)
     limit = max(np.abs(x).max() for x in maps.values()) or 1.
-    all_axes = figure.subplots(1, len(maps), squeeze=False)[0]
-    for axes, (name, x) in zip(all_axes, maps.items()):
+    all_axes = figure.subplots(rows, columns, squeeze=False)
+    for axes in all_axes.flat[len(maps):]:
+        axes.set_visible(False)
+    for axes, (name, x) in zip(all_axes.flat, maps.items()):
         image = axes.imshow(x, cmap='RdBu_r', vmin=-limit, vmax=limit)
         axes.set_title(f'{name}: mean |difference| {np.abs(x).mean():.3f}',
                        fontsize='medium')
         axes.set_xlabel('class')
-    all_axes[0].set_ylabel('class')
+    for axes in all_axes[:, 0]:
+        axes.set_ylabel('class')
     figure.colorbar(
-        image, ax=all_axes,
-        label='correlation of the logits, student less teacher')
+        image, ax=all_axes.ravel().tolist(),
+        label='correlation of the logits,\nstudent less teacher')
     return figure
 
 
