@@ -88,8 +88,8 @@ class Tuning:
         ]
         self.found, self.finals = {}, {}
         for method in methods:
-            cfg = load_config(self.config, method)
-            self.found[method] = settings(cfg, method, trials)
+            own = training('', self.config, method, self.options).cfg
+            self.found[method] = settings(own, method, trials)
         self._check(self.jobs_of(self.found[methods[0]][0], 1)[0].cfg, tail)
 
     def _check(self, cfg: Config, tail: int) -> None:

@@ -28,7 +28,8 @@ def test_a_search(tmp_path):
         '--methods', 'kd', '--trials', '2', '--finalists', '1', '--seeds',
         '1', '--tail', '2', '--views', '2', '--jobs', '2',
         '--teacher-options', *SHORT, '--cfg-options', *SHORT,
-        'default_hooks.tail_average.num_epochs=2'
+        'default_hooks.tail_average.num_epochs=2',
+        'model.distiller.distill_losses.loss_kl.tau=3.0'
     ]
     done = tune(tmp_path, *command)
     assert done.returncode == 0, done.stdout
@@ -43,6 +44,7 @@ def test_a_search(tmp_path):
             meta['metrics']['accuracy/top1'], abs=1e-4)
         assert trial['last'][0] == pytest.approx(
             meta['raw_metrics']['accuracy/top1'], abs=1e-4)
+    assert found['trials']['kd'][0]['values']['tau'] == 3
     chosen = found['chosen']['kd']
     best = max(trial['averaged'] for trial in found['trials']['kd'])
     assert chosen['averaged'] == best
