@@ -29,16 +29,20 @@ def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
     Returns:
         list[Path]: The figures, as PNG.
     """
+    # of a config without methods all jobs are the same net's
+    students = [job for job in jobs if job.method] or jobs
     runs = {
         job.method: Run(
-            METHODS[job.method].replace('student, ', ''), job.cfg, (),
-            [str(other.work_dir) for other in jobs
+            METHODS.get(job.method, job.title).replace('student, ', ''),
+            job.cfg, (),
+            [str(other.work_dir) for other in students
              if other.method == job.method and other.seed])
-        for job in jobs if job.method and job.seed == 0
+        for job in students if job.seed == 0
     }
     options = dict(landscape=dict(seeds=1)) if max(
-        job.seed for job in jobs) else {}  # a draw for each training
-    distilled = {name: run for name, run in runs.items() if name != 'ce'}
+        job.seed for job in students) else {}  # a draw for each training
+    distilled = {name: run for name, run in runs.items()
+                 if 'distiller' in run.cfg.model}
     chosen = dict(
         strength=distilled,
         compare=runs if distilled else {},  # with the teacher
@@ -46,16 +50,16 @@ def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
                    if name in _LANDSCAPES} or runs)
     pictures = []
     for name in names:
-        students = chosen.get(name, runs)
-        if not students:
+        of = chosen.get(name, runs)
+        if not of:
             console.print(f'No figure of {name}: it needs a student that was '
                           'distilled')
             continue
-        if len(students) < len(runs):
-            console.print(f'{name}: of {", ".join(students)}')
+        if len(of) < len(runs):
+            console.print(f'{name}: of {", ".join(of)}')
         report = Report(folder, name, console)
         try:
-            STUDIES[name](list(students.values()), report,
+            STUDIES[name](list(of.values()), report,
                           device=choose_device(), **options.get(name, {}))
         except (FileNotFoundError, ValueError) as error:
             console.print(f'No figure of {name}: {error}', highlight=False,

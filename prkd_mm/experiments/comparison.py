@@ -33,7 +33,7 @@ def training(title: str,
              config: str,
              method: Optional[str] = None,
              options: Sequence[str] = (),
-             seed: int = 0,
+             seed: Optional[int] = None,
              amp: bool = False,
              suffix: str = '') -> Job:
     """A run of ``tools/train.py``, in a work dir of its own.
@@ -44,18 +44,27 @@ def training(title: str,
         method (str, optional): Of :data:`METHODS`. Defaults to None: a net
             alone.
         options (Sequence[str]): ``KEY=VALUE``. Defaults to none.
-        seed (int): Seed 0 has the work dir that ``tools/train.py`` would
-            take. Defaults to 0.
+        seed (int, optional): Seed 0 has the work dir that
+            ``tools/train.py`` would take. Defaults to None: what the config
+            and the options say.
         amp (bool): Mixed precision. Defaults to False.
         suffix (str): Of the work dir. Defaults to ''.
+
+    Raises:
+        ValueError: ``seed``, and the options say another.
     """
     arguments = [config]
     if method:
         arguments += ['--method', method]
     if amp:
         arguments += ['--amp']
-    if seed:
+    if seed is not None:
+        if any(option.startswith('randomness.seed=') for option in options):
+            raise ValueError('randomness.seed is what tells the runs of a '
+                             'method apart, 0, 1, ...: leave it out of the '
+                             'options')
         options = [*options, f'randomness.seed={seed}']
+    if seed:
         title += f', seed {seed}'
         suffix += seed_suffix(seed)
     if suffix:
@@ -63,7 +72,7 @@ def training(title: str,
         arguments += ['--work-dir', f'{first}{suffix}']
     if options:
         arguments += ['--cfg-options', *options]
-    return Job(title, arguments, method, seed)
+    return Job(title, arguments, method, seed or 0)
 
 
 def plan(config: str,
@@ -91,7 +100,8 @@ def plan(config: str,
         amp (bool): Mixed precision. Defaults to False.
 
     Raises:
-        ValueError: The config counts iterations, not epochs.
+        ValueError: The config counts iterations, not epochs; or see
+            :func:`training`.
     """
     own = load_config(config)
     if not own.train_cfg.get('max_epochs'):
@@ -111,7 +121,7 @@ def plan(config: str,
     model = jobs[-1].cfg.model
     if model.get('teacher_config') and model.get('teacher_ckpt'):
         teacher = training('teacher', model.teacher_config, None,
-                           teacher_options, 0, amp)
+                           teacher_options, amp=amp)
         if Path(model.teacher_ckpt).resolve() == teacher.work_dir.resolve():
             jobs.insert(0, teacher)
     return jobs
@@ -120,7 +130,10 @@ def plan(config: str,
 def _keep_the_tail(cfg: Config) -> List[str]:
     """The option that keeps all checkpoints that a run averages."""
     tail = (cfg.default_hooks.get('tail_average') or {}).get('num_epochs', 0)
-    kept = cfg.default_hooks.checkpoint.get('max_keep_ckpts', -1)
+    saving = cfg.default_hooks.get('checkpoint')
+    if not saving:
+        return []
+    kept = saving.get('max_keep_ckpts', -1)
     if kept < 0 or kept >= tail:
         return []
     return [f'default_hooks.checkpoint.max_keep_ckpts={tail}']

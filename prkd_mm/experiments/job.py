@@ -97,6 +97,7 @@ class Job:
         return noted if noted['fingerprint'] == self.fingerprint else {}
 
     def note(self, **values) -> None:
+        """Add to what is noted of this very experiment."""
         noted = dict(self.record(), fingerprint=self.fingerprint, **values)
         self.work_dir.mkdir(parents=True, exist_ok=True)
         self._record.write_text(json.dumps(noted, indent=1))

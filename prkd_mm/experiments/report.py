@@ -50,6 +50,7 @@ class Row:
         return [a - b for a, b in zip(self.averaged, self.last)]
 
     def cells(self) -> List[str]:
+        """What the table shows, in the order of ``HEADER``."""
         return [
             self.name,
             mean_std(self.last),

@@ -62,13 +62,14 @@ def parameters(cfg: Config) -> Dict[str, List[str]]:
     hooks = {f'custom_hooks.{i}': hook
              for i, hook in enumerate(cfg.get('custom_hooks') or [])}
     hooks.update({f'default_hooks.{key}': hook
-                  for key, hook in cfg.get('default_hooks', {}).items()})
+                  for key, hook in cfg.get('default_hooks', {}).items()
+                  if hook})
     for place, hook in hooks.items():
         if not hook['type'].endswith('LossScheduleHook'):
             continue
         for i, schedule in enumerate(hook['schedules']):
             key = f'{place}.schedules.{i}'
-            if schedule['loss'] != name:
+            if schedule['loss'] != name or 'end' not in schedule:
                 continue
             if schedule['attr'] == 'tau':
                 found.setdefault('tau', []).append(f'{key}.start')

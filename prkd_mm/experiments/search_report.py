@@ -11,7 +11,9 @@ from .search import RANGES, Trial, winner
 
 NOTE = (
     'Top-1 on held-out training images, by which trial, I and batch norm were '
-    'chosen: it flatters them. Trials with one seed have seed 0. Of the tail: '
+    'chosen: it flatters them. Seed 0, which all trials have, chose the '
+    'finalists; whether the winner beats the config is counted over the '
+    'other seeds. Of the tail: '
     'means over the seeds of the winner. What is not named stays as in the '
     "config: the weight of the labels' cross entropy, the schedule's shape, "
     'optimizer and learning rate.\n')
@@ -75,7 +77,10 @@ def _chosen(winners: Dict[str, Trial], own: Dict[str, Trial],
     lines = []
     for method, trial in winners.items():
         config = own[method].averaged
-        better = sum(a > b for a, b in zip(trial.averaged, config))
+        others = list(zip(trial.averaged, config))[1:]
+        better = ('' if not trial.number or not others else
+                  f'; better with {sum(a > b for a, b in others)} of the '
+                  f'{len(others)} seeds that did not choose the finalists')
         options = list(trial.options)
         if tails:
             best = best_tail(tails[method])
@@ -84,8 +89,7 @@ def _chosen(winners: Dict[str, Trial], own: Dict[str, Trial],
                                f'{best[name]}')
         lines.append(f'{METHODS[method]}: trial {trial.number}, '
                      f'{mean_std(trial.averaged)} % (the config as it stands: '
-                     f'{mean_std(config)} %; better with {better} of '
-                     f'{len(config)} seeds)\n    '
+                     f'{mean_std(config)} %{better})\n    '
                      f'{" ".join(options)}\n')
     return '\n'.join(lines)
 
@@ -141,8 +145,10 @@ def plot_search(found: Dict[str, List[Trial]], winners: Dict[str, Trial],
     panels = figure.subplots(len(found), len(names), sharey='row',
                              squeeze=False)
     for row, (method, trials) in zip(panels, found.items()):
+        shown = [axes for axes, name in zip(row, names)
+                 if name in trials[0].values]
         for axes, name in zip(row, names):
-            if name not in trials[0].values:
+            if axes not in shown:
                 axes.set_visible(False)
                 continue
             for trial in trials:
@@ -159,8 +165,9 @@ def plot_search(found: Dict[str, List[Trial]], winners: Dict[str, Trial],
             axes.xaxis.set_major_formatter('{x:g}')
             axes.grid(alpha=0.3)
             axes.set_xlabel(name)
-        row[0].set_ylabel(METHODS[method].replace('student, ', '')
-                          + ':\naveraged top-1, %')
+        shown[0].tick_params(labelleft=True)
+        shown[0].set_ylabel(METHODS[method].replace('student, ', '')
+                            + ':\naveraged top-1, %')
     figure.suptitle('On held-out training images. Square: the config as it '
                     'stood; star: chosen;\nbars: standard deviation over the '
                     'seeds', fontsize='medium')

@@ -26,6 +26,7 @@ def tail_choices(cfg: Config, device='cpu') -> List[dict]:
 
     Returns:
         list[dict]: Rows of ``bn``, ``num_epochs`` and ``top1`` in percent.
+        A single student is there once: as it is, which is bn='latest'.
 
     Raises:
         FileNotFoundError: The run has kept no two checkpoints.
@@ -38,18 +39,19 @@ def tail_choices(cfg: Config, device='cpu') -> List[dict]:
     train = training_batches(
         cfg, nets.preprocess,
         cfg.default_hooks.tail_average.get('bn_batches', 100),
-        cfg.randomness.seed, max(tail) - 1)
+        cfg.get('randomness', {}).get('seed') or 0, max(tail) - 1)
     labels = torch.cat([labels for _, labels in batches]).cpu()
     modes = dict(
         recalibrate=partial(recalibrate, train),
         average=lambda net: None,  # it has been, like the weights
         latest=partial(_take_batch_norm, states[max(states)]))
     return [
-        dict(bn=bn, num_epochs=number, top1=spread.accuracy(logits, labels))
+        dict(bn=bn, num_epochs=number,
+             top1=spread.accuracy(predicted, labels))
         for bn, set_batch_norm in modes.items()
-        for number, logits in spread.averages(
+        for number, predicted in spread.averages(
             states, nets.student, set_batch_norm, partial(predict, batches)
-        ).items()
+        ).items() if number > 1 or bn == 'latest'
     ]
 
 

@@ -99,6 +99,12 @@ class Tuning:
             raise ValueError('the trials are compared by their tail averages: '
                              'the config needs a default_hooks.tail_average '
                              'that is evaluated')
+        saving = cfg.default_hooks.get('checkpoint') or {}
+        if not saving.get('by_epoch', True) or saving.get('interval') != 1:
+            raise ValueError(
+                'what is averaged is tried on the checkpoints of the last '
+                'epochs: the config needs default_hooks.checkpoint.interval=1 '
+                f'epoch, got {dict(saving)}')
         epochs = cfg.train_cfg.get('max_epochs') or 0
         if not 2 <= tail <= epochs:
             raise ValueError(f'--tail must be from 2 to the epochs of a run, '
@@ -118,7 +124,7 @@ class Tuning:
         """Train what is missing: the teacher, the trials, the finalists."""
         if self.teacher:
             teacher = training('teacher', str(self.teacher), None,
-                               self.teacher_options, 0, self.amp)
+                               self.teacher_options, amp=self.amp)
             run_all([teacher], self.train_py, self.console)
         else:
             self.console.print(f'Teacher: {self.about_the_teacher()}',
@@ -193,7 +199,8 @@ class Tuning:
                 ])
                 for trial in found:
                     runs += self.jobs_of(trial, len(trial.averaged))
-        number = {len(found) for found in self.found.values()}
+        number = {len(found) for found in self.found.values()}.pop()
+        others = min(self.num_finalists, number - 1)
         hours = sum(job.record()['seconds'] for job in runs) / 3600
         self.console.print(
             write_search(
@@ -202,8 +209,8 @@ class Tuning:
                     protocol(runs, command),
                     held_out=f'every {self.every}th training image of a class',
                     teacher=self.about_the_teacher(),
-                    budget=f'{number.pop()} settings of each method, '
-                    f'{self.num_finalists} and the config\'s own with '
-                    f'{self.seeds} seeds: {len(runs)} runs, {hours:.1f} '
-                    'hours in all')),
+                    budget=f'{number} settings of each method, {others} and '
+                    f'the config\'s own with {self.seeds} seeds: '
+                    f'{len(runs)} runs of students, {hours:.1f} hours in '
+                    'all')),
             highlight=False, soft_wrap=True)

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 
@@ -37,3 +39,32 @@ def test_seed_0_keeps_what_it_averages(request, tmp_path, monkeypatch):
     assert kept('default_hooks.checkpoint.max_keep_ckpts=3') == [3, 3]
     assert kept('default_hooks.checkpoint.max_keep_ckpts=20') == [20, 20]
     assert kept('default_hooks.checkpoint.max_keep_ckpts=-1') == [-1, -1]
+    assert plan(DIGITS, ['kd'], ['default_hooks.checkpoint=None'])
+
+
+def test_each_run_has_its_own_seed(request, tmp_path, monkeypatch):
+    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
+    monkeypatch.chdir(tmp_path)
+    Path('pair.py').write_text(
+        f'_base_ = {DIGITS!r}\nrandomness = dict(_delete_=True)\n')
+    for config in (DIGITS, 'pair.py'):
+        assert [job.cfg.randomness.seed for job in plan(
+            config, ['kd'], teacher_options=['randomness.seed=5'], seeds=2)
+        ] == [5, 0, 1]
+    with pytest.raises(ValueError, match='leave it out of the options'):
+        plan(DIGITS, ['kd'], ['randomness.seed=1'])
+
+
+def test_a_config_without_methods_has_its_figures(request, tmp_path,
+                                                  monkeypatch):
+    """They are looked for: it is the checkpoints that are not there."""
+    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
+    monkeypatch.chdir(tmp_path)
+    jobs = plan('configs/quickstart/teacher_digits.py', [], seeds=2)
+    console = Console(record=True, width=200)
+    names = ['spread', 'landscape', 'strength']
+    assert analyse(jobs, names, tmp_path, console) == []
+    said = console.export_text()
+    assert 'spread: ./work_dirs/teacher_digits has 0 of the checkp' in said
+    assert 'landscape: ' in said and 'has to be trained first' in said
+    assert 'strength: it needs a student that was distilled' in said

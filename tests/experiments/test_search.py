@@ -92,7 +92,15 @@ def test_the_report(tmp_path):
     said = write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails,
                         dict(command='x'))
     assert ('trial 0, 52.00 ± 2.83 % (the config as it stands: 52.00 ± 2.83 '
-            '%; better with 0 of 2 seeds)') in said
+            '%)') in said
+    found['kd'][1].averaged[:] = 60., 53., 55.  # seed 0 chose it
+    found['kd'][0].averaged.append(54.)
+    assert 'better with 1 of the 2 seeds that did not choose' in write_search(
+        tmp_path, found, dict(kd=found['kd'][:2]), {}, dict(command='x'))
+    found['kd'][1].averaged[:] = 53., 50.
+    found['kd'][0].averaged.pop()
+    write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails,
+                 dict(command='x'))
     text = (tmp_path / 'tuning.md').read_text()
     std = statistics.stdev([53., 50.])
     assert f'| trial 1 | 2 | 1 | 51.50 ± {std:.2f} |' in text
@@ -175,6 +183,9 @@ class TestTuning:
          'needs a default_hooks.tail_average'),
         (dict(cfg_options=['default_hooks.tail_average.evaluate=False']),
          'that is evaluated'),
+        (dict(cfg_options=['default_hooks.checkpoint.interval=2']),
+         'needs default_hooks.checkpoint.interval=1'),
+        (dict(cfg_options=['randomness.seed=3']), 'leave it out'),
         (dict(cfg_options=['model.teacher_ckpt=best.pth']),
          'leave out model.teacher_ckpt=best.pth'),
         (dict(config='configs/prkd/resnet34_resnet18_caltech256.py', views=2),
@@ -211,6 +222,15 @@ class TestTuning:
             "_base_ = 'configs/quickstart/prkd_digits.py'\n"
             'model = dict(teacher_config=None)\n')
         assert 'may have seen' in self.tuning('pair.py').about_the_teacher()
+
+
+def test_what_a_schedule_does_not_end_is_not_searched(tmp_path):
+    path = tmp_path / 'pair.py'
+    path.write_text(
+        f'_base_ = {DIGITS!r}\ndefault_hooks = dict(logger=None)\n'
+        "custom_hooks = [dict(type='LossScheduleHook', schedules=[dict("
+        "loss='loss_prkd', attr='tau', start=4., shape='constant')])]\n")
+    assert set(parameters(load_config(str(path)))) == {'tau', 'loss_weight'}
 
 
 def test_schedules_among_the_default_hooks(tmp_path):
