@@ -63,7 +63,8 @@ def add_common(parser: argparse.ArgumentParser, name: str) -> None:
         '--samples',
         type=int,
         default=dict(strength=512, landscape=128).get(name),
-        help='images, drawn by --seed; default: %(default)s (None: all)')
+        help='images, drawn by --seed; default: ' +
+        dict(strength='512', landscape='128').get(name, 'all'))
     parser.add_argument(
         '--batch-size', type=int,
         help='images at a time; default: that of validation')
@@ -108,6 +109,10 @@ def add_own(parser: argparse.ArgumentParser, name: str) -> None:
                 option, type=kind, default=default,
                 help=f'{words}; default: %(default)s')
     elif name == 'spread':
+        parser.add_argument(
+            '--tail', type=int, metavar='N',
+            help='look at that many last epochs; default: as many as the run '
+            'averages')
         parser.add_argument(
             '--bn-batches', type=int, default=100,
             help="training batches for the averages' batch-norm statistics; "

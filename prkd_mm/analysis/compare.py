@@ -68,7 +68,7 @@ def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> dict:
     errs = preds_T.argmax(1) != labels
     difference = class_correlation(preds_S) - class_correlation(preds_T)
     return dict(
-        accuracy=accuracy(preds_S, labels),
+        accuracy=accuracy(preds_S.argmax(1), labels),
         top1=100 * same.double().mean().item(),
         top1_on_errors=100 * same[errs].double().mean().item()
         if errs.any() else None,

@@ -31,6 +31,15 @@ def compare(runs: Sequence[Run],
             to 0.
         batch_size (int, optional): Defaults to None: that of validation.
         device (str | torch.device): Defaults to 'cpu'.
+
+    Returns:
+        dict: :func:`~prkd_mm.analysis.compare.comparison`, the
+        ``correlation_difference`` ``(C, C)`` by student, and what was looked
+        at; as in ``compare.json``.
+
+    Raises:
+        FileNotFoundError: A checkpoint is not there.
+        ValueError: No run has a teacher.
     """
     # a distillation among them knows the teacher; 'ce' does not
     cfg = next((run.cfg for run in runs if 'distiller' in run.cfg.model),
@@ -40,6 +49,9 @@ def compare(runs: Sequence[Run],
     for run in runs:
         paths.update(run.tail(1) if run.checkpoints else
                      {run.title: run.weights(weights)})
+    if 'teacher' in paths:
+        raise ValueError(f'{paths["teacher"]} is a student here, and would be '
+                         'shown as the teacher; give the file another name')
     batches = load_batches(cfg, split, nets.preprocess, samples, batch_size,
                            seed)
     with report.progress():

@@ -128,7 +128,7 @@ def spread(runs: Dict[str, dict]):
 
     Args:
         runs (dict): By name, the numbers that
-            :func:`~prkd_mm.analysis.report.spread` collects.
+            :func:`~prkd_mm.analysis.spread_study.spread` collects.
     """
     figure = _figure(11, 8)
     (top1, gain), (distance, disagreement) = figure.subplots(2, 2)
@@ -144,13 +144,14 @@ def spread(runs: Dict[str, dict]):
         error = np.array([r['gain_error'] for r in row['by_number']])
         gain.plot(x, y, style, color=colour, linewidth=2)
         gain.fill_between(x, y - error, y + error, color=colour, alpha=0.15)
-    _finish(top1, 'I, last epochs averaged', 'top-1, %', False)
+    _finish(top1, 'I, checkpoints averaged', 'top-1, %', False)
     top1.set_title('thick: the mean of the last I students; thin: the raw '
                    'ones')
     gain.axhline(0, color='black', linewidth=0.8)
-    _finish(gain, 'I, last epochs averaged',
+    _finish(gain, 'I, checkpoints averaged',
             'top-1 over the raw ones, points', False)
-    gain.set_title('what the average gains (band: ± 1 standard error)')
+    gain.set_title('what the average gains (band: ± 1 standard error\n'
+                   'over the images)')
     bars = [
         (distance, 'relative_rms', 'rms distance from the mean / its norm, %'),
         (disagreement, 'disagreement', '% of the images, mean over pairs')]

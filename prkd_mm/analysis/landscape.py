@@ -47,6 +47,7 @@ class Objective:
         return _flat(p.detach() for p in self.parameters.values())
 
     def set_weights(self, vector: Tensor) -> None:
+        """Put ``(P,)`` weights into the net."""
         with torch.no_grad():
             vector_to_parameters(vector, self.parameters.values())
 

@@ -9,27 +9,28 @@ from .figures import _STYLES, _bars, _figure, _finish
 SPLITS = ('train', 'test')
 
 
-def curves(runs: Dict[str, List[dict]]):
-    """Loss along random directions; the band is one standard deviation.
+def curves(runs: Dict[str, List[dict]], title: str):
+    """Loss along random directions, with a band of the error.
 
     Args:
-        runs (dict): By name, rows with ``seed``, ``a``, ``train_loss``,
-            ``test_loss``.
+        runs (dict): By name, rows with ``a``, and ``mean`` and ``error`` of
+            ``train_loss`` and ``test_loss``.
+        title (str): Over it all.
     """
     figure = _figure(10, 4)
     for axes, split in zip(figure.subplots(1, 2, sharey=True), SPLITS):
         for (name, rows), style in zip(runs.items(), cycle(_STYLES)):
-            a = sorted({row['a'] for row in rows})
-            loss = np.array([[row[f'{split}_loss'] for row in rows
-                              if row['a'] == x] for x in a])
-            mean, deviation = loss.mean(1), loss.std(1)
+            a = [row['a'] for row in rows]
+            mean, deviation = (
+                np.array([row[f'{split}_loss'][key] for row in rows])
+                for key in ('mean', 'error'))
             line, = axes.semilogy(a, mean, style, label=name)
             axes.fill_between(a, np.maximum(mean - deviation, mean / 10),
                               mean + deviation, alpha=0.15,
                               color=line.get_color())
         _finish(axes, 'distance along a random direction, in filters\' norms',
                 f'{split} loss, nats')
-    figure.suptitle('The batch-norm statistics stay the net\'s own')
+    figure.suptitle(title, fontsize='medium')
     return figure
 
 

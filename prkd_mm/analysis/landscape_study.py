@@ -1,9 +1,11 @@
 """The loss landscape from end to end: load, compute, print, draw, write."""
 from collections import defaultdict
+from functools import lru_cache, partial
 from itertools import product
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 import numpy as np
+from torch import nn
 
 from ..batch_norm import recalibrate_bn
 from . import landscape as around
@@ -55,27 +57,34 @@ def landscape(runs: Sequence[Run],
         bn_batches (int): Training batches for the plane. Defaults to 5.
         batch_size (int, optional): Defaults to None: that of validation.
         device (str | torch.device): Defaults to 'cpu'.
+
+    Returns:
+        dict: By title, ``sharpness`` and ``curves``, a row for each training
+        and draw (and point); ``surfaces`` and ``planes`` with their ``marks``
+        and ``rows``; as in ``landscape.json``. ``planes`` is empty if a run
+        has kept no three checkpoints, which is told.
+
+    Raises:
+        FileNotFoundError: A checkpoint is not there.
     """
     paths = {run.title: run.all_weights(weights) for run in runs}
     trainings = max(map(len, paths.values()))
-    over = (f'{trainings} trainings, with {seeds} draw{"s" * (seeds > 1)} '
-            'each' if trainings > 1 else
-            f'{seeds} draws of images and directions, not over trainings')
+    draw = f'{seeds} draw{"s" * (seeds > 1)}'
+    over = (f'{trainings} trainings, with {draw} each' if trainings > 1 else
+            f'{draw} of images and directions, not over trainings')
     tails = _tails(runs, report)
     curves, rows, surfaces, planes = {}, {}, {}, {}
     with report.progress():
         for run in runs:
             title, nets = run.title, build_nets(run.cfg, device)
-            draws = [
-                _Draw(path, s, _objectives(run, nets, samples, batch_size, s))
-                for path, s in product(paths[title],
-                                       range(seed, seed + seeds))
-            ]
+            draws = _Draws(
+                nets.student, paths[title], range(seed, seed + seeds),
+                partial(_objectives, run, nets, samples, batch_size))
             curves[title] = _curves(draws, span, 2 * grid - 1,
                                     report.track(f'{title}: curves'))
             rows[title] = _sharpness(draws, radius, probes,
                                      report.track(f'{title}: sharpness'))
-            first = draws[0].loaded()
+            first = draws.loaded(*draws.places[0])
             surfaces[title] = _surface(first, seed, span, grid,
                                        report.track(f'{title}: surface'))
             if tails:
@@ -92,7 +101,10 @@ def landscape(runs: Sequence[Run],
              normalised_top_eigenvalue='normalised eigenvalue',
              normalised_trace='normalised trace', worst_rise='worst rise'))
     pictures = {
-        '_curves': figures.curves(curves),
+        '_curves': figures.curves(
+            {title: _bands(found) for title, found in curves.items()},
+            "The batch-norm statistics stay the net's own; band: ± standard "
+            f'deviation over {over}'),
         '_surface': figures.surfaces(
             surfaces, 'Two random directions; the batch-norm statistics stay '
             "the net's own", "direction 1, in filters' norms",
@@ -143,37 +155,45 @@ def _objectives(run: Run, nets: Nets, samples: int, batch_size: Optional[int],
     }
 
 
-class _Draw(NamedTuple):
-    """A net to look at, and the images and directions of a seed."""
-    checkpoint: str
-    seed: int
-    objectives: Dict[str, Objective]
+class _Draws:
+    """The trainings to look at, each with the images of each seed.
 
-    def loaded(self) -> Dict[str, Objective]:
-        load_weights(self.objectives['train'].net, self.checkpoint)
-        return self.objectives
+    Attributes:
+        places (list): Of ``(seed, checkpoint)``, seed by seed, since the
+            images of one at a time are held.
+    """
+
+    def __init__(self, net: nn.Module, checkpoints: Sequence[str],
+                 seeds: Sequence[int],
+                 objectives: Callable[[int], Dict[str, Objective]]) -> None:
+        self.net = net
+        self.places = list(product(seeds, checkpoints))
+        self._objectives = lru_cache(maxsize=1)(objectives)
+
+    def loaded(self, seed: int, checkpoint: str) -> Dict[str, Objective]:
+        load_weights(self.net, checkpoint)
+        return self._objectives(seed)
 
 
-def _curves(draws: Sequence[_Draw], span: float, points: int,
-            progress) -> List[dict]:
+def _curves(draws: _Draws, span: float, points: int, progress) -> List[dict]:
     rows = []
     at = np.linspace(-span, span, points).tolist()
-    for draw in progress(draws):
-        pair = draw.loaded()
-        direction = around.random_direction(pair['train'], draw.seed)
+    for seed, checkpoint in progress(draws.places):
+        pair = draws.loaded(seed, checkpoint)
+        direction = around.random_direction(pair['train'], seed)
         found = around.surface(pair, pair['train'].weights, [direction],
                                [(a, ) for a in at])
-        rows += [dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **row)
+        rows += [dict(checkpoint=checkpoint, seed=seed, a=a, **row)
                  for a, row in zip(at, found)]
     return rows
 
 
-def _sharpness(draws: Sequence[_Draw], radius: float, probes: int,
-               progress) -> List[dict]:
+def _sharpness(draws: _Draws, radius: float, probes: int, progress
+               ) -> List[dict]:
     return [
-        dict(checkpoint=draw.checkpoint, seed=draw.seed, **_sharpness_of(
-            draw.loaded()['train'], draw.seed, radius, probes))
-        for draw in progress(draws)
+        dict(checkpoint=checkpoint, seed=seed, **_sharpness_of(
+            draws.loaded(seed, checkpoint)['train'], seed, radius, probes))
+        for seed, checkpoint in progress(draws.places)
     ]
 
 
@@ -192,10 +212,21 @@ def _sharpness_of(objective: Objective, seed: int, radius: float,
                 weight_norm=objective.weights.norm().item())
 
 
-def mean_std(rows: List[dict]) -> Dict[str, dict]:
-    """Over the trainings, of their means; of one training over its draws."""
+def mean_std(rows: List[dict],
+             keys: Sequence[str] = tuple(figures.MEASURES)
+             ) -> Dict[str, dict]:
+    """Over the trainings, of their means; of one training over its draws.
+
+    Args:
+        rows (list[dict]): With ``checkpoint``, and numbers by key.
+        keys (Sequence[str]): Defaults to the measures of sharpness.
+
+    Returns:
+        dict: By key ``mean`` and ``error``, the standard deviation (n − 1);
+        NaN of one number.
+    """
     found = {}
-    for key in figures.MEASURES:
+    for key in keys:
         of = defaultdict(list)
         for row in rows:
             of[row['checkpoint']].append(row[key])
@@ -205,6 +236,14 @@ def mean_std(rows: List[dict]) -> Dict[str, dict]:
             mean=float(np.mean(values)),
             error=float(np.std(values, ddof=1)) if len(values) > 1 else np.nan)
     return found
+
+
+def _bands(rows: List[dict]) -> List[dict]:
+    keys = [f'{split}_loss' for split in figures.SPLITS]
+    return [
+        dict(a=a, **mean_std([row for row in rows if row['a'] == a], keys))
+        for a in sorted({row['a'] for row in rows})
+    ]
 
 
 def _surface(pair: Dict[str, Objective], seed: int, span: float, grid: int,

@@ -34,14 +34,24 @@ class Run(NamedTuple):
     checkpoints: Sequence[str] = ()
     repeats: Sequence[str] = ()
 
-    def tail(self, at_least: int = 2) -> Dict[str, str]:
-        """The last checkpoints by label, ascending.
+    def tail(self, at_least: int = 2,
+             last: Optional[int] = None) -> Dict[str, str]:
+        """The checkpoints of the last epochs by label, ascending.
+
+        Given ``checkpoints`` are the tail as they are.
+
+        Args:
+            at_least (int): Defaults to 2.
+            last (int, optional): Of so many epochs. Defaults to None: as many
+                as the run averages, or 10.
 
         Raises:
             FileNotFoundError: Fewer than ``at_least``.
         """
         if not self.checkpoints:
-            kept = tail_checkpoints(self.cfg.work_dir, at_least)
+            average = self.cfg.get('default_hooks', {}).get('tail_average')
+            last = last or (average or {}).get('num_epochs', 10)
+            kept = tail_checkpoints(self.cfg.work_dir, at_least, last)
             return {f'epoch {n}': str(path) for n, path in kept.items()}
         if len(self.checkpoints) < at_least:
             raise FileNotFoundError(
@@ -109,10 +119,12 @@ def find_runs(config: str,
 
     Raises:
         ValueError: Checkpoints for several methods or trainings, a number of
-            work dirs that is not that of the methods, or no training.
+            work dirs that is not that of the methods, no training, or one run
+            twice.
         FileNotFoundError: No such config, method or checkpoint.
     """
     methods = list(methods) or [None]
+    work_dirs = [folder.rstrip('/') for folder in work_dirs]
     if checkpoints and len(methods) > 1:
         raise ValueError(f'--checkpoints are of one run, and --methods names '
                          f'{len(methods)}; leave one of the two out')
@@ -132,7 +144,18 @@ def find_runs(config: str,
             Run(name.replace('student, ', ''), cfg,
                 [resolve(path) for path in checkpoints],
                 [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)]))
-    return runs
+    return _told_apart(runs)
+
+
+def _told_apart(runs: List[Run]) -> List[Run]:
+    """With the work dir in the titles that several have."""
+    titles = [run.title for run in runs]
+    found = [run if titles.count(run.title) == 1 else run._replace(
+        title=f'{run.title} ({Path(run.cfg.work_dir).name})') for run in runs]
+    if len({run.title for run in found}) < len(runs):
+        raise ValueError(f'{titles}: methods that occur twice need '
+                         '--work-dirs of different names')
+    return found
 
 
 class Report:

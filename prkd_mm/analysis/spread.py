@@ -67,9 +67,9 @@ def mean_of(states: Sequence[State]) -> State:
     return result
 
 
-def accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Top-1 in percent."""
-    return 100 * (logits.argmax(1) == labels).double().mean().item()
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Top-1 in percent, of classes ``(N,)``."""
+    return 100 * (predicted == labels).double().mean().item()
 
 
 def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> dict:
@@ -79,12 +79,15 @@ def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> dict:
     nets: the samples' differences are paired.
 
     Args:
-        averaged (Tensor): Logits of the averaged net, ``(N, C)``.
+        averaged (Tensor): Classes that the averaged net predicts, ``(N,)``.
         raw (Sequence[Tensor]): Those of the nets that were averaged.
         labels (Tensor): ``(N,)``.
+
+    Returns:
+        dict: ``gain`` and ``error``, in points.
     """
-    right = [(x.argmax(1) == labels).double() for x in raw]
-    difference = 100 * ((averaged.argmax(1) == labels).double() -
+    right = [(x == labels).double() for x in raw]
+    difference = 100 * ((averaged == labels).double() -
                         torch.stack(right).mean(0))
     return dict(
         gain=difference.mean().item(),
@@ -103,7 +106,7 @@ def averages(states: Dict[int, State], net: nn.Module,
         net (nn.Module): Whose weights they are; gets those of the last mean.
         recalibrate (Callable): Sets the batch-norm statistics of the averaged
             weights; not called for a single student, which has its own.
-        predict (Callable): The net to its logits.
+        predict (Callable): The net to its predictions.
         progress (Callable): Wraps what is iterated over. Defaults to iter.
     """
     tail: List[State] = list(states.values())

@@ -18,6 +18,7 @@ def spread(runs: Sequence[Run],
            report: Report,
            samples: Optional[int] = None,
            split: str = 'val',
+           tail: Optional[int] = None,
            bn_batches: int = 100,
            seed: int = 0,
            batch_size: Optional[int] = None,
@@ -32,13 +33,24 @@ def spread(runs: Sequence[Run],
         report (Report): Where the numbers go.
         samples (int, optional): Images to predict. Defaults to None: all.
         split (str): 'val' or 'train' (un-augmented). Defaults to 'val'.
+        tail (int, optional): Look at that many last epochs. Defaults to
+            None: as many as the run averages.
         bn_batches (int): Defaults to 100.
         seed (int): Draws the images, where ``samples`` is given. Defaults
             to 0.
         batch_size (int, optional): Defaults to None: that of validation.
         device (str | torch.device): Defaults to 'cpu'.
+
+    Returns:
+        dict: ``runs`` by title: :func:`~prkd_mm.analysis.spread.weight_spread`
+        and ``disagreement`` of the checkpoints; ``by_number`` of averaged
+        students top-1 and gain; as in ``spread.json``.
+
+    Raises:
+        FileNotFoundError: A run has fewer than two checkpoints.
     """
-    tails = [run.tail() for run in runs]  # all there, before any compute
+    # all there, before any compute
+    tails = [run.tail(2, tail) for run in runs]
     with report.progress():
         found = {
             run.title: _of_run(run, tail, report, samples, split, bn_batches,
@@ -74,17 +86,17 @@ def _of_run(run: Run, tail: Dict[str, str], report: Report,
                              run.cfg.get('randomness', {}).get('seed') or seed,
                              last_epoch)
     labels = torch.cat([labels for _, labels in batches]).cpu()
-    logits_of = partial(predict, batches)
+    classes_of = partial(predict, batches)
     raw = [
-        logits_of(load_weights(nets.student, path)) for path in report.track(
+        classes_of(load_weights(nets.student, path)) for path in report.track(
             f'{run.title}: raw students')(list(tail.values()))
     ]
     averaged = scatter.averages(
-        states, nets.student, partial(recalibrate, train), logits_of,
+        states, nets.student, partial(recalibrate, train), classes_of,
         report.track(f'{run.title}: averages'))
     return dict(
         checkpoints=tail,
-        disagreement=scatter.disagreement([x.argmax(1) for x in raw]),
+        disagreement=scatter.disagreement(raw),
         **scatter.weight_spread(
             [scatter.flat(state, names) for state in states.values()]),
         by_number=_by_number(averaged, raw, labels))
@@ -109,19 +121,20 @@ def _show(found: Dict[str, dict], report: Report) -> List[dict]:
     report.console.print(
         'variance: summed over the weights; rms/norm: its root over the norm '
         'of the mean; distance, disagree: of a pair, the latter as a share '
-        'of the images; top-1 in %; ±: standard error', highlight=False)
+        'of the images; top-1 in %; ±: standard error over the images, of '
+        'this one training', highlight=False)
     return rows
 
 
 def _by_number(averaged: Dict[int, Tensor], raw: List[Tensor],
                labels: Tensor) -> List[dict]:
     rows = []
-    for number, logits in averaged.items():
-        gain = scatter.gain(logits, raw[-number:], labels)
+    for number, predicted in averaged.items():
+        gain = scatter.gain(predicted, raw[-number:], labels)
         rows.append(
             dict(
                 averaged=number,
-                top1=scatter.accuracy(logits, labels),
+                top1=scatter.accuracy(predicted, labels),
                 raw_top1=float(np.mean([scatter.accuracy(x, labels)
                                         for x in raw[-number:]])),
                 oldest_top1=scatter.accuracy(raw[-number], labels),

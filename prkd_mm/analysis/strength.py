@@ -18,7 +18,7 @@ c in the batch, ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²`` for sample i, and
 samples stay. "Of a sample" is N times its block of the Hessian of D, which
 does not shrink with the batch.
 """
-from typing import Dict, NamedTuple, Optional, Sequence
+from typing import Dict, Iterator, NamedTuple, Optional, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -28,6 +28,7 @@ from ..losses.functional import correlation_distance, kl_divergence
 
 KINDS = ('logit', 'kl', 'inter', 'intra')
 NOTICEABLE = 0.01  # a direction with that share of the largest curvature
+_NOISE = 1e-12  # of weight/τ²
 _ELEMENTS = 2**24  # of the Hessians held at a time: 128 MiB
 
 
@@ -63,7 +64,8 @@ def _inverse(length: Tensor, size: Tensor) -> Tensor:
     return varies / length.where(varies, 1.)
 
 
-def hessians(term: Term, logits: Tensor) -> Tensor:
+def hessians(term: Term, logits: Tensor,
+             of: slice = slice(None)) -> Tensor:
     """Hessians ``(N, C, C)`` of a term at the match, in the logits.
 
     Closed forms: see the module. For 'intra' the N samples are the batch.
@@ -72,12 +74,14 @@ def hessians(term: Term, logits: Tensor) -> Tensor:
         term (Term): The term.
         logits (Tensor): The teacher's, which are the student's too,
             ``(N, C)``.
+        of (slice): Of which samples. Defaults to all.
     """
     N, C = logits.shape
     eye = torch.eye(C, dtype=logits.dtype, device=logits.device)
     if term.kind == 'logit':
-        return (term.weight / C * eye).expand(N, C, C)
-    p = F.softmax(logits / term.tau, 1)
+        return (term.weight / C * eye).expand(len(logits[of]), C, C)
+    batch = F.softmax(logits / term.tau, 1)
+    p = batch[of]
     S = torch.diag_embed(p) - p[:, :, None] * p[:, None, :]
     scale = term.weight / term.tau**2
     if term.kind == 'kl':
@@ -88,9 +92,9 @@ def hessians(term: Term, logits: Tensor) -> Tensor:
         along = torch.einsum('nij,nj->ni', S, x * inverse)
         H = S @ S - along[:, :, None] * along[:, None, :]  # S P is S
         return scale * H * inverse[:, :, None]**2
-    x = p - p.mean(0)
-    inverse = _inverse(x.norm(dim=0), p.norm(dim=0))
-    w = (1 - 1 / N - (x * inverse)**2) * inverse**2
+    x = batch - batch.mean(0)
+    inverse = _inverse(x.norm(dim=0), batch.norm(dim=0))
+    w = (1 - 1 / N - (x[of] * inverse)**2) * inverse**2
     return scale * N / C * (S * w[:, None, :]) @ S
 
 
@@ -105,24 +109,30 @@ def eigenvalues(terms: Sequence[Term],
         batch_size (int): Samples whose columns 'intra' correlates. Defaults
             to 64.
     """
-    alone = all(term.kind != 'intra' for term in terms)
-    if alone:
-        batch_size = max(1, _ELEMENTS // logits.shape[1]**2)
-    return torch.cat([
-        torch.linalg.eigvalsh(sum(hessians(term, part) for term in terms))
-        for part in logits.split(batch_size)
+    values = torch.cat([
+        torch.linalg.eigvalsh(H) for H in _parts(terms, logits, batch_size)
     ])
+    # what two classes leave of a correlation is rounding noise
+    noise = _NOISE * sum(abs(term.weight) / term.tau**2 for term in terms)
+    return values.where(values.abs() > noise, 0.)
+
+
+def _parts(terms: Sequence[Term], logits: Tensor,
+           batch_size: int) -> Iterator[Tensor]:
+    """All Hessians, as many at a time as memory is meant to hold."""
+    step = max(1, _ELEMENTS // logits.shape[1]**2)
+    for batch in logits.split(batch_size):
+        for start in range(0, len(batch), step):
+            yield sum(hessians(term, batch, slice(start, start + step))
+                      for term in terms)
 
 
 def mean_curvature(terms: Sequence[Term],
                    logits: Tensor,
                    batch_size: int = 64) -> float:
     """Mean eigenvalue, trace/C, over the samples; as :func:`eigenvalues`."""
-    if all(term.kind != 'intra' for term in terms):
-        batch_size = max(1, _ELEMENTS // logits.shape[1]**2)
-    total = sum(
-        hessians(term, part).diagonal(dim1=1, dim2=2).sum()
-        for part in logits.split(batch_size) for term in terms)
+    total = sum(H.diagonal(dim1=1, dim2=2).sum()
+                for H in _parts(terms, logits, batch_size))
     return float(total) / logits.numel()
 
 

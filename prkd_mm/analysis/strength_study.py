@@ -1,4 +1,5 @@
 """The strength analysis from end to end: load, compute, print, draw, write."""
+from functools import lru_cache
 from typing import Dict, List, Optional, Sequence
 
 import numpy as np
@@ -28,8 +29,8 @@ def strength(runs: Sequence[Run],
 
     Args:
         runs (Sequence[Run]): Distillations from one teacher, the strength of
-            whose losses is followed over the epochs. The last one's student
-            is that of the gradients.
+            whose losses is followed over the epochs. The student of the
+            gradients is that of the last which has a teacher.
         report (Report): Where the numbers go.
         samples (int): Images; cut to whole batches of the run, since 'intra'
             is a matter of the batch. Defaults to 512.
@@ -42,8 +43,19 @@ def strength(runs: Sequence[Run],
         batch_size (int, optional): To load images. Defaults to None: that of
             validation.
         device (str | torch.device): Defaults to 'cpu'.
+
+    Returns:
+        dict: ``schemes``, :func:`~prkd_mm.analysis.strength.summary` by loss;
+        ``along``, the strength over the epochs by run; ``verdict`` on the
+        order; as in ``strength.json``. A run whose loss or epochs cannot be
+        followed is told and left out of ``along``.
+
+    Raises:
+        FileNotFoundError: A checkpoint is not there.
+        ValueError: No run has a teacher.
     """
-    run = runs[-1]
+    distilled = [run for run in runs if 'distiller' in run.cfg.model]
+    run = (distilled or runs)[-1]
     nets = build_nets(run.cfg, device, with_teacher=True)
     batches = load_batches(run.cfg, split, nets.preprocess, samples,
                            batch_size, seed)
@@ -61,10 +73,14 @@ def strength(runs: Sequence[Run],
             for name, term in report.track('curvature and gradients')(
                 list(_schemes(taus, tau_cor).items()))
         }
-        along = {
-            each.title: _along(each, nets, batches, preds_T, of_batch, report)
-            for each in runs if 'distiller' in each.cfg.model
-        }
+        along = {}
+        for each in distilled:
+            try:
+                along[each.title] = _along(each, nets, batches, preds_T,
+                                           of_batch, report)
+            except ValueError as error:
+                report.console.print(f'{each.title} over its epochs: {error}',
+                                     highlight=False)
     verdict = _order(schemes)
     title = (f'{run.title}: {used} images of {split}, {preds_T.shape[1]} '
              f'classes, batches of {of_batch}\n' +
@@ -146,13 +162,14 @@ def _along(run: Run, nets, batches, preds_T: Tensor, of_batch: int,
     epochs = sorted({round(e) for e in np.linspace(0, length - 1, 50)})
     kinds = dict(kl='KL', inter='Cor inter', intra='Cor intra', logit='logit')
     parts: Dict[str, List[float]] = {}
+    unweighted = lru_cache(None)(lambda term: curvature.mean_curvature(
+        [term], preds_T.double(), of_batch))
     for i, terms in enumerate(
             report.track(f'{run.title}: strength over the epochs')(
                 run_terms(run.cfg, epochs))):
         for term in terms:
             values = parts.setdefault(kinds[term.kind], [0.] * len(epochs))
-            values[i] += curvature.mean_curvature([term], preds_T.double(),
-                                                  of_batch)
+            values[i] += term.weight * unweighted(term._replace(weight=1.))
     gradients = {}
     kept = {} if run.checkpoints else tail_checkpoints(run.cfg.work_dir, 0)
     for epoch in report.track(f'{run.title}: gradients of its students')(

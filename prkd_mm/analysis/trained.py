@@ -90,8 +90,15 @@ def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:
 
 
 def tail_checkpoints(work_dir: Union[str, Path],
-                     at_least: int = 2) -> Dict[int, Path]:
+                     at_least: int = 2,
+                     last: Optional[int] = None) -> Dict[int, Path]:
     """The ``epoch_N.pth`` that a run has kept, by N, ascending.
+
+    Args:
+        work_dir (str | Path): Of the run.
+        at_least (int): Defaults to 2.
+        last (int, optional): Only those of the last so many epochs. Defaults
+            to None: all.
 
     Raises:
         FileNotFoundError: Fewer than ``at_least``.
@@ -101,12 +108,16 @@ def tail_checkpoints(work_dir: Union[str, Path],
         for path in Path(work_dir).glob('epoch_*.pth')
         if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
     }
+    if last and found:
+        first = max(found) - last
+        found = {n: path for n, path in found.items() if n > first}
     if len(found) < at_least:
+        of = f' of its last {last} epochs' if last else ''
         raise FileNotFoundError(
             f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth that '
-            f'a run leaves, and this needs {at_least}. By default a run keeps '
-            f'its last two: train with {_KEEP} to keep the tail, or name '
-            'files with --checkpoints')
+            f'a run leaves{of}, and this needs {at_least}. By default a run '
+            f'keeps its last two: train with {_KEEP} to keep the tail, '
+            'or name files with --checkpoints')
     return dict(sorted(found.items()))
 
 
@@ -270,9 +281,10 @@ def collect_logits(nets: Dict[str, Callable[[Tensor], Tensor]],
             for name, x in logits.items()}, torch.cat(labels)
 
 
-def predict(batches: Batches, net: nn.Module) -> Tensor:
-    """Logits ``(N, C)`` of one net on all batches."""
-    return collect_logits(dict(net=net), batches)[0]['net']
+@torch.no_grad()
+def predict(batches: Iterable[Batch], net: nn.Module) -> Tensor:
+    """Predicted classes ``(N,)`` of one net on all batches, on the CPU."""
+    return torch.cat([net(inputs).argmax(1).cpu() for inputs, _ in batches])
 
 
 def recalibrate(batches: Batches, net: nn.Module) -> None:

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch.func import hessian
 
+from prkd_mm.analysis import strength
 from prkd_mm.analysis.strength import (KINDS, Term, distance, eigenvalues,
                                        free_directions, gradients, hessians,
                                        mean_and_error, mean_curvature,
@@ -81,6 +82,26 @@ def test_mean_curvature_is_the_mean_eigenvalue():
     terms = [Term('kl', 2., 3.), Term('inter', 4., 2.), Term('intra', 4., 5.)]
     assert mean_curvature(terms, z, batch_size=4) == pytest.approx(
         eigenvalues(terms, z, batch_size=4).mean().item())
+
+
+def test_memory_is_bounded_and_the_values_do_not_see_it(monkeypatch):
+    z, terms = logits(8), [Term('intra', 4.), Term('kl', 2.)]
+    values, held = eigenvalues(terms, z, batch_size=6), []
+
+    def watched(*args):
+        held.append(hessians(*args))
+        return held[-1]
+
+    monkeypatch.setattr(strength, 'hessians', watched)
+    monkeypatch.setattr(strength, '_ELEMENTS', 60)
+    torch.testing.assert_close(eigenvalues(terms, z, batch_size=6), values)
+    assert max(H.numel() for H in held) == 2 * 25
+
+
+def test_of_two_classes_a_correlation_sees_nothing():
+    """Two probabilities have no pattern but which is larger."""
+    values = eigenvalues([Term('inter', 4., 16.)], logits(50, 2))
+    assert not values.any() and not noticeable_share(values).any()
 
 
 def test_gradients():

@@ -78,5 +78,11 @@ def test_tail_checkpoints(tmp_path):
     for name in ('epoch_9.pth', 'epoch_10.pth', 'epoch_x.pth', 'iter_3.pth'):
         (tmp_path / name).touch()
     assert list(tail_checkpoints(tmp_path)) == [9, 10]
+    (tmp_path / 'epoch_1.pth').touch()
+    assert list(tail_checkpoints(tmp_path)) == [1, 9, 10]
+    assert list(tail_checkpoints(tmp_path, last=9)) == [9, 10]
+    with pytest.raises(FileNotFoundError, match='has 1 .*of its last 1 epoch'):
+        tail_checkpoints(tmp_path, last=1)
+    (tmp_path / 'epoch_1.pth').unlink()
     with pytest.raises(FileNotFoundError, match='max_keep_ckpts=10'):
         tail_checkpoints(tmp_path, at_least=3)

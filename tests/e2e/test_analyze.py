@@ -70,6 +70,11 @@ def run(analyze, command, *arguments):
             width, height = struct.unpack('>II', path.read_bytes()[16:24])
             assert width > 600 and height > 300
             assert path.with_suffix('.svg') in written
+    drawn = {path.stem for path in written if path.suffix == '.png'}
+    assert drawn == {command + part for part in dict(
+        strength=[''], spread=[''],
+        compare=['', '_classes', '_correlation'],
+        landscape=['_curves', '_plane', '_sharpness', '_surface'])[command]}
     tables = {
         path.stem: list(csv.DictReader(path.open(encoding='utf-8')))
         for path in written if path.suffix == '.csv'
@@ -108,6 +113,9 @@ def test_spread(analyze):
     assert list(numbers['runs']['PRKD']['checkpoints']) == [
         'epoch 2', 'epoch 3', 'epoch 4']
     assert len(tables['spread_by_number']) == 6
+    assert len(run(analyze, 'spread', '--methods', 'kd,prkd', '--tail', '2'
+                   )[2]['spread_by_number']) == 4
+    run(analyze, 'spread', '--methods', 'kd,prkd')
     before = Path('out/spread.svg').read_bytes()
     assert run(analyze, 'spread', '--methods', 'kd,prkd')[1] == numbers
     assert Path('out/spread.svg').read_bytes() == before
@@ -137,7 +145,7 @@ def test_landscape(analyze):
     assert list(numbers['planes']['PRKD']['marks']) == [
         'epoch 2', 'epoch 3', 'epoch 4', 'mean']
     assert len(tables['landscape_plane']) == 9
-    assert 'sharpness' in said
+    assert 'Sharpness of the train loss' in said
 
 
 def test_landscape_of_several_trainings(analyze):
@@ -164,7 +172,34 @@ def test_landscape_of_several_trainings(analyze):
     assert 'over 2 trainings, with 1 draw each' in ' '.join(said.split())
 
 
+def test_two_runs_of_one_method(analyze, folder):
+    twin = folder / 'work_dirs/twin'
+    twin.symlink_to('prkd_digits')
+    try:
+        _, numbers, _ = run(
+            analyze, 'spread', '--methods', 'prkd,prkd', '--work-dirs',
+            'work_dirs/prkd_digits/', 'work_dirs/twin', '--samples', '40')
+    finally:
+        twin.unlink()
+    first, second = numbers['runs'].values()
+    assert list(numbers['runs']) == ['PRKD (prkd_digits)', 'PRKD (twin)']
+    assert first['by_number'] == second['by_number']
+
+
+def test_what_cannot_be_followed_is_told(analyze):
+    """The rest of the analysis does not depend on it."""
+    name = 'model.distiller.distill_losses.loss_kl.reduction'
+    said, numbers, _ = run(analyze, 'strength', '--methods', 'kd',
+                           '--samples', '64', '--cfg-options', f'{name}=sum')
+    assert numbers['along'] == {} and len(numbers['schemes']) == 7
+    assert 'KD over its epochs: the strength of KLDivergence' in said
+    # the student alone, which has no teacher, is not looked for
+    assert list(run(analyze, 'strength', '--methods', 'kd,ce', '--samples',
+                    '64')[1]['along']) == ['KD']
+
+
 @pytest.mark.parametrize('arguments, words', [
+    (['spread', PAIR, '--methods', 'kd,kd'], '--work-dirs of different names'),
     (['landscape', PAIR, '--trainings', '2'], 'prkd_digits_seed1'),
     (['landscape', PAIR, '--trainings', '0'], 'at least 1, got 0'),
     (['spread', PAIR, '--method', 'dist'], 'max_keep_ckpts=10'),
