@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/models/digits.py',
     '../_base_/schedules/sgd_40e_bs64.py',
     '../_base_/distill_runtime.py',
-    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
+    '../_base_/methods_as_found.py',
 ]
 model = dict(
     architecture=_base_.student,

@@ -6,7 +6,7 @@ _base_ = [
     '../_base_/models/small_images/resnet8.py',
     '../_base_/schedules/sgd_30e_bs64.py',
     '../_base_/distill_runtime.py',
-    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
+    '../_base_/methods_as_found.py',
 ]
 _base_.resnet20.head.num_classes = 20
 _base_.resnet8.head.num_classes = 20

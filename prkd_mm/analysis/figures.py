@@ -74,11 +74,10 @@ def strength(schemes: Dict[str, dict], along: Dict[str, dict],
     spectrum.set_title('(a) Hessian eigenvalues, mean over the samples')
 
     _bars(curvature, names, [row['strength'] for row in rows],
-          'mean curvature a direction (trace / C)', log=True)
+          'mean curvature a direction (trace / C), τ² included', log=True)
     curvature.plot([row['without_tau2'] for row in rows],
                    np.arange(len(rows)), 'D', color='black', markersize=4)
-    curvature.set_title('(a) strength at the match, times τ² as trained; '
-                        '◆: without')
+    curvature.set_title('(a) strength at the match; ◆: without τ²')
     _bars(gradient, names, [row['gradient_norm'] for row in rows],
           'gradient norm in a sample\'s logits, τ² included', log=True)
     gradient.set_title('(b) gradient on the trained student')

@@ -84,18 +84,19 @@ def run(analyze, command, *arguments):
 
 def test_strength(analyze):
     said, numbers, tables = run(analyze, 'strength', '--methods', 'kd,prkd',
-                                '--samples', '140', '--taus', '4,1')
+                                '--samples', '140', '--taus', '4,1.6')
     assert numbers['samples'] == 128  # whole batches of 64
     assert [row['loss'] for row in tables['strength']] == [
-        'logit MSE / 2', 'KL, τ = 4', 'KL, τ = 1', 'Cor inter, τ = 4',
+        'logit MSE / 2', 'KL, τ = 4', 'KL, τ = 1.6', 'Cor inter, τ = 4',
         'Cor intra, τ = 4']
     schemes, along = numbers['schemes'], numbers['along']
     assert schemes['logit MSE / 2']['strength']['mean'] == pytest.approx(0.1)
     assert numbers['verdict'] in ' '.join(said.split())
-    # a run of KD has one strength, that of KL at 4 times its weight
-    kl = 0.9 * schemes['KL, τ = 4']['strength']['mean']
-    assert along['KD']['strength'] == pytest.approx([kl] * 40)
-    assert along['PRKD']['strength'][0] == pytest.approx(kl)
+    # a run of KD has one strength, that of KL at 1.6 times its weight
+    kd = 1.1 * schemes['KL, τ = 1.6']['strength']['mean']
+    assert along['KD']['strength'] == pytest.approx([kd] * 40)
+    assert along['PRKD']['strength'][0] == pytest.approx(
+        0.9 * schemes['KL, τ = 4']['strength']['mean'])
     assert set(along['PRKD']['parts']) == {'KL', 'Cor inter'}
     assert list(along['KD']['gradients']) == ['1', '2', '3']
 
