@@ -259,7 +259,11 @@ def class_gains(rows: List[dict], names: Sequence[str], reference: str):
             axes.plot(np.sort(gains), style, color=colour, label=name)
     axes.axhline(0, color='black', linewidth=0.8)
     if few:
-        axes.set_xticks(np.arange(len(rows)), [row['class'] for row in rows])
+        labels = [row['class'].split(',')[0] for row in rows]  # no synonyms
+        long = sum(map(len, labels)) > 80
+        axes.set_xticks(np.arange(len(rows)), labels, rotation=40 * long,
+                        ha='right' if long else 'center')
     _finish(axes, 'class' if few else 'class, by its gain',
-            f'top-1 over {reference}, points')
+            f'top-1 over {reference}, points', False)
+    figure.legend(loc='outside upper center', ncols=7, fontsize='small')
     return figure
