@@ -133,3 +133,21 @@ def test_cifar10_as_image_files(monkeypatch):
         assert pipeline[0].type == 'LoadImageFromFile'
     assert cfg.data_preprocessor.to_rgb
     assert cfg.data_preprocessor.num_classes == 10
+
+
+@pytest.mark.parametrize('method, loss, found, literature', [
+    ('kd', 'loss_kl', (1.6, 1.1), (4, 0.9)),
+    ('dist', 'loss_dist', (1.6, 2.5), (4, 2)),
+    ('prkd', 'loss_prkd', (4, 0.9), (4, 0.9))])
+def test_what_a_search_found_is_of_the_trials_alone(method, loss, found,
+                                                    literature):
+    def settings(path):
+        cfg = load_config(str(ROOT / 'configs' / path), method)
+        assert cfg.method == method and 'found' not in cfg
+        (name, each), = cfg.model.distiller.distill_losses.items()
+        assert name == loss
+        return each.tau, each.loss_weight
+
+    assert settings('quickstart/prkd_digits.py') == found
+    assert settings('quickstart/prkd_tinyimagenet20.py') == found
+    assert settings('prkd/resnet56_resnet20_cifar100.py') == literature
