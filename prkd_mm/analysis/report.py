@@ -50,7 +50,8 @@ class Run(NamedTuple):
         """
         if not self.checkpoints:
             average = self.cfg.get('default_hooks', {}).get('tail_average')
-            last = last or (average or {}).get('num_epochs', 10)
+            last = last or max(at_least,
+                               (average or {}).get('num_epochs', 10))
             kept = tail_checkpoints(self.cfg.work_dir, at_least, last)
             return {f'epoch {n}': str(path) for n, path in kept.items()}
         if len(self.checkpoints) < at_least:
