@@ -36,7 +36,9 @@ def test_an_interrupt_ends_all_runs_and_begins_none(folder):
         [sys.executable, ROOT / 'tools/reproduce.py', DIGITS, '--methods',
          'ce,kd,prkd', '--teacher-options',
          f'experiment_name={folder.name}'],
-        stdout=subprocess.PIPE, text=True, cwd=folder)
+        stdout=subprocess.PIPE, text=True, cwd=folder,
+        # which a shell's background job ignores, and passes on
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     for line in process.stdout:
         if 'tools/train.py' in line:
             break
