@@ -47,7 +47,10 @@ class Run(NamedTuple):
 
         Raises:
             FileNotFoundError: Fewer than ``at_least``.
+            ValueError: ``last`` is.
         """
+        if last is not None and last < at_least:
+            raise ValueError(f'--tail must be at least {at_least}, got {last}')
         if not self.checkpoints:
             average = self.cfg.get('default_hooks', {}).get('tail_average')
             last = last or max(at_least,

@@ -48,6 +48,7 @@ def spread(runs: Sequence[Run],
 
     Raises:
         FileNotFoundError: A run has fewer than two checkpoints.
+        ValueError: ``tail`` is less than two.
     """
     # all there, before any compute
     tails = [run.tail(2, tail) for run in runs]

@@ -203,6 +203,7 @@ def test_what_cannot_be_followed_is_told(analyze):
     (['spread', PAIR, '--methods', 'kd,kd'], '--work-dirs of different names'),
     (['landscape', PAIR, '--trainings', '2'], 'prkd_digits_seed1'),
     (['landscape', PAIR, '--trainings', '0'], 'at least 1, got 0'),
+    (['spread', PAIR, '--tail', '0'], '--tail must be at least 2, got 0'),
     (['spread', PAIR, '--method', 'dist'], 'max_keep_ckpts=10'),
     (['compare', TEACHER], 'has none'),
     (['strength', PAIR, '--methods', 'kd,prkd', '--checkpoints', 'configs'],
