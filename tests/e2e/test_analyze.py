@@ -133,6 +133,16 @@ def test_compare(analyze):
     assert len(tables['compare_classes']) == 10
 
 
+def test_a_student_is_not_taken_for_the_teacher(analyze, folder):
+    named = folder / 'work_dirs/teacher.pth'
+    named.symlink_to('prkd_digits/epoch_4.pth')
+    try:
+        with pytest.raises(SystemExit, match='give the file another name'):
+            analyze('compare', PAIR, '--checkpoints', str(named))
+    finally:
+        named.unlink()
+
+
 def test_landscape(analyze):
     said, numbers, tables = run(
         analyze, 'landscape', '--samples', '40', '--seeds', '2', '--grid', '3',
