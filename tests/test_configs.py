@@ -11,7 +11,7 @@ from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.experiments import METHODS
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from prkd_mm import algorithms, datasets, hooks, losses
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text()

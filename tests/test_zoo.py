@@ -12,7 +12,7 @@ from mmengine.analysis import get_model_complexity_info
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 ZOO = (ROOT / 'docs/zoo.md').read_text()

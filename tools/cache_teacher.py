@@ -6,7 +6,7 @@ from pathlib import Path
 import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmengine.config import DictAction
 
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 from prkd_mm.storing import default_folder, store_teacher
 
 

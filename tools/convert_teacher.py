@@ -8,7 +8,7 @@ from mmpretrain.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.conversion import convert, read
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 
 def parse_args() -> argparse.Namespace:

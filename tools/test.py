@@ -7,7 +7,7 @@ from mmengine.runner import Runner
 
 from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read
 from prkd_mm.evaluation import unwrap
-from prkd_mm.runs import add_common_arguments, load_config
+from prkd_mm.config import add_common_arguments, load_config
 
 
 def parse_args() -> argparse.Namespace:

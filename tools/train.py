@@ -6,7 +6,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from prkd_mm.runs import add_common_arguments, load_config
+from prkd_mm.config import add_common_arguments, load_config
 
 
 def parse_args() -> argparse.Namespace:

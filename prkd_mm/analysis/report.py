@@ -12,8 +12,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..checkpoints import resolve
-from ..experiments import METHODS, seed_suffix
-from ..runs import load_config
+from ..config import METHODS, load_config, seed_suffix
 from .results import save_csv, save_figure, save_json
 from .trained import tail_checkpoints
 

@@ -15,10 +15,9 @@ from torch import nn
 
 from ..batch_norm import recalibrate_bn
 from ..datasets import PackedImages
-from ..runs import load_config
+from ..config import load_config
 from ..teacher_logits import TeacherLogits, describe_normalisation
-from .data import (CONFIGS, in_memory, our_preprocessor,
-                   stock_preprocessor)
+from .data import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
 from .timing import ALONE, OURS, STOCK, TUNED, Clock
 
 PAIRS = ('resnet34_resnet18_tinyimagenet', 'resnet32x4_resnet8x4_cifar100',

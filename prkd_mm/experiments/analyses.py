@@ -6,7 +6,7 @@ from rich.console import Console
 
 from ..analysis import STUDIES
 from ..analysis.report import Report, Run, choose_device
-from .comparison import METHODS
+from ..config import METHODS
 from .job import Job
 
 # whose landscapes the paper sets side by side; each costs some hundred passes

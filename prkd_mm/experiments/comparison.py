@@ -11,23 +11,8 @@ from mmengine.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..runs import load_config
+from ..config import METHODS, load_config, seed_suffix
 from .job import Job, run
-
-METHODS = dict(
-    ce='student alone',
-    logit='student, logit matching',
-    kd='student, KD',
-    dist='student, DIST',
-    prkd_a='student, PRKDa',
-    prkd_b='student, PRKDb',
-    prkd='student, PRKD')
-
-
-def seed_suffix(seed: int) -> str:
-    """What the work dir of a seed has after that of seed 0."""
-    return f'_seed{seed}' if seed else ''
-
 
 def training(title: str,
              config: str,

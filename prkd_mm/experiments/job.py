@@ -17,7 +17,7 @@ from typing import Callable, Dict, List, Optional
 from mmrazor.registry import MODELS
 
 from ..checkpoints import read, resolve
-from ..runs import add_common_arguments, load_config
+from ..config import add_common_arguments, load_config
 
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
 _STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?'

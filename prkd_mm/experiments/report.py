@@ -15,7 +15,7 @@ from rich.table import Table
 
 from ..version import __version__
 from ..visualization import plot_accuracy
-from .comparison import METHODS
+from ..config import METHODS
 from .job import AVERAGED_TOP1, TOP1, Job
 
 HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %',

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from .comparison import METHODS
+from ..config import METHODS
 from .report import markdown_table, mean_std
 from .search import RANGES, Trial, winner
 

@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.progress import Progress
 
 from ..analysis.report import choose_device
-from ..runs import load_config
+from ..config import METHODS, load_config
 from ..storing import default_folder, store_teacher
-from .comparison import METHODS, run_all, training
+from .comparison import run_all, training
 from .held_out import write_held_out
 from .job import AVERAGED_TOP1, TOP1, Job, set_aside
 from .report import protocol

@@ -10,7 +10,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDENT = dict(mean=[127.5] * 3, std=[60.] * 3)  # of toy.distillation

@@ -14,7 +14,7 @@ from prkd_mm.analysis.strength import (KINDS, Term, distance, eigenvalues,
                                        noticeable_share, small_class_share,
                                        summary)
 from prkd_mm.analysis.strength_of_run import run_terms, terms_of
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 QUICKSTART = str(
     Path(__file__).resolve().parents[2] / 'configs/quickstart/prkd_digits.py')

@@ -13,7 +13,7 @@ import toy
 from mmengine.runner import Runner
 
 from prkd_mm.checkpoints import read
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAIR = 'configs/quickstart/prkd_digits.py'

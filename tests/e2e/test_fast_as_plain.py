@@ -11,7 +11,7 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / 'configs/quickstart/prkd_digits.py'

@@ -11,7 +11,7 @@ import torch
 
 from prkd_mm.experiments import Job, plan, rows_of
 from prkd_mm.experiments.job import run
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = 'configs/quickstart/prkd_digits.py'

@@ -11,7 +11,7 @@ from prkd_mm.experiments.search import (RANGES, Trial, finalists, parameters,
                                         settings, value_at, winner)
 from prkd_mm.experiments.search_report import average_over_seeds, write_search
 from prkd_mm.experiments.tuning import Tuning
-from prkd_mm.runs import load_config
+from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')

@@ -13,6 +13,20 @@ _MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
                     'param_scheduler', 'checkpoint')
 METHOD_VARIABLE = 'PRKD_METHOD'  # which `_base_/methods` file a config takes
 
+METHODS = dict(
+    ce='student alone',
+    logit='student, logit matching',
+    kd='student, KD',
+    dist='student, DIST',
+    prkd_a='student, PRKDa',
+    prkd_b='student, PRKDb',
+    prkd='student, PRKD')
+
+
+def seed_suffix(seed: int) -> str:
+    """Suffix of a seed's work dir; seed 0 has none."""
+    return f'_seed{seed}' if seed else ''
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that MMRazor's train and test tools have in common."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from prkd_mm import experiments
-from prkd_mm.runs import METHOD_VARIABLE, load_config
+from prkd_mm.config import METHOD_VARIABLE, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
