@@ -7,7 +7,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmengine.config import DictAction
 
 from prkd_mm.config import load_config
-from prkd_mm.storing import default_folder, store_teacher
+from prkd_mm.teachers.fill_store import default_folder, store_teacher
 
 
 def parse_args() -> argparse.Namespace:

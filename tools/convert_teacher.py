@@ -7,7 +7,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmpretrain.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
-from prkd_mm.conversion import convert, read
+from prkd_mm.teachers.convert import convert, read
 from prkd_mm.config import load_config
 
 

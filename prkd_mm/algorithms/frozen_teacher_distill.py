@@ -14,9 +14,9 @@ from ..checkpoints import (describe, load_strictly, plain_state_dict, read,
                            resolve)
 from ..datasets import BatchClsDataPreprocessor
 from ..evaluation import untouched_random_state
-from ..stored_teacher import StoredTeacher
-from ..teacher_logits import (OWN, TeacherLogits, describe_normalisation,
-                              hash_of_weights)
+from ..teachers.stored_teacher import StoredTeacher
+from ..teachers.logit_store import (OWN, TeacherLogits,
+                                    describe_normalisation, hash_of_weights)
 
 
 @MODELS.register_module()
@@ -48,7 +48,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             None.
         teacher_logits (str | dict, optional): The folder of a teacher's stored
             logits (``tools/cache_teacher.py``), or the arguments of
-            :class:`~prkd_mm.teacher_logits.TeacherLogits`. There is no teacher
+            :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. There is no teacher
             in memory then, and ``teacher_ckpt``, if the file is there, only
             has to be the one that they are of. Defaults to None.
         fold_teacher_bn (bool): Fold the teacher's batch norms into the

@@ -20,7 +20,7 @@ from ..checkpoints import load_strictly, plain_state_dict, read
 from ..datasets import BatchClsDataPreprocessor
 from ..evaluation import untouched_random_state
 from ..hooks import seed_worker_by_epoch
-from ..teacher_logits import TeacherLogits
+from ..teachers.logit_store import TeacherLogits
 
 _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 Batch = Tuple[Tensor, Tensor]

@@ -16,7 +16,7 @@ from torch import nn
 from ..batch_norm import recalibrate_bn
 from ..datasets import PackedImages
 from ..config import load_config
-from ..teacher_logits import TeacherLogits, describe_normalisation
+from ..teachers.logit_store import TeacherLogits, describe_normalisation
 from .data import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
 from .timing import ALONE, OURS, STOCK, TUNED, Clock
 

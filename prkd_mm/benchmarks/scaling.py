@@ -9,7 +9,7 @@ import torch
 from mmengine.registry import init_default_scope
 
 from ..datasets import PackedImages
-from ..teacher_logits import size_in_bytes
+from ..teachers.logit_store import size_in_bytes
 from .comparison import Settings
 from .data import in_memory
 from .floors import forward_flops

@@ -9,7 +9,7 @@ from rich.progress import Progress
 
 from ..analysis.report import choose_device
 from ..config import METHODS, load_config
-from ..storing import default_folder, store_teacher
+from ..teachers.fill_store import default_folder, store_teacher
 from .comparison import run_all, training
 from .held_out import write_held_out
 from .job import AVERAGED_TOP1, TOP1, Job, set_aside

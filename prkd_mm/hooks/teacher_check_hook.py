@@ -6,7 +6,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..evaluation import evaluate, unwrap
-from ..stored_teacher import StoredTeacher
+from ..teachers.stored_teacher import StoredTeacher
 
 
 @HOOKS.register_module()

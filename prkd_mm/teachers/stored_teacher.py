@@ -1,7 +1,7 @@
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 
-from .teacher_logits import TeacherLogits
+from .logit_store import TeacherLogits
 
 
 class StoredTeacher(BaseModel):

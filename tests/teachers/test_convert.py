@@ -13,9 +13,9 @@ from mmengine import Config
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from prkd_mm.conversion import convert, net_of, read
+from prkd_mm.teachers.convert import convert, net_of, read
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs/_base_/models/small_images'
 KEYS = ROOT.parent / 'shared/data/community_teacher_keys.json'
 

@@ -16,8 +16,8 @@ from typing import Dict, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import load_strictly
-from .version import __version__
+from ..checkpoints import load_strictly
+from ..version import __version__
 
 # What their nets expect, in the numbers of MMPretrain's own CIFAR-100. Theirs
 # are the same statistics rounded: (0.5071, 0.4867, 0.4408), (0.2675, 0.2565,

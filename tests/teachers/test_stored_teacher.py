@@ -8,8 +8,8 @@ import torch
 from mmengine.runner import Runner
 
 from prkd_mm.evaluation import unwrap
-from prkd_mm.storing import store_teacher
-from prkd_mm.teacher_logits import TeacherLogits
+from prkd_mm.teachers.fill_store import store_teacher
+from prkd_mm.teachers.logit_store import TeacherLogits
 
 VIEWS = 2
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from prkd_mm.teacher_logits import (TeacherLogits, hash_of_weights,
-                                    size_in_bytes)
+from prkd_mm.teachers.logit_store import (TeacherLogits, hash_of_weights,
+                                          size_in_bytes)
 
 IDENTITY = dict(teacher='t', source='s', seed=0)
 N, C = 5000, 7  # more than one chunk

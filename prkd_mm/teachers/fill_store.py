@@ -12,11 +12,11 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS
 
-from .checkpoints import plain_state_dict, read
-from .datasets import PackedImages
-from .evaluation import evaluate_on
-from .teacher_logits import (OWN, TeacherLogits, describe_normalisation,
-                             hash_of_weights, size_in_bytes)
+from ..checkpoints import plain_state_dict, read
+from ..datasets import PackedImages
+from ..evaluation import evaluate_on
+from .logit_store import (OWN, TeacherLogits, describe_normalisation,
+                          hash_of_weights, size_in_bytes)
 
 
 def default_folder(cfg: Config, views: int) -> Path:

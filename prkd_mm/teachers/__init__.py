@@ -1,0 +1,1 @@
+"""Teachers, live or stored, and the files of stored logits."""
