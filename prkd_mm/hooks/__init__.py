@@ -1,8 +1,7 @@
-from .channels_last_hook import ChannelsLastHook
-from .compile_hook import CompileHook
 from .epoch_seed_hook import EpochSeedHook, seed_worker_by_epoch
 from .lean_runtime_info_hook import LeanRuntimeInfoHook
 from .loss_schedule_hook import LossScheduleHook
+from .speed_hooks import ChannelsLastHook, CompileHook
 from .tail_average_hook import TailAverageHook
 from .teacher_check_hook import TeacherCheckHook
 

@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..evaluation import unwrap
-from ..schedules import SHAPES
+from .schedules import SHAPES
 from ..visualization import plot_schedules
 from .progress import current_epoch, is_iter_based, num_epochs
 
@@ -21,7 +21,7 @@ class LossScheduleHook(Hook):
     r"""Drive numeric attributes of distillation losses along the run.
 
     Each schedule is a function of the progress ``r`` alone
-    (:mod:`prkd_mm.schedules`), so a resumed run needs no state::
+    (:mod:`prkd_mm.hooks.schedules`), so a resumed run needs no state::
 
         by_epoch=True:   r = (epoch − begin) / (end − begin)  before an epoch
         by_epoch=False:  r = (iter − begin) / (end − begin)   each iteration
