@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-from prkd_mm.datasets.prepare import SOURCES, prepare
+from prkd_mm.datasets.prepare.prepare import SOURCES, prepare
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,8 +1,8 @@
-from .batch_preprocessor import BatchClsDataPreprocessor
+from .packed.batch_preprocessor import BatchClsDataPreprocessor
 from .caltech256 import Caltech256
 from .digits import Digits
-from .held_out import held_out_split
-from .packed import PackedImages
+from .held_out_split import held_out_split
+from .packed.packed_images import PackedImages
 from .tinyimagenet import TinyImageNet
 
 __all__ = [

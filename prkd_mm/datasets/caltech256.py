@@ -7,8 +7,8 @@ from typing import Dict, List, Sequence, Tuple
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from .images import find_damaged
-from .source import Source, some
+from .prepare.images import find_damaged
+from .prepare.source import Source, some
 
 NUM_CLASSES = 257  # of the official set, of which the last one is clutter
 NUM_IMAGES = 30607

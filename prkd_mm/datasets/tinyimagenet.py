@@ -8,8 +8,8 @@ from mmengine.fileio import list_from_file
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from .images import find_damaged
-from .source import Source, some
+from .prepare.images import find_damaged
+from .prepare.source import Source, some
 
 ANNOTATIONS = 'val/val_annotations.txt'
 PER_CLASS = dict(train=500, val=50)  # images of the official set

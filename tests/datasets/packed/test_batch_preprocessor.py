@@ -15,8 +15,8 @@ from torch import distributed as dist
 from torch.utils.data import ConcatDataset, DataLoader
 
 from prkd_mm.datasets import BatchClsDataPreprocessor, PackedImages
-from prkd_mm.datasets.batch_augment import choose
-from prkd_mm.datasets.packed import whole_batch
+from prkd_mm.datasets.packed.batch_augment import choose
+from prkd_mm.datasets.packed.packed_images import whole_batch
 from prkd_mm.evaluation import evaluate, unwrap
 
 NORM = dict(mean=[129.3, 124.1, 112.4], std=[68.2, 65.4, 70.4])

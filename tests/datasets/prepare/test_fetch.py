@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from prkd_mm.datasets import fetch
+from prkd_mm.datasets.prepare import fetch
 
 BODY = bytes(range(256)) * 2000
 MD5 = hashlib.md5(BODY).hexdigest()

@@ -7,11 +7,11 @@ from typing import Optional, Sequence
 
 from mmpretrain.datasets.utils import check_integrity
 
-from .caltech256 import CALTECH_256
+from ..caltech256 import CALTECH_256
 from .cifar import CIFAR_10, CIFAR_100
 from .fetch import copy_folder, download, unpack
 from .source import Source
-from .tinyimagenet import TINY_IMAGENET
+from ..tinyimagenet import TINY_IMAGENET
 
 SOURCES = {
     source.name: source

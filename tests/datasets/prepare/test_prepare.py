@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from prkd_mm.datasets import TinyImageNet, prepare, tinyimagenet
+from prkd_mm.datasets import TinyImageNet, tinyimagenet
+from prkd_mm.datasets.prepare import prepare
 
-REPO = Path(__file__).resolve().parents[2]
+REPO = Path(__file__).resolve().parents[3]
 TOOL = str(REPO / 'tools' / 'prepare_data.py')
 
 

@@ -13,7 +13,7 @@ from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
-from .packing import Originals, map_file, pack
+from .pack_file import Originals, map_file, pack
 
 
 class WholeBatch(dict):

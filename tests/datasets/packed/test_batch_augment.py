@@ -5,8 +5,8 @@ import torchvision.transforms.functional as F
 from mmpretrain.registry import TRANSFORMS
 from scipy.stats import chi2_contingency, chisquare
 
-from prkd_mm.datasets.batch_augment import (choose, crop_and_flip,
-                                            random_words, splitmix64)
+from prkd_mm.datasets.packed.batch_augment import (choose, crop_and_flip,
+                                                   random_words, splitmix64)
 
 N = 50000  # images
 PLACES = 9

@@ -14,9 +14,9 @@ from mmpretrain.registry import DATASETS
 from PIL import Image
 from torch.utils.data import DataLoader
 
-import prkd_mm.datasets.packing as packing
+import prkd_mm.datasets.packed.pack_file as packing
 from prkd_mm.datasets import Digits, PackedImages
-from prkd_mm.datasets.packed import whole_batch
+from prkd_mm.datasets.packed.packed_images import whole_batch
 
 
 def tiny(folder, cache=None, split='train', **kwargs):

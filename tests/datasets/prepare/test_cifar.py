@@ -156,7 +156,7 @@ def test_without_data_the_config_says_so(name, cifar, tmp_path):
 
 
 def test_the_archives_are_the_official_ones():
-    from prkd_mm.datasets.prepare import SOURCES
+    from prkd_mm.datasets.prepare.prepare import SOURCES
     ten, hundred = SOURCES['cifar10'], SOURCES['cifar100']
     host = 'https://www.cs.toronto.edu/~kriz/'
     assert (ten.url, ten.md5, ten.folder) == (

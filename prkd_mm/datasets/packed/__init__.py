@@ -1,0 +1,1 @@
+"""Images packed into one file, taken and augmented by whole batches."""
