@@ -6,7 +6,10 @@ The numbers (``strength``, ``landscape``, ``spread``, ``compare``) are apart
 from the pictures (``figures``), from what loads and writes (``trained``,
 ``report``), and from what does all of it in turn (``*_study``).
 """
-from . import compare_study, landscape_study, spread_study, strength_study
+from .agreement import study as compare_study
+from .landscape import study as landscape_study
+from .spread import study as spread_study
+from .strength import study as strength_study
 
 STUDIES = dict(
     strength=strength_study.strength,

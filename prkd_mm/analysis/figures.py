@@ -51,7 +51,7 @@ def strength(schemes: Dict[str, dict], along: Dict[str, dict],
     """Six panels: curvature at the match, gradients, and both over a run.
 
     Args:
-        schemes (dict): By name, :func:`~prkd_mm.analysis.strength.summary`
+        schemes (dict): By name, :func:`~prkd_mm.analysis.strength.measure.summary`
             with ``without_tau2`` beside.
         along (dict): By run, ``epochs``, ``strength``, the ``parts`` it
             consists of, and ``gradients`` by epoch.
@@ -127,7 +127,7 @@ def spread(runs: Dict[str, dict]):
 
     Args:
         runs (dict): By name, the numbers that
-            :func:`~prkd_mm.analysis.spread_study.spread` collects.
+            :func:`~prkd_mm.analysis.spread.study.spread` collects.
     """
     figure = _figure(11, 8)
     (top1, gain), (distance, disagreement) = figure.subplots(2, 2)
@@ -171,7 +171,7 @@ def agreement(nets: Dict[str, dict]):
 
     Args:
         nets (dict): ``nets`` of
-            :func:`~prkd_mm.analysis.compare.comparison`.
+            :func:`~prkd_mm.analysis.agreement.measure.comparison`.
     """
     figure = _figure(11, 4.8)
     diagram, ece, same = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
@@ -240,7 +240,7 @@ def class_gains(rows: List[dict], names: Sequence[str], reference: str):
 
     Args:
         rows (list[dict]): ``classes`` of
-            :func:`~prkd_mm.analysis.compare.comparison`.
+            :func:`~prkd_mm.analysis.agreement.measure.comparison`.
         names (Sequence[str]): The students.
         reference (str): What the gains refer to; not shown.
     """

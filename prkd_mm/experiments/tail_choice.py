@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..analysis import spread
+from ..analysis.spread import measure as spread
 from ..analysis.trained import (build_nets, load_batches, predict, recalibrate,
                                 tail_checkpoints, training_batches)
 from ..batch_norm import batch_norms

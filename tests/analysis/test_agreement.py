@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from prkd_mm.analysis.compare import (agreement, class_accuracy,
-                                      class_correlation, comparison,
-                                      reliability)
+from prkd_mm.analysis.agreement.measure import (agreement, class_accuracy,
+                                                class_correlation, comparison,
+                                                reliability)
 
 
 def with_confidence(confidence, right):

@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import nn
 from torch.func import functional_call, hessian
 
-from prkd_mm.analysis.landscape import (Objective, num_filters, plane,
-                                        random_direction, surface,
-                                        top_eigenvalue, trace, worst_loss)
-from prkd_mm.analysis.landscape_figures import MEASURES
-from prkd_mm.analysis.landscape_study import mean_std
+from prkd_mm.analysis.landscape.measure import (Objective, num_filters, plane,
+                                                random_direction, surface,
+                                                top_eigenvalue, trace,
+                                                worst_loss)
+from prkd_mm.analysis.landscape.figure import MEASURES
+from prkd_mm.analysis.landscape.study import mean_std
 
 
 def half_square(outputs, targets):

@@ -2,8 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from prkd_mm.analysis.spread import (accuracy, averages, disagreement, flat,
-                                     gain, mean_of, weight_spread)
+from prkd_mm.analysis.spread.measure import (accuracy, averages, disagreement,
+                                             flat, gain, mean_of,
+                                             weight_spread)
 
 
 def test_spread_of_two_points():

@@ -7,13 +7,14 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch.func import hessian
 
-from prkd_mm.analysis import strength
-from prkd_mm.analysis.strength import (KINDS, Term, distance, eigenvalues,
-                                       free_directions, gradients, hessians,
-                                       mean_and_error, mean_curvature,
-                                       noticeable_share, small_class_share,
-                                       summary)
-from prkd_mm.analysis.strength_of_run import run_terms, terms_of
+from prkd_mm.analysis.strength import measure as strength
+from prkd_mm.analysis.strength.measure import (KINDS, Term, distance,
+                                               eigenvalues, free_directions,
+                                               gradients, hessians,
+                                               mean_and_error, mean_curvature,
+                                               noticeable_share,
+                                               small_class_share, summary)
+from prkd_mm.analysis.strength.along_run import run_terms, terms_of
 from prkd_mm.config import load_config
 
 QUICKSTART = str(

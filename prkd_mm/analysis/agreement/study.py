@@ -1,10 +1,10 @@
 """The comparison with the teacher from end to end."""
 from typing import Dict, List, Optional, Sequence
 
-from . import compare as agreement
-from . import figures
-from .report import Report, Run
-from .trained import build_nets, collect_logits, load_batches, load_weights
+from . import measure as agreement
+from .. import figures
+from ..report import Report, Run
+from ..trained import build_nets, collect_logits, load_batches, load_weights
 
 
 def compare(runs: Sequence[Run],
@@ -16,7 +16,7 @@ def compare(runs: Sequence[Run],
             seed: int = 0,
             batch_size: Optional[int] = None,
             device='cpu') -> dict:
-    """Student against teacher; see :mod:`prkd_mm.analysis.compare`.
+    """Student against teacher; see :mod:`prkd_mm.analysis.agreement.measure`.
 
     Args:
         runs (Sequence[Run]): Distillations from one teacher; gains refer to
@@ -33,7 +33,7 @@ def compare(runs: Sequence[Run],
         device (str | torch.device): Defaults to 'cpu'.
 
     Returns:
-        dict: :func:`~prkd_mm.analysis.compare.comparison`, the
+        dict: :func:`~prkd_mm.analysis.agreement.measure.comparison`, the
         ``correlation_difference`` ``(C, C)`` by student, and what was looked
         at; as in ``compare.json``.
 

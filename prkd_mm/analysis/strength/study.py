@@ -5,13 +5,13 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 from torch import Tensor
 
-from . import figures
-from . import strength as curvature
-from .report import Report, Run
-from .strength import Term
-from .strength_of_run import run_length, run_terms
-from .trained import (build_nets, collect_logits, load_batches, load_weights,
-                      tail_checkpoints)
+from .. import figures
+from . import measure as curvature
+from ..report import Report, Run
+from .measure import Term
+from .along_run import run_length, run_terms
+from ..trained import (build_nets, collect_logits, load_batches, load_weights,
+                       tail_checkpoints)
 
 
 def strength(runs: Sequence[Run],
@@ -25,7 +25,7 @@ def strength(runs: Sequence[Run],
              batch_size: Optional[int] = None,
              device='cpu') -> dict:
     """How hard each loss ties the student; see
-    :mod:`prkd_mm.analysis.strength`.
+    :mod:`prkd_mm.analysis.strength.measure`.
 
     Args:
         runs (Sequence[Run]): Distillations from one teacher, the strength of
@@ -45,7 +45,7 @@ def strength(runs: Sequence[Run],
         device (str | torch.device): Defaults to 'cpu'.
 
     Returns:
-        dict: ``schemes``, :func:`~prkd_mm.analysis.strength.summary` by loss;
+        dict: ``schemes``, :func:`~prkd_mm.analysis.strength.measure.summary` by loss;
         ``along``, the strength over the epochs by run; ``verdict`` on the
         order; as in ``strength.json``. A run whose loss or epochs cannot be
         followed is told and left out of ``along``.

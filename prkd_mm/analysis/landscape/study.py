@@ -7,13 +7,13 @@ from typing import Callable, Dict, List, Optional, Sequence
 import numpy as np
 from torch import nn
 
-from ..batch_norm import recalibrate_bn
-from . import landscape as around
-from . import landscape_figures as figures
-from .landscape import Objective
-from .report import Report, Run
-from .trained import (Nets, build_nets, load_batches, load_weights,
-                      training_batches)
+from ...batch_norm import recalibrate_bn
+from . import measure as around
+from . import figure as figures
+from .measure import Objective
+from ..report import Report, Run
+from ..trained import (Nets, build_nets, load_batches, load_weights,
+                       training_batches)
 
 _SECOND = 1_000_003  # seed of the second direction, less that of the first
 
@@ -31,7 +31,7 @@ def landscape(runs: Sequence[Run],
               bn_batches: int = 5,
               batch_size: Optional[int] = None,
               device='cpu') -> dict:
-    """The loss round each student; see :mod:`prkd_mm.analysis.landscape`.
+    """The loss round each student; see :mod:`prkd_mm.analysis.landscape.measure`.
 
     The loss is the cross entropy of the labels, whatever the student was
     trained with, in float32. Curves, surfaces and sharpness leave the

@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..losses.functional import correlation_distance, kl_divergence
+from ...losses.functional import correlation_distance, kl_divergence
 
 KINDS = ('logit', 'kl', 'inter', 'intra')
 NOTICEABLE = 0.01  # a direction with that share of the largest curvature

@@ -6,8 +6,8 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
 
-from ..hooks import LossScheduleHook
-from .strength import Term
+from ...hooks import LossScheduleHook
+from .measure import Term
 
 
 def terms_of(loss: nn.Module) -> List[Term]:

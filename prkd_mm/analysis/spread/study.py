@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints import plain_state_dict, read
-from . import figures
-from . import spread as scatter
-from .report import Report, Run
-from .trained import (build_nets, load_batches, load_weights, predict,
-                      recalibrate, training_batches)
+from ...checkpoints import plain_state_dict, read
+from .. import figures
+from . import measure as scatter
+from ..report import Report, Run
+from ..trained import (build_nets, load_batches, load_weights, predict,
+                       recalibrate, training_batches)
 
 
 def spread(runs: Sequence[Run],
@@ -23,7 +23,7 @@ def spread(runs: Sequence[Run],
            seed: int = 0,
            batch_size: Optional[int] = None,
            device='cpu') -> dict:
-    """Where averaging the tail pays; see :mod:`prkd_mm.analysis.spread`.
+    """Where averaging the tail pays; see :mod:`prkd_mm.analysis.spread.measure`.
 
     The averages' batch-norm statistics come from the training batches that
     ``TailAverageHook`` would take.
@@ -42,7 +42,7 @@ def spread(runs: Sequence[Run],
         device (str | torch.device): Defaults to 'cpu'.
 
     Returns:
-        dict: ``runs`` by title: :func:`~prkd_mm.analysis.spread.weight_spread`
+        dict: ``runs`` by title: :func:`~prkd_mm.analysis.spread.measure.weight_spread`
         and ``disagreement`` of the checkpoints; ``by_number`` of averaged
         students top-1 and gain; as in ``spread.json``.
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..losses.functional import kl_divergence
-from .spread import accuracy
+from ...losses.functional import kl_divergence
+from ..spread.measure import accuracy
 
 
 def class_correlation(logits: Tensor) -> Tensor:

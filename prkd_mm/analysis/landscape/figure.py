@@ -4,7 +4,7 @@ from typing import Dict, List
 
 import numpy as np
 
-from .figures import _STYLES, _bars, _figure, _finish
+from ..figures import _STYLES, _bars, _figure, _finish
 
 SPLITS = ('train', 'test')
 

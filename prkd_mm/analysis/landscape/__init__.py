@@ -1,0 +1,1 @@
+"""The loss around a trained student, and how sharp its minimum is."""

@@ -1,0 +1,1 @@
+"""How far apart the last checkpoints are, and what averaging them gains."""

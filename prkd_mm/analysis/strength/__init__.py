@@ -1,0 +1,1 @@
+"""How strongly each loss constrains the student."""
