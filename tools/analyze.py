@@ -8,7 +8,8 @@ import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmengine.config import DictAction
 
 from prkd_mm.analysis import STUDIES
-from prkd_mm.analysis.report import Report, choose_device, find_runs
+from prkd_mm.analysis.output import Report, choose_device
+from prkd_mm.analysis.runs import find_runs
 from prkd_mm.experiments import METHODS
 
 WHAT = dict(

@@ -5,7 +5,8 @@ from typing import List, Sequence
 from rich.console import Console
 
 from ..analysis import STUDIES
-from ..analysis.report import Report, Run, choose_device
+from ..analysis.output import Report, choose_device
+from ..analysis.runs import Run
 from ..config import METHODS
 from .job import Job
 

@@ -7,8 +7,9 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ..analysis.spread import measure as spread
-from ..analysis.trained import (build_nets, load_batches, predict, recalibrate,
-                                tail_checkpoints, training_batches)
+from ..analysis.batches import (load_batches, predict, recalibrate, training_batches)
+from ..analysis.nets import build_nets
+from ..analysis.runs import tail_checkpoints
 from ..batch_norm import batch_norms
 from ..checkpoints import plain_state_dict, read
 

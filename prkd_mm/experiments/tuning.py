@@ -7,7 +7,7 @@ from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
 
-from ..analysis.report import choose_device
+from ..analysis.output import choose_device
 from ..config import METHODS, load_config
 from ..teachers.fill_store import default_folder, store_teacher
 from .comparison import run_all, training

@@ -2,9 +2,9 @@ import pytest
 import toy
 import torch
 
-from prkd_mm.analysis.trained import (Batches, build_nets, collect_logits,
-                                      load_batches, load_weights,
-                                      tail_checkpoints, training_batches)
+from prkd_mm.analysis.batches import (Batches, collect_logits, load_batches, training_batches)
+from prkd_mm.analysis.nets import build_nets, load_weights
+from prkd_mm.analysis.runs import tail_checkpoints
 
 
 @pytest.fixture

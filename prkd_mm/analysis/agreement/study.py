@@ -3,8 +3,10 @@ from typing import Dict, List, Optional, Sequence
 
 from . import measure as agreement
 from .. import figures
-from ..report import Report, Run
-from ..trained import build_nets, collect_logits, load_batches, load_weights
+from ..output import Report
+from ..runs import Run
+from ..batches import collect_logits, load_batches
+from ..nets import build_nets, load_weights
 
 
 def compare(runs: Sequence[Run],

@@ -11,9 +11,10 @@ from ...batch_norm import recalibrate_bn
 from . import measure as around
 from . import figure as figures
 from .measure import Objective
-from ..report import Report, Run
-from ..trained import (Nets, build_nets, load_batches, load_weights,
-                       training_batches)
+from ..output import Report
+from ..runs import Run
+from ..batches import load_batches, training_batches
+from ..nets import Nets, build_nets, load_weights
 
 _SECOND = 1_000_003  # seed of the second direction, less that of the first
 

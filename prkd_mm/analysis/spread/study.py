@@ -9,9 +9,10 @@ from torch import Tensor
 from ...checkpoints import plain_state_dict, read
 from .. import figures
 from . import measure as scatter
-from ..report import Report, Run
-from ..trained import (build_nets, load_batches, load_weights, predict,
-                       recalibrate, training_batches)
+from ..output import Report
+from ..runs import Run
+from ..batches import load_batches, predict, recalibrate, training_batches
+from ..nets import build_nets, load_weights
 
 
 def spread(runs: Sequence[Run],

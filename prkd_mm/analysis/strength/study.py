@@ -7,11 +7,13 @@ from torch import Tensor
 
 from .. import figures
 from . import measure as curvature
-from ..report import Report, Run
+from ..output import Report
+from ..runs import Run
 from .measure import Term
 from .along_run import run_length, run_terms
-from ..trained import (build_nets, collect_logits, load_batches, load_weights,
-                       tail_checkpoints)
+from ..batches import collect_logits, load_batches
+from ..nets import build_nets, load_weights
+from ..runs import tail_checkpoints
 
 
 def strength(runs: Sequence[Run],

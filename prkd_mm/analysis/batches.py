@@ -1,124 +1,23 @@
-"""Trained nets and the data to look at them with, from config and checkpoint.
-"""
+"""Fixed images to look at nets with: the same ones at every pass."""
 import copy
-import re
-from pathlib import Path
-from typing import (Callable, Dict, Iterable, Iterator, List, NamedTuple,
-                    Optional, Tuple, Union)
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import DefaultSampler
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from ..batch_norm import recalibrate_bn
-from ..checkpoints import load_strictly, plain_state_dict, read
 from ..datasets import BatchClsDataPreprocessor
 from ..evaluation import untouched_random_state
 from ..hooks import seed_worker_by_epoch
 from ..teachers.logit_store import TeacherLogits
 
-_KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 Batch = Tuple[Tensor, Tensor]
-
-
-class Nets(NamedTuple):
-    """What a config describes, on one device and in evaluation mode.
-
-    Attributes:
-        student (nn.Module): Inputs to logits; the weights are random.
-        preprocess (nn.Module): From a batch of the loader to inputs.
-        teacher (Callable, optional): Inputs of the student to the logits of
-            the trained teacher.
-    """
-    student: nn.Module
-    preprocess: nn.Module
-    teacher: Optional[Callable[[Tensor], Tensor]] = None
-
-
-def build_nets(cfg: Config,
-               device: Union[str, torch.device] = 'cpu',
-               with_teacher: bool = False) -> Nets:
-    """Build the student of a config and, if asked for, its trained teacher.
-
-    Args:
-        cfg (Config): Of a distillation, or of a net trained alone.
-        device (str | torch.device): Defaults to 'cpu'.
-        with_teacher (bool): Load the teacher too. Defaults to False.
-
-    Raises:
-        ValueError: ``with_teacher``, and the config has none.
-        FileNotFoundError: The teacher's checkpoint is not there.
-    """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = copy.deepcopy(cfg.model)
-    model.pop('teacher_logits', None)  # of other images than these
-    preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
-    if with_teacher and 'distiller' not in model:
-        raise ValueError(
-            'this needs a teacher, and the config'
-            f'{_of(cfg)} has none; take that of a distillation')
-    if 'architecture' in model and not with_teacher:
-        kept = {k: model[k] for k in ('_scope_', 'architecture') if k in model}
-        model = dict(kept, type='mmrazor.StudentAlone')
-    if preprocessor is not None:
-        model['data_preprocessor'] = preprocessor
-    net = MODELS.build(model).to(device).eval()
-    own_inputs = getattr(net, 'teacher_inputs', lambda inputs: inputs)
-
-    def teacher(inputs: Tensor) -> Tensor:
-        return net.teacher(own_inputs(inputs))
-
-    return Nets(
-        getattr(net, 'architecture', net), net.data_preprocessor,
-        teacher if with_teacher else None)
-
-
-def _of(cfg: Config) -> str:
-    return f' {cfg.filename!r}' if cfg.filename else ''
-
-
-def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:
-    """Load a plain checkpoint, or the student of a training file, strictly."""
-    load_strictly(net, plain_state_dict(read(str(path)))[0],
-                  f'The checkpoint {str(path)!r}')
-    return net
-
-
-def tail_checkpoints(work_dir: Union[str, Path],
-                     at_least: int = 2,
-                     last: Optional[int] = None) -> Dict[int, Path]:
-    """The ``epoch_N.pth`` that a run has kept, by N, ascending.
-
-    Args:
-        work_dir (str | Path): Of the run.
-        at_least (int): Defaults to 2.
-        last (int, optional): Only those of the last so many epochs. Defaults
-            to None: all.
-
-    Raises:
-        FileNotFoundError: Fewer than ``at_least``.
-    """
-    found = {
-        int(match[1]): path
-        for path in Path(work_dir).glob('epoch_*.pth')
-        if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
-    }
-    if last and found:
-        first = max(found) - last
-        found = {n: path for n, path in found.items() if n > first}
-    if len(found) < at_least:
-        of = f' of its last {last} epochs' if last else ''
-        raise FileNotFoundError(
-            f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth that '
-            f'a run leaves{of}, and this needs {at_least}. By default a run '
-            f'keeps its last two: train with {_KEEP} to keep the tail, '
-            'or name files with --checkpoints')
-    return dict(sorted(found.items()))
 
 
 class Batches:

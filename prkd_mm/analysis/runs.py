@@ -1,20 +1,15 @@
-"""Which runs to analyse, and how progress and numbers reach the user."""
-import contextlib
+"""Which trained students to analyze, and where their checkpoints are."""
 import os
+import re
 from pathlib import Path
-from typing import (Callable, Dict, Iterable, Iterator, List, NamedTuple,
-                    Optional, Sequence)
+from typing import Dict, List, NamedTuple, Optional, Sequence, Union
 
-import torch
 from mmengine.config import Config
-from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
 
 from ..checkpoints import resolve
 from ..config import METHODS, load_config, seed_suffix
-from .results import save_csv, save_figure, save_json
-from .trained import tail_checkpoints
+
+_KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 
 
 class Run(NamedTuple):
@@ -161,77 +156,33 @@ def _told_apart(runs: List[Run]) -> List[Run]:
     return found
 
 
-class Report:
-    """Shows progress and numbers, and writes what an analysis found.
+def tail_checkpoints(work_dir: Union[str, Path],
+                     at_least: int = 2,
+                     last: Optional[int] = None) -> Dict[int, Path]:
+    """The ``epoch_N.pth`` that a run has kept, by N, ascending.
 
     Args:
-        folder (str | Path): Where to.
-        name (str): How the files' names begin.
-        console (Console, optional): Defaults to None: the standard output.
+        work_dir (str | Path): Of the run.
+        at_least (int): Defaults to 2.
+        last (int, optional): Only those of the last so many epochs. Defaults
+            to None: all.
 
-    Attributes:
-        pictures (list[Path]): The PNGs written so far.
+    Raises:
+        FileNotFoundError: Fewer than ``at_least``.
     """
-
-    def __init__(self, folder, name: str,
-                 console: Optional[Console] = None) -> None:
-        self.stem = Path(folder) / name
-        self.console = console or Console()
-        self.pictures: List[Path] = []
-        self._progress: Optional[Progress] = None
-
-    @contextlib.contextmanager
-    def progress(self) -> Iterator[None]:
-        """Show bars, inside; without a screen a line for each."""
-        with Progress(console=self.console, transient=True) as self._progress:
-            yield
-        self._progress = None
-
-    def track(self, what: str) -> Callable[[Iterable], Iterable]:
-        """A function that passes a sequence on and shows how far it got."""
-        if not self.console.is_terminal:
-            self.console.print(f'{what} ...', highlight=False)
-        if self._progress is None:
-            return iter
-        return lambda items: self._progress.track(items, description=what)
-
-    def table(self, title: str, rows: List[dict],
-              headings: Dict[str, str]) -> None:
-        """Print the columns that have a heading, numbers in three digits."""
-        table = Table(title=title, padding=(0, 0))
-        for key, heading in headings.items():
-            text = isinstance(rows[0][key], str)
-            table.add_column(heading, justify='left' if text else 'right')
-        for row in rows:
-            table.add_row(*(_shown(row[key]) for key in headings))
-        self.console.print(table)
-
-    def save(self, numbers: dict, tables: Dict[str, List[dict]],
-             figures: Dict[str, object]) -> None:
-        """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``.
-        """
-        paths = [save_json(numbers, self.stem)]
-        for key, rows in tables.items():
-            paths.append(save_csv(rows, Path(f'{self.stem}{key}')))
-        for key, figure in figures.items():
-            paths += save_figure(figure, Path(f'{self.stem}{key}'))
-        self.pictures += [path for path in paths if path.suffix == '.png']
-        for path in paths:
-            self.console.print(str(path), highlight=False, soft_wrap=True)
-
-
-def _shown(x) -> str:
-    if isinstance(x, dict):  # a mean and its error
-        return f'{x["mean"]:.3g} ± {x["error"]:.3g}'
-    if x is None:
-        return '-'
-    return f'{x:.3g}' if isinstance(x, float) else str(x)
-
-
-def choose_device(name: Optional[str] = None) -> torch.device:
-    """A device by name, or the GPU if there is one; exact float32 on it."""
-    device = torch.device(
-        name or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    torch.backends.cudnn.allow_tf32 = False  # second derivatives need digits
-    torch.backends.cudnn.deterministic = True
-    return device
+    found = {
+        int(match[1]): path
+        for path in Path(work_dir).glob('epoch_*.pth')
+        if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
+    }
+    if last and found:
+        first = max(found) - last
+        found = {n: path for n, path in found.items() if n > first}
+    if len(found) < at_least:
+        of = f' of its last {last} epochs' if last else ''
+        raise FileNotFoundError(
+            f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth that '
+            f'a run leaves{of}, and this needs {at_least}. By default a run '
+            f'keeps its last two: train with {_KEEP} to keep the tail, '
+            'or name files with --checkpoints')
+    return dict(sorted(found.items()))

@@ -1,0 +1,128 @@
+"""Progress and numbers on the screen, and in files: JSON, CSV, PNG, SVG."""
+import contextlib
+import csv
+import json
+import math
+from pathlib import Path
+from typing import (Any, Callable, Dict, Iterable, Iterator, List, Optional)
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+
+class Report:
+    """Shows progress and numbers, and writes what an analysis found.
+
+    Args:
+        folder (str | Path): Where to.
+        name (str): How the files' names begin.
+        console (Console, optional): Defaults to None: the standard output.
+
+    Attributes:
+        pictures (list[Path]): The PNGs written so far.
+    """
+
+    def __init__(self, folder, name: str,
+                 console: Optional[Console] = None) -> None:
+        self.stem = Path(folder) / name
+        self.console = console or Console()
+        self.pictures: List[Path] = []
+        self._progress: Optional[Progress] = None
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[None]:
+        """Show bars, inside; without a screen a line for each."""
+        with Progress(console=self.console, transient=True) as self._progress:
+            yield
+        self._progress = None
+
+    def track(self, what: str) -> Callable[[Iterable], Iterable]:
+        """A function that passes a sequence on and shows how far it got."""
+        if not self.console.is_terminal:
+            self.console.print(f'{what} ...', highlight=False)
+        if self._progress is None:
+            return iter
+        return lambda items: self._progress.track(items, description=what)
+
+    def table(self, title: str, rows: List[dict],
+              headings: Dict[str, str]) -> None:
+        """Print the columns that have a heading, numbers in three digits."""
+        table = Table(title=title, padding=(0, 0))
+        for key, heading in headings.items():
+            text = isinstance(rows[0][key], str)
+            table.add_column(heading, justify='left' if text else 'right')
+        for row in rows:
+            table.add_row(*(_shown(row[key]) for key in headings))
+        self.console.print(table)
+
+    def save(self, numbers: dict, tables: Dict[str, List[dict]],
+             figures: Dict[str, object]) -> None:
+        """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``.
+        """
+        paths = [save_json(numbers, self.stem)]
+        for key, rows in tables.items():
+            paths.append(save_csv(rows, Path(f'{self.stem}{key}')))
+        for key, figure in figures.items():
+            paths += save_figure(figure, Path(f'{self.stem}{key}'))
+        self.pictures += [path for path in paths if path.suffix == '.png']
+        for path in paths:
+            self.console.print(str(path), highlight=False, soft_wrap=True)
+
+
+def _shown(x) -> str:
+    if isinstance(x, dict):  # a mean and its error
+        return f'{x["mean"]:.3g} ± {x["error"]:.3g}'
+    if x is None:
+        return '-'
+    return f'{x:.3g}' if isinstance(x, float) else str(x)
+
+
+def choose_device(name: Optional[str] = None) -> torch.device:
+    """A device by name, or the GPU if there is one; exact float32 on it."""
+    device = torch.device(
+        name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    torch.backends.cudnn.allow_tf32 = False  # second derivatives need digits
+    torch.backends.cudnn.deterministic = True
+    return device
+
+
+def save_figure(figure, stem: Path) -> List[Path]:
+    """Write ``<stem>.png`` and ``<stem>.svg``."""
+    from matplotlib import rc_context
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    paths = [Path(f'{stem}.png'), Path(f'{stem}.svg')]
+    with rc_context({'svg.hashsalt': stem.name}):  # the same file every time
+        figure.savefig(paths[0], dpi=120)
+        figure.savefig(paths[1], metadata={'Date': None})
+    return paths
+
+
+def save_json(numbers: dict, stem: Path) -> Path:
+    """Write ``<stem>.json``; what is not a number becomes null."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(f'{stem}.json')
+    path.write_text(json.dumps(_plain(numbers), indent=1, ensure_ascii=False))
+    return path
+
+
+def save_csv(rows: List[dict], stem: Path) -> Path:
+    """Write ``<stem>.csv`` with the first row's keys as its header."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    path = Path(f'{stem}.csv')
+    with open(path, 'w', newline='', encoding='utf-8') as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def _plain(x: Any) -> Any:
+    if isinstance(x, dict):
+        return {str(key): _plain(value) for key, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_plain(value) for value in x]
+    if isinstance(x, float) and not math.isfinite(x):
+        return None
+    return x
