@@ -1,6 +1,51 @@
-"""Figures. matplotlib is imported when one is drawn, not before."""
+"""One plot style, and the figures of a run.
+
+matplotlib is imported when a figure is drawn, not before.
+"""
+from itertools import cycle
 from pathlib import Path
 from typing import Dict, Sequence, Tuple, Union
+
+import numpy as np
+
+# distinguishable in print and without color vision
+LINE_STYLES = ('-', '--', '-.', ':')
+
+
+def new_figure(width: float, height: float):
+    from matplotlib.figure import Figure
+    return Figure(figsize=(width, height), layout='constrained')
+
+
+def finish(axes, x: str, y: str, legend: bool = True) -> None:
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.3)
+    if legend:
+        axes.legend(fontsize='small')
+
+
+def legend_below(axes, columns: int) -> None:
+    """Legend under the axes, for panels without free space."""
+    axes.legend(fontsize='small', ncols=columns, loc='upper center',
+                bbox_to_anchor=(0.5, -0.15))
+
+
+def bars(axes, names: Sequence[str], values: Sequence[dict], label: str,
+          log: bool = False, **style) -> None:
+    """Horizontal bars, the first on top, of ``mean`` with its ``error``."""
+    places = np.arange(len(names))
+    axes.barh(
+        places, [value['mean'] for value in values],
+        xerr=[value['error'] for value in values],
+        capsize=2, color=style.get('color', 'tab:blue'))
+    axes.set_yticks(places, names)
+    if not axes.yaxis_inverted():
+        axes.invert_yaxis()
+    if log:
+        axes.set_xscale('log')
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.3, axis='x')
 
 
 def plot_schedules(positions: Sequence[float],
@@ -24,7 +69,7 @@ def plot_schedules(positions: Sequence[float],
     figure = Figure(figsize=(6.4, 1 + 2.2 * len(panels)), layout='constrained')
     all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, (title, lines) in zip(all_axes, panels.items()):
-        for (name, values), style in zip(lines.items(), _line_styles()):
+        for (name, values), style in zip(lines.items(), cycle(LINE_STYLES)):
             axes.plot(
                 positions, values, style, label=name, drawstyle='steps-post')
         axes.set_ylabel(title)
@@ -49,7 +94,7 @@ def plot_accuracy(curves: Dict[str, Tuple[Dict[int, float], Dict[int, float]]],
     axes = figure.subplots()
     best = max(list(raw.values())[-1] for raw, _ in curves.values())
     shown = []
-    for (name, (raw, averaged)), style in zip(curves.items(), _line_styles()):
+    for (name, (raw, averaged)), style in zip(curves.items(), cycle(LINE_STYLES)):
         values = list(raw.values())
         failed = values[-1] < best / 2  # would squeeze all the others
         line, = axes.plot(
@@ -74,9 +119,3 @@ def plot_accuracy(curves: Dict[str, Tuple[Dict[int, float], Dict[int, float]]],
     axes.grid(alpha=0.3)
     figure.legend(loc='outside lower center', ncols=3, fontsize='small')
     figure.savefig(path, dpi=120)
-
-
-def _line_styles():
-    # apart on paper and for eyes that see no colours
-    while True:
-        yield from ('-', '--', '-.', ':')

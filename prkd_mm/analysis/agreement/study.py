@@ -2,7 +2,7 @@
 from typing import Dict, List, Optional, Sequence
 
 from . import measure as agreement
-from .. import figures
+from . import figure
 from ..output import Report
 from ..runs import Run
 from ..batches import collect_logits, load_batches
@@ -80,9 +80,9 @@ def compare(runs: Sequence[Run],
         **found)
     report.save(
         numbers, {'': rows, '_classes': found['classes']}, {
-            '': figures.agreement(found['nets']),
-            '_correlation': figures.correlation_maps(maps),
-            '_classes': figures.class_gains(
+            '': figure.agreement(found['nets']),
+            '_correlation': figure.correlation_maps(maps),
+            '_classes': figure.class_gains(
                 found['classes'], list(logits), found['reference'])
         })
     return numbers

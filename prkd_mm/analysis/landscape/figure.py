@@ -4,7 +4,7 @@ from typing import Dict, List
 
 import numpy as np
 
-from ..figures import _STYLES, _bars, _figure, _finish
+from ...visualization import LINE_STYLES, bars, finish, new_figure
 
 SPLITS = ('train', 'test')
 
@@ -17,9 +17,9 @@ def curves(runs: Dict[str, List[dict]], title: str):
             ``train_loss`` and ``test_loss``.
         title (str): Over it all.
     """
-    figure = _figure(10, 4)
+    figure = new_figure(10, 4)
     for axes, split in zip(figure.subplots(1, 2, sharey=True), SPLITS):
-        for (name, rows), style in zip(runs.items(), cycle(_STYLES)):
+        for (name, rows), style in zip(runs.items(), cycle(LINE_STYLES)):
             a = [row['a'] for row in rows]
             mean, deviation = (
                 np.array([row[f'{split}_loss'][key] for row in rows])
@@ -28,7 +28,7 @@ def curves(runs: Dict[str, List[dict]], title: str):
             axes.fill_between(a, np.maximum(mean - deviation, mean / 10),
                               mean + deviation, alpha=0.15,
                               color=line.get_color())
-        _finish(axes, 'distance along a random direction, in filters\' norms',
+        finish(axes, 'distance along a random direction, in filters\' norms',
                 f'{split} loss, nats')
     figure.suptitle(title, fontsize='medium')
     return figure
@@ -47,7 +47,7 @@ def surfaces(runs: Dict[str, dict], title: str, x: str, y: str,
         one_scale (bool): One scale of colours for all runs. Defaults to True;
             else each panel has its own.
     """
-    figure = _figure(9, 1 + 3.6 * len(runs))
+    figure = new_figure(9, 1 + 3.6 * len(runs))
     figure.suptitle(title, fontsize='medium')
     all_axes = figure.subplots(len(runs), 2, squeeze=False)
     for column, split in enumerate(SPLITS):
@@ -109,13 +109,13 @@ def sharpness(runs: Dict[str, dict], title: str):
         runs (dict): By name, of each of ``MEASURES`` ``mean`` and ``error``.
         title (str): Over it all.
     """
-    figure = _figure(11, 2 + 0.9 * len(runs))
+    figure = new_figure(11, 2 + 0.9 * len(runs))
     figure.suptitle(title, fontsize='medium')
     all_axes = figure.subplots(2, 3)
     order = ('top_eigenvalue', 'normalised_top_eigenvalue', 'worst_rise',
              'trace', 'normalised_trace')
     for axes, key in zip(all_axes.flat, order):
-        _bars(axes, list(runs), [run[key] for run in runs.values()],
+        bars(axes, list(runs), [run[key] for run in runs.values()],
               MEASURES[key])
     all_axes.flat[-1].set_axis_off()
     return figure

@@ -9,7 +9,7 @@ from torch import nn
 
 from ...batch_norm import recalibrate_bn
 from . import measure as around
-from . import figure as figures
+from . import figure
 from .measure import Objective
 from ..output import Report
 from ..runs import Run
@@ -102,15 +102,15 @@ def landscape(runs: Sequence[Run],
              normalised_top_eigenvalue='normalised eigenvalue',
              normalised_trace='normalised trace', worst_rise='worst rise'))
     pictures = {
-        '_curves': figures.curves(
+        '_curves': figure.curves(
             {title: _bands(found) for title, found in curves.items()},
             "The batch-norm statistics stay the net's own; band: ± standard "
             f'deviation over {over}'),
-        '_surface': figures.surfaces(
+        '_surface': figure.surfaces(
             surfaces, 'Two random directions; the batch-norm statistics stay '
             "the net's own", "direction 1, in filters' norms",
             "direction 2, in filters' norms"),
-        '_sharpness': figures.sharpness(
+        '_sharpness': figure.sharpness(
             measures, f'Train loss on {samples} images a draw; radius '
             f'{radius:g} filters\' norms\nbars: mean ± standard deviation '
             f'over {over}')
@@ -118,7 +118,7 @@ def landscape(runs: Sequence[Run],
     tables = {'_curves': _table(curves), '_sharpness': _table(rows),
               '_surface': _table({k: x['rows'] for k, x in surfaces.items()})}
     if planes:
-        pictures['_plane'] = figures.surfaces(
+        pictures['_plane'] = figure.surfaces(
             planes, 'The plane through three checkpoints of the tail; at each '
             f'point batch-norm statistics of {bn_batches} training batches',
             'distance of the weights', 'distance of the weights',
@@ -214,7 +214,7 @@ def _sharpness_of(objective: Objective, seed: int, radius: float,
 
 
 def mean_std(rows: List[dict],
-             keys: Sequence[str] = tuple(figures.MEASURES)
+             keys: Sequence[str] = tuple(figure.MEASURES)
              ) -> Dict[str, dict]:
     """Over the trainings, of their means; of one training over its draws.
 
@@ -240,7 +240,7 @@ def mean_std(rows: List[dict],
 
 
 def _bands(rows: List[dict]) -> List[dict]:
-    keys = [f'{split}_loss' for split in figures.SPLITS]
+    keys = [f'{split}_loss' for split in figure.SPLITS]
     return [
         dict(a=a, **mean_std([row for row in rows if row['a'] == a], keys))
         for a in sorted({row['a'] for row in rows})

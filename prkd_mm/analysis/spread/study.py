@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from ...checkpoints import plain_state_dict, read
-from .. import figures
+from . import figure
 from . import measure as scatter
 from ..output import Report
 from ..runs import Run
@@ -66,7 +66,7 @@ def spread(runs: Sequence[Run],
             '': rows,
             '_by_number': [dict(run=title, **row) for title in found
                            for row in found[title]['by_number']]
-        }, {'': figures.spread(found)})
+        }, {'': figure.spread(found)})
     return numbers
 
 

@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 from torch import Tensor
 
-from .. import figures
+from . import figure
 from . import measure as curvature
 from ..output import Report
 from ..runs import Run
@@ -92,7 +92,7 @@ def strength(runs: Sequence[Run],
                    classes=preds_T.shape[1], verdict=verdict, schemes=schemes,
                    along=along)
     report.save(numbers, {'': rows},
-                {'': figures.strength(schemes, along, title)})
+                {'': figure.strength(schemes, along, title)})
     return numbers
 
 
