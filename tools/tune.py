@@ -12,7 +12,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from rich.console import Console
 
 from prkd_mm.experiments import METHODS, TrainingFailed
-from prkd_mm.experiments.tuning import Tuning
+from prkd_mm.experiments.tune.tuning import Tuning
 
 
 def parse_args() -> argparse.Namespace:

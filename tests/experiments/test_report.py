@@ -2,7 +2,7 @@ import statistics
 
 import pytest
 
-from prkd_mm.experiments.report import Row, _mean, mean_std
+from prkd_mm.experiments.comparison_report import Row, _mean, mean_std
 
 
 def test_mean_and_standard_deviation():

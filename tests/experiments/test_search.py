@@ -6,11 +6,13 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 from rich.console import Console
 
-from prkd_mm.experiments.held_out import write_held_out
-from prkd_mm.experiments.search import (RANGES, Trial, finalists, parameters,
-                                        settings, value_at, winner)
-from prkd_mm.experiments.search_report import average_over_seeds, write_search
-from prkd_mm.experiments.tuning import Tuning
+from prkd_mm.experiments.tune.held_out_config import write_held_out
+from prkd_mm.experiments.tune.trials import (RANGES, Trial, finalists,
+                                             parameters, settings, value_at,
+                                             winner)
+from prkd_mm.experiments.tune.tuning_report import (average_over_seeds,
+                                                    write_search)
+from prkd_mm.experiments.tune.tuning import Tuning
 from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,8 @@ from typing import Dict
 
 import numpy as np
 
-from ...visualization import LINE_STYLES, bars, finish, legend_below, new_figure
+from ...visualization import (LINE_STYLES, bars, finish, legend_below,
+                              new_figure)
 
 
 def strength(schemes: Dict[str, dict], along: Dict[str, dict],

@@ -6,12 +6,13 @@ import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ..analysis.spread import measure as spread
-from ..analysis.batches import (load_batches, predict, recalibrate, training_batches)
-from ..analysis.nets import build_nets
-from ..analysis.runs import tail_checkpoints
-from ..batch_norm import batch_norms
-from ..checkpoints import plain_state_dict, read
+from ...analysis.spread import measure as spread
+from ...analysis.batches import (load_batches, predict, recalibrate,
+                                 training_batches)
+from ...analysis.nets import build_nets
+from ...analysis.runs import tail_checkpoints
+from ...batch_norm import batch_norms
+from ...checkpoints import plain_state_dict, read
 
 
 def tail_choices(cfg: Config, device='cpu') -> List[dict]:

@@ -5,9 +5,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Dict, List, Sequence, Tuple
 
-from ..config import METHODS
-from .report import markdown_table, mean_std
-from .search import RANGES, Trial, winner
+from ...config import METHODS
+from ..comparison_report import markdown_table, mean_std
+from .trials import RANGES, Trial, winner
 
 NOTE = (
     'Top-1 on held-out training images, by which trial, I and batch norm were '
@@ -20,7 +20,7 @@ NOTE = (
 
 
 def average_over_seeds(choices: Sequence[List[dict]]) -> List[dict]:
-    """Rows of :func:`~prkd_mm.experiments.tail_choice.tail_choices` of several
+    """Rows of :func:`~prkd_mm.experiments.tune.tail_choice.tail_choices` of several
     runs as one row each, ``top1`` a list."""
     rows: Dict[Tuple[str, int], List[float]] = {}
     for choice in choices:

@@ -7,15 +7,16 @@ from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
 
-from ..analysis.output import choose_device
-from ..config import METHODS, load_config
-from ..teachers.fill_store import default_folder, store_teacher
-from .comparison import run_all, training
-from .held_out import write_held_out
-from .job import AVERAGED_TOP1, TOP1, Job, set_aside
-from .report import protocol
-from .search import Trial, finalists, settings, winner
-from .search_report import average_over_seeds, write_search
+from ...analysis.output import choose_device
+from ...config import METHODS, load_config
+from ...teachers.fill_store import default_folder, store_teacher
+from ..plan import training
+from ..pool import run_all
+from .held_out_config import write_held_out
+from ..job import AVERAGED_TOP1, TOP1, Job, set_aside
+from ..comparison_report import protocol
+from .trials import Trial, finalists, settings, winner
+from .tuning_report import average_over_seeds, write_search
 from .tail_choice import tail_choices
 
 _OF_DATA = ('train_dataloader.dataset', 'val_dataloader')

@@ -5,7 +5,7 @@ from typing import Optional, Tuple
 
 from mmengine.config import Config
 
-from ..config import load_config
+from ...config import load_config
 
 
 def _with_part(dataset: dict, part: str, every: int,
