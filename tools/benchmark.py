@@ -11,10 +11,12 @@ import torch
 from mmengine.logging import MMLogger
 from rich.console import Console
 
-from prkd_mm.benchmarks import (average, feed, logging, loss, report, scaling,
-                                step)
-from prkd_mm.benchmarks.comparison import Comparison, Settings
-from prkd_mm.benchmarks.floors import measure_peaks
+# the benchmarks are no part of the installed package
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from benchmarks import (average, feed, logging, loss,  # noqa: E402
+                        scaling, step, tables)
+from benchmarks.comparison import Comparison, Settings  # noqa: E402
+from benchmarks.floors import measure_peaks  # noqa: E402
 
 WHAT = dict(
     feed='from the data set to the normalised batch on the device',
@@ -126,7 +128,7 @@ def main() -> None:
     try:
         settings = Settings(args.device, args.rounds, args.seconds, console)
         about = dict(command=shlex.join(['python', *sys.argv]),
-                     machine=report.machine(args.device))
+                     machine=tables.machine(args.device))
         peaks = measure_peaks(args.device, args.quick)
         console.print(
             f'{about["machine"]["cpu"]}, {args.device}, {args.threads} '
@@ -137,7 +139,7 @@ def main() -> None:
             console.print(f'{name}: {WHAT[name]} ...', highlight=False)
             for comparison in run():
                 comparisons.append(comparison)
-                report.show(console, comparison)
+                tables.show(console, comparison)
         curves = []
         if args.command in ('scaling', 'all'):
             curves = scaling.run(settings, args.quick)
@@ -146,7 +148,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit('interrupted')
     about['seconds'] = time.time() - start
-    for path in report.save(args.out, comparisons, curves, peaks, about):
+    for path in tables.save(args.out, comparisons, curves, peaks, about):
         console.print(str(path), highlight=False, soft_wrap=True)
 
 

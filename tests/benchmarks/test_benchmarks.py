@@ -13,11 +13,11 @@ from matplotlib.image import imread
 from mmengine.model import ExponentialMovingAverage
 from mmrazor.registry import MODELS
 
-from prkd_mm.benchmarks import (average, data, feed, floors, logging, loss,
-                                step, timing)
-from prkd_mm.benchmarks.comparison import Settings, UnequalError, compare
-from prkd_mm.benchmarks.nets import PAIRS, Pair
-from prkd_mm.benchmarks.timing import OURS, STOCK, TUNED, Case, Summary
+from benchmarks import (average, feed, floors, logging, loss, step, timing)
+from benchmarks import images as data
+from benchmarks.comparison import Settings, UnequalError, compare
+from benchmarks.nets import PAIRS, Pair
+from benchmarks.timing import OURS, STOCK, TUNED, Case, Summary
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device('cpu')

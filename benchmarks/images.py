@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmpretrain.datasets import BaseDataset, CustomDataset
 from mmpretrain.registry import DATASETS
 
-from ..config import load_config
+from prkd_mm.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / '.mim/configs'
 SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet')

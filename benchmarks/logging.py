@@ -7,7 +7,7 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import LogProcessor
 
-from ..hooks import LeanRuntimeInfoHook
+from prkd_mm.hooks import LeanRuntimeInfoHook
 from .comparison import Bar, Comparison, Settings, UnequalError, compare
 from .floors import Peaks
 from .timing import OURS, STOCK, Case

@@ -15,9 +15,9 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch.utils.data import DataLoader
 
-from ..datasets import PackedImages
+from prkd_mm.datasets import PackedImages
 from .comparison import Comparison, Settings, UnequalError, compare
-from .data import SETS, Images, find_images, our_preprocessor
+from .images import SETS, Images, find_images, our_preprocessor
 from .floors import Peaks
 from .timing import OURS, STOCK, TUNED, Case, check_workers_can_be_timed
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.model import StochasticWeightAverage
 from torch import nn
 
-from ..hooks import TailAverageHook
+from prkd_mm.hooks import TailAverageHook
 from .comparison import Comparison, Settings, UnequalError, compare
 from .floors import Peaks
 from .nets import PAIRS, Pair

@@ -14,7 +14,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ..version import __version__
+from prkd_mm.version import __version__
 from .comparison import Bar, Comparison
 from .floors import Peaks
 from .scaling import Curves

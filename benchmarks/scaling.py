@@ -8,10 +8,10 @@ from typing import Dict, List, Sequence, Tuple
 import torch
 from mmengine.registry import init_default_scope
 
-from ..datasets import PackedImages
-from ..teachers.logit_store import size_in_bytes
+from prkd_mm.datasets import PackedImages
+from prkd_mm.teachers.logit_store import size_in_bytes
 from .comparison import Settings
-from .data import in_memory
+from .images import in_memory
 from .floors import forward_flops
 from .loss import Problem, losses
 from .nets import PAIRS, Pair

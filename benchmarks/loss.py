@@ -6,7 +6,7 @@ from mmrazor.models.losses import DISTLoss, KLDivergence
 from mmrazor.models.losses.dist_loss import inter_class_relation
 from torch import Tensor
 
-from ..losses import PRKDLoss
+from prkd_mm.losses import PRKDLoss
 from .comparison import Bar, Comparison, Settings, UnequalError, compare
 from .floors import Peaks
 from .timing import OURS, STOCK, TUNED, Case, peak_memory

@@ -13,11 +13,11 @@ from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
 from torch import nn
 
-from ..batch_norm import recalibrate_bn
-from ..datasets import PackedImages
-from ..config import load_config
-from ..teachers.logit_store import TeacherLogits, describe_normalisation
-from .data import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
+from prkd_mm.batch_norm import recalibrate_bn
+from prkd_mm.datasets import PackedImages
+from prkd_mm.config import load_config
+from prkd_mm.teachers.logit_store import TeacherLogits, describe_normalisation
+from .images import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
 from .timing import ALONE, OURS, STOCK, TUNED, Clock
 
 PAIRS = ('resnet34_resnet18_tinyimagenet', 'resnet32x4_resnet8x4_cifar100',
