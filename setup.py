@@ -1,4 +1,5 @@
 """Build file. Configs and tools are package data: see ``prkd_mm/.mim``."""
+
 import re
 from pathlib import Path
 
@@ -29,8 +30,7 @@ EXTRAS['all'] = sum(EXTRAS.values(), [])
 
 setup(
     name='prkd-mm',
-    version=re.search(r"__version__ = '(.+)'",
-                      (ROOT / 'prkd_mm/version.py').read_text()).group(1),
+    version=re.search(r"__version__ = '(.+)'", (ROOT / 'prkd_mm/version.py').read_text()).group(1),
     description='Progressively Relaxed Knowledge Distillation for OpenMMLab',
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
@@ -42,9 +42,7 @@ setup(
     ],
     keywords='knowledge distillation, OpenMMLab, MMRazor, MMPretrain',
     packages=find_packages(include=['prkd_mm', 'prkd_mm.*']),
-    package_data={
-        'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')]
-    },
+    package_data={'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')]},
     # From 3.13 on there is no wheel of numpy 1, and MMEngine calls what 3.14
     # has dropped (mmengine/utils/dl_utils/misc.py).
     python_requires='>=3.9,<3.13',

@@ -1,12 +1,13 @@
 """Averaging weights: the whole model each iteration, or the student once."""
+
 from types import SimpleNamespace
-from typing import List
 
 import torch
 from mmengine.model import StochasticWeightAverage
 from torch import nn
 
 from prkd_mm.hooks import TailAverageHook
+
 from .comparison import Comparison, Settings, UnequalError, compare
 from .floors import Peaks
 from .nets import PAIRS, Pair
@@ -19,12 +20,18 @@ class _Run(SimpleNamespace):
     """What ``TailAverageHook`` asks of a runner that is in its tail."""
 
     def __init__(self, model: nn.Module) -> None:
-        super().__init__(model=model, train_loop=None, val_loop=None,
-                         epoch=9, max_epochs=10, iter=9, max_iters=10)
+        super().__init__(
+            model=model,
+            train_loop=None,
+            val_loop=None,
+            epoch=9,
+            max_epochs=10,
+            iter=9,
+            max_iters=10,
+        )
 
 
-def run(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]
-        ) -> List[Comparison]:
+def run(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]) -> list[Comparison]:
     """Compare MMEngine's average with the tail average, by the epoch.
 
     Args:
@@ -44,8 +51,7 @@ def run(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]
     def add(name: str, side: str, make, per_epoch: int) -> None:
         held = []
         # the sums are made at the first update
-        peak[name] = peak_memory(
-            lambda: held.append(make()) or held[0](), settings.device)
+        peak[name] = peak_memory(lambda: held.append(make()) or held[0](), settings.device)
         cases.append(Case(name, side, held[0], 1 / per_epoch))
 
     def swa(net: nn.Module):
@@ -56,20 +62,25 @@ def run(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]
         hook, runner = TailAverageHook(num_epochs=10), _Run(model)
         return lambda: hook.after_train_epoch(runner)
 
-    add('SWA of all nets', STOCK, lambda: swa(whole),
-        ITERATIONS)
-    add('SWA of the student', TUNED, lambda: swa(model.student),
-        ITERATIONS)
+    add('SWA of all nets', STOCK, lambda: swa(whole), ITERATIONS)
+    add('SWA of the student', TUNED, lambda: swa(model.student), ITERATIONS)
     add('ours: tail average', OURS, tail, 1)
     size = sum(p.numel() for p in nets.student.parameters())
     comparison = compare(
-        settings, 'average', f'average of {pair}', 'epoch', cases,
+        settings,
+        'average',
+        f'average of {pair}',
+        'epoch',
+        cases,
         floor=20 * size / peaks.bytes,
         floor_text=f'{size / 1e6:.3g} M weights read, their float64 sum read '
         f'and written, once, at {peaks.bytes / 1e9:.3g} GB/s',
-        notes=[f'an epoch of {ITERATIONS} iterations; MMEngine averages in '
-               'every one of them, and what its EMAHook averages is the whole '
-               'algorithm, teacher included'])
+        notes=[
+            f'an epoch of {ITERATIONS} iterations; MMEngine averages in '
+            'every one of them, and what its EMAHook averages is the whole '
+            'algorithm, teacher included'
+        ],
+    )
     for result in comparison.results:
         result.peak_bytes = peak[result.name]
     return [comparison]
@@ -93,5 +104,4 @@ def check_equal(net: nn.Module) -> None:
     ours = dict(hook.average(runner)[0].named_parameters())
     for name, expected in swa.module.named_parameters():
         if not torch.allclose(ours[name], expected, rtol=1e-4, atol=1e-6):
-            raise UnequalError(f'average: {name} has another mean; there is '
-                               'nothing to compare')
+            raise UnequalError(f'average: {name} has another mean; there is nothing to compare')

@@ -1,11 +1,12 @@
 """What came of measuring: numbers by case, ratios, bars to be reached."""
+
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Dict, List, Optional, Sequence
+from typing import Optional
 
 import torch
 
-from .timing import (OPPONENTS, OURS, Case, Clock, Samples, Summary, measure,
-                     speedup)
+from .timing import OPPONENTS, OURS, Case, Clock, Samples, Summary, measure, speedup
 
 
 class UnequalError(ValueError):
@@ -24,9 +25,10 @@ class Settings:
         console (rich.console.Console, optional): Where to show progress.
             Defaults to None: nowhere.
     """
+
     device: torch.device
     rounds: int = 7
-    seconds: float = 45.
+    seconds: float = 45.0
     console: Optional[object] = None
 
     def __post_init__(self) -> None:
@@ -40,17 +42,21 @@ class Settings:
         if self.console is not None:
             self.console.print(text, highlight=False)
 
-    def measure(self, title: str, cases: Sequence[Case]) -> Dict[str, Samples]:
+    def measure(self, title: str, cases: Sequence[Case]) -> dict[str, Samples]:
         """Let the cases take turns, and show how far they are."""
         from rich.console import Console
         from rich.progress import Progress
 
         console = self.console or Console(quiet=True)
-        with Progress(console=console, transient=True,
-                      disable=not console.is_terminal) as progress:
+        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(title, total=self.rounds)
-            return measure(cases, self.rounds, self.seconds, self.clock,
-                           lambda done: progress.update(bar, completed=done))
+            return measure(
+                cases,
+                self.rounds,
+                self.seconds,
+                self.clock,
+                lambda done: progress.update(bar, completed=done),
+            )
 
 
 @dataclass
@@ -63,6 +69,7 @@ class Bar:
         at_least (float, optional): Defaults to None: ``at_most`` counts.
         at_most (float, optional): Defaults to None.
     """
+
     text: str
     value: float
     at_least: Optional[float] = None
@@ -81,13 +88,14 @@ class Result:
 
     ``speedups`` are over the cheapest case of each opposing side, by its name.
     """
+
     name: str
     side: str
     time: Summary
     wall: Summary
-    speedups: Dict[str, Summary] = field(default_factory=dict)
+    speedups: dict[str, Summary] = field(default_factory=dict)
     peak_bytes: Optional[int] = None
-    sections: Dict[str, float] = field(default_factory=dict)
+    sections: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -107,22 +115,23 @@ class Comparison:
         notes (list[str]): What a reader has to know.
         bars (list[Bar]): What was promised.
     """
+
     subject: str
     title: str
     unit: str
     clock: str
     rounds: int
-    results: List[Result]
+    results: list[Result]
     batch: int = 0
     floor: Optional[float] = None
     floor_text: str = ''
-    notes: List[str] = field(default_factory=list)
-    bars: List[Bar] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Result:
         return next(r for r in self.results if r.name == name)
 
-    def opponents(self) -> List[str]:
+    def opponents(self) -> list[str]:
         """The sides that ours is compared with, as far as they are there."""
         sides = {result.side for result in self.results}
         return [side for side in OPPONENTS if side in sides]
@@ -130,8 +139,12 @@ class Comparison:
     def expect_speedup(self, name: str, over: str, at_least: float) -> None:
         """Promise how much faster a case is than an opposing side."""
         self.bars.append(
-            Bar(f'{self.title}: {name}, speed-up over {over}',
-                self[name].speedups[over].median, at_least=at_least))
+            Bar(
+                f'{self.title}: {name}, speed-up over {over}',
+                self[name].speedups[over].median,
+                at_least=at_least,
+            )
+        )
 
     def as_dict(self) -> dict:
         """All of it, for JSON."""
@@ -141,9 +154,15 @@ class Comparison:
         return out
 
 
-def compare(settings: Settings, subject: str, title: str, unit: str,
-            cases: Sequence[Case], clock: Optional[str] = None,
-            **kwargs) -> Comparison:
+def compare(
+    settings: Settings,
+    subject: str,
+    title: str,
+    unit: str,
+    cases: Sequence[Case],
+    clock: Optional[str] = None,
+    **kwargs,
+) -> Comparison:
     """Measure the cases and put their numbers together.
 
     Args:
@@ -156,8 +175,7 @@ def compare(settings: Settings, subject: str, title: str, unit: str,
     """
     clock = clock or settings.clock_name
     samples = settings.measure(title, cases)
-    times = {name: getattr(sample, clock.lower())
-             for name, sample in samples.items()}
+    times = {name: getattr(sample, clock.lower()) for name, sample in samples.items()}
     medians = {name: Summary.of(values) for name, values in times.items()}
     best = {}
     for side in OPPONENTS:
@@ -166,11 +184,16 @@ def compare(settings: Settings, subject: str, title: str, unit: str,
             best[side] = min(names, key=lambda name: medians[name].median)
     results = [
         Result(
-            case.name, case.side, medians[case.name],
-            Summary.of(samples[case.name].wall), {
+            case.name,
+            case.side,
+            medians[case.name],
+            Summary.of(samples[case.name].wall),
+            {
                 side: speedup(times[case.name], times[name])
-                for side, name in best.items() if case.side == OURS
-            }) for case in cases
+                for side, name in best.items()
+                if case.side == OURS
+            },
+        )
+        for case in cases
     ]
-    return Comparison(subject, title, unit, clock,
-                      len(times[cases[0].name]), results, **kwargs)
+    return Comparison(subject, title, unit, clock, len(times[cases[0].name]), results, **kwargs)

@@ -3,9 +3,9 @@
 CPU time counts, of this process and all workers together: with enough cores
 wall time can be bought, CPU time cannot.
 """
+
 import tempfile
 from pathlib import Path
-from typing import Dict, List
 
 import cv2
 import torch
@@ -16,17 +16,17 @@ from mmpretrain.registry import MODELS
 from torch.utils.data import DataLoader
 
 from prkd_mm.datasets import PackedImages
+
 from .comparison import Comparison, Settings, UnequalError, compare
-from .images import SETS, Images, find_images, our_preprocessor
 from .floors import Peaks
+from .images import SETS, Images, find_images, our_preprocessor
 from .timing import OURS, STOCK, TUNED, Case, check_workers_can_be_timed
 
-BARS = dict(cifar100=5., tinyimagenet=3.)  # on a CPU
+BARS = dict(cifar100=5.0, tinyimagenet=3.0)  # on a CPU
 _WORKERS = (0, 1, 2)
 
 
-def run(settings: Settings, peaks: Peaks, images: int = 1024,
-        batch: int = 64) -> List[Comparison]:
+def run(settings: Settings, peaks: Peaks, images: int = 1024, batch: int = 64) -> list[Comparison]:
     """Compare the ways to feed CIFAR-100 and Tiny ImageNet.
 
     Args:
@@ -46,8 +46,7 @@ def run(settings: Settings, peaks: Peaks, images: int = 1024,
     for name in SETS:
         with tempfile.TemporaryDirectory() as folder:
             found = find_images(name, images, Path(folder))
-            comparisons.append(
-                _compare(settings, peaks, name, found, batch, folder))
+            comparisons.append(_compare(settings, peaks, name, found, batch, folder))
     return comparisons
 
 
@@ -67,10 +66,18 @@ class Feed:
         shuffle (bool): Defaults to True.
     """
 
-    def __init__(self, images: Images, pipeline: List[dict], packed: bool,
-                 folder: str, device: torch.device, batch: int,
-                 collate_fn: str = 'pseudo_collate', workers: int = 0,
-                 shuffle: bool = True) -> None:
+    def __init__(
+        self,
+        images: Images,
+        pipeline: list[dict],
+        packed: bool,
+        folder: str,
+        device: torch.device,
+        batch: int,
+        collate_fn: str = 'pseudo_collate',
+        workers: int = 0,
+        shuffle: bool = True,
+    ) -> None:
         dataset = images.build(pipeline)
         preprocessor = images.data_preprocessor
         if packed:
@@ -85,10 +92,11 @@ class Feed:
                 pin_memory=device.type == 'cuda',
                 collate_fn=dict(type=collate_fn),
                 sampler=dict(type='DefaultSampler', shuffle=shuffle),
-                dataset=dataset),
-            seed=0)
-        self.preprocess: BaseDataPreprocessor = MODELS.build(
-            preprocessor).to(device)
+                dataset=dataset,
+            ),
+            seed=0,
+        )
+        self.preprocess: BaseDataPreprocessor = MODELS.build(preprocessor).to(device)
         if packed:
             self.preprocess.epoch = 0  # there is no run that counts
 
@@ -97,28 +105,31 @@ class Feed:
         for batch in self.loader:
             self.preprocess(batch, True)
 
-    def first(self) -> Dict[str, torch.Tensor]:
+    def first(self) -> dict[str, torch.Tensor]:
         """Images and labels of the first batch."""
         data = self.preprocess(next(iter(self.loader)), True)
-        labels = torch.cat([sample.gt_label
-                            for sample in data['data_samples']])
+        labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         return dict(images=data['inputs'], labels=labels)
 
-    def workers(self) -> List[int]:
+    def workers(self) -> list[int]:
         """Ids of the worker processes."""
         loader = getattr(self.loader, '_iterator', None)
         return [worker.pid for worker in getattr(loader, '_workers', ())]
 
 
-def _compare(settings: Settings, peaks: Peaks, name: str, images: Images,
-             batch: int, folder: str) -> Comparison:
+def _compare(
+    settings: Settings, peaks: Peaks, name: str, images: Images, batch: int, folder: str
+) -> Comparison:
     common = dict(folder=folder, device=settings.device, batch=batch)
     ways = {
         ('stock, 0 workers', STOCK): dict(packed=False),
         ('stock, 2 workers', STOCK): dict(packed=False, workers=2),
-        **{(f'tuned stock, {n} workers', TUNED): dict(
-            packed=False, workers=n, collate_fn='default_collate')
-           for n in _WORKERS},
+        **{
+            (f'tuned stock, {n} workers', TUNED): dict(
+                packed=False, workers=n, collate_fn='default_collate'
+            )
+            for n in _WORKERS
+        },
         ('ours', OURS): dict(packed=True),
     }
     check_equal(images, batch, folder, settings.device)
@@ -126,26 +137,32 @@ def _compare(settings: Settings, peaks: Peaks, name: str, images: Images,
     for (label, side), way in ways.items():
         feed = Feed(images, images.pipeline, **way, **common)
         feed.epoch()  # caches, workers, the packed file
-        cases.append(
-            Case(label, side, feed.epoch, len(feed.loader.dataset),
-                 feed.workers))
+        cases.append(Case(label, side, feed.epoch, len(feed.loader.dataset), feed.workers))
     pixels = feed.first()['images'][0].numel()
     comparison = compare(
-        settings, 'feed', f'feed {SETS[name]}', 'image', cases, clock='CPU',
-        batch=1, floor=5 * pixels / peaks.bytes,
+        settings,
+        'feed',
+        f'feed {SETS[name]}',
+        'image',
+        cases,
+        clock='CPU',
+        batch=1,
+        floor=5 * pixels / peaks.bytes,
         floor_text=f'{pixels:,} bytes read, {4 * pixels:,} written, at '
         f'{peaks.bytes / 1e9:.3g} GB/s',
-        notes=[f'{images.source}; {len(feed.loader.dataset):,} of them, '
-               f'batches of {batch}; CPU time of all processes together; '
-               'speed-ups are over the cheapest of a side'])
+        notes=[
+            f'{images.source}; {len(feed.loader.dataset):,} of them, '
+            f'batches of {batch}; CPU time of all processes together; '
+            'speed-ups are over the cheapest of a side'
+        ],
+    )
     if settings.device.type == 'cpu':
         for side in (STOCK, TUNED):
             comparison.expect_speedup('ours', side, BARS[name])
     return comparison
 
 
-def check_equal(images: Images, batch: int, folder: str,
-                device: torch.device) -> None:
+def check_equal(images: Images, batch: int, folder: str, device: torch.device) -> None:
     """See that all ways give the same images, and all augment them.
 
     Raises:
@@ -154,24 +171,23 @@ def check_equal(images: Images, batch: int, folder: str,
     ways = dict(
         stock=dict(packed=False),
         tuned=dict(packed=False, collate_fn='default_collate'),
-        ours=dict(packed=True))
-    common = dict(
-        folder=folder, device=device, batch=batch, shuffle=False)
+        ours=dict(packed=True),
+    )
+    common = dict(folder=folder, device=device, batch=batch, shuffle=False)
     plain = {
-        name: Feed(images, images.plain(), **way, **common).first()
-        for name, way in ways.items()
+        name: Feed(images, images.plain(), **way, **common).first() for name, way in ways.items()
     }
     for name, way in ways.items():
         for key, expected in plain['stock'].items():
             got = plain[name][key]
             if got.dtype != expected.dtype or not torch.equal(got, expected):
-                raise UnequalError(f'feed: the {key} of {name} are not those '
-                                   'of stock; there is nothing to compare')
+                raise UnequalError(
+                    f'feed: the {key} of {name} are not those of stock; there is nothing to compare'
+                )
         augmented = Feed(images, images.pipeline, **way, **common).first()
-        changed = (augmented['images'] != plain['stock']['images']).flatten(
-            1).any(1).float().mean()
+        changed = (augmented['images'] != plain['stock']['images']).flatten(1).any(1).float().mean()
         # not at all: 1 of 2 flips times 1 of 81 crops or fewer
-        if augmented['images'].shape != plain['stock'][
-                'images'].shape or changed < 0.75:
-            raise UnequalError(f'feed: {name} does not crop and flip as stock '
-                               'does; there is nothing to compare')
+        if augmented['images'].shape != plain['stock']['images'].shape or changed < 0.75:
+            raise UnequalError(
+                f'feed: {name} does not crop and flip as stock does; there is nothing to compare'
+            )

@@ -1,4 +1,5 @@
 """What the machine can do at most, to hold the measurements against."""
+
 import contextlib
 import io
 import logging
@@ -25,6 +26,7 @@ class Peaks:
             convolutions.
         bytes (float): Bytes/s read or written in a long copy.
     """
+
     flops: float
     bytes: float
 
@@ -42,18 +44,18 @@ def measure_peaks(device: torch.device, quick: bool = False) -> Peaks:
     source = torch.randn(2**20 if quick else 2**26, device=device)
     target = torch.empty_like(source)
     work = [(2 * n**3, lambda: a @ a)]
-    for channels, size in _CONVOLUTIONS[:1 if quick else None]:
+    for channels, size in _CONVOLUTIONS[: 1 if quick else None]:
         layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(
-            device, memory_format=torch.channels_last)
+            device, memory_format=torch.channels_last
+        )
         x = torch.randn(64, channels, size, size, device=device).contiguous(
-            memory_format=torch.channels_last)
+            memory_format=torch.channels_last
+        )
         work.append((18 * channels * x.numel(), partial(layer, x)))
     # on a GPU the steps are under autocast, too
     with torch.inference_mode(), torch.autocast(device.type, enabled=on_gpu):
-        flops = max(count / _best(run, device, seconds)
-                    for count, run in work)
-        copy = 2 * source.nbytes / _best(
-            lambda: target.copy_(source), device, seconds)
+        flops = max(count / _best(run, device, seconds) for count, run in work)
+        copy = 2 * source.nbytes / _best(lambda: target.copy_(source), device, seconds)
     return Peaks(flops, copy)
 
 
@@ -82,8 +84,8 @@ def forward_flops(net: nn.Module, size: int) -> float:
     logging.disable(logging.WARNING)  # of operations that it does not count
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            macs = FlopAnalyzer(net.eval(), (image, )).total()
+            macs = FlopAnalyzer(net.eval(), (image,)).total()
     finally:
         logging.disable(level)
         net.train(training)
-    return 2. * macs
+    return 2.0 * macs

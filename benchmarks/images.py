@@ -1,7 +1,8 @@
 """Images to feed: the real ones where they are, else made-up ones."""
+
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, List
+from typing import Callable
 
 import cv2
 import numpy as np
@@ -25,15 +26,15 @@ class Images:
         pipeline (list[dict]): MMPretrain's training pipeline for them.
         data_preprocessor (dict): The config of theirs.
     """
-    build: Callable[[List[dict]], BaseDataset]
+
+    build: Callable[[list[dict]], BaseDataset]
     source: str
-    pipeline: List[dict]
+    pipeline: list[dict]
     data_preprocessor: dict
 
-    def plain(self) -> List[dict]:
+    def plain(self) -> list[dict]:
         """The pipeline without augmentation."""
-        return [step for step in self.pipeline
-                if not step['type'].startswith('Random')]
+        return [step for step in self.pipeline if not step['type'].startswith('Random')]
 
 
 def find_images(name: str, count: int, folder: Path) -> Images:
@@ -59,15 +60,15 @@ def find_images(name: str, count: int, folder: Path) -> Images:
         real, kind = root.is_dir(), 'JPEG files'
         stock['samples_per_class'] = max(1, count // 200)
     if real:
-        def build(pipeline: List[dict]) -> BaseDataset:
+
+        def build(pipeline: list[dict]) -> BaseDataset:
             return DATASETS.build(dict(stock, pipeline=pipeline))
     elif name == 'cifar100':
         build = in_memory(count)
     else:
         build = _write_jpegs(folder / 'jpegs', count)
     source = SETS[name] if real else f'made up, like {SETS[name]}'
-    return Images(build, f'{source}, {kind}', pipeline,
-                  stock_preprocessor(cfg))
+    return Images(build, f'{source}, {kind}', pipeline, stock_preprocessor(cfg))
 
 
 def stock_preprocessor(cfg: Config) -> dict:
@@ -87,15 +88,13 @@ class _InMemory(BaseDataset):
     """Images as MMPretrain's CIFAR classes hold them: N × C × H × W, seen as
     N × H × W × C."""
 
-    def __init__(self, images: np.ndarray, num_classes: int,
-                 **kwargs) -> None:
+    def __init__(self, images: np.ndarray, num_classes: int, **kwargs) -> None:
         self._images, self._num_classes = images, num_classes
         super().__init__(
-            ann_file='',
-            metainfo=dict(classes=[str(c) for c in range(num_classes)]),
-            **kwargs)
+            ann_file='', metainfo=dict(classes=[str(c) for c in range(num_classes)]), **kwargs
+        )
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         return [
             dict(img=image, gt_label=i % self._num_classes)
             for i, image in enumerate(self._images.transpose(0, 2, 3, 1))
@@ -115,8 +114,9 @@ def made_up_pixels(count: int, size: int) -> np.ndarray:
     return np.stack(images)
 
 
-def in_memory(count: int, size: int = 32, num_classes: int = 100
-              ) -> Callable[[List[dict]], BaseDataset]:
+def in_memory(
+    count: int, size: int = 32, num_classes: int = 100
+) -> Callable[[list[dict]], BaseDataset]:
     """From a pipeline to a data set of made-up images in memory.
 
     Args:
@@ -124,16 +124,13 @@ def in_memory(count: int, size: int = 32, num_classes: int = 100
         size (int): Their height and width. Defaults to 32.
         num_classes (int): Defaults to 100.
     """
-    images = np.ascontiguousarray(
-        made_up_pixels(count, size).transpose(0, 3, 1, 2))
+    images = np.ascontiguousarray(made_up_pixels(count, size).transpose(0, 3, 1, 2))
     return lambda pipeline: _InMemory(images, num_classes, pipeline=pipeline)
 
 
-def _write_jpegs(folder: Path, count: int
-                 ) -> Callable[[List[dict]], BaseDataset]:
+def _write_jpegs(folder: Path, count: int) -> Callable[[list[dict]], BaseDataset]:
     for i, image in enumerate(made_up_pixels(count, 64)):
         path = folder / f'{i % 10}' / f'{i}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)
-    return lambda pipeline: CustomDataset(
-        data_root=str(folder), pipeline=pipeline)
+    return lambda pipeline: CustomDataset(data_root=str(folder), pipeline=pipeline)

@@ -1,6 +1,7 @@
 """What a training iteration pays for its scalars, early and late in a run."""
+
+from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Dict, List, Sequence
 
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
@@ -8,6 +9,7 @@ from mmengine.logging import HistoryBuffer, MessageHub
 from mmengine.runner import LogProcessor
 
 from prkd_mm.hooks import LeanRuntimeInfoHook
+
 from .comparison import Bar, Comparison, Settings, UnequalError, compare
 from .floors import Peaks
 from .timing import OURS, STOCK, Case
@@ -29,12 +31,10 @@ class _Run:
         self.log_processor = LogProcessor(window_size=10)
         self.train_loop = self.val_loop = None
         self.train_dataloader = _Endless()
-        self.optim_wrapper = SimpleNamespace(
-            get_lr=lambda: dict(lr=[0.05], base_lr=[0.05]))
+        self.optim_wrapper = SimpleNamespace(get_lr=lambda: dict(lr=[0.05], base_lr=[0.05]))
         self.hooks = [hook, LoggerHook(interval=_INTERVAL)]
         self._outputs = [
-            {key: torch.tensor(float(i), device=device) for key in _KEYS}
-            for i in range(7)
+            {key: torch.tensor(float(i), device=device) for key in _KEYS} for i in range(7)
         ]
         hook.before_train(self)
 
@@ -42,8 +42,7 @@ class _Run:
         """Do what the hook does in so many iterations."""
         for _ in range(iterations):
             self.hook.before_train_iter(self, self.iter)
-            self.hook.after_train_iter(
-                self, self.iter, outputs=self._outputs[self.iter % 7])
+            self.hook.after_train_iter(self, self.iter, outputs=self._outputs[self.iter % 7])
             self.iter += 1
 
     def skip_to(self, iterations: int) -> None:
@@ -51,8 +50,7 @@ class _Run:
         self.iter = iterations
         values = [0.5] * iterations
         for key in list(self.message_hub.log_scalars):
-            self.message_hub.log_scalars[key] = HistoryBuffer(
-                values, [1] * iterations)
+            self.message_hub.log_scalars[key] = HistoryBuffer(values, [1] * iterations)
 
 
 class _Endless:
@@ -62,8 +60,9 @@ class _Endless:
         return 10**9
 
 
-def run(settings: Settings, peaks: Peaks,
-        iterations: Sequence[int] = ITERATIONS) -> List[Comparison]:
+def run(
+    settings: Settings, peaks: Peaks, iterations: Sequence[int] = ITERATIONS
+) -> list[Comparison]:
     """Compare the hooks at several lengths of the run.
 
     Args:
@@ -85,22 +84,34 @@ def run(settings: Settings, peaks: Peaks,
         ours.go(length - ours.iter)  # all of them, in earnest
         comparisons.append(
             compare(
-                settings, 'logging', f'scalars after {length:,} iterations',
-                'iteration', [
-                    Case('stock', STOCK,
-                         lambda: stock.go(_INTERVAL), _INTERVAL),
-                    Case('ours: lean hook', OURS,
-                         lambda: ours.go(10 * _INTERVAL), 10 * _INTERVAL)
+                settings,
+                'logging',
+                f'scalars after {length:,} iterations',
+                'iteration',
+                [
+                    Case('stock', STOCK, lambda: stock.go(_INTERVAL), _INTERVAL),
+                    Case('ours: lean hook', OURS, lambda: ours.go(10 * _INTERVAL), 10 * _INTERVAL),
                 ],
-                notes=[f'{len(_KEYS)} losses and 2 learning rates, a log line '
-                       f'every {_INTERVAL} iterations. Ours has done all '
-                       "iterations before; stock's histories were filled "
-                       'beforehand']))
-    first, last = (comparison['ours: lean hook'].time.median
-                   for comparison in (comparisons[0], comparisons[-1]))
+                notes=[
+                    f'{len(_KEYS)} losses and 2 learning rates, a log line '
+                    f'every {_INTERVAL} iterations. Ours has done all '
+                    "iterations before; stock's histories were filled "
+                    'beforehand'
+                ],
+            )
+        )
+    first, last = (
+        comparison['ours: lean hook'].time.median
+        for comparison in (comparisons[0], comparisons[-1])
+    )
     comparisons[-1].bars.append(
-        Bar(f'scalars: an iteration of ours after {iterations[-1]:,}, in '
-            f'those after {iterations[0]:,}', last / first, at_most=_FLAT))
+        Bar(
+            f'scalars: an iteration of ours after {iterations[-1]:,}, in '
+            f'those after {iterations[0]:,}',
+            last / first,
+            at_most=_FLAT,
+        )
+    )
     return comparisons
 
 
@@ -110,15 +121,13 @@ def check_equal(device: torch.device) -> None:
     Raises:
         UnequalError: They have not.
     """
-    seen: List[Dict[str, float]] = []
+    seen: list[dict[str, float]] = []
     for hook in (RuntimeInfoHook(), LeanRuntimeInfoHook()):
         run = _Run(hook, device)
         run.go(3 * _INTERVAL)
         window = run.log_processor.window_size
-        seen.append({
-            key: history.mean(window)
-            for key, history in run.message_hub.log_scalars.items()
-        })
+        seen.append(
+            {key: history.mean(window) for key, history in run.message_hub.log_scalars.items()}
+        )
     if seen[0] != seen[1]:
-        raise UnequalError(f'logging: {seen[1]} instead of {seen[0]}; there '
-                           'is nothing to compare')
+        raise UnequalError(f'logging: {seen[1]} instead of {seen[0]}; there is nothing to compare')

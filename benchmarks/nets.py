@@ -1,8 +1,9 @@
 """The nets of a pair under each of the algorithms that are compared."""
+
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -14,14 +15,18 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from prkd_mm.batch_norm import recalibrate_bn
-from prkd_mm.datasets import PackedImages
 from prkd_mm.config import load_config
+from prkd_mm.datasets import PackedImages
 from prkd_mm.teachers.logit_store import TeacherLogits, describe_normalisation
+
 from .images import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
 from .timing import ALONE, OURS, STOCK, TUNED, Clock
 
-PAIRS = ('resnet34_resnet18_tinyimagenet', 'resnet32x4_resnet8x4_cifar100',
-         'wrn_40_2_wrn_16_2_cifar100')
+PAIRS = (
+    'resnet34_resnet18_tinyimagenet',
+    'resnet32x4_resnet8x4_cifar100',
+    'wrn_40_2_wrn_16_2_cifar100',
+)
 
 
 class Pair:
@@ -40,8 +45,7 @@ class Pair:
         FileNotFoundError: There is no such config.
     """
 
-    def __init__(self, name: str, device: torch.device, batch: int = 64,
-                 size: int = 32) -> None:
+    def __init__(self, name: str, device: torch.device, batch: int = 64, size: int = 32) -> None:
         path = str(CONFIGS / f'prkd/{name}.py')
         self.name, self.device = name, device
         self.batch, self.size = batch, size
@@ -54,8 +58,8 @@ class Pair:
         pipeline = [
             # moves nothing, but takes the time
             dict(type='RandomCrop', crop_size=size),
-            dict(type='RandomFlip', prob=0., direction='horizontal'),
-            dict(type='PackInputs')
+            dict(type='RandomFlip', prob=0.0, direction='horizontal'),
+            dict(type='PackInputs'),
         ]
         self.images = in_memory(batch, size, self._classes)(pipeline)
         self.packed = PackedImages(self.images)
@@ -92,12 +96,10 @@ class Pair:
 
     def ours(self, **options: Any) -> BaseModel:
         """``FrozenTeacherDistill`` with ``PRKDLoss``, and with options."""
-        model = self._distiller('FrozenTeacherDistill', self.cfg, True,
-                                **options)
+        model = self._distiller('FrozenTeacherDistill', self.cfg, True, **options)
         return self._ready(model, True)
 
-    def _distiller(self, kind: str, cfg: Config, packed: bool,
-                   **options: Any) -> BaseModel:
+    def _distiller(self, kind: str, cfg: Config, packed: bool, **options: Any) -> BaseModel:
         return MODELS.build(
             dict(
                 options,
@@ -106,7 +108,9 @@ class Pair:
                 architecture=copy.deepcopy(self.student),
                 teacher=copy.deepcopy(self.teacher),
                 distiller=cfg.model.distiller.to_dict(),
-                data_preprocessor=self._preprocessor(packed)))
+                data_preprocessor=self._preprocessor(packed),
+            )
+        )
 
     def stored(self, folder: Path) -> BaseModel:
         """``FrozenTeacherDistill`` with the logits of the images stored.
@@ -116,14 +120,20 @@ class Pair:
         """
         preprocess = self._preprocess()
         store = TeacherLogits.create(
-            folder, 1, self.batch, self._classes, teacher='benchmark',
-            source=self.packed.source, seed=0,
-            normalisation=describe_normalisation(preprocess))
+            folder,
+            1,
+            self.batch,
+            self._classes,
+            teacher='benchmark',
+            source=self.packed.source,
+            seed=0,
+            normalisation=describe_normalisation(preprocess),
+        )
         data = preprocess(self._whole_batch(), True)
         with torch.inference_mode():
             logits = self.teacher.eval()(data['inputs'].to(self.device))
         for chunk in store.missing():
-            store.put(chunk, logits[chunk[1]:chunk[2]])
+            store.put(chunk, logits[chunk[1] : chunk[2]])
         model = MODELS.build(
             dict(
                 _scope_='mmrazor',
@@ -132,7 +142,9 @@ class Pair:
                 teacher=None,
                 teacher_logits=str(folder),
                 distiller=self.cfg.model.distiller.to_dict(),
-                data_preprocessor=self._preprocessor(True)))
+                data_preprocessor=self._preprocessor(True),
+            )
+        )
         return self._ready(model, True)
 
     def alone(self) -> BaseModel:
@@ -143,7 +155,11 @@ class Pair:
                     _scope_='mmrazor',
                     type='StudentAlone',
                     architecture=copy.deepcopy(self.student),
-                    data_preprocessor=self._preprocessor(True))), True)
+                    data_preprocessor=self._preprocessor(True),
+                )
+            ),
+            True,
+        )
 
     def _ready(self, model: BaseModel, channels_last: bool) -> BaseModel:
         model.to(self.device)
@@ -154,15 +170,16 @@ class Pair:
         model.train()
         return model
 
-    def batches(self) -> Dict[str, Any]:
+    def batches(self) -> dict[str, Any]:
         """The same images as each collate function gives them."""
         samples = [self.images[i] for i in range(self.batch)]
         return dict(
             list=pseudo_collate(samples),
             stacked=default_collate(samples),
-            whole=self._whole_batch())
+            whole=self._whole_batch(),
+        )
 
-    def ways(self, folder: Path) -> Dict[str, Tuple[str, 'Step']]:
+    def ways(self, folder: Path) -> dict[str, tuple[str, 'Step']]:
         """By name, side and step of all that are compared.
 
         Args:
@@ -172,23 +189,23 @@ class Pair:
         amp = self.device.type == 'cuda'  # on a CPU it is a trap
         return {
             'stock': (STOCK, self._step(self.stock(), data['list'])),
-            'tuned stock': (TUNED, self._step(
-                self.stock(channels_last=True), data['stacked'], amp)),
-            'student alone': (ALONE, self._step(
-                self.alone(), data['whole'], amp)),
-            'ours, live': (OURS, self._step(
-                self.ours(), data['whole'], amp)),
-            'ours, live, BN folded': (OURS, self._step(
-                self.ours(fold_teacher_bn=True), data['whole'], amp)),
-            'ours, stored': (OURS, self._step(
-                self.stored(folder), data['whole'], amp)),
+            'tuned stock': (
+                TUNED,
+                self._step(self.stock(channels_last=True), data['stacked'], amp),
+            ),
+            'student alone': (ALONE, self._step(self.alone(), data['whole'], amp)),
+            'ours, live': (OURS, self._step(self.ours(), data['whole'], amp)),
+            'ours, live, BN folded': (
+                OURS,
+                self._step(self.ours(fold_teacher_bn=True), data['whole'], amp),
+            ),
+            'ours, stored': (OURS, self._step(self.stored(folder), data['whole'], amp)),
         }
 
     def _step(self, model: BaseModel, batch: Any, amp: bool = False) -> 'Step':
         cfg = self.cfg.optim_wrapper.to_dict()
         cfg['type'] = 'AmpOptimWrapper' if amp else 'OptimWrapper'
-        return Step(model, build_optim_wrapper(model, cfg), batch,
-                    Clock(self.device))
+        return Step(model, build_optim_wrapper(model, cfg), batch, Clock(self.device))
 
 
 @dataclass
@@ -201,19 +218,19 @@ class Step:
         batch (Any): What a data loader gives.
         clock (Clock): What marks the parts' beginnings and ends.
     """
+
     model: BaseModel
     optim_wrapper: OptimWrapper
     batch: Any
     clock: Clock
 
     def __post_init__(self) -> None:
-        self._marks: List[tuple] = []
+        self._marks: list[tuple] = []
         model = self.model
         self._watch(model.data_preprocessor, 'forward', 'prepare')
         if hasattr(model, 'teacher'):
             self._watch(model.teacher, 'forward', 'teacher')
-            self._watch(model.distiller, 'compute_distill_losses',
-                        'distill')
+            self._watch(model.distiller, 'compute_distill_losses', 'distill')
         self._watch(model.architecture, 'forward', 'student')
         self._watch(self.optim_wrapper, 'backward', 'backward')
         self._watch(self.optim_wrapper, 'step', 'update')
@@ -229,7 +246,7 @@ class Step:
 
         setattr(owner, method, watched)
 
-    def __call__(self) -> Dict[str, torch.Tensor]:
+    def __call__(self) -> dict[str, torch.Tensor]:
         """Take a step; what it logs."""
         start = self.clock.mark()
         out = self.model.train_step(self.batch, self.optim_wrapper)
@@ -240,12 +257,12 @@ class Step:
         """Let the parts be counted from here on."""
         self._marks.clear()
 
-    def sections(self) -> Dict[str, float]:
+    def sections(self) -> dict[str, float]:
         """The mean seconds of each part in the steps since then."""
         self.clock.wait()
-        total: Dict[str, float] = {}
+        total: dict[str, float] = {}
         for name, start, end in self._marks:
-            total[name] = total.get(name, 0.) + self.clock.between(start, end)
+            total[name] = total.get(name, 0.0) + self.clock.between(start, end)
         steps = sum(name == 'all' for name, *_ in self._marks)
         total['rest'] = 2 * total['all'] - sum(total.values())
         del total['all']

@@ -1,25 +1,26 @@
 """How cost grows: with classes, batch, images, epochs and ranks."""
+
 import multiprocessing
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Dict, List, Sequence, Tuple
 
 import torch
 from mmengine.registry import init_default_scope
 
 from prkd_mm.datasets import PackedImages
 from prkd_mm.teachers.logit_store import size_in_bytes
+
 from .comparison import Settings
-from .images import in_memory
 from .floors import forward_flops
+from .images import in_memory
 from .loss import Problem, losses
 from .nets import PAIRS, Pair
 from .timing import OURS, STOCK, Case, Summary
 
 VIEWS = 16
-_IMAGES = dict(CIFAR=(50_000, 100), TinyImageNet=(100_000, 200),
-               ImageNet=(1_281_167, 1000))
+_IMAGES = dict(CIFAR=(50_000, 100), TinyImageNet=(100_000, 200), ImageNet=(1_281_167, 1000))
 
 
 @dataclass
@@ -33,14 +34,15 @@ class Curves:
         x (list[float]): Where it was measured.
         curves (dict): Values by name.
     """
+
     title: str
     x_label: str
     y_label: str
-    x: List[float]
-    curves: Dict[str, List[float]]
+    x: list[float]
+    curves: dict[str, list[float]]
 
 
-def run(settings: Settings, quick: bool = False) -> List[Curves]:
+def run(settings: Settings, quick: bool = False) -> list[Curves]:
     """Measure, or count, how each cost grows.
 
     Args:
@@ -54,10 +56,12 @@ def run(settings: Settings, quick: bool = False) -> List[Curves]:
     batches = (16, 64, 256, 1024)[:few]
     images = (200, 400) if quick else (1000, 4000, 16_000)
     return [
-        _loss_curves(settings, 'classes, batch 256', 'classes', classes,
-                     [(256, c) for c in classes]),
-        _loss_curves(settings, 'batch, 1,000 classes', 'samples', batches,
-                     [(b, 1000) for b in batches]),
+        _loss_curves(
+            settings, 'classes, batch 256', 'classes', classes, [(256, c) for c in classes]
+        ),
+        _loss_curves(
+            settings, 'batch, 1,000 classes', 'samples', batches, [(b, 1000) for b in batches]
+        ),
         *_feed_curves(settings, images),
         _rank_curves(images[-1], (1, 2)),
         _store_curves(),
@@ -65,27 +69,29 @@ def run(settings: Settings, quick: bool = False) -> List[Curves]:
     ]
 
 
-def _loss_curves(settings: Settings, title: str, label: str,
-                 x: Sequence[float], shapes: Sequence[Tuple[int, int]]
-                 ) -> Curves:
-    curves: Dict[str, List[float]] = {}
+def _loss_curves(
+    settings: Settings,
+    title: str,
+    label: str,
+    x: Sequence[float],
+    shapes: Sequence[tuple[int, int]],
+) -> Curves:
+    curves: dict[str, list[float]] = {}
     for shape in shapes:
         problem = Problem(*shape, settings.device)
         cases = []
         for name, (side, function) in losses().items():
             if side in (STOCK, OURS):
                 problem.step(function)
-                cases.append(
-                    Case(name, side, lambda f=function: problem.step(f)))
+                cases.append(Case(name, side, lambda f=function: problem.step(f)))
         samples = settings.measure(title, cases)
         for name, sample in samples.items():
-            seconds = Summary.of(
-                getattr(sample, settings.clock_name.lower())).median
+            seconds = Summary.of(getattr(sample, settings.clock_name.lower())).median
             curves.setdefault(name, []).append(1e3 * seconds)
     return Curves(f'loss over {title}', label, 'ms', list(x), curves)
 
 
-def _feed_curves(settings: Settings, counts: Sequence[int]) -> List[Curves]:
+def _feed_curves(settings: Settings, counts: Sequence[int]) -> list[Curves]:
     pipeline = [dict(type='PackInputs')]
     opening, first, each = [], [], []
     for count in counts:
@@ -98,10 +104,20 @@ def _feed_curves(settings: Settings, counts: Sequence[int]) -> List[Curves]:
             each.append(1e6 * _feed(packed))
             del packed
     return [
-        Curves('opening a packed set', 'images', 's of CPU time',
-               list(counts), {'packed before': opening, 'packing it': first}),
-        Curves('fetching an image of it', 'images', 'µs of CPU time',
-               list(counts), {'batches of 64': each}),
+        Curves(
+            'opening a packed set',
+            'images',
+            's of CPU time',
+            list(counts),
+            {'packed before': opening, 'packing it': first},
+        ),
+        Curves(
+            'fetching an image of it',
+            'images',
+            'µs of CPU time',
+            list(counts),
+            {'batches of 64': each},
+        ),
     ]
 
 
@@ -112,13 +128,13 @@ def _feed(packed: PackedImages, batch: int = 64) -> float:
     for _ in range(3):
         start = time.process_time()
         for i in range(0, len(order), batch):
-            packed.__getitems__(order[i:i + batch])
+            packed.__getitems__(order[i : i + batch])
         best = min(best, time.process_time() - start)
     return best / len(order)
 
 
 def _rank(packed: PackedImages, rank: int, ranks: int, queue) -> None:
-    packed.labels = packed.labels[:len(packed) // ranks]
+    packed.labels = packed.labels[: len(packed) // ranks]
     queue.put(_feed(packed))
 
 
@@ -128,13 +144,11 @@ def _rank_curves(count: int, ranks: Sequence[int]) -> Curves:
     context = multiprocessing.get_context('fork')
     each = []
     with tempfile.TemporaryDirectory() as folder:
-        packed = PackedImages(
-            in_memory(count)([dict(type='PackInputs')]), cache=folder)
+        packed = PackedImages(in_memory(count)([dict(type='PackInputs')]), cache=folder)
         for n in ranks:
             queue = context.Queue()
             processes = [
-                context.Process(target=_rank, args=(packed, i, n, queue))
-                for i in range(n)
+                context.Process(target=_rank, args=(packed, i, n, queue)) for i in range(n)
             ]
             for process in processes:
                 process.start()
@@ -143,21 +157,23 @@ def _rank_curves(count: int, ranks: Sequence[int]) -> Curves:
                 process.join()
             each.append(1e6 * Summary.of(seconds).median)
         del packed
-    return Curves('fetching an image, ranks sharing one file', 'ranks',
-                  'µs of CPU time', list(ranks), {'batches of 64': each})
+    return Curves(
+        'fetching an image, ranks sharing one file',
+        'ranks',
+        'µs of CPU time',
+        list(ranks),
+        {'batches of 64': each},
+    )
 
 
 def _store_curves() -> Curves:
     views = [1, 4, 16, 64, 240]
     curves = {
-        f'{name}, all {classes} classes': [
-            size_in_bytes(k, images, classes) / 1e9 for k in views
-        ] for name, (images, classes) in _IMAGES.items()
+        f'{name}, all {classes} classes': [size_in_bytes(k, images, classes) / 1e9 for k in views]
+        for name, (images, classes) in _IMAGES.items()
     }
     images, classes = _IMAGES['ImageNet']
-    curves['ImageNet, topk=20'] = [
-        size_in_bytes(k, images, classes, 20) / 1e9 for k in views
-    ]
+    curves['ImageNet, topk=20'] = [size_in_bytes(k, images, classes, 20) / 1e9 for k in views]
     return Curves('stored logits (counted)', 'views', 'GB', views, curves)
 
 
@@ -165,14 +181,17 @@ def _epoch_curves(device: torch.device) -> Curves:
     """FLOPs of a run with a live teacher and with stored logits."""
     pair = Pair(PAIRS[1], device, batch=2)
     teacher, student = (
-        forward_flops(net, 32) * 50_000 / 1e15
-        for net in (pair.teacher, pair.student))
+        forward_flops(net, 32) * 50_000 / 1e15 for net in (pair.teacher, pair.student)
+    )
     epochs = [1, 16, 60, 120, 240]
     return Curves(
-        f'{pair.name}, 50,000 images (counted)', 'epochs', 'PFLOP', epochs, {
+        f'{pair.name}, 50,000 images (counted)',
+        'epochs',
+        'PFLOP',
+        epochs,
+        {
             'live teacher': [e * (teacher + 3 * student) for e in epochs],
-            f'{VIEWS} views stored first': [
-                VIEWS * teacher + e * 3 * student for e in epochs
-            ],
+            f'{VIEWS} views stored first': [VIEWS * teacher + e * 3 * student for e in epochs],
             'student alone': [e * 3 * student for e in epochs],
-        })
+        },
+    )

@@ -1,7 +1,8 @@
 """A training step: with MMRazor's teacher, with ours, with stored logits."""
+
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, Sequence
 
 import torch
 
@@ -18,8 +19,9 @@ _MOST_OVER_ALONE = 1.05  # in time, with stored logits
 _NOISE = 0.03
 
 
-def run(settings: Settings, peaks: Peaks, pairs: Sequence[str] = PAIRS,
-        batch: int = 64, size: int = 32) -> List[Comparison]:
+def run(
+    settings: Settings, peaks: Peaks, pairs: Sequence[str] = PAIRS, batch: int = 64, size: int = 32
+) -> list[Comparison]:
     """Compare the steps of some pairs, data loading left out.
 
     Args:
@@ -38,13 +40,11 @@ def run(settings: Settings, peaks: Peaks, pairs: Sequence[str] = PAIRS,
     for name in pairs:
         pair = Pair(name, settings.device, batch, size)
         with tempfile.TemporaryDirectory() as folder:
-            comparisons.append(
-                _compare(settings, peaks, pair, Path(folder) / 'logits'))
+            comparisons.append(_compare(settings, peaks, pair, Path(folder) / 'logits'))
     return comparisons
 
 
-def check_equal(logged: Dict[str, Dict[str, torch.Tensor]],
-                exact: bool) -> None:
+def check_equal(logged: dict[str, dict[str, torch.Tensor]], exact: bool) -> None:
     """See that the first step of all had the same losses.
 
     Args:
@@ -55,34 +55,36 @@ def check_equal(logged: Dict[str, Dict[str, torch.Tensor]],
     Raises:
         UnequalError: They had not.
     """
+
     def losses(name: str) -> torch.Tensor:
         values = logged[name]
-        own = [v for k, v in values.items()
-               if k.startswith('student.') or k == 'loss' and name == ALONE]
-        distilled = [v for k, v in values.items()
-                     if k.startswith('distill.')]
-        return torch.stack([v.detach().float().cpu()
-                            for v in own[:1] + distilled])
+        own = [
+            v
+            for k, v in values.items()
+            if k.startswith('student.') or k == 'loss' and name == ALONE
+        ]
+        distilled = [v for k, v in values.items() if k.startswith('distill.')]
+        return torch.stack([v.detach().float().cpu() for v in own[:1] + distilled])
 
     expected = losses('stock')
     for name in logged:
         got = losses(name)
-        tolerance = 2e-3 if exact and 'stored' in name else (
-            1e-4 if exact else 5e-2)
-        if not torch.allclose(got, expected[:len(got)], rtol=tolerance):
+        tolerance = 2e-3 if exact and 'stored' in name else (1e-4 if exact else 5e-2)
+        if not torch.allclose(got, expected[: len(got)], rtol=tolerance):
             raise UnequalError(
                 f'step: the losses of {name} are {got.tolist()}, of stock '
-                f'{expected.tolist()}; there is nothing to compare')
+                f'{expected.tolist()}; there is nothing to compare'
+            )
 
 
-def _compare(settings: Settings, peaks: Peaks, pair: Pair,
-             folder: Path) -> Comparison:
-    teacher, student = (
-        forward_flops(net, pair.size) for net in (pair.teacher, pair.student))
+def _compare(settings: Settings, peaks: Peaks, pair: Pair, folder: Path) -> Comparison:
+    teacher, student = (forward_flops(net, pair.size) for net in (pair.teacher, pair.student))
     ways, logged, peak, cases = pair.ways(folder), {}, {}, []
     for name, (side, step) in ways.items():
+
         def first(name: str = name, step=step) -> None:
             logged[name] = dict(step())
+
         peak[name] = peak_memory(first, settings.device)
         cases.append(Case(name, side, step))
     check_equal(logged, exact=settings.device.type == 'cpu')
@@ -91,22 +93,27 @@ def _compare(settings: Settings, peaks: Peaks, pair: Pair,
         step.forget()
     flops = pair.batch * (teacher + 3 * student)
     comparison = compare(
-        settings, 'step', f'step of {pair.name}', 'step', cases,
-        batch=pair.batch, floor=flops / peaks.flops,
+        settings,
+        'step',
+        f'step of {pair.name}',
+        'step',
+        cases,
+        batch=pair.batch,
+        floor=flops / peaks.flops,
         floor_text=f'teacher {teacher / 1e9:.3g} GFLOP an image, student '
         f'{student / 1e9:.3g} forward and twice that backward: '
         f'{flops / 1e9:.4g} GFLOP at {peaks.flops / 1e9:.4g} GFLOP/s',
-        notes=[_note(pair)])
+        notes=[_note(pair)],
+    )
     for result in comparison.results:
         result.peak_bytes = peak[result.name]
         result.sections = ways[result.name][1].sections()
     if settings.device.type == 'cpu':
-        live, stored = BARS.get(pair.name, (1., 1.))
+        live, stored = BARS.get(pair.name, (1.0, 1.0))
         comparison.expect_speedup('ours, live', STOCK, live)
         comparison.expect_speedup('ours, live', TUNED, 1 - _NOISE)
         comparison.expect_speedup('ours, stored', STOCK, stored)
-        comparison.expect_speedup('ours, stored', ALONE,
-                                  1 / _MOST_OVER_ALONE)
+        comparison.expect_speedup('ours, stored', ALONE, 1 / _MOST_OVER_ALONE)
     return comparison
 
 
@@ -115,4 +122,5 @@ def _note(pair: Pair) -> str:
     return (
         f'{pair.batch} images of {pair.size}x{pair.size}; data preprocessor '
         'included, data loader not (crop and flip are in ours, and not in '
-        f'stock). Tuned stock: default_collate, channels_last{amp}')
+        f'stock). Tuned stock: default_collate, channels_last{amp}'
+    )

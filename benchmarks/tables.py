@@ -1,10 +1,12 @@
 """Show what was measured: on the screen, as JSON, Markdown and pictures."""
+
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, List, Optional, Sequence
+from typing import Any, Optional
 
 import mmengine
 import mmpretrain
@@ -15,13 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from prkd_mm.version import __version__
+
 from .comparison import Bar, Comparison
 from .floors import Peaks
 from .scaling import Curves
 from .timing import ALONE, OURS, STOCK, TUNED, Summary
 
-_COLORS = {STOCK: 'tab:gray', TUNED: 'tab:olive', ALONE: 'tab:green',
-           OURS: 'tab:blue'}
+_COLORS = {STOCK: 'tab:gray', TUNED: 'tab:olive', ALONE: 'tab:green', OURS: 'tab:blue'}
 _OVER = {STOCK: 'x stock', TUNED: 'x tuned', ALONE: 'x alone'}
 
 
@@ -30,13 +32,14 @@ def machine(device: torch.device) -> dict:
     name = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():
-        models = [line.partition(':')[2].strip()
-                  for line in cpuinfo.read_text().splitlines()
-                  if line.startswith('model name')]
+        models = [
+            line.partition(':')[2].strip()
+            for line in cpuinfo.read_text().splitlines()
+            if line.startswith('model name')
+        ]
         name = models[0] if models else name
     return dict(
-        device=(torch.cuda.get_device_name(device)
-                if device.type == 'cuda' else 'CPU'),
+        device=(torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'),
         cpu=name,
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
@@ -46,14 +49,15 @@ def machine(device: torch.device) -> dict:
         mmengine=mmengine.__version__,
         mmpretrain=mmpretrain.__version__,
         mmrazor=mmrazor.__version__,
-        prkd_mm=__version__)
+        prkd_mm=__version__,
+    )
 
 
 def seconds(value: Optional[float]) -> str:
     """A time in a unit that suits it."""
     if value is None:
         return '–'
-    for unit, size in (('s', 1.), ('ms', 1e-3), ('µs', 1e-6)):
+    for unit, size in (('s', 1.0), ('ms', 1e-3), ('µs', 1e-6)):
         if value >= size:
             return f'{value / size:.3g} {unit}'
     return f'{value * 1e9:.3g} ns'
@@ -76,38 +80,47 @@ def _times(value: float) -> str:
     return f'{value:.2f}' if value < 100 else f'{value:,.0f}'
 
 
-def table(comparison: Comparison) -> List[List[str]]:
+def table(comparison: Comparison) -> list[list[str]]:
     """Headings and cells: a line for each case, the floor below."""
     sides = comparison.opponents()
-    lines = [[
-        '', f'{comparison.clock} time/{comparison.unit}',
-        *['images/s'] * bool(comparison.batch),
-        *(_OVER[side] for side in sides)
-    ]]
+    lines = [
+        [
+            '',
+            f'{comparison.clock} time/{comparison.unit}',
+            *['images/s'] * bool(comparison.batch),
+            *(_OVER[side] for side in sides),
+        ]
+    ]
     for result in comparison.results:
-        lines.append([
-            result.name, _spread(result.time),
-            *[f'{comparison.batch / result.wall.median:,.0f}'] *
-            bool(comparison.batch),
-            *(_spread(result.speedups.get(side), _times) for side in sides)
-        ])
+        lines.append(
+            [
+                result.name,
+                _spread(result.time),
+                *[f'{comparison.batch / result.wall.median:,.0f}'] * bool(comparison.batch),
+                *(_spread(result.speedups.get(side), _times) for side in sides),
+            ]
+        )
     if comparison.floor is not None:
         empty = [''] * (len(lines[0]) - 2)
         lines.append(['floor', seconds(comparison.floor), *empty])
     return lines
 
 
-def parts(comparison: Comparison) -> List[List[str]]:
+def parts(comparison: Comparison) -> list[list[str]]:
     """Headings and cells: the parts of each case, and its peak memory."""
     results = comparison.results
     names = list(max((result.sections for result in results), key=len))
     memory = any(result.peak_bytes for result in results)
     if not names and not memory:
         return []
-    return [['', *names, *['memory'] * memory]] + [[
-        result.name, *(seconds(result.sections.get(name)) for name in names),
-        *[size(result.peak_bytes)] * memory
-    ] for result in results]
+    return [['', *names, *['memory'] * memory]] + [
+        [
+            result.name,
+            *(seconds(result.sections.get(name)) for name in names),
+            *[size(result.peak_bytes)] * memory,
+        ]
+        for result in results
+    ]
 
 
 def show(console: Console, comparison: Comparison) -> None:
@@ -116,8 +129,7 @@ def show(console: Console, comparison: Comparison) -> None:
     for lines in filter(None, (table(comparison), parts(comparison))):
         shown = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
         for i, heading in enumerate(lines[0]):
-            shown.add_column(heading, no_wrap=True,
-                             justify='right' if i else 'left')
+            shown.add_column(heading, no_wrap=True, justify='right' if i else 'left')
         for cells in lines[1:]:
             shown.add_row(*cells)
         console.print(shown)
@@ -126,10 +138,9 @@ def show(console: Console, comparison: Comparison) -> None:
         console.print(text, highlight=False)
 
 
-def _notes(comparison: Comparison) -> List[str]:
+def _notes(comparison: Comparison) -> list[str]:
     floor = [f'Floor: {comparison.floor_text}.'] * bool(comparison.floor_text)
-    return [f'{comparison.rounds} rounds; {note}.'
-            for note in comparison.notes] + floor
+    return [f'{comparison.rounds} rounds; {note}.' for note in comparison.notes] + floor
 
 
 def _wanted(bar: Bar) -> str:
@@ -150,33 +161,51 @@ def markdown(comparisons: Sequence[Comparison], about: dict) -> str:
         comparisons (Sequence[Comparison]): In their order.
         about (dict): ``command``, ``machine``.
     """
-    lines = [f'`{about["command"]}`', '', ', '.join(
-        f'{key}: {value}' for key, value in about['machine'].items()
-        if key != 'load') + '.', '']
+    lines = [
+        f'`{about["command"]}`',
+        '',
+        ', '.join(f'{key}: {value}' for key, value in about['machine'].items() if key != 'load')
+        + '.',
+        '',
+    ]
     for comparison in comparisons:
-        lines += [f'### {comparison.title[0].upper()}{comparison.title[1:]}',
-                  '']
+        lines += [f'### {comparison.title[0].upper()}{comparison.title[1:]}', '']
         for cells in filter(None, (table(comparison), parts(comparison))):
             lines += _markdown(*cells)
         lines += [' '.join(_notes(comparison)), '']
     bars = [bar for comparison in comparisons for bar in comparison.bars]
     if bars:
-        lines += ['### Bars', '', *_markdown(
-            ['', 'measured', 'wanted', ''],
-            *([bar.text, _times(bar.value), _wanted(bar),
-               'reached' if bar.reached else '**not reached**']
-              for bar in bars))]
+        lines += [
+            '### Bars',
+            '',
+            *_markdown(
+                ['', 'measured', 'wanted', ''],
+                *(
+                    [
+                        bar.text,
+                        _times(bar.value),
+                        _wanted(bar),
+                        'reached' if bar.reached else '**not reached**',
+                    ]
+                    for bar in bars
+                ),
+            ),
+        ]
     return '\n'.join(lines)
 
 
-def _markdown(first: Sequence[str], *others: Sequence[str]) -> List[str]:
+def _markdown(first: Sequence[str], *others: Sequence[str]) -> list[str]:
     rule = ['---'] + ['---:'] * (len(first) - 1)
-    return [f'| {" | ".join(cells)} |' for cells in (first, rule, *others)
-            ] + ['']
+    return [f'| {" | ".join(cells)} |' for cells in (first, rule, *others)] + ['']
 
 
-def save(folder: Path, comparisons: Sequence[Comparison],
-         curves: Sequence[Curves], peaks: Peaks, about: dict) -> List[Path]:
+def save(
+    folder: Path,
+    comparisons: Sequence[Comparison],
+    curves: Sequence[Curves],
+    peaks: Peaks,
+    about: dict,
+) -> list[Path]:
     """Write ``benchmark.json``, ``tables.md``, ``bars.png``, ``scaling.png``.
 
     Args:
@@ -191,9 +220,11 @@ def save(folder: Path, comparisons: Sequence[Comparison],
     """
     folder.mkdir(parents=True, exist_ok=True)
     numbers: Any = dict(
-        about, peaks=asdict(peaks),
+        about,
+        peaks=asdict(peaks),
         comparisons=[comparison.as_dict() for comparison in comparisons],
-        scaling=[asdict(each) for each in curves])
+        scaling=[asdict(each) for each in curves],
+    )
     paths = [folder / 'benchmark.json']
     paths[0].write_text(json.dumps(numbers, indent=1, ensure_ascii=False))
     if comparisons:
@@ -212,20 +243,22 @@ def plot_bars(comparisons: Sequence[Comparison], path: Path) -> None:
 
     heights = [1.1 + 0.3 * len(c.results) for c in comparisons]
     figure = Figure(figsize=(8, sum(heights)), layout='constrained')
-    panels = figure.subplots(len(comparisons), squeeze=False,
-                             height_ratios=heights)[:, 0]
+    panels = figure.subplots(len(comparisons), squeeze=False, height_ratios=heights)[:, 0]
     for axes, comparison in zip(panels, comparisons):
         first = comparison.results[0].time.median
         for i, result in enumerate(comparison.results):
             times = result.time
             speed = [first / t for t in (times.median, times.high, times.low)]
             axes.barh(
-                i, speed[0], color=_COLORS[result.side],
-                xerr=[[speed[0] - speed[1]], [speed[2] - speed[0]]])
-            axes.annotate(
-                f' {_times(speed[0])}', (speed[2], i), va='center')
-        axes.set_yticks(range(len(comparison.results)),
-                        [result.name for result in comparison.results])
+                i,
+                speed[0],
+                color=_COLORS[result.side],
+                xerr=[[speed[0] - speed[1]], [speed[2] - speed[0]]],
+            )
+            axes.annotate(f' {_times(speed[0])}', (speed[2], i), va='center')
+        axes.set_yticks(
+            range(len(comparison.results)), [result.name for result in comparison.results]
+        )
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.set_title(f'{comparison.title}: speed', fontsize='medium')
@@ -250,8 +283,7 @@ def plot_curves(curves: Sequence[Curves], path: Path) -> None:
         axes.set_visible(False)
     for axes, each in zip(panels, curves):
         axes.set_visible(True)
-        for (name, values), style in zip(each.curves.items(),
-                                         ('o-', 's--', 'd-.', 'x:')):
+        for (name, values), style in zip(each.curves.items(), ('o-', 's--', 'd-.', 'x:')):
             axes.plot(each.x, values, style, label=name)
         axes.set_xlabel(each.x_label)
         axes.set_ylabel(each.y_label)

@@ -1,10 +1,12 @@
 """Let cases take turns, A B B A, and say what one costs of another."""
+
 import os
 import statistics
 import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, Iterator, List, Sequence, Tuple
+from typing import Any, Callable
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -17,6 +19,7 @@ MIN_ROUNDS = 3
 @dataclass(frozen=True)
 class Summary:
     """Median and quartiles of some measurements."""
+
     median: float
     low: float
     high: float
@@ -26,7 +29,9 @@ class Summary:
         """Summarise at least one value."""
         low, median, high = (
             statistics.quantiles(values, n=4, method='inclusive')
-            if len(values) > 1 else [values[0]] * 3)
+            if len(values) > 1
+            else [values[0]] * 3
+        )
         return cls(median, low, high)
 
 
@@ -40,7 +45,7 @@ class Clock:
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
-    def __call__(self, workers: Sequence[int] = ()) -> Tuple[float, float]:
+    def __call__(self, workers: Sequence[int] = ()) -> tuple[float, float]:
         """Read CPU and wall time in seconds.
 
         Args:
@@ -87,9 +92,11 @@ def check_workers_can_be_timed() -> None:
     try:
         _cpu_time_of(os.getppid())
     except (OSError, AttributeError) as error:
-        raise OSError('the CPU time of data loader workers is read from '
-                      'Linux clocks, which are not there; measure the feed on '
-                      'Linux') from error
+        raise OSError(
+            'the CPU time of data loader workers is read from '
+            'Linux clocks, which are not there; measure the feed on '
+            'Linux'
+        ) from error
 
 
 @dataclass
@@ -104,6 +111,7 @@ class Case:
             Defaults to 1.
         workers (Callable): The ids of its worker processes. Defaults to none.
     """
+
     name: str
     side: str
     run: Callable[[], Any]
@@ -114,16 +122,18 @@ class Case:
 @dataclass
 class Samples:
     """Seconds a unit, one for each round."""
-    cpu: List[float] = field(default_factory=list)
-    wall: List[float] = field(default_factory=list)
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
 
 
-def measure(cases: Sequence[Case],
-            rounds: int,
-            seconds: float,
-            clock: Callable,
-            on_round: Callable[[int], None] = lambda done: None
-            ) -> Dict[str, Samples]:
+def measure(
+    cases: Sequence[Case],
+    rounds: int,
+    seconds: float,
+    clock: Callable,
+    on_round: Callable[[int], None] = lambda done: None,
+) -> dict[str, Samples]:
     """Time the cases in turn, one call each a round.
 
     Args:
@@ -167,12 +177,15 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
         run()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with _silent_stderr(), profile(activities=[ProfilerActivity.CPU],
-                                   profile_memory=True) as profiler:
+    with (
+        _silent_stderr(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+    ):
         run()
     held = peak = 0
-    for event in sorted(profiler.profiler.kineto_results.events(),
-                        key=lambda event: event.start_ns()):
+    for event in sorted(
+        profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()
+    ):
         if event.name() == '[memory]':
             held += event.nbytes()
             peak = max(peak, held)

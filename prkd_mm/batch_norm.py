@@ -1,15 +1,17 @@
 """Statistics of batch normalisation for weights that no step produced."""
-from typing import Iterable, List
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def batch_norms(model: nn.Module) -> List[_BatchNorm]:
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     """The batch-norm layers of a net that keep running statistics."""
     return [
-        module for module in model.modules()
+        module
+        for module in model.modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
     ]
 

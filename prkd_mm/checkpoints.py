@@ -1,7 +1,8 @@
 """Read and write checkpoints without guessing."""
+
 import os
 from pathlib import Path
-from typing import Dict, Tuple, Union
+from typing import Union
 
 import torch
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
@@ -33,11 +34,10 @@ def resolve(path: str) -> str:
 
 def read(path: str) -> dict:
     """Load a checkpoint (a file, a work dir or a URL) to the CPU."""
-    return CheckpointLoader.load_checkpoint(
-        resolve(path), map_location='cpu', logger='silent')
+    return CheckpointLoader.load_checkpoint(resolve(path), map_location='cpu', logger='silent')
 
 
-def plain_state_dict(checkpoint: dict) -> Tuple[Dict[str, Tensor], bool]:
+def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
     """The weights of one plain net, whatever the checkpoint is of.
 
     A net trained alone has them as they are; a distillation algorithm keeps
@@ -49,15 +49,11 @@ def plain_state_dict(checkpoint: dict) -> Tuple[Dict[str, Tensor], bool]:
     state = checkpoint.get('state_dict', checkpoint)
     state = {k.removeprefix('module.'): value for k, value in state.items()}
     prefix = 'architecture.'
-    student = {
-        key[len(prefix):]: value
-        for key, value in state.items() if key.startswith(prefix)
-    }
+    student = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     return (student, True) if student else (state, False)
 
 
-def load_strictly(model: nn.Module, state: Dict[str, Tensor],
-                  what: str) -> None:
+def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load ``state``, every tensor of it and nothing less.
 
     Args:
@@ -72,22 +68,25 @@ def load_strictly(model: nn.Module, state: Dict[str, Tensor],
     own = model.state_dict()
     problems = dict(
         missing=[key for key in own if key not in state],
-        unexpected=[key for key in state if key not in own])
+        unexpected=[key for key in state if key not in own],
+    )
     problems['of another shape'] = [
-        f'{key}: {tuple(state[key].shape)} in the file, '
-        f'{tuple(own[key].shape)} in the model' for key in own
+        f'{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model'
+        for key in own
         if key in state and state[key].shape != own[key].shape
     ]
     lines = [
-        f'\n  {len(keys)} {kind}: {", ".join(keys[:_HEAD])}'
-        f'{", ..." if len(keys) > _HEAD else ""}'
-        for kind, keys in problems.items() if keys
+        f'\n  {len(keys)} {kind}: {", ".join(keys[:_HEAD])}{", ..." if len(keys) > _HEAD else ""}'
+        for kind, keys in problems.items()
+        if keys
     ]
     if lines:
-        raise ValueError(f'{what} does not fit the model of the config:'
-                         f'{"".join(lines)}\n'
-                         'Is it of another architecture, or trained on '
-                         'another number of classes?')
+        raise ValueError(
+            f'{what} does not fit the model of the config:'
+            f'{"".join(lines)}\n'
+            'Is it of another architecture, or trained on '
+            'another number of classes?'
+        )
     model.load_state_dict(state)
 
 
@@ -112,8 +111,8 @@ def describe(checkpoint: dict) -> str:
         epochs = meta['tail_average']
         gaps = len(epochs) != epochs[-1] - epochs[0] + 1
         return 'mean of the students of epochs ' + (
-            ', '.join(map(str, epochs)) if gaps else
-            f'{epochs[0]} to {epochs[-1]}')
+            ', '.join(map(str, epochs)) if gaps else f'{epochs[0]} to {epochs[-1]}'
+        )
     of = 'the student' if plain_state_dict(checkpoint)[1] else 'the net'
     when = ''
     if meta.get('epoch'):

@@ -1,4 +1,5 @@
 """From a command line to a run: what the tools share."""
+
 import argparse
 import os
 import os.path as osp
@@ -9,8 +10,14 @@ import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
-_MMENGINES_HOOKS = ('runtime_info', 'timer', 'sampler_seed', 'logger',
-                    'param_scheduler', 'checkpoint')
+_MMENGINES_HOOKS = (
+    'runtime_info',
+    'timer',
+    'sampler_seed',
+    'logger',
+    'param_scheduler',
+    'checkpoint',
+)
 METHOD_VARIABLE = 'PRKD_METHOD'  # which `_base_/methods` file a config takes
 
 METHODS = dict(
@@ -20,7 +27,8 @@ METHODS = dict(
     dist='student, DIST',
     prkd_a='student, PRKDa',
     prkd_b='student, PRKDb',
-    prkd='student, PRKD')
+    prkd='student, PRKD',
+)
 
 
 def seed_suffix(seed: int) -> str:
@@ -30,35 +38,39 @@ def seed_suffix(seed: int) -> str:
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """The options that MMRazor's train and test tools have in common."""
-    parser.add_argument('--work-dir', help='where to write; default: '
-                        './work_dirs/<name of the config>, and in it test/ '
-                        'for tests')
+    parser.add_argument(
+        '--work-dir',
+        help='where to write; default: ./work_dirs/<name of the config>, and in it test/ for tests',
+    )
     parser.add_argument(
         '--method',
         help='ce, logit, kd, dist, prkd_a, prkd_b or prkd: a file of '
-        'configs/_base_/methods; default: what the config says')
+        'configs/_base_/methods; default: what the config says',
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=DictAction,
         metavar='KEY=VALUE',
         help='override settings of the config, as train_cfg.max_epochs=3 '
-        'optim_wrapper.optimizer.lr=0.05 or, with lists, key="[a,b]"')
+        'optim_wrapper.optimizer.lr=0.05 or, with lists, key="[a,b]"',
+    )
     parser.add_argument(
         '--launcher',
         choices=['none', 'pytorch', 'slurm', 'mpi'],
         default='none',
-        help='job launcher; default: none')
+        help='job launcher; default: none',
+    )
     # torch.distributed.launch writes it with a dash from torch 2.0 on
-    parser.add_argument(
-        '--local_rank', '--local-rank', type=int, default=0,
-        help=argparse.SUPPRESS)
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
-def load_config(path: str,
-                method: Optional[str] = None,
-                options: Optional[dict] = None,
-                work_dir: Optional[str] = None) -> Config:
+def load_config(
+    path: str,
+    method: Optional[str] = None,
+    options: Optional[dict] = None,
+    work_dir: Optional[str] = None,
+) -> Config:
     """Read a config with a method and overrides put in.
 
     Args:
@@ -85,7 +97,8 @@ def load_config(path: str,
         raise ValueError(
             f'{path} does not let the method be chosen: it has no '
             f"'_base_/methods/{{{{${METHOD_VARIABLE}:prkd}}}}.py' in _base_ "
-            '(configs/prkd/ shows it)')
+            '(configs/prkd/ shows it)'
+        )
     if options:
         cfg.merge_from_dict(options)
     if work_dir is not None:

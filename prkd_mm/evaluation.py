@@ -1,7 +1,9 @@
 """Evaluate a model on a run's validation set without touching the run."""
+
 import random
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Callable, Dict, Iterator
+from typing import Callable
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ def untouched_random_state() -> Iterator[None]:
         np.random.set_state(states[1])
 
 
-def evaluate(runner: Runner, predict: Callable) -> Dict[str, float]:
+def evaluate(runner: Runner, predict: Callable) -> dict[str, float]:
     """Metrics of ``predict`` on the validation set of ``runner``.
 
     Uses the validation loop's data and evaluator but fires no hook: MMEngine's
@@ -42,13 +44,15 @@ def evaluate(runner: Runner, predict: Callable) -> Dict[str, float]:
     """
     loop = runner.val_loop
     with untouched_random_state(), autocast(enabled=loop.fp16):
-        return evaluate_on(loop.dataloader, loop.evaluator,
-                           unwrap(runner.model).data_preprocessor, predict)
+        return evaluate_on(
+            loop.dataloader, loop.evaluator, unwrap(runner.model).data_preprocessor, predict
+        )
 
 
 @torch.no_grad()
-def evaluate_on(dataloader: DataLoader, evaluator: Evaluator,
-                preprocess: Callable, predict: Callable) -> Dict[str, float]:
+def evaluate_on(
+    dataloader: DataLoader, evaluator: Evaluator, preprocess: Callable, predict: Callable
+) -> dict[str, float]:
     """Metrics of ``predict`` on the images of a data loader."""
     for batch in dataloader:
         data = preprocess(batch, False)

@@ -5,6 +5,7 @@ not from prkd_mm's nets, which are held against them. A net is run on an empty
 :class:`Weights`, which makes up at random what it is asked for, under the
 names of the files; run on these weights again, it is the same function.
 """
+
 import functools
 
 import torch
@@ -22,13 +23,14 @@ class Weights(dict):
 
     def conv(self, x, name, channels, kernel=3, stride=1, groups=1):
         weight = torch.randn(channels, x.shape[1] // groups, kernel, kernel)
-        weight *= (2 / weight[0].numel())**0.5
+        weight *= (2 / weight[0].numel()) ** 0.5
         return F.conv2d(
             x,
             self._get(f'{name}.weight', weight),
             stride=stride,
             padding=kernel // 2,
-            groups=groups)
+            groups=groups,
+        )
 
     def bn(self, x, name):
         n = x.shape[1]
@@ -43,9 +45,10 @@ class Weights(dict):
         return F.batch_norm(x, mean, var, weight, bias)
 
     def linear(self, x, name, classes):
-        weight = torch.randn(classes, x.shape[1]) / x.shape[1]**0.5
-        return F.linear(x, self._get(f'{name}.weight', weight),
-                        self._get(f'{name}.bias', torch.randn(classes)))
+        weight = torch.randn(classes, x.shape[1]) / x.shape[1] ** 0.5
+        return F.linear(
+            x, self._get(f'{name}.weight', weight), self._get(f'{name}.bias', torch.randn(classes))
+        )
 
 
 def resnet(w, x, depth, stem=16, width=16, classes=100):
@@ -85,8 +88,15 @@ def wrn(w, x, depth, width, classes=100):
 
 def mobilenet_v2(w, x, classes=100):
     x = F.relu(w.bn(w.conv(x, 'conv1.0', 16, stride=2), 'conv1.1'))
-    stages = [(1, 8, 1, 1), (6, 12, 2, 1), (6, 16, 3, 2), (6, 32, 4, 2),
-              (6, 48, 3, 1), (6, 80, 3, 2), (6, 160, 1, 1)]
+    stages = [
+        (1, 8, 1, 1),
+        (6, 12, 2, 1),
+        (6, 16, 3, 2),
+        (6, 32, 4, 2),
+        (6, 48, 3, 1),
+        (6, 80, 3, 2),
+        (6, 160, 1, 1),
+    ]
     for stage, (factor, channels, blocks, first_stride) in enumerate(stages):
         for block in range(blocks):
             name = f'blocks.{stage}.{block}.conv'
@@ -110,12 +120,10 @@ def resnet50(w, x, classes=100):
         for block in range(blocks):
             name = f'layer{stage + 1}.{block}'
             stride = 2 if stage > 0 and block == 0 else 1
-            out = F.relu(w.bn(w.conv(x, f'{name}.conv1', channels, 1),
-                              f'{name}.bn1'))
+            out = F.relu(w.bn(w.conv(x, f'{name}.conv1', channels, 1), f'{name}.bn1'))
             out = w.conv(out, f'{name}.conv2', channels, stride=stride)
             out = F.relu(w.bn(out, f'{name}.bn2'))
-            out = w.bn(w.conv(out, f'{name}.conv3', 4 * channels, 1),
-                       f'{name}.bn3')
+            out = w.bn(w.conv(out, f'{name}.conv3', 4 * channels, 1), f'{name}.bn3')
             if block == 0:
                 x = w.conv(x, f'{name}.shortcut.0', 4 * channels, 1, stride)
                 x = w.bn(x, f'{name}.shortcut.1')
@@ -130,10 +138,8 @@ NETS = {
     'resnet32': (resnet, dict(depth=32), 472756, 'resnet32'),
     'resnet56': (resnet, dict(depth=56), 861620, 'resnet56'),
     'resnet110': (resnet, dict(depth=110), 1736564, 'resnet110'),
-    'resnet8x4': (resnet, dict(depth=8, stem=32, width=64), 1233540,
-                  'resnet8x4'),
-    'resnet32x4': (resnet, dict(depth=32, stem=32, width=64), 7433860,
-                   'resnet32x4'),
+    'resnet8x4': (resnet, dict(depth=8, stem=32, width=64), 1233540, 'resnet8x4'),
+    'resnet32x4': (resnet, dict(depth=32, stem=32, width=64), 7433860, 'resnet32x4'),
     'wrn_16_2': (wrn, dict(depth=16, width=2), 703284, 'wrn_16_2'),
     'wrn_40_1': (wrn, dict(depth=40, width=1), 569780, 'wrn_40_1'),
     'wrn_40_2': (wrn, dict(depth=40, width=2), 2255156, 'wrn_40_2'),
@@ -147,8 +153,7 @@ def _make(net, classes, **arguments):
     with torch.random.fork_rng():
         torch.manual_seed(0)
         images, weights = torch.randn(2, 3, 32, 32), Weights()
-        return weights, images, net(weights, images, classes=classes,
-                                    **arguments)
+        return weights, images, net(weights, images, classes=classes, **arguments)
 
 
 def make(net, classes=100, **arguments):

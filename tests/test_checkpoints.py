@@ -2,16 +2,21 @@ import os
 import shutil
 
 import pytest
-import toy
 import torch
+import toy
 from torch import nn
 
-from prkd_mm.checkpoints import (describe, load_strictly, plain_state_dict,
-                                 read, resolve, write_atomically)
+from prkd_mm.checkpoints import (
+    describe,
+    load_strictly,
+    plain_state_dict,
+    read,
+    resolve,
+    write_atomically,
+)
 
 
 class TestResolve:
-
     def test_file(self, tmp_path):
         path = tmp_path / 'a.pth'
         path.touch()
@@ -48,11 +53,9 @@ class TestPlainStateDict:
     NET = {'backbone.weight': torch.ones(1), 'head.bias': torch.zeros(2)}
 
     @pytest.mark.parametrize('parallel', ['', 'module.'])
-    @pytest.mark.parametrize('others', [[], ['teacher.head.bias',
-                                             'distiller.connector.weight']])
+    @pytest.mark.parametrize('others', [[], ['teacher.head.bias', 'distiller.connector.weight']])
     def test_student_of_an_algorithm(self, parallel, others):
-        state = {f'{parallel}architecture.{key}': value
-                 for key, value in self.NET.items()}
+        state = {f'{parallel}architecture.{key}': value for key, value in self.NET.items()}
         state.update({parallel + key: torch.ones(3) for key in others})
         assert plain_state_dict(dict(state_dict=state)) == (self.NET, True)
 
@@ -64,21 +67,27 @@ class TestPlainStateDict:
 
 
 class TestLoadStrictly:
-
     def test_loads_all(self):
         one, two = nn.Linear(2, 3), nn.Linear(2, 3)
         load_strictly(one, two.state_dict(), 'x')
         toy.assert_same(one.state_dict(), two.state_dict())
 
-    @pytest.mark.parametrize('change, words', [
-        (dict(bias=None), ['1 missing: bias']),
-        (dict(foo=torch.ones(1)), ['1 unexpected: foo']),
-        (dict(weight=torch.ones(9, 2)),
-         ['1 of another shape: weight: (9, 2) in the file, (3, 2) in the '
-          'model']),
-        (dict(bias=None, foo=torch.ones(1), weight=torch.ones(1)),
-         ['1 missing', '1 unexpected', '1 of another shape'])
-    ], ids=lambda x: str(list(x)))
+    @pytest.mark.parametrize(
+        'change, words',
+        [
+            (dict(bias=None), ['1 missing: bias']),
+            (dict(foo=torch.ones(1)), ['1 unexpected: foo']),
+            (
+                dict(weight=torch.ones(9, 2)),
+                ['1 of another shape: weight: (9, 2) in the file, (3, 2) in the model'],
+            ),
+            (
+                dict(bias=None, foo=torch.ones(1), weight=torch.ones(1)),
+                ['1 missing', '1 unexpected', '1 of another shape'],
+            ),
+        ],
+        ids=lambda x: str(list(x)),
+    )
     def test_says_what_differs_and_changes_nothing(self, change, words):
         net = nn.Linear(2, 3)
         before = {k: v.clone() for k, v in net.state_dict().items()}
@@ -92,13 +101,15 @@ class TestLoadStrictly:
 
     def test_lists_the_first_of_many(self):
         net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(9)))
-        with pytest.raises(ValueError, match=r'18 missing: 0.weight, 0.bias, '
-                           '1.weight, 1.bias, 2.weight, ...\n'):
+        with pytest.raises(
+            ValueError,
+            match=r'18 missing: 0.weight, 0.bias, '
+            '1.weight, 1.bias, 2.weight, ...\n',
+        ):
             load_strictly(net, {}, 'x')
 
 
 class TestWriteAtomically:
-
     def test_writes_and_replaces(self, tmp_path):
         path = tmp_path / 'a.pth'
         for value in (1, 2):
@@ -107,8 +118,7 @@ class TestWriteAtomically:
         assert os.listdir(tmp_path) == ['a.pth']
 
     @pytest.mark.parametrize('fails_in', ['save', 'replace'])
-    def test_is_the_old_file_or_the_new_one(self, tmp_path, monkeypatch,
-                                            fails_in):
+    def test_is_the_old_file_or_the_new_one(self, tmp_path, monkeypatch, fails_in):
 
         def fail(*args):
             if fails_in == 'save':
@@ -116,22 +126,28 @@ class TestWriteAtomically:
             raise OSError('disk full')
 
         (tmp_path / 'a.pth').write_bytes(b'old')
-        monkeypatch.setattr(torch if fails_in == 'save' else os, fails_in,
-                            fail)
+        monkeypatch.setattr(torch if fails_in == 'save' else os, fails_in, fail)
         with pytest.raises(OSError, match='disk full'):
             write_atomically(dict(a=1), tmp_path / 'a.pth')
         assert (tmp_path / 'a.pth').read_bytes() == b'old'
         assert os.listdir(tmp_path) == ['a.pth']
 
 
-@pytest.mark.parametrize('checkpoint, words', [
-    (dict(meta=dict(tail_average=[8, 9, 10]), state_dict=dict(a=1)),
-     'mean of the students of epochs 8 to 10'),
-    (dict(meta=dict(epoch=7), state_dict={'architecture.a': 1}),
-     'weights of the student after epoch 7'),
-    (dict(meta=dict(epoch=7), state_dict=dict(a=1)),
-     'weights of the net after epoch 7'),
-    (dict(a=1), 'weights of the net')
-], ids=lambda x: x if isinstance(x, str) else '')
+@pytest.mark.parametrize(
+    'checkpoint, words',
+    [
+        (
+            dict(meta=dict(tail_average=[8, 9, 10]), state_dict=dict(a=1)),
+            'mean of the students of epochs 8 to 10',
+        ),
+        (
+            dict(meta=dict(epoch=7), state_dict={'architecture.a': 1}),
+            'weights of the student after epoch 7',
+        ),
+        (dict(meta=dict(epoch=7), state_dict=dict(a=1)), 'weights of the net after epoch 7'),
+        (dict(a=1), 'weights of the net'),
+    ],
+    ids=lambda x: x if isinstance(x, str) else '',
+)
 def test_describe(checkpoint, words):
     assert describe(checkpoint) == words

@@ -10,9 +10,11 @@ from prkd_mm.config import METHOD_VARIABLE, load_config
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
 TEACHER = str(ROOT / 'configs/quickstart/teacher_digits.py')
-METHODS = sorted(file.stem
-                 for file in (ROOT / 'configs/_base_/methods').glob('*.py')
-                 if not file.stem.startswith('_'))
+METHODS = sorted(
+    file.stem
+    for file in (ROOT / 'configs/_base_/methods').glob('*.py')
+    if not file.stem.startswith('_')
+)
 
 
 @pytest.mark.parametrize('method', METHODS)
@@ -33,16 +35,18 @@ def test_the_variable_serves_where_there_is_no_option(monkeypatch):
 
 
 def test_options_and_work_dir():
-    cfg = load_config(
-        QUICKSTART, options={'train_cfg.max_epochs': 3}, work_dir='here')
+    cfg = load_config(QUICKSTART, options={'train_cfg.max_epochs': 3}, work_dir='here')
     assert cfg.train_cfg.max_epochs == 3 and cfg.work_dir == 'here'
 
 
-@pytest.mark.parametrize('path, method, error, words', [
-    ('no.py', None, FileNotFoundError, "no config 'no.py'"),
-    (QUICKSTART, 'kb', FileNotFoundError, "no method 'kb'"),
-    (TEACHER, 'kd', ValueError, 'does not let the method be chosen'),
-])
+@pytest.mark.parametrize(
+    'path, method, error, words',
+    [
+        ('no.py', None, FileNotFoundError, "no config 'no.py'"),
+        (QUICKSTART, 'kb', FileNotFoundError, "no method 'kb'"),
+        (TEACHER, 'kd', ValueError, 'does not let the method be chosen'),
+    ],
+)
 def test_wrong_config_or_method(path, method, error, words):
     with pytest.raises(error, match=words):
         load_config(path, method)
@@ -54,11 +58,11 @@ def test_help(tool):
         [sys.executable, str(ROOT / f'tools/{tool}.py'), '--help'],
         capture_output=True,
         text=True,
-        check=True).stdout
+        check=True,
+    ).stdout
     assert said.startswith('usage') and 'config' in said
     if tool != 'reproduce':
-        for option in ('--work-dir', '--cfg-options', '--launcher',
-                       '--method'):
+        for option in ('--work-dir', '--cfg-options', '--launcher', '--method'):
             assert option in said
 
 

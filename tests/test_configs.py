@@ -1,4 +1,5 @@
 """Every config is built and takes one real step on its own input size."""
+
 from pathlib import Path
 
 import prkd_mm.checkpoints  # noqa: F401  isort: skip
@@ -10,15 +11,13 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
-from prkd_mm.experiments import METHODS
 from prkd_mm.config import load_config
+from prkd_mm.experiments import METHODS
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
-PAIRS = sorted([*CONFIGS.glob('prkd/*.py'),
-                *CONFIGS.glob('quickstart/prkd_*.py')])
-TEACHERS = sorted([*CONFIGS.glob('teachers/*.py'),
-                   *CONFIGS.glob('quickstart/teacher_*.py')])
+PAIRS = sorted([*CONFIGS.glob('prkd/*.py'), *CONFIGS.glob('quickstart/prkd_*.py')])
+TEACHERS = sorted([*CONFIGS.glob('teachers/*.py'), *CONFIGS.glob('quickstart/teacher_*.py')])
 DIGITS = CONFIGS / 'quickstart/prkd_digits.py'
 
 
@@ -28,8 +27,7 @@ def build(cfg, folder: Path) -> torch.nn.Module:
     model['data_preprocessor'] = cfg.data_preprocessor.to_dict()
     if model['type'] == 'FrozenTeacherDistill':
         teacher = MODELS.build(dict(model['teacher']))
-        write_atomically(
-            dict(state_dict=teacher.state_dict()), folder / 'teacher.pth')
+        write_atomically(dict(state_dict=teacher.state_dict()), folder / 'teacher.pth')
         model['teacher_ckpt'] = str(folder / 'teacher.pth')
     return MODELS.build(model)
 
@@ -41,29 +39,24 @@ def step(cfg, model: torch.nn.Module) -> dict:
         transform[name]
         for name in ('crop_size', 'scale')
         for transform in data.get('dataset', data).pipeline
-        if name in transform)
+        if name in transform
+    )
     channels = len(cfg.data_preprocessor.mean)
     classes = cfg.data_preprocessor.num_classes
     data = dict(
         inputs=torch.randint(0, 256, (2, channels, size, size)).byte(),
-        data_samples=[
-            DataSample().set_gt_label(label) for label in (0, classes - 1)
-        ])
+        data_samples=[DataSample().set_gt_label(label) for label in (0, classes - 1)],
+    )
     model.train()
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: p.clone() for name, p in model.named_parameters()}
     logged = model.train_step(data, wrapper)
     # a first step may leave single layers where they are, but not the head
-    moved = [
-        name for name, p in model.named_parameters()
-        if not torch.equal(p, before[name])
-    ]
+    moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
     assert any(name.endswith('head.fc.weight') for name in moved)
     assert all(torch.isfinite(value) for value in logged.values())
     with torch.no_grad():
-        assert model(
-            model.data_preprocessor(data)['inputs'],
-            mode='tensor').shape == (2, classes)
+        assert model(model.data_preprocessor(data)['inputs'], mode='tensor').shape == (2, classes)
     return logged
 
 
@@ -77,8 +70,8 @@ def test_pair(path, tmp_path):
     assert terms['kl'] > 0 and terms['cor'] > 0  # the recorders hit
     assert cfg.model.architecture.backbone != cfg.model.teacher.backbone
     students, teachers = (
-        sum(p.numel() for p in net.parameters())
-        for net in (model.student, model.teacher))
+        sum(p.numel() for p in net.parameters()) for net in (model.student, model.teacher)
+    )
     assert students < teachers
     hooks = {hook['type']: hook for hook in cfg.custom_hooks}
     assert hooks['LossScheduleHook'].get('end') is None  # the whole run
@@ -119,8 +112,7 @@ def test_work_dirs_are_unique():
     for method in others:  # the rule, on one pair
         cfg = load_config(str(DIGITS), method)
         assert cfg.work_dir == f'./work_dirs/prkd_digits_{method}'
-    assert not {f'{name}_{method}' for name in own for method in others
-                } & set(own)
+    assert not {f'{name}_{method}' for name in own for method in others} & set(own)
 
 
 def test_cifar10_as_image_files(monkeypatch):
@@ -135,16 +127,19 @@ def test_cifar10_as_image_files(monkeypatch):
     assert cfg.data_preprocessor.num_classes == 10
 
 
-@pytest.mark.parametrize('method, loss, found, literature', [
-    ('kd', 'loss_kl', (1.6, 1.1), (4, 0.9)),
-    ('dist', 'loss_dist', (1.6, 2.5), (4, 2)),
-    ('prkd', 'loss_prkd', (4, 0.9), (4, 0.9))])
-def test_what_a_search_found_is_of_the_trials_alone(method, loss, found,
-                                                    literature):
+@pytest.mark.parametrize(
+    'method, loss, found, literature',
+    [
+        ('kd', 'loss_kl', (1.6, 1.1), (4, 0.9)),
+        ('dist', 'loss_dist', (1.6, 2.5), (4, 2)),
+        ('prkd', 'loss_prkd', (4, 0.9), (4, 0.9)),
+    ],
+)
+def test_what_a_search_found_is_of_the_trials_alone(method, loss, found, literature):
     def settings(path):
         cfg = load_config(str(ROOT / 'configs' / path), method)
         assert cfg.method == method and 'found' not in cfg
-        (name, each), = cfg.model.distiller.distill_losses.items()
+        ((name, each),) = cfg.model.distiller.distill_losses.items()
         assert name == loss
         return each.tau, each.loss_weight
 

@@ -1,11 +1,12 @@
 """A distillation on two processes: what both know, and what only one does."""
+
 import os
 from unittest import mock
 
 import pytest
-import toy
 import torch
 import torch.multiprocessing as mp
+import toy
 from mmengine.hooks import Hook
 from mmengine.model import MMDistributedDataParallel
 from mmengine.registry import HOOKS
@@ -26,6 +27,7 @@ TAIL = [3, 4]
 @HOOKS.register_module()
 class Witness(Hook):
     """Note what a rank sees that no file tells of."""
+
     priority = 'LOWEST'
 
     def __init__(self):
@@ -46,25 +48,27 @@ class Witness(Hook):
 def run(ckpt, work_dir, checkpoint=None) -> dict:
     """Train on this rank; return what it ends with and what it saw."""
     cfg = toy.config(
-        toy.distillation(ckpt), work_dir, toy.prkd_schedule(),
+        toy.distillation(ckpt),
+        work_dir,
+        toy.prkd_schedule(),
         dict(type='TailAverageHook', num_epochs=len(TAIL)),
-        dict(type='TeacherCheckHook', min_top1=30), dict(type='Witness'),
+        dict(type='TeacherCheckHook', min_top1=30),
+        dict(type='Witness'),
         dict(type='SyncBuffersHook'),
         epochs=EPOCHS,
         launcher='pytorch',
         # MMEngine's default but for the device: it knows only GPUs here
         model_wrapper_cfg=dict(
-            type='MMDistributedDataParallel',
-            device_ids=None,
-            broadcast_buffers=False))
+            type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
+        ),
+    )
     local_statistics, extra_metrics, written = [], [], []
 
     def recalibrate_and_note(model, batches):
         recalibrate_bn(model, batches)
-        local_statistics.append({
-            name: value.clone()
-            for name, value in model.state_dict().items() if 'running' in name
-        })
+        local_statistics.append(
+            {name: value.clone() for name, value in model.state_dict().items() if 'running' in name}
+        )
 
     def evaluate_and_note(*args):
         extra_metrics.append(evaluate(*args))
@@ -74,19 +78,18 @@ def run(ckpt, work_dir, checkpoint=None) -> dict:
         written.append(path)
         write_atomically(checkpoint, path)
 
-    with mock.patch.object(tail_average, 'recalibrate_bn',
-                           recalibrate_and_note), \
-            mock.patch.object(tail_average, 'evaluate', evaluate_and_note), \
-            mock.patch.object(teacher_check, 'evaluate', evaluate_and_note), \
-            mock.patch.object(tail_average, 'write_atomically',
-                              write_and_note):
+    with (
+        mock.patch.object(tail_average, 'recalibrate_bn', recalibrate_and_note),
+        mock.patch.object(tail_average, 'evaluate', evaluate_and_note),
+        mock.patch.object(teacher_check, 'evaluate', evaluate_and_note),
+        mock.patch.object(tail_average, 'write_atomically', write_and_note),
+    ):
         runner = toy.resume(cfg, checkpoint) if checkpoint else toy.train(cfg)
     assert isinstance(runner.model, MMDistributedDataParallel)
     assert not runner.model.find_unused_parameters
-    hook, = (h for h in runner.hooks
-             if isinstance(h, tail_average.TailAverageHook))
+    (hook,) = (h for h in runner.hooks if isinstance(h, tail_average.TailAverageHook))
     average, metrics = hook.average(runner)
-    witness, = (h for h in runner.hooks if isinstance(h, Witness))
+    (witness,) = (h for h in runner.hooks if isinstance(h, Witness))
     return dict(
         model=unwrap(runner.model).state_dict(),
         optimizer=runner.optim_wrapper.state_dict(),
@@ -95,7 +98,8 @@ def run(ckpt, work_dir, checkpoint=None) -> dict:
         local_statistics=local_statistics[-1],
         extra_metrics=extra_metrics,
         written=written,
-        **vars(witness))
+        **vars(witness),
+    )
 
 
 def work(rank, folder, ckpt):
@@ -103,13 +107,10 @@ def work(rank, folder, ckpt):
     os.environ['LOCAL_RANK'] = str(rank)  # as a launcher does
     # before MMEngine would: it asks for a GPU
     dist.init_process_group(
-        'gloo',
-        init_method=f'file://{folder}/rendezvous',
-        rank=rank,
-        world_size=RANKS)
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=RANKS
+    )
     seen = dict(straight=run(ckpt, f'{folder}/straight'))
-    seen['resumed'] = run(ckpt, f'{folder}/resumed',
-                          f'{folder}/straight/epoch_{TAIL[0]}.pth')
+    seen['resumed'] = run(ckpt, f'{folder}/resumed', f'{folder}/straight/epoch_{TAIL[0]}.pth')
     torch.save(seen, f'{folder}/rank_{rank}.pth')
     dist.destroy_process_group()
 
@@ -171,17 +172,16 @@ def test_file_is_written_by_one_rank_once(folder, straight):
 
 
 def test_average_is_the_mean_of_the_students(folder, straight):
-    students = [
-        load(folder / f'straight/epoch_{epoch}.pth')['state_dict']
-        for epoch in TAIL
-    ]
+    students = [load(folder / f'straight/epoch_{epoch}.pth')['state_dict'] for epoch in TAIL]
     average = load(folder / 'straight/student_avg.pth')['state_dict']
-    learnt = [name for name in average if 'running' not in name
-              and not name.endswith('num_batches_tracked')]
+    learnt = [
+        name
+        for name in average
+        if 'running' not in name and not name.endswith('num_batches_tracked')
+    ]
     assert 'backbone.bn1.weight' in learnt and 'head.fc.weight' in learnt
     for name in learnt:
-        mean = sum(
-            s[f'architecture.{name}'].double() for s in students) / len(TAIL)
+        mean = sum(s[f'architecture.{name}'].double() for s in students) / len(TAIL)
         assert torch.equal(average[name], mean.float()), name
 
 
@@ -191,32 +191,34 @@ def test_bn_statistics_are_of_both_ranks_images(straight):
     for name in one:
         assert not torch.equal(one[name], other[name]), name
         for rank in straight:
-            torch.testing.assert_close(rank['average'][name],
-                                       (one[name] + other[name]) / 2)
+            torch.testing.assert_close(rank['average'][name], (one[name] + other[name]) / 2)
 
 
 def test_metrics_are_those_of_the_file(folder, straight):
     """Each rank predicts a half; together they count every image once."""
     file = load(folder / 'straight/student_avg.pth')
-    cfg = toy.config(toy.classifier(preprocessor=dict(
-        mean=[127.5] * 3, std=[60.] * 3)), folder / 'alone')
+    cfg = toy.config(
+        toy.classifier(preprocessor=dict(mean=[127.5] * 3, std=[60.0] * 3)), folder / 'alone'
+    )
     runner = toy.start(cfg)
     runner.model.load_state_dict(file['state_dict'])
     runner.model.eval()
     with torch.no_grad():
-        samples = [s for batch in runner.build_dataloader(cfg.val_dataloader)
-                   for s in runner.model.val_step(batch)]
+        samples = [
+            s
+            for batch in runner.build_dataloader(cfg.val_dataloader)
+            for s in runner.model.val_step(batch)
+        ]
     assert len(samples) == 40
     top1 = Accuracy.calculate(
-        torch.stack([s.pred_score for s in samples]),
-        torch.cat([s.gt_label for s in samples]))[0][0].item()
+        torch.stack([s.pred_score for s in samples]), torch.cat([s.gt_label for s in samples])
+    )[0][0].item()
     assert file['meta']['metrics'] == straight[1]['average_metrics']
     assert file['meta']['metrics']['accuracy/top1'] == pytest.approx(top1)
 
 
 def test_schedule_on_every_rank(straight):
-    expected = [(4. - 3. * r, 1. - r, r)
-                for r in (epoch / EPOCHS for epoch in range(EPOCHS))]
+    expected = [(4.0 - 3.0 * r, 1.0 - r, r) for r in (epoch / EPOCHS for epoch in range(EPOCHS))]
     for rank in straight:
         for actual, values in zip(rank['schedule'], expected, strict=True):
             assert actual == pytest.approx(values, abs=1e-12)
@@ -229,8 +231,9 @@ def test_ranks_and_epochs_augment_differently(straight):
     assert len({tuple(epoch) for epoch in flips}) == RANKS * EPOCHS
 
 
-@pytest.mark.parametrize('what', ['model', 'optimizer', 'average',
-                                  'average_metrics', 'local_statistics'])
+@pytest.mark.parametrize(
+    'what', ['model', 'optimizer', 'average', 'average_metrics', 'local_statistics']
+)
 def test_resumed_within_the_tail(seen, what):
     for rank in seen:
         toy.assert_same(rank['straight'][what], rank['resumed'][what])
@@ -239,4 +242,4 @@ def test_resumed_within_the_tail(seen, what):
 def test_resumed_run_sees_the_same(seen):
     for rank in seen:
         for what in ('schedule', 'flips', 'metrics'):
-            assert rank['resumed'][what] == rank['straight'][what][TAIL[0]:]
+            assert rank['resumed'][what] == rank['straight'][what][TAIL[0] :]

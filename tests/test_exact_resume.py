@@ -1,16 +1,22 @@
 """Four epochs in one go are two, a power cut, and two more: bit for bit."""
+
 import pytest
-import toy
 import torch
+import toy
 
 LEFT_OUT = ('time', 'data_time')  # of the log
 
 
 def config(work_dir, ckpt, num_workers, *hooks):
     return toy.config(
-        toy.distillation(ckpt, student=toy.classifier(dropout=0.3)), work_dir,
-        toy.prkd_schedule(), dict(type='TailAverageHook', num_epochs=3),
-        *hooks, epochs=4, num_workers=num_workers)
+        toy.distillation(ckpt, student=toy.classifier(dropout=0.3)),
+        work_dir,
+        toy.prkd_schedule(),
+        dict(type='TailAverageHook', num_epochs=3),
+        *hooks,
+        epochs=4,
+        num_workers=num_workers,
+    )
 
 
 @pytest.fixture(scope='module', params=[0, 2], ids='{} workers'.format)
@@ -21,8 +27,7 @@ def runs(request, tmp_path_factory):
     straight, half, rest = path / 'straight', path / 'half', path / 'rest'
     toy.train(config(straight, ckpt, request.param))
     with pytest.raises(toy.Killed):
-        toy.train(config(half, ckpt, request.param,
-                         dict(type='KillHook', epoch=2)))
+        toy.train(config(half, ckpt, request.param, dict(type='KillHook', epoch=2)))
     torch.manual_seed(request.param)  # another process, another state
     toy.resume(config(rest, ckpt, request.param), half / 'epoch_2.pth')
     return straight, half, rest
@@ -30,8 +35,7 @@ def runs(request, tmp_path_factory):
 
 def both(runs, name):
     straight, _, rest = runs
-    return [torch.load(folder / name, weights_only=False)
-            for folder in (straight, rest)]
+    return [torch.load(folder / name, weights_only=False) for folder in (straight, rest)]
 
 
 @pytest.mark.parametrize('epoch', [3, 4])
@@ -59,20 +63,19 @@ def test_log(runs):
     """The schedule, every loss, and both accuracies; step by step."""
 
     def lines(folder):
-        return [{k: v for k, v in line.items() if k not in LEFT_OUT}
-                for line in toy.logged(folder)]
+        return [{k: v for k, v in line.items() if k not in LEFT_OUT} for line in toy.logged(folder)]
 
     straight, half, rest = map(lines, runs)
     assert len(straight) == 4 * (4 + 1)
     assert straight == half + rest
-    assert {'loss', 'loss_prkd.tau', 'loss_prkd.kl', 'distill.loss_prkd'
-            } < set(straight[0])
+    assert {'loss', 'loss_prkd.tau', 'loss_prkd.kl', 'distill.loss_prkd'} < set(straight[0])
     assert 'student_avg/accuracy/top1' in straight[-1]
 
 
 def test_epochs_differ(runs):
     """Else equal randomness would prove nothing."""
-    one, two = (torch.load(runs[0] / f'epoch_{epoch}.pth', weights_only=False)
-                for epoch in (3, 4))
-    assert not torch.equal(one['state_dict']['architecture.head.fc.weight'],
-                           two['state_dict']['architecture.head.fc.weight'])
+    one, two = (torch.load(runs[0] / f'epoch_{epoch}.pth', weights_only=False) for epoch in (3, 4))
+    assert not torch.equal(
+        one['state_dict']['architecture.head.fc.weight'],
+        two['state_dict']['architecture.head.fc.weight'],
+    )

@@ -13,8 +13,16 @@ from packaging.requirements import Requirement
 import prkd_mm
 
 ROOT = Path(__file__).parent.parent
-PARTS = ('LICENSE', 'MANIFEST.in', 'README.md', 'configs', 'model-index.yml',
-         'prkd_mm', 'setup.py', 'tools')
+PARTS = (
+    'LICENSE',
+    'MANIFEST.in',
+    'README.md',
+    'configs',
+    'model-index.yml',
+    'prkd_mm',
+    'setup.py',
+    'tools',
+)
 INHERITS = "_base_ = 'prkd_mm::quickstart/prkd_digits.py'\nadded = 1\n"
 
 
@@ -40,20 +48,31 @@ def wheel(tmp_path_factory):
     cache = source / 'configs/quickstart/__pycache__'
     cache.mkdir(exist_ok=True)
     (cache / 'a.cpython-311.pyc').touch()
-    subprocess.run([
-        sys.executable, '-m', 'pip', 'wheel', '--no-deps',
-        '--no-build-isolation', '--no-index', '-w', folder, source
-    ], check=True, capture_output=True)
+    subprocess.run(
+        [
+            sys.executable,
+            '-m',
+            'pip',
+            'wheel',
+            '--no-deps',
+            '--no-build-isolation',
+            '--no-index',
+            '-w',
+            folder,
+            source,
+        ],
+        check=True,
+        capture_output=True,
+    )
     return next(folder.glob('prkd_mm-*.whl'))
 
 
 def test_wheel_holds_configs_and_tools(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
-        config = file.read(
-            'prkd_mm/.mim/configs/quickstart/prkd_digits.py').decode()
+        config = file.read('prkd_mm/.mim/configs/quickstart/prkd_digits.py').decode()
     assert config == (ROOT / 'configs/quickstart/prkd_digits.py').read_text()
-    mim = {name[len('prkd_mm/.mim/'):] for name in names if '.mim/' in name}
+    mim = {name[len('prkd_mm/.mim/') :] for name in names if '.mim/' in name}
     assert mim == shipped('configs') | shipped('tools') | {'model-index.yml'}
     assert not [name for name in names if 'pycache' in name]
     assert not [name for name in names if name.startswith('tests')]
@@ -62,12 +81,9 @@ def test_wheel_holds_configs_and_tools(wheel):
 def test_wheel_has_every_module(wheel):
     with zipfile.ZipFile(wheel) as file:
         modules = {
-            name for name in file.namelist()
-            if name.startswith('prkd_mm/') and '/.mim/' not in name
+            name for name in file.namelist() if name.startswith('prkd_mm/') and '/.mim/' not in name
         }
-    assert modules == {
-        name for name in shipped('prkd_mm') if '/.mim/' not in name
-    }
+    assert modules == {name for name in shipped('prkd_mm') if '/.mim/' not in name}
 
 
 def test_config_of_an_installed_wheel(wheel, tmp_path):
@@ -76,24 +92,26 @@ def test_config_of_an_installed_wheel(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as file:
         file.extractall(site)
     (tmp_path / 'child.py').write_text(INHERITS)
-    code = ("import prkd_mm; from mmengine import Config; "
-            "print(prkd_mm.__file__); "
-            "print(Config.fromfile('child.py').default_scope)")
-    child = subprocess.run([sys.executable, '-c', code],
-                           cwd=tmp_path,
-                           env=dict(os.environ, PYTHONPATH=str(site)),
-                           capture_output=True,
-                           text=True)
-    assert child.stdout.split() == [
-        str(site / 'prkd_mm/__init__.py'), 'mmpretrain'
-    ], child.stderr
+    code = (
+        'import prkd_mm; from mmengine import Config; '
+        'print(prkd_mm.__file__); '
+        "print(Config.fromfile('child.py').default_scope)"
+    )
+    child = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(site)),
+        capture_output=True,
+        text=True,
+    )
+    assert child.stdout.split() == [str(site / 'prkd_mm/__init__.py'), 'mmpretrain'], child.stderr
 
 
 @pytest.mark.parametrize('config', sorted(shipped('configs')))
 def test_config_by_name_means_the_same_as_the_file(tmp_path, config):
     """Also without a ``_scope_`` in what is inherited."""
     child = tmp_path / 'child.py'
-    name = config[len('configs/'):]
+    name = config[len('configs/') :]
     child.write_text(f"_base_ = 'prkd_mm::{name}'\nadded = 1\n")
     inherited = Config.fromfile(child).to_dict()
     assert inherited.pop('added') == 1

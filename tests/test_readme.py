@@ -1,4 +1,5 @@
 """What the README says is held against the code."""
+
 import ast
 import inspect
 import re
@@ -41,9 +42,13 @@ train_dataloader = dict(dataset=dict(dataset=dict(indices=64)))
 
 
 def run(folder: Path, tool: str, *arguments: str) -> str:
-    done = subprocess.run([sys.executable, ROOT / 'tools' / tool, *arguments],
-                          cwd=folder, text=True, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT)
+    done = subprocess.run(
+        [sys.executable, ROOT / 'tools' / tool, *arguments],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     assert done.returncode == 0, done.stdout
     return done.stdout
 
@@ -51,56 +56,65 @@ def run(folder: Path, tool: str, *arguments: str) -> str:
 def tables() -> dict:
     """The README's tables of arguments: {class: {argument: default}}."""
     section = README.split('## Arguments')[1].split('\n## ')[0]
-    found = re.findall(r'^`(\w+)[^\n]*(?:\n[^\n|]+)*\n\n((?:\|.*\n)+)',
-                       section, re.M)
+    found = re.findall(r'^`(\w+)[^\n]*(?:\n[^\n|]+)*\n\n((?:\|.*\n)+)', section, re.M)
     return {
-        name: dict(re.findall(r'^\| `(\w+)` \| (\S.*?) \|', rows, re.M))
-        for name, rows in found
+        name: dict(re.findall(r'^\| `(\w+)` \| (\S.*?) \|', rows, re.M)) for name, rows in found
     }
 
 
-@pytest.mark.parametrize('name', [
-    'PRKDLoss', 'LossScheduleHook', 'TailAverageHook', 'TeacherCheckHook',
-    'FrozenTeacherDistill', 'TinyImageNet', 'PackedImages'
-])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'PRKDLoss',
+        'LossScheduleHook',
+        'TailAverageHook',
+        'TeacherCheckHook',
+        'FrozenTeacherDistill',
+        'TinyImageNet',
+        'PackedImages',
+    ],
+)
 def test_tables_of_arguments(name):
-    cls, = (getattr(module, name)
-            for module in (losses, hooks, algorithms, datasets)
-            if hasattr(module, name))
+    (cls,) = (
+        getattr(module, name)
+        for module in (losses, hooks, algorithms, datasets)
+        if hasattr(module, name)
+    )
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     assert tables()[name] == {
         p.name: 'required' if p.default is p.empty else f'`{p.default!r}`'
-        for p in parameters if p.kind is not p.VAR_KEYWORD
+        for p in parameters
+        if p.kind is not p.VAR_KEYWORD
     }
 
 
 def test_the_lines_to_paste(tmp_path):
     """They turn a plain MMRazor config into a run of PRKD, as pasted."""
-    lines = re.search(r"```python\n(_base_ = 'my_kd.py'\n.*?)```", README,
-                      re.S)[1]
+    lines = re.search(r"```python\n(_base_ = 'my_kd.py'\n.*?)```", README, re.S)[1]
     assert len(lines.splitlines()) == 5
     ast.parse(lines)
-    (tmp_path / 'my_kd.py').write_text(
-        MY_KD.replace('{base}', str(ROOT / 'configs/_base_')))
+    (tmp_path / 'my_kd.py').write_text(MY_KD.replace('{base}', str(ROOT / 'configs/_base_')))
     (tmp_path / 'my_prkd.py').write_text(lines)
     said = run(tmp_path, 'train.py', 'my_prkd.py')
     assert re.search(r'loss_kl.tau: 1\.27', said)  # 4 − 3·10/11
     average = 'work_dirs/my_prkd/student_avg.pth'
     tested = run(tmp_path, 'test.py', 'my_prkd.py', average)
     top1 = r'accuracy/top1: ([\d.]+)'
-    assert (re.findall(f'student_avg/{top1}', said)[-1] ==
-            re.findall(top1, tested)[-1])
+    assert re.findall(f'student_avg/{top1}', said)[-1] == re.findall(top1, tested)[-1]
 
 
-@pytest.mark.parametrize('pair', [
-    'prkd/resnet56_resnet20_cifar100', 'quickstart/prkd_digits',
-    'prkd/resnet34_resnet18_tinyimagenet'])
+@pytest.mark.parametrize(
+    'pair',
+    [
+        'prkd/resnet56_resnet20_cifar100',
+        'quickstart/prkd_digits',
+        'prkd/resnet34_resnet18_tinyimagenet',
+    ],
+)
 def test_the_line_of_the_stock_data_path(pair, tmp_path):
-    line, = re.findall(r'^train_dataloader = dict\(num_workers.*$', README,
-                       re.M)
+    (line,) = re.findall(r'^train_dataloader = dict\(num_workers.*$', README, re.M)
     own = load_config(str(ROOT / f'configs/{pair}.py')).train_dataloader
-    (tmp_path / 'stock.py').write_text(
-        f"_base_ = '{ROOT}/configs/{pair}.py'\n{line}\n")
+    (tmp_path / 'stock.py').write_text(f"_base_ = '{ROOT}/configs/{pair}.py'\n{line}\n")
     stock = load_config(str(tmp_path / 'stock.py')).train_dataloader
     assert stock.dataset == own.dataset.dataset
     # workers that see the epoch: else each would repeat the first
@@ -111,19 +125,18 @@ def test_the_line_of_the_stock_data_path(pair, tmp_path):
 def test_what_it_names_is_there():
     # configs and tools of the commands, pictures, folders of the map
     names = set(re.findall(r'\b(?:configs|tools|docs)/[\w/.]+\.\w+', README))
-    names |= set(re.findall(r'^((?:prkd_mm|configs|tests)[\w/.]*) ', README,
-                            re.M))
+    names |= set(re.findall(r'^((?:prkd_mm|configs|tests)[\w/.]*) ', README, re.M))
     assert len(names) > 10
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize('page', ['README.md', 'docs/zoo.md',
-                                  'docs/performance.md', 'docs/results.md'])
+@pytest.mark.parametrize(
+    'page', ['README.md', 'docs/zoo.md', 'docs/performance.md', 'docs/results.md']
+)
 def test_links_and_names_of_a_page(page):
     text = (ROOT / page).read_text()
     links = re.findall(r'\]\((?!https?:|#)([^)#]+)', text)
-    assert [x for x in links if not (ROOT / page).parent.joinpath(x).exists()
-            ] == []
+    assert [x for x in links if not (ROOT / page).parent.joinpath(x).exists()] == []
     names = re.findall(r'\b(?:configs|tools)/[\w/.]+\.(?:py|sh)\b', text)
     assert [name for name in names if not (ROOT / name).exists()] == []
     assert '@@' not in text

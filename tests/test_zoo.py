@@ -1,4 +1,5 @@
 """docs/zoo.md and the metafile say of each pair what its config says."""
+
 import functools
 import json
 import re
@@ -25,8 +26,7 @@ def _cost(model: str, size: int):
     init_default_scope('mmpretrain')
     net = MODELS.build(json.loads(model)).eval()
     with torch.no_grad():
-        found = get_model_complexity_info(
-            net, (3, size, size), show_table=False, show_arch=False)
+        found = get_model_complexity_info(net, (3, size, size), show_table=False, show_arch=False)
     return sum(p.numel() for p in net.parameters()), found['flops']
 
 
@@ -36,21 +36,19 @@ def cost(cfg, net: str) -> tuple:
     size = next(
         transform[name]
         for transform in data.get('dataset', data).pipeline
-        for name in ('crop_size', 'scale') if name in transform)
+        for name in ('crop_size', 'scale')
+        if name in transform
+    )
     return _cost(json.dumps(cfg.model[net].to_dict()), size)
 
 
 @pytest.fixture(scope='module')
 def models() -> dict:
-    return {
-        model['Name']: model
-        for model in yaml.safe_load(METAFILE.read_text())['Models']
-    }
+    return {model['Name']: model for model in yaml.safe_load(METAFILE.read_text())['Models']}
 
 
 def row_of(path: Path) -> list:
-    row = re.search(
-        rf'^\|[^\n]*\]\(\.\./configs/prkd/{path.stem}\.py\)[^\n]*$', ZOO, re.M)
+    row = re.search(rf'^\|[^\n]*\]\(\.\./configs/prkd/{path.stem}\.py\)[^\n]*$', ZOO, re.M)
     assert row, f'{path.stem} has no row in docs/zoo.md'
     return [cell.strip() for cell in row[0].strip('|').split('|')]
 
@@ -58,16 +56,16 @@ def row_of(path: Path) -> list:
 @pytest.mark.parametrize('path', PAIRS, ids=lambda path: path.stem)
 def test_a_pair(path, models):
     cfg, model = load_config(str(path)), models[path.stem]
-    (count_T, macs_T), (count_S, macs_S) = (
-        cost(cfg, net) for net in ('teacher', 'architecture'))
+    (count_T, macs_T), (count_S, macs_S) = (cost(cfg, net) for net in ('teacher', 'architecture'))
     assert row_of(path)[1:3] == [
         f'{count_T / 1e6:.2f} → {count_S / 1e6:.2f}',
-        f'{2 * macs_T / 1e9:.3g} → {2 * macs_S / 1e9:.3g}'
+        f'{2 * macs_T / 1e9:.3g} → {2 * macs_S / 1e9:.3g}',
     ]
     metadata = model['Metadata']
     assert metadata['Parameters'] == count_S and metadata['FLOPs'] == macs_S
     assert metadata['Teacher'] == dict(
-        Config=cfg.model.teacher_config, Parameters=count_T, FLOPs=macs_T)
+        Config=cfg.model.teacher_config, Parameters=count_T, FLOPs=macs_T
+    )
     assert model['Config'] == f'configs/prkd/{path.name}'
     assert metadata['Training Data'] in ZOO
 

@@ -2,12 +2,13 @@
 
 Importing it registers ``ToyImages`` and ``ToyBackbone`` with MMPretrain.
 """
+
 import contextlib
 import functools
 import itertools
 import json
 from pathlib import Path
-from typing import List, Optional
+from typing import Optional
 from unittest import mock
 
 import prkd_mm  # noqa: F401  isort: skip  # before mmpretrain, it mends
@@ -42,10 +43,9 @@ class ToyImages(BaseDataset):
         self.size, self.seed, self.channels = size, seed, channels
         super().__init__(ann_file='', serialize_data=False, **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         colours = np.random.RandomState(9).rand(NUM_CLASSES, self.channels)
-        noise = np.random.RandomState(self.seed).rand(
-            self.size, 8, 8, self.channels)
+        noise = np.random.RandomState(self.seed).rand(self.size, 8, 8, self.channels)
         labels = np.arange(self.size) % NUM_CLASSES
         images = 64 * colours[labels, None, None] + 191 * noise
         return [
@@ -58,8 +58,7 @@ class ToyImages(BaseDataset):
 class ToyBackbone(BaseModule):
     """Two convolutions, each with BN; dropout if asked for."""
 
-    def __init__(self, width=4, dropout=0., in_channels=3, frozen_bn=False,
-                 init_cfg=None):
+    def __init__(self, width=4, dropout=0.0, in_channels=3, frozen_bn=False, init_cfg=None):
         super().__init__(init_cfg)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(width)
@@ -71,7 +70,7 @@ class ToyBackbone(BaseModule):
 
     def forward(self, x):
         x = self.relu(self.bn1(self.conv1(x)))
-        return self.dropout(self.relu(self.bn2(self.conv2(x)))),
+        return (self.dropout(self.relu(self.bn2(self.conv2(x)))),)
 
     def train(self, mode=True):
         super().train(mode)
@@ -100,13 +99,13 @@ class KillHook(Hook):
             raise Killed
 
 
-def classifier(width=4, num_classes=NUM_CLASSES, preprocessor=None,
-               loss_weight=1.0, **backbone) -> dict:
+def classifier(
+    width=4, num_classes=NUM_CLASSES, preprocessor=None, loss_weight=1.0, **backbone
+) -> dict:
     """Config of a net."""
     return dict(
         type='mmpretrain.ImageClassifier',
-        backbone=dict(
-            type='mmpretrain.ToyBackbone', width=width, **backbone),
+        backbone=dict(type='mmpretrain.ToyBackbone', width=width, **backbone),
         neck=dict(type='mmpretrain.GlobalAveragePooling'),
         head=dict(
             type='mmpretrain.LinearClsHead',
@@ -115,10 +114,11 @@ def classifier(width=4, num_classes=NUM_CLASSES, preprocessor=None,
             # MMPretrain's 0.01 is for 512 features; of 4 it makes all logits
             # alike, where a correlation has no size
             init_cfg=dict(type='Normal', layer='Linear', std=0.5),
-            loss=dict(
-                type='mmpretrain.CrossEntropyLoss', loss_weight=loss_weight)),
-        data_preprocessor=preprocessor and dict(
-            type='mmpretrain.ClsDataPreprocessor', **preprocessor))
+            loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=loss_weight),
+        ),
+        data_preprocessor=preprocessor
+        and dict(type='mmpretrain.ClsDataPreprocessor', **preprocessor),
+    )
 
 
 def build(cfg: dict) -> nn.Module:
@@ -130,36 +130,43 @@ def build(cfg: dict) -> nn.Module:
 
 def logits_distiller(**losses) -> dict:
     """Config of a distiller whose losses all compare the logits."""
-    recorder = dict(
-        logits=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
+    recorder = dict(logits=dict(type='mmrazor.ModuleOutputs', source='head.fc'))
     mapping = dict(
         preds_S=dict(from_student=True, recorder='logits'),
-        preds_T=dict(from_student=False, recorder='logits'))
+        preds_T=dict(from_student=False, recorder='logits'),
+    )
     return dict(
         type='mmrazor.ConfigurableDistiller',
         student_recorders=recorder,
         teacher_recorders=recorder,
         distill_losses=losses,
-        loss_forward_mappings={name: mapping for name in losses})
+        loss_forward_mappings={name: mapping for name in losses},
+    )
 
 
-def distillation(teacher_ckpt: Optional[str] = None, student=None,
-                 teacher=None, algorithm='FrozenTeacherDistill',
-                 distiller=None, **kwargs) -> dict:
+def distillation(
+    teacher_ckpt: Optional[str] = None,
+    student=None,
+    teacher=None,
+    algorithm='FrozenTeacherDistill',
+    distiller=None,
+    **kwargs,
+) -> dict:
     """Config of a distillation; the loss is a ``PRKDLoss``, 'loss_prkd'."""
     return dict(
         type=f'mmrazor.{algorithm}',
         architecture=student or classifier(),
         teacher=teacher or classifier(width=6),
         teacher_ckpt=teacher_ckpt and str(teacher_ckpt),
-        distiller=distiller or logits_distiller(
-            loss_prkd=dict(type='mmrazor.PRKDLoss')),
+        distiller=distiller or logits_distiller(loss_prkd=dict(type='mmrazor.PRKDLoss')),
         data_preprocessor=dict(
             type='mmpretrain.ClsDataPreprocessor',
             num_classes=NUM_CLASSES,
             mean=[127.5] * 3,
-            std=[60.] * 3),
-        **kwargs)
+            std=[60.0] * 3,
+        ),
+        **kwargs,
+    )
 
 
 @functools.lru_cache(maxsize=None)
@@ -167,9 +174,8 @@ def _trained(cfg: str) -> dict:
     torch.manual_seed(1)
     net = build(json.loads(cfg))
     images = ToyImages(seed=7, pipeline=[])
-    x = torch.stack([torch.from_numpy(sample['img']).permute(2, 0, 1)
-                     for sample in images])
-    x = x[:, :net.backbone.conv1.in_channels] / 60 - 127.5 / 60
+    x = torch.stack([torch.from_numpy(sample['img']).permute(2, 0, 1) for sample in images])
+    x = x[:, : net.backbone.conv1.in_channels] / 60 - 127.5 / 60
     y = torch.tensor(images.get_gt_labels())
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
     for _ in range(40):
@@ -192,20 +198,29 @@ def prkd_schedule(**kwargs) -> dict:
     return dict(
         type='LossScheduleHook',
         schedules=[
-            dict(loss='loss_prkd', attr='tau', start=4., end=1.),
-            dict(loss='loss_prkd', attr='kl_weight', start=1., end=0.),
-            dict(loss='loss_prkd', attr='cor_weight', start=0., end=1.)
+            dict(loss='loss_prkd', attr='tau', start=4.0, end=1.0),
+            dict(loss='loss_prkd', attr='kl_weight', start=1.0, end=0.0),
+            dict(loss='loss_prkd', attr='cor_weight', start=0.0, end=1.0),
         ],
-        **kwargs)
+        **kwargs,
+    )
 
 
-def config(model: dict, work_dir, *hooks: dict, epochs=2, by_epoch=True,
-           num_workers=0, epoch_seed=True, **options) -> Config:
+def config(
+    model: dict,
+    work_dir,
+    *hooks: dict,
+    epochs=2,
+    by_epoch=True,
+    num_workers=0,
+    epoch_seed=True,
+    **options,
+) -> Config:
     """Config of a run; ``options`` as of ``Config.merge_from_dict``."""
     pipeline = [dict(type='PackInputs')]
     augmented = [
         dict(type='RandomCrop', crop_size=8, padding=1),
-        dict(type='RandomFlip', prob=0.5, direction='horizontal')
+        dict(type='RandomFlip', prob=0.5, direction='horizontal'),
     ] + pipeline
     length = TRAIN_SIZE // BATCH_SIZE
     cfg = Config(
@@ -222,37 +237,36 @@ def config(model: dict, work_dir, *hooks: dict, epochs=2, by_epoch=True,
                 # MMEngine sleeps 2 s where an iteration-based run ends an
                 # epoch of the default sampler (mmengine/runner/loops.py)
                 sampler=dict(
-                    type='DefaultSampler' if by_epoch else 'InfiniteSampler',
-                    shuffle=True),
-                dataset=dict(type='ToyImages', pipeline=augmented)),
+                    type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True
+                ),
+                dataset=dict(type='ToyImages', pipeline=augmented),
+            ),
             val_dataloader=dict(
                 batch_size=BATCH_SIZE,
                 num_workers=0,
                 collate_fn=dict(type='default_collate'),
                 sampler=dict(type='DefaultSampler', shuffle=False),
-                dataset=dict(
-                    type='ToyImages', size=40, seed=5, pipeline=pipeline)),
+                dataset=dict(type='ToyImages', size=40, seed=5, pipeline=pipeline),
+            ),
             train_cfg=dict(by_epoch=True, max_epochs=epochs, val_interval=1)
-            if by_epoch else dict(
-                by_epoch=False,
-                max_iters=int(epochs * length),
-                val_interval=length),
+            if by_epoch
+            else dict(by_epoch=False, max_iters=int(epochs * length), val_interval=length),
             val_cfg=dict(),
             val_evaluator=dict(type='Accuracy', topk=1),
-            optim_wrapper=dict(
-                optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
+            optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9)),
             default_hooks=dict(
                 logger=dict(type='LoggerHook', interval=1),
                 checkpoint=dict(
-                    type='CheckpointHook',
-                    by_epoch=by_epoch,
-                    interval=1 if by_epoch else length),
-                **(dict(epoch_seed=dict(type='EpochSeedHook'))
-                   if epoch_seed and by_epoch else {})),
+                    type='CheckpointHook', by_epoch=by_epoch, interval=1 if by_epoch else length
+                ),
+                **(dict(epoch_seed=dict(type='EpochSeedHook')) if epoch_seed and by_epoch else {}),
+            ),
             custom_hooks=list(hooks),
             log_processor=dict(by_epoch=by_epoch),
             randomness=dict(seed=3),
-            log_level='WARNING'))
+            log_level='WARNING',
+        )
+    )
     cfg.merge_from_dict(options)
     return cfg
 
@@ -262,15 +276,14 @@ def quickly(draw: bool = False):
     """On the CPU, without what takes seconds and does nothing for a test."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(  # bits are compared, also where there is a GPU
-            mock.patch('mmengine.runner.runner.get_device', lambda: 'cpu'))
-        stack.enter_context(
-            mock.patch('mmengine.runner.runner.collect_env', dict))
+            mock.patch('mmengine.runner.runner.get_device', lambda: 'cpu')
+        )
+        stack.enter_context(mock.patch('mmengine.runner.runner.collect_env', dict))
         stack.enter_context(  # each checkpoint has a prettified config in it
-            mock.patch('mmengine.config.config.FormatCode',
-                       lambda text, **_: (text, False)))
+            mock.patch('mmengine.config.config.FormatCode', lambda text, **_: (text, False))
+        )
         if not draw:
-            stack.enter_context(
-                mock.patch('prkd_mm.hooks.loss_schedule_hook.plot_schedules'))
+            stack.enter_context(mock.patch('prkd_mm.hooks.loss_schedule_hook.plot_schedules'))
         yield
 
 
@@ -299,7 +312,7 @@ def student(runner: Runner) -> nn.Module:
     return unwrap(runner.model).architecture
 
 
-def logged(work_dir) -> List[dict]:
+def logged(work_dir) -> list[dict]:
     """The JSON log of a run, line by line."""
     paths = sorted(Path(work_dir).glob('*/vis_data/scalars.json'))
     return [json.loads(line) for p in paths for line in open(p)]

@@ -1,11 +1,12 @@
 """Store a teacher's logits for K augmented views of each training image."""
+
 import argparse
 import sys
 from pathlib import Path
 
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmengine.config import DictAction
 
+import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from prkd_mm.config import load_config
 from prkd_mm.teachers.fill_store import default_folder, store_teacher
 
@@ -15,26 +16,31 @@ def parse_args() -> argparse.Namespace:
         description="Store a teacher's logits for K augmented views of each "
         'training image, so that students train without it: '
         '--cfg-options model.teacher_logits=FOLDER. Epoch e takes view e mod '
-        'K. What was cut off goes on.')
+        'K. What was cut off goes on.'
+    )
     parser.add_argument('config', help='a config in configs/prkd')
     parser.add_argument(
-        '--views', type=int, required=True, metavar='K',
-        help='augmented views of each image')
+        '--views', type=int, required=True, metavar='K', help='augmented views of each image'
+    )
     parser.add_argument(
-        '--topk', type=int, metavar='k',
+        '--topk',
+        type=int,
+        metavar='k',
         help='keep only the k largest logits of an image and the mass of the '
-        'others, for many classes; default: all')
+        'others, for many classes; default: all',
+    )
     parser.add_argument(
-        '--out', type=Path, metavar='FOLDER',
-        help='default: work_dirs/<teacher>_<K>_views')
+        '--out', type=Path, metavar='FOLDER', help='default: work_dirs/<teacher>_<K>_views'
+    )
+    parser.add_argument('--batch-size', type=int, default=256, help='default: %(default)s')
+    parser.add_argument('--seed', type=int, default=0, help='of the views; default: %(default)s')
     parser.add_argument(
-        '--batch-size', type=int, default=256, help='default: %(default)s')
-    parser.add_argument(
-        '--seed', type=int, default=0,
-        help='of the views; default: %(default)s')
-    parser.add_argument(
-        '--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE',
-        help='override settings of the config')
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override settings of the config',
+    )
     return parser.parse_args()
 
 
@@ -43,14 +49,15 @@ def main() -> None:
     try:
         cfg = load_config(args.config, options=args.cfg_options)
         folder = args.out or default_folder(cfg, args.views)
-        store_teacher(cfg, folder, args.views, args.topk, args.batch_size,
-                      args.seed)
+        store_teacher(cfg, folder, args.views, args.topk, args.batch_size, args.seed)
     except (OSError, ValueError) as error:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on from here')
-    print(f'{folder}: done. To train with it:\n  python tools/train.py '
-          f'{args.config} --cfg-options model.teacher_logits={folder}')
+    print(
+        f'{folder}: done. To train with it:\n  python tools/train.py '
+        f'{args.config} --cfg-options model.teacher_logits={folder}'
+    )
 
 
 if __name__ == '__main__':

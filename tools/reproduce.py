@@ -3,17 +3,17 @@
 What was finished before is not trained again, what was cut off goes on.
 Writes results.json, results.md, figures and report.html.
 """
+
 import argparse
 import shlex
 import sys
 from pathlib import Path
 
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from rich.console import Console
 
+import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from prkd_mm.analysis import STUDIES
-from prkd_mm.experiments import (METHODS, TrainingFailed, plan, run_all, table,
-                                 write_report)
+from prkd_mm.experiments import METHODS, TrainingFailed, plan, run_all, table, write_report
 from prkd_mm.experiments.analyses import analyse
 
 
@@ -23,45 +23,49 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--methods',
         default='ce,kd,prkd',
-        help=f'comma-separated, of {",".join(METHODS)}; default: %(default)s')
+        help=f'comma-separated, of {",".join(METHODS)}; default: %(default)s',
+    )
     parser.add_argument(
         '--seeds',
         type=int,
         default=1,
         metavar='N',
         help='runs of each method, with the seeds 0 to N-1, for mean and '
-        'standard deviation; default: %(default)s')
+        'standard deviation; default: %(default)s',
+    )
     parser.add_argument(
         '--jobs',
         type=int,
         default=1,
         metavar='N',
         help='runs side by side: on a CPU they share its cores, else they '
-        'take turns at the GPUs; default: %(default)s')
+        'take turns at the GPUs; default: %(default)s',
+    )
     parser.add_argument(
         '--figures',
         default=','.join(STUDIES),
         help='comma-separated analyses (tools/analyze.py) for the report: '
         "landscapes of all seeds, the others of seed 0; '' for none; default: "
-        '%(default)s')
+        '%(default)s',
+    )
     parser.add_argument(
-        '--out',
-        type=Path,
-        help='where the report goes; default: results/<name of the config>')
+        '--out', type=Path, help='where the report goes; default: results/<name of the config>'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help="override settings in the students' runs")
+        help="override settings in the students' runs",
+    )
     parser.add_argument(
         '--teacher-options',
         nargs='+',
         default=[],
         metavar='KEY=VALUE',
-        help="override settings in the teacher's run")
-    parser.add_argument(
-        '--amp', action='store_true', help='automatic mixed precision (GPU)')
+        help="override settings in the teacher's run",
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
     args = parser.parse_args()
     args.methods = args.methods.split(',')
     if unknown := [name for name in args.methods if name not in METHODS]:
@@ -81,10 +85,10 @@ def main() -> None:
     console = Console()
     command = shlex.join(['python', 'tools/reproduce.py'] + sys.argv[1:])
     try:
-        jobs = plan(args.config, args.methods, args.cfg_options,
-                    args.teacher_options, args.seeds, args.amp)
-        run_all(jobs, str(Path(__file__).with_name('train.py')), console,
-                args.jobs)
+        jobs = plan(
+            args.config, args.methods, args.cfg_options, args.teacher_options, args.seeds, args.amp
+        )
+        run_all(jobs, str(Path(__file__).with_name('train.py')), console, args.jobs)
         rows = write_report(jobs, args.out, command)  # in case figures fail
         console.print(table(rows))
         if args.figures:
@@ -94,13 +98,11 @@ def main() -> None:
         sys.exit(f'error: {error}')
     except KeyboardInterrupt:
         sys.exit('interrupted; the same command goes on from here')
-    console.print(f'Report: {args.out / "report.html"}', highlight=False,
-                  soft_wrap=True)
+    console.print(f'Report: {args.out / "report.html"}', highlight=False, soft_wrap=True)
     first = next(job for job in jobs if job.method == jobs[-1].method)
     student = first.work_dir / 'student_avg.pth'
     if student.exists():
-        console.print(f'The student to use: {student}', highlight=False,
-                      soft_wrap=True)
+        console.print(f'The student to use: {student}', highlight=False, soft_wrap=True)
 
 
 if __name__ == '__main__':

@@ -1,21 +1,22 @@
 """Test a trained student (or teacher): any checkpoint that a run leaves."""
+
 import argparse
 import os
 
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from mmengine.runner import Runner
 
+import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read
-from prkd_mm.evaluation import unwrap
 from prkd_mm.config import add_common_arguments, load_config
+from prkd_mm.evaluation import unwrap
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config file of the run')
     parser.add_argument(
-        'checkpoint',
-        help='student_avg.pth, epoch_N.pth, or a work dir: its latest')
+        'checkpoint', help='student_avg.pth, epoch_N.pth, or a work dir: its latest'
+    )
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -24,8 +25,7 @@ def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     checkpoint = read(args.checkpoint)
-    cfg = load_config(args.config, args.method, args.cfg_options,
-                      args.work_dir)
+    cfg = load_config(args.config, args.method, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
     if args.work_dir is None:  # the run's own config and logs stay as they are
         cfg.work_dir += '/test'
@@ -35,18 +35,19 @@ def main() -> None:
             _scope_='mmrazor',
             type='StudentAlone',
             architecture=cfg.model.architecture,
-            data_preprocessor=cfg.model.get('data_preprocessor',
-                                            cfg.get('data_preprocessor')))
+            data_preprocessor=cfg.model.get('data_preprocessor', cfg.get('data_preprocessor')),
+        )
     runner = Runner.from_cfg(cfg)
     model = unwrap(runner.model)
     load_strictly(
-        getattr(model, 'architecture', model), plain_state_dict(checkpoint)[0],
-        f'The checkpoint {args.checkpoint!r}')
+        getattr(model, 'architecture', model),
+        plain_state_dict(checkpoint)[0],
+        f'The checkpoint {args.checkpoint!r}',
+    )
     weights = describe(checkpoint)
     runner.logger.info(f'Testing {args.checkpoint}: {weights}')
     metrics = runner.test()
-    shown = ', '.join(f'{name}: {value:.4f}'
-                      for name, value in metrics.items())
+    shown = ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
     runner.logger.info(f'{shown} ({weights})')
 
 

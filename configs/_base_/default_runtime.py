@@ -11,15 +11,16 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),  # an exact resume
     channels_last=dict(type='ChannelsLastHook'),  # what convolves fastest
-    sync_buffers=dict(type='SyncBuffersHook'))  # ranks have their own BN
+    sync_buffers=dict(type='SyncBuffersHook'),  # ranks have their own BN
+)
 
 randomness = dict(seed=0)
 env_cfg = dict(
     cudnn_benchmark=True,  # the input size never changes
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
-    dist_cfg=dict(backend='nccl'))
-visualizer = dict(
-    type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
+    dist_cfg=dict(backend='nccl'),
+)
+visualizer = dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')])
 log_level = 'INFO'
 load_from = None
 resume = False

@@ -4,7 +4,8 @@
 _base_ = './methods/{{$PRKD_METHOD:prkd}}.py'
 found = dict(
     kd=dict(loss_kl=dict(tau=1.6, loss_weight=1.1)),
-    dist=dict(loss_dist=dict(tau=1.6, loss_weight=2.5)))
+    dist=dict(loss_dist=dict(tau=1.6, loss_weight=2.5)),
+)
 if _base_.method in found:
     model = dict(distiller=dict(distill_losses=found[_base_.method]))
 del found

@@ -11,4 +11,5 @@ model = dict(
     architecture=_base_.resnet32,
     teacher=_base_.resnet110,
     teacher_ckpt='work_dirs/resnet110_cifar100',  # its latest checkpoint
-    teacher_config='configs/teachers/resnet110_cifar100.py')
+    teacher_config='configs/teachers/resnet110_cifar100.py',
+)

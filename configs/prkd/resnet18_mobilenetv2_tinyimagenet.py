@@ -13,4 +13,5 @@ model = dict(
     architecture=_base_.mobilenetv2_tinyimagenet,
     teacher=_base_.resnet18,
     teacher_ckpt='work_dirs/resnet18_tinyimagenet',  # its latest checkpoint
-    teacher_config='configs/teachers/resnet18_tinyimagenet.py')
+    teacher_config='configs/teachers/resnet18_tinyimagenet.py',
+)

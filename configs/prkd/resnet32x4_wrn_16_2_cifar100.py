@@ -11,4 +11,5 @@ model = dict(
     architecture=_base_.wrn_16_2,
     teacher=_base_.resnet32x4,
     teacher_ckpt='work_dirs/resnet32x4_cifar100',  # its latest checkpoint
-    teacher_config='configs/teachers/resnet32x4_cifar100.py')
+    teacher_config='configs/teachers/resnet32x4_cifar100.py',
+)

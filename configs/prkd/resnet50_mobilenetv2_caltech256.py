@@ -13,4 +13,5 @@ model = dict(
     architecture=_base_.mobilenetv2,
     teacher=_base_.resnet50,
     teacher_ckpt='work_dirs/resnet50_caltech256',  # its latest checkpoint
-    teacher_config='configs/teachers/resnet50_caltech256.py')
+    teacher_config='configs/teachers/resnet50_caltech256.py',
+)

@@ -11,5 +11,6 @@ model = dict(
     architecture=_base_.mobilenetv2,
     teacher=_base_.resnet50,
     teacher_ckpt='work_dirs/resnet50_cifar100',  # its latest checkpoint
-    teacher_config='configs/teachers/resnet50_cifar100.py')
+    teacher_config='configs/teachers/resnet50_cifar100.py',
+)
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # as the tables for MobileNet

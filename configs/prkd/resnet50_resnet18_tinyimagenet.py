@@ -13,4 +13,5 @@ model = dict(
     architecture=_base_.resnet18,
     teacher=_base_.resnet50,
     teacher_ckpt='work_dirs/resnet50_tinyimagenet',  # its latest checkpoint
-    teacher_config='configs/teachers/resnet50_tinyimagenet.py')
+    teacher_config='configs/teachers/resnet50_tinyimagenet.py',
+)

@@ -11,4 +11,5 @@ model = dict(
     architecture=_base_.resnet20,
     teacher=_base_.resnet56,
     teacher_ckpt='work_dirs/resnet56_cifar100',  # its latest checkpoint
-    teacher_config='configs/teachers/resnet56_cifar100.py')
+    teacher_config='configs/teachers/resnet56_cifar100.py',
+)

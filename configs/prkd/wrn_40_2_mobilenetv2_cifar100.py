@@ -11,5 +11,6 @@ model = dict(
     architecture=_base_.mobilenetv2,
     teacher=_base_.wrn_40_2,
     teacher_ckpt='work_dirs/wrn_40_2_cifar100',  # its latest checkpoint
-    teacher_config='configs/teachers/wrn_40_2_cifar100.py')
+    teacher_config='configs/teachers/wrn_40_2_cifar100.py',
+)
 optim_wrapper = dict(optimizer=dict(lr=0.01))  # as the tables for MobileNet

@@ -13,4 +13,5 @@ model = dict(
     architecture=_base_.wrn_16_2,
     teacher=_base_.wrn_40_2,
     teacher_ckpt='work_dirs/wrn_40_2_cifar10',  # its latest checkpoint
-    teacher_config='configs/teachers/wrn_40_2_cifar10.py')
+    teacher_config='configs/teachers/wrn_40_2_cifar10.py',
+)

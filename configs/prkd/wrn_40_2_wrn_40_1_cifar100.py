@@ -11,4 +11,5 @@ model = dict(
     architecture=_base_.wrn_40_1,
     teacher=_base_.wrn_40_2,
     teacher_ckpt='work_dirs/wrn_40_2_cifar100',  # its latest checkpoint
-    teacher_config='configs/teachers/wrn_40_2_cifar100.py')
+    teacher_config='configs/teachers/wrn_40_2_cifar100.py',
+)

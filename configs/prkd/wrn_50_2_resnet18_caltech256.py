@@ -13,4 +13,5 @@ model = dict(
     architecture=_base_.resnet18,
     teacher=_base_.wrn_50_2,
     teacher_ckpt='work_dirs/wrn_50_2_caltech256',  # its latest checkpoint
-    teacher_config='configs/teachers/wrn_50_2_caltech256.py')
+    teacher_config='configs/teachers/wrn_50_2_caltech256.py',
+)

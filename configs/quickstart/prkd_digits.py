@@ -11,4 +11,5 @@ model = dict(
     architecture=_base_.student,
     teacher=_base_.teacher,
     teacher_ckpt='work_dirs/teacher_digits',  # its latest checkpoint
-    teacher_config='configs/quickstart/teacher_digits.py')
+    teacher_config='configs/quickstart/teacher_digits.py',
+)

@@ -14,4 +14,5 @@ model = dict(
     architecture=_base_.resnet8,
     teacher=_base_.resnet20,
     teacher_ckpt='work_dirs/teacher_tinyimagenet20',  # its latest checkpoint
-    teacher_config='configs/quickstart/teacher_tinyimagenet20.py')
+    teacher_config='configs/quickstart/teacher_tinyimagenet20.py',
+)

@@ -1,5 +1,5 @@
 from contextlib import suppress
-from typing import Callable, List, Optional, Tuple, Union
+from typing import Callable, Optional, Union
 
 import torch
 from mmengine.logging import print_log
@@ -10,13 +10,11 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
-from ..checkpoints import (describe, load_strictly, plain_state_dict, read,
-                           resolve)
+from ..checkpoints import describe, load_strictly, plain_state_dict, read, resolve
 from ..datasets import BatchClsDataPreprocessor
 from ..evaluation import untouched_random_state
+from ..teachers.logit_store import OWN, TeacherLogits, describe_normalisation, hash_of_weights
 from ..teachers.stored_teacher import StoredTeacher
-from ..teachers.logit_store import (OWN, TeacherLogits,
-                                    describe_normalisation, hash_of_weights)
 
 
 @MODELS.register_module()
@@ -63,28 +61,31 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             count, or ``teacher_trainable``.
     """
 
-    def __init__(self,
-                 distiller: dict,
-                 teacher: Union[BaseModel, dict],
-                 teacher_ckpt: Optional[str] = None,
-                 teacher_config: Optional[str] = None,
-                 teacher_logits: Union[str, dict, None] = None,
-                 fold_teacher_bn: bool = False,
-                 **kwargs) -> None:
-        if kwargs.get('teacher_trainable') or not kwargs.get(
-                'student_trainable', True):
-            raise ValueError('FrozenTeacherDistill: the student learns and '
-                             'the teacher does not; for anything else use '
-                             "type='SingleTeacherDistill'")
+    def __init__(
+        self,
+        distiller: dict,
+        teacher: Union[BaseModel, dict],
+        teacher_ckpt: Optional[str] = None,
+        teacher_config: Optional[str] = None,
+        teacher_logits: Union[str, dict, None] = None,
+        fold_teacher_bn: bool = False,
+        **kwargs,
+    ) -> None:
+        if kwargs.get('teacher_trainable') or not kwargs.get('student_trainable', True):
+            raise ValueError(
+                'FrozenTeacherDistill: the student learns and '
+                'the teacher does not; for anything else use '
+                "type='SingleTeacherDistill'"
+            )
         if teacher_logits is not None:
             teacher = self._stored(teacher_logits, teacher_ckpt)
             teacher_ckpt, fold_teacher_bn = None, False
-        if teacher_ckpt is None and isinstance(
-                teacher, dict) and not teacher.get('pretrained'):
+        if teacher_ckpt is None and isinstance(teacher, dict) and not teacher.get('pretrained'):
             raise ValueError(
                 'FrozenTeacherDistill: teacher_ckpt is missing, so the '
                 "teacher would have random weights; give the teacher's "
-                f'checkpoint{self._how_to_train(teacher_config)}')
+                f'checkpoint{self._how_to_train(teacher_config)}'
+            )
         if isinstance(teacher, dict):
             # a seed gives the same student with and without a teacher
             with untouched_random_state():
@@ -109,13 +110,12 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise ValueError(
                 'FrozenTeacherDistill: fold_teacher_bn needs a backbone that '
                 'torch.fx can trace, and no recorder in it; leave it out '
-                f'({type(error).__name__}: {error})') from error
+                f'({type(error).__name__}: {error})'
+            ) from error
 
     @staticmethod
-    def _stored(logits: Union[str, dict],
-                teacher_ckpt: Optional[str]) -> StoredTeacher:
-        store = TeacherLogits(
-            **(dict(folder=logits) if isinstance(logits, str) else logits))
+    def _stored(logits: Union[str, dict], teacher_ckpt: Optional[str]) -> StoredTeacher:
+        store = TeacherLogits(**(dict(folder=logits) if isinstance(logits, str) else logits))
         compared = 'not compared with a checkpoint'
         with suppress(FileNotFoundError):
             if teacher_ckpt and '://' not in teacher_ckpt:
@@ -125,7 +125,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         print_log(
             f'The teacher is stored in {store.folder}: {store.views} views of '
             f'{store.header["images"]:,} images; {compared}',
-            logger='current')
+            logger='current',
+        )
         return StoredTeacher(store)
 
     def _draw_the_stored_views(self) -> None:
@@ -134,7 +135,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             raise ValueError(
                 'FrozenTeacherDistill: stored logits need a data_preprocessor '
                 "of type='BatchClsDataPreprocessor', which draws the same "
-                f'views again, got {type(preprocessor).__name__}')
+                f'views again, got {type(preprocessor).__name__}'
+            )
         if store.header['normalisation'] != OWN:
             store.check(normalisation=describe_normalisation(preprocessor))
         preprocessor.views = store.views
@@ -154,21 +156,24 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 f'FrozenTeacherDistill: {error}; teacher_ckpt must be the '
                 f'checkpoint of a trained teacher{self._how_to_train(config)}'
             ) from error
-        load_strictly(self.teacher, plain_state_dict(checkpoint)[0],
-                      f'The teacher checkpoint {path!r}')
+        load_strictly(
+            self.teacher, plain_state_dict(checkpoint)[0], f'The teacher checkpoint {path!r}'
+        )
         print_log(
-            f'The teacher has the {describe(checkpoint)}, of {resolve(path)}',
-            logger='current')
+            f'The teacher has the {describe(checkpoint)}, of {resolve(path)}', logger='current'
+        )
 
     def _check_classes(self) -> None:
         student, teacher = (
             getattr(getattr(net, 'head', None), 'num_classes', None)
-            for net in (self.student, self.teacher))
+            for net in (self.student, self.teacher)
+        )
         if None not in (student, teacher) and student != teacher:
             raise ValueError(
                 f'FrozenTeacherDistill: the student has {student} classes and '
                 f'the teacher {teacher}; their logits can only be compared '
-                'over the same classes')
+                'over the same classes'
+            )
 
     def _map_normalisation(self) -> None:
         """Find the map from the student's normalised images to the teacher's.
@@ -179,8 +184,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self._flip_channels = False
         if getattr(self.teacher.data_preprocessor, '_enable_normalize', False):
             mean, std, is_rgb = _normalisation(self.data_preprocessor)
-            mean_T, std_T, is_rgb_T = _normalisation(
-                self.teacher.data_preprocessor)
+            mean_T, std_T, is_rgb_T = _normalisation(self.teacher.data_preprocessor)
             self._flip_channels = is_rgb != is_rgb_T
             if self._flip_channels:
                 mean, std = mean.flip(0), std.flip(0)
@@ -207,28 +211,22 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         else:
             self.teacher(self.teacher_inputs(batch_inputs), mode='tensor')
 
-    def loss(self,
-             batch_inputs: Tensor,
-             data_samples: Optional[List] = None) -> dict:
+    def loss(self, batch_inputs: Tensor, data_samples: Optional[list] = None) -> dict:
         """The student's own losses and those of the distiller."""
         distiller, losses = self.distiller, {}
         if not self.distillation_stopped:
             distiller.set_deliveries_override(False)
-            with torch.no_grad(), distiller.teacher_recorders, \
-                    distiller.deliveries:
+            with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries:
                 self._ask_teacher(batch_inputs, data_samples)
 
         distiller.set_deliveries_override(True)
         with distiller.student_recorders, distiller.deliveries:
-            student_losses = self.student(
-                batch_inputs, data_samples, mode='loss')
+            student_losses = self.student(batch_inputs, data_samples, mode='loss')
         if self.calculate_student_loss:
             losses.update(add_prefix(student_losses, 'student'))
         if not self.distillation_stopped:
-            losses.update(
-                add_prefix(distiller.compute_distill_losses(), 'distill'))
-        for manager in (distiller.student_recorders,
-                        distiller.teacher_recorders):
+            losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
+        for manager in (distiller.student_recorders, distiller.teacher_recorders):
             for recorder in manager.recorders.values():
                 recorder.reset_data_buffer()  # it would keep the graph alive
         return losses
@@ -245,10 +243,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         return super()._apply(fn, *args, **kwargs)
 
 
-def _normalisation(preprocessor: nn.Module) -> Tuple[Tensor, Tensor, bool]:
+def _normalisation(preprocessor: nn.Module) -> tuple[Tensor, Tensor, bool]:
     """Mean, standard deviation (zeros and ones if none) and whether RGB."""
     is_rgb = getattr(preprocessor, 'to_rgb', False) or getattr(
-        preprocessor, '_channel_conversion', False)
+        preprocessor, '_channel_conversion', False
+    )
     if not getattr(preprocessor, '_enable_normalize', False):
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1), is_rgb
     return preprocessor.mean, preprocessor.std, is_rgb

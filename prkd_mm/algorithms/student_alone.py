@@ -19,12 +19,14 @@ class StudentAlone(BaseAlgorithm):
         **kwargs: As of MMRazor's ``BaseAlgorithm``.
     """
 
-    def __init__(self,
-                 architecture: Any,
-                 teacher: Any = None,
-                 teacher_ckpt: Optional[str] = None,
-                 teacher_config: Optional[str] = None,
-                 teacher_logits: Any = None,
-                 fold_teacher_bn: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        architecture: Any,
+        teacher: Any = None,
+        teacher_ckpt: Optional[str] = None,
+        teacher_config: Optional[str] = None,
+        teacher_logits: Any = None,
+        fold_teacher_bn: bool = False,
+        **kwargs,
+    ) -> None:
         super().__init__(architecture, **kwargs)

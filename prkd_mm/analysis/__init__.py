@@ -6,6 +6,7 @@ The numbers (``strength``, ``landscape``, ``spread``, ``compare``) are apart
 from the pictures (``figures``), from what loads and writes (``trained``,
 ``report``), and from what does all of it in turn (``*_study``).
 """
+
 from .agreement import study as compare_study
 from .landscape import study as landscape_study
 from .spread import study as spread_study
@@ -15,6 +16,7 @@ STUDIES = dict(
     strength=strength_study.strength,
     spread=spread_study.spread,
     compare=compare_study.compare,
-    landscape=landscape_study.landscape)
+    landscape=landscape_study.landscape,
+)
 
 __all__ = ['STUDIES']

@@ -1,6 +1,8 @@
 """Fixed images to look at nets with: the same ones at every pass."""
+
 import copy
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from collections.abc import Iterable, Iterator
+from typing import Callable, Optional
 
 import numpy as np
 import torch
@@ -17,7 +19,7 @@ from ..evaluation import untouched_random_state
 from ..hooks import seed_worker_by_epoch
 from ..teachers.logit_store import TeacherLogits
 
-Batch = Tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor]
 
 
 class Batches:
@@ -34,16 +36,18 @@ class Batches:
         memory (int): Bytes. Defaults to 1 GiB.
     """
 
-    def __init__(self,
-                 loader: DataLoader,
-                 preprocess: Callable,
-                 limit: Optional[int] = None,
-                 seed: int = 0,
-                 memory: int = 2**30) -> None:
+    def __init__(
+        self,
+        loader: DataLoader,
+        preprocess: Callable,
+        limit: Optional[int] = None,
+        seed: int = 0,
+        memory: int = 2**30,
+    ) -> None:
         self.loader, self.preprocess = loader, preprocess
         self.limit = min(limit or len(loader), len(loader))
         self.seed, self.memory = seed, memory
-        self._kept: Optional[List[Batch]] = None
+        self._kept: Optional[list[Batch]] = None
 
     def __len__(self) -> int:
         return self.limit
@@ -68,17 +72,18 @@ class Batches:
             set_random_seed(self.seed)
             for _, batch in zip(range(self.limit), self.loader):
                 data = self.preprocess(batch, False)
-                labels = torch.cat(
-                    [sample.gt_label for sample in data['data_samples']])
+                labels = torch.cat([sample.gt_label for sample in data['data_samples']])
                 yield data['inputs'], labels
 
 
-def load_batches(cfg: Config,
-                 split: str,
-                 preprocess: Callable,
-                 samples: Optional[int] = None,
-                 batch_size: Optional[int] = None,
-                 seed: int = 0) -> Batches:
+def load_batches(
+    cfg: Config,
+    split: str,
+    preprocess: Callable,
+    samples: Optional[int] = None,
+    batch_size: Optional[int] = None,
+    seed: int = 0,
+) -> Batches:
     """Images of a config's train or validation set, never augmented.
 
     Args:
@@ -107,26 +112,28 @@ def load_batches(cfg: Config,
             dataset,
             batch_size=min(batch_size or loader.batch_size, len(dataset)),
             num_workers=loader.num_workers,
-            collate_fn=loader.collate_fn),
+            collate_fn=loader.collate_fn,
+        ),
         preprocess,
-        seed=seed)
+        seed=seed,
+    )
 
 
 def _innermost(dataset: dict) -> dict:
     while 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']
     if 'pipeline' not in dataset:
-        raise ValueError(f'the data set {dataset.get("type")} of the config '
-                         'has no `pipeline`, so that its images cannot be '
-                         'read un-augmented')
+        raise ValueError(
+            f'the data set {dataset.get("type")} of the config '
+            'has no `pipeline`, so that its images cannot be '
+            'read un-augmented'
+        )
     return dataset
 
 
-def training_batches(cfg: Config,
-                     preprocess: Callable,
-                     limit: int = 100,
-                     seed: int = 0,
-                     epoch: int = 0) -> Batches:
+def training_batches(
+    cfg: Config, preprocess: Callable, limit: int = 100, seed: int = 0, epoch: int = 0
+) -> Batches:
     """Augmented batches for batch-norm statistics.
 
     The very ones that :class:`~prkd_mm.hooks.TailAverageHook` takes in a run
@@ -144,8 +151,7 @@ def training_batches(cfg: Config,
         preprocess.epoch = epoch
         if stored := cfg.model.get('teacher_logits'):  # with their views
             store = TeacherLogits(stored, verify=False)
-            preprocess.seed, preprocess.views = (store.header['seed'],
-                                                 store.views)
+            preprocess.seed, preprocess.views = (store.header['seed'], store.views)
         if preprocess.seed is None:
             preprocess.seed = seed
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
@@ -158,26 +164,26 @@ def training_batches(cfg: Config,
         drop_last=len(sampler) >= train.batch_size,
         num_workers=train.num_workers,
         collate_fn=train.collate_fn,
-        worker_init_fn=seed_worker_by_epoch)
+        worker_init_fn=seed_worker_by_epoch,
+    )
     return Batches(loader, preprocess, limit, seed)
 
 
 @torch.no_grad()
-def collect_logits(nets: Dict[str, Callable[[Tensor], Tensor]],
-                   batches: Iterable[Batch]
-                   ) -> Tuple[Dict[str, Tensor], Tensor]:
+def collect_logits(
+    nets: dict[str, Callable[[Tensor], Tensor]], batches: Iterable[Batch]
+) -> tuple[dict[str, Tensor], Tensor]:
     """Logits ``(N, C)`` of several nets on the same samples, and the labels.
 
     In one pass and on the CPU: 4·N·C bytes a net, whatever the images' size.
     """
-    logits: Dict[str, List[Tensor]] = {name: [] for name in nets}
+    logits: dict[str, list[Tensor]] = {name: [] for name in nets}
     labels = []
     for inputs, targets in batches:
         for name, net in nets.items():
             logits[name].append(net(inputs).float().cpu())
         labels.append(targets.cpu())
-    return {name: torch.cat(x)
-            for name, x in logits.items()}, torch.cat(labels)
+    return {name: torch.cat(x) for name, x in logits.items()}, torch.cat(labels)
 
 
 @torch.no_grad()

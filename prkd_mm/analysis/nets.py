@@ -1,4 +1,5 @@
 """Student and trained teacher, from a config and checkpoints."""
+
 import copy
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional, Union
@@ -20,14 +21,15 @@ class Nets(NamedTuple):
         teacher (Callable, optional): Inputs of the student to the logits of
             the trained teacher.
     """
+
     student: nn.Module
     preprocess: nn.Module
     teacher: Optional[Callable[[Tensor], Tensor]] = None
 
 
-def build_nets(cfg: Config,
-               device: Union[str, torch.device] = 'cpu',
-               with_teacher: bool = False) -> Nets:
+def build_nets(
+    cfg: Config, device: Union[str, torch.device] = 'cpu', with_teacher: bool = False
+) -> Nets:
     """Build the student of a config and, if asked for, its trained teacher.
 
     Args:
@@ -45,8 +47,8 @@ def build_nets(cfg: Config,
     preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
     if with_teacher and 'distiller' not in model:
         raise ValueError(
-            'this needs a teacher, and the config'
-            f'{_of(cfg)} has none; take that of a distillation')
+            f'this needs a teacher, and the config{_of(cfg)} has none; take that of a distillation'
+        )
     if 'architecture' in model and not with_teacher:
         kept = {k: model[k] for k in ('_scope_', 'architecture') if k in model}
         model = dict(kept, type='mmrazor.StudentAlone')
@@ -59,8 +61,8 @@ def build_nets(cfg: Config,
         return net.teacher(own_inputs(inputs))
 
     return Nets(
-        getattr(net, 'architecture', net), net.data_preprocessor,
-        teacher if with_teacher else None)
+        getattr(net, 'architecture', net), net.data_preprocessor, teacher if with_teacher else None
+    )
 
 
 def _of(cfg: Config) -> str:
@@ -69,6 +71,5 @@ def _of(cfg: Config) -> str:
 
 def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:
     """Load a plain checkpoint, or the student of a training file, strictly."""
-    load_strictly(net, plain_state_dict(read(str(path)))[0],
-                  f'The checkpoint {str(path)!r}')
+    load_strictly(net, plain_state_dict(read(str(path)))[0], f'The checkpoint {str(path)!r}')
     return net

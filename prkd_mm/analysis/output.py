@@ -1,10 +1,12 @@
 """Progress and numbers on the screen, and in files: JSON, CSV, PNG, SVG."""
+
 import contextlib
 import csv
 import json
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import (Any, Callable, Dict, Iterable, Iterator, List, Optional)
+from typing import Any, Callable, Optional
 
 import torch
 from rich.console import Console
@@ -24,11 +26,10 @@ class Report:
         pictures (list[Path]): The PNGs written so far.
     """
 
-    def __init__(self, folder, name: str,
-                 console: Optional[Console] = None) -> None:
+    def __init__(self, folder, name: str, console: Optional[Console] = None) -> None:
         self.stem = Path(folder) / name
         self.console = console or Console()
-        self.pictures: List[Path] = []
+        self.pictures: list[Path] = []
         self._progress: Optional[Progress] = None
 
     @contextlib.contextmanager
@@ -46,8 +47,7 @@ class Report:
             return iter
         return lambda items: self._progress.track(items, description=what)
 
-    def table(self, title: str, rows: List[dict],
-              headings: Dict[str, str]) -> None:
+    def table(self, title: str, rows: list[dict], headings: dict[str, str]) -> None:
         """Print the columns that have a heading, numbers in three digits."""
         table = Table(title=title, padding=(0, 0))
         for key, heading in headings.items():
@@ -57,10 +57,10 @@ class Report:
             table.add_row(*(_shown(row[key]) for key in headings))
         self.console.print(table)
 
-    def save(self, numbers: dict, tables: Dict[str, List[dict]],
-             figures: Dict[str, object]) -> None:
-        """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``.
-        """
+    def save(
+        self, numbers: dict, tables: dict[str, list[dict]], figures: dict[str, object]
+    ) -> None:
+        """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``."""
         paths = [save_json(numbers, self.stem)]
         for key, rows in tables.items():
             paths.append(save_csv(rows, Path(f'{self.stem}{key}')))
@@ -81,16 +81,16 @@ def _shown(x) -> str:
 
 def choose_device(name: Optional[str] = None) -> torch.device:
     """A device by name, or the GPU if there is one; exact float32 on it."""
-    device = torch.device(
-        name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
     torch.backends.cudnn.allow_tf32 = False  # second derivatives need digits
     torch.backends.cudnn.deterministic = True
     return device
 
 
-def save_figure(figure, stem: Path) -> List[Path]:
+def save_figure(figure, stem: Path) -> list[Path]:
     """Write ``<stem>.png`` and ``<stem>.svg``."""
     from matplotlib import rc_context
+
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [Path(f'{stem}.png'), Path(f'{stem}.svg')]
     with rc_context({'svg.hashsalt': stem.name}):  # the same file every time
@@ -107,7 +107,7 @@ def save_json(numbers: dict, stem: Path) -> Path:
     return path
 
 
-def save_csv(rows: List[dict], stem: Path) -> Path:
+def save_csv(rows: list[dict], stem: Path) -> Path:
     """Write ``<stem>.csv`` with the first row's keys as its header."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     path = Path(f'{stem}.csv')

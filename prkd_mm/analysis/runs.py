@@ -1,8 +1,10 @@
 """Which trained students to analyze, and where their checkpoints are."""
+
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence, Union
+from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config
 
@@ -23,13 +25,13 @@ class Run(NamedTuple):
         repeats (list[str]): The work dirs of the same with other seeds.
             Defaults to (): none.
     """
+
     title: str
     cfg: Config
     checkpoints: Sequence[str] = ()
     repeats: Sequence[str] = ()
 
-    def tail(self, at_least: int = 2,
-             last: Optional[int] = None) -> Dict[str, str]:
+    def tail(self, at_least: int = 2, last: Optional[int] = None) -> dict[str, str]:
         """The checkpoints of the last epochs by label, ascending.
 
         Given ``checkpoints`` are the tail as they are.
@@ -47,14 +49,13 @@ class Run(NamedTuple):
             raise ValueError(f'--tail must be at least {at_least}, got {last}')
         if not self.checkpoints:
             average = self.cfg.get('default_hooks', {}).get('tail_average')
-            last = last or max(at_least,
-                               (average or {}).get('num_epochs', 10))
+            last = last or max(at_least, (average or {}).get('num_epochs', 10))
             kept = tail_checkpoints(self.cfg.work_dir, at_least, last)
             return {f'epoch {n}': str(path) for n, path in kept.items()}
         if len(self.checkpoints) < at_least:
             raise FileNotFoundError(
-                f'this needs {at_least} checkpoints and --checkpoints names '
-                f'{len(self.checkpoints)}')
+                f'this needs {at_least} checkpoints and --checkpoints names {len(self.checkpoints)}'
+            )
         return dict(zip(_labels(self.checkpoints), self.checkpoints))
 
     def weights(self, which: str = 'latest') -> str:
@@ -72,36 +73,36 @@ class Run(NamedTuple):
             return resolve(self.checkpoints[-1])
         return self._weights_in(self.cfg.work_dir, which)
 
-    def all_weights(self, which: str = 'latest') -> List[str]:
+    def all_weights(self, which: str = 'latest') -> list[str]:
         """The checkpoints of all seeds, as :meth:`weights`."""
-        return [self.weights(which), *(
-            self._weights_in(folder, which) for folder in self.repeats)]
+        return [self.weights(which), *(self._weights_in(folder, which) for folder in self.repeats)]
 
     def _weights_in(self, folder: str, which: str) -> str:
         try:
-            return resolve(folder if which == 'latest' else
-                           os.path.join(folder, 'student_avg.pth'))
+            return resolve(folder if which == 'latest' else os.path.join(folder, 'student_avg.pth'))
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'{error}: {self.title} has to be trained first '
                 f'(tools/train.py {self.cfg.filename} --method ...), or its '
-                'weights named with --checkpoints') from error
+                'weights named with --checkpoints'
+            ) from error
 
 
-def _labels(paths: Sequence[str]) -> List[str]:
+def _labels(paths: Sequence[str]) -> list[str]:
     names = [Path(path).stem for path in paths]
     if len(set(names)) < len(names):
-        names = [f'{Path(path).parent.name}/{name}'
-                 for path, name in zip(paths, names)]
+        names = [f'{Path(path).parent.name}/{name}' for path, name in zip(paths, names)]
     return names if len(set(names)) == len(names) else list(paths)
 
 
-def find_runs(config: str,
-              methods: Sequence[str] = (),
-              checkpoints: Sequence[str] = (),
-              options: Optional[dict] = None,
-              work_dirs: Sequence[str] = (),
-              trainings: int = 1) -> List[Run]:
+def find_runs(
+    config: str,
+    methods: Sequence[str] = (),
+    checkpoints: Sequence[str] = (),
+    options: Optional[dict] = None,
+    work_dirs: Sequence[str] = (),
+    trainings: int = 1,
+) -> list[Run]:
     """The runs of a config under several methods.
 
     Args:
@@ -124,41 +125,51 @@ def find_runs(config: str,
     methods = list(methods) or [None]
     work_dirs = [folder.rstrip('/') for folder in work_dirs]
     if checkpoints and len(methods) > 1:
-        raise ValueError(f'--checkpoints are of one run, and --methods names '
-                         f'{len(methods)}; leave one of the two out')
+        raise ValueError(
+            f'--checkpoints are of one run, and --methods names '
+            f'{len(methods)}; leave one of the two out'
+        )
     if work_dirs and len(work_dirs) != len(methods):
-        raise ValueError(f'{len(work_dirs)} --work-dirs for {len(methods)} '
-                         'methods; give one each')
+        raise ValueError(f'{len(work_dirs)} --work-dirs for {len(methods)} methods; give one each')
     if trainings < 1:
         raise ValueError(f'--trainings must be at least 1, got {trainings}')
     if checkpoints and trainings > 1:
-        raise ValueError(f'--checkpoints are of one run, and --trainings says '
-                         f'{trainings}; leave one of the two out')
+        raise ValueError(
+            f'--checkpoints are of one run, and --trainings says '
+            f'{trainings}; leave one of the two out'
+        )
     runs = []
     for method, work_dir in zip(methods, work_dirs or [None] * len(methods)):
         cfg = load_config(config, method, options, work_dir)
         name = METHODS.get(cfg.get('method'), Path(config).stem)
         runs.append(
-            Run(name.replace('student, ', ''), cfg,
+            Run(
+                name.replace('student, ', ''),
+                cfg,
                 [resolve(path) for path in checkpoints],
-                [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)]))
+                [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)],
+            )
+        )
     return _told_apart(runs)
 
 
-def _told_apart(runs: List[Run]) -> List[Run]:
+def _told_apart(runs: list[Run]) -> list[Run]:
     """With the work dir in the titles that several have."""
     titles = [run.title for run in runs]
-    found = [run if titles.count(run.title) == 1 else run._replace(
-        title=f'{run.title} ({Path(run.cfg.work_dir).name})') for run in runs]
+    found = [
+        run
+        if titles.count(run.title) == 1
+        else run._replace(title=f'{run.title} ({Path(run.cfg.work_dir).name})')
+        for run in runs
+    ]
     if len({run.title for run in found}) < len(runs):
-        raise ValueError(f'{titles}: methods that occur twice need '
-                         '--work-dirs of different names')
+        raise ValueError(f'{titles}: methods that occur twice need --work-dirs of different names')
     return found
 
 
-def tail_checkpoints(work_dir: Union[str, Path],
-                     at_least: int = 2,
-                     last: Optional[int] = None) -> Dict[int, Path]:
+def tail_checkpoints(
+    work_dir: Union[str, Path], at_least: int = 2, last: Optional[int] = None
+) -> dict[int, Path]:
     """The ``epoch_N.pth`` that a run has kept, by N, ascending.
 
     Args:
@@ -184,5 +195,6 @@ def tail_checkpoints(work_dir: Union[str, Path],
             f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth that '
             f'a run leaves{of}, and this needs {at_least}. By default a run '
             f'keeps its last two: train with {_KEEP} to keep the tail, '
-            'or name files with --checkpoints')
+            'or name files with --checkpoints'
+        )
     return dict(sorted(found.items()))

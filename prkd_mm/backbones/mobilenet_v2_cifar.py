@@ -27,23 +27,24 @@ class MobileNetV2_CIFAR(MobileNetV2):
         **kwargs: Other arguments of MMPretrain's ``MobileNetV2``.
     """
 
-    arch_settings = [[t, c, n, 1 if c == 24 else stride]
-                     for t, c, n, stride in MobileNetV2.arch_settings]
+    arch_settings = [
+        [t, c, n, 1 if c == 24 else stride] for t, c, n, stride in MobileNetV2.arch_settings
+    ]
 
-    def __init__(self,
-                 widen_factor: float = 0.5,
-                 act_cfg: dict = dict(type='ReLU'),
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, widen_factor: float = 0.5, act_cfg: dict = dict(type='ReLU'), **kwargs: Any
+    ) -> None:
         super().__init__(widen_factor, act_cfg=act_cfg, **kwargs)
 
-    def make_layer(self, out_channels: int, num_blocks: int, stride: int,
-                   expand_ratio: int) -> nn.Sequential:
+    def make_layer(
+        self, out_channels: int, num_blocks: int, stride: int, expand_ratio: int
+    ) -> nn.Sequential:
         """Build the next stage, with the exact number of channels."""
         channels = self.arch_settings[len(self.layers)][1]
         first = self.in_channels
         layer = super().make_layer(
-            int(channels * self.widen_factor), num_blocks, stride,
-            expand_ratio)
+            int(channels * self.widen_factor), num_blocks, stride, expand_ratio
+        )
         if expand_ratio == 1:  # MMPretrain's block leaves it out
             layer[0].conv.insert(
                 0,
@@ -53,5 +54,7 @@ class MobileNetV2_CIFAR(MobileNetV2):
                     kernel_size=1,
                     conv_cfg=self.conv_cfg,
                     norm_cfg=self.norm_cfg,
-                    act_cfg=self.act_cfg))
+                    act_cfg=self.act_cfg,
+                ),
+            )
         return layer

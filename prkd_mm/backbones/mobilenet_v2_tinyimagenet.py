@@ -29,14 +29,19 @@ class MobileNetV2_TinyImageNet(MobileNetV2_CIFAR):
         **kwargs: Other arguments of MMPretrain's ``MobileNetV2``.
     """
 
-    arch_settings = [[1, 16, 1, 1], [6, 24, 2, 2], [6, 32, 3, 2],
-                     [6, 64, 4, 2], [6, 96, 3, 1], [6, 160, 3, 1],
-                     [6, 320, 1, 1]]
+    arch_settings = [
+        [1, 16, 1, 1],
+        [6, 24, 2, 2],
+        [6, 32, 3, 2],
+        [6, 64, 4, 2],
+        [6, 96, 3, 1],
+        [6, 160, 3, 1],
+        [6, 320, 1, 1],
+    ]
 
-    def __init__(self,
-                 widen_factor: float = 1.0,
-                 act_cfg: dict = dict(type='ReLU6'),
-                 **kwargs: Any) -> None:
+    def __init__(
+        self, widen_factor: float = 1.0, act_cfg: dict = dict(type='ReLU6'), **kwargs: Any
+    ) -> None:
         super().__init__(widen_factor, act_cfg=act_cfg, **kwargs)
         self.conv1 = ConvModule(
             3,
@@ -45,4 +50,5 @@ class MobileNetV2_TinyImageNet(MobileNetV2_CIFAR):
             padding=1,
             conv_cfg=self.conv_cfg,
             norm_cfg=self.norm_cfg,
-            act_cfg=act_cfg)
+            act_cfg=act_cfg,
+        )

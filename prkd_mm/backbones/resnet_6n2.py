@@ -1,4 +1,4 @@
-from typing import Any, Tuple
+from typing import Any
 
 from mmpretrain.models.backbones import ResNet_CIFAR
 from mmpretrain.models.backbones.resnet import BasicBlock
@@ -33,20 +33,23 @@ class ResNet6n2(ResNet_CIFAR):
     """
 
     arch_settings = {  # to the 1202 of the paper
-        6 * n + 2: (BasicBlock, (n, n, n))
-        for n in range(1, 201)
+        6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 201)
     }
 
-    def __init__(self,
-                 depth: int,
-                 stem_channels: int = 16,
-                 base_channels: int = 16,
-                 out_indices: Tuple[int, ...] = (2, ),
-                 zero_init_residual: bool = False,
-                 **kwargs: Any) -> None:
+    def __init__(
+        self,
+        depth: int,
+        stem_channels: int = 16,
+        base_channels: int = 16,
+        out_indices: tuple[int, ...] = (2,),
+        zero_init_residual: bool = False,
+        **kwargs: Any,
+    ) -> None:
         if depth not in self.arch_settings:
-            raise ValueError(f'ResNet6n2 has no depth {depth!r}; choose one '
-                             'of 6n + 2: 8, 14, 20, 32, 44, 56, 110, ...')
+            raise ValueError(
+                f'ResNet6n2 has no depth {depth!r}; choose one '
+                'of 6n + 2: 8, 14, 20, 32, 44, 56, 110, ...'
+            )
         super().__init__(
             depth,
             stem_channels=stem_channels,
@@ -56,4 +59,5 @@ class ResNet6n2(ResNet_CIFAR):
             dilations=(1, 1, 1),
             out_indices=out_indices,
             zero_init_residual=zero_init_residual,
-            **kwargs)
+            **kwargs,
+        )

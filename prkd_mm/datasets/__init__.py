@@ -1,11 +1,15 @@
-from .packed.batch_preprocessor import BatchClsDataPreprocessor
 from .caltech256 import Caltech256
 from .digits import Digits
 from .held_out_split import held_out_split
+from .packed.batch_preprocessor import BatchClsDataPreprocessor
 from .packed.packed_images import PackedImages
 from .tinyimagenet import TinyImageNet
 
 __all__ = [
-    'BatchClsDataPreprocessor', 'Caltech256', 'Digits', 'PackedImages',
-    'TinyImageNet', 'held_out_split'
+    'BatchClsDataPreprocessor',
+    'Caltech256',
+    'Digits',
+    'PackedImages',
+    'TinyImageNet',
+    'held_out_split',
 ]

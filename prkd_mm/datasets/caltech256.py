@@ -1,8 +1,8 @@
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from os import path as osp
-from typing import Dict, List, Sequence, Tuple
 
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
@@ -17,7 +17,7 @@ CLUTTER = 'clutter'
 SPLITS = ('train', 'test')
 
 
-def read_classes(root: str) -> Dict[str, str]:
+def read_classes(root: str) -> dict[str, str]:
     """Find the folders of the classes.
 
     Args:
@@ -28,18 +28,18 @@ def read_classes(root: str) -> Dict[str, str]:
         ``{'ak47': '001.ak47', ...}``.
     """
     folders = sorted(
-        e.name for e in os.scandir(root)
-        if e.is_dir() and re.fullmatch(r'\d{3}\..+', e.name))
+        e.name for e in os.scandir(root) if e.is_dir() and re.fullmatch(r'\d{3}\..+', e.name)
+    )
     return {folder.partition('.')[2]: folder for folder in folders}
 
 
-def find_missing(folders: Sequence[str], total: int) -> List[str]:
+def find_missing(folders: Sequence[str], total: int) -> list[str]:
     """Find the numbers up to ``total`` that no folder has."""
     there = {folder[:3] for folder in folders}
     return [n for i in range(total) if (n := f'{i + 1:03d}') not in there]
 
 
-def find_images(folder: str) -> List[str]:
+def find_images(folder: str) -> list[str]:
     """List the images of a class by name.
 
     The official set also has ``198.spider/RENAME2``, a file, and
@@ -48,7 +48,7 @@ def find_images(folder: str) -> List[str]:
     return sorted(n for n in os.listdir(folder) if n.endswith('.jpg'))
 
 
-def split_images(names: Sequence[str], split: str, seed: int) -> List[str]:
+def split_images(names: Sequence[str], split: str, seed: int) -> list[str]:
     """Take a split's share of the images of one class.
 
     A fifth of them, rounded down, is for testing: those whose SHA-256 of
@@ -63,13 +63,12 @@ def split_images(names: Sequence[str], split: str, seed: int) -> List[str]:
     Returns:
         list[str]: The images of the split, in the order given.
     """
-    ranked = sorted(
-        names, key=lambda n: hashlib.sha256(f'{seed} {n}'.encode()).digest())
-    test = set(ranked[:len(names) // 5])
+    ranked = sorted(names, key=lambda n: hashlib.sha256(f'{seed} {n}'.encode()).digest())
+    test = set(ranked[: len(names) // 5])
     return [n for n in names if (n in test) == (split == 'test')]
 
 
-def check(root: str) -> Tuple[List[str], List[str]]:
+def check(root: str) -> tuple[list[str], list[str]]:
     """Compare a folder with the official set, and read every image.
 
     Args:
@@ -87,29 +86,31 @@ def check(root: str) -> Tuple[List[str], List[str]]:
     faults = [f'no *.jpg in {some(empty)}'] if empty else []
     if len(folders) > NUM_CLASSES:
         faults.append(f'{len(folders)} instead of {NUM_CLASSES} classes')
-    faults += find_damaged(
-        [f'{root}/{f}/{name}' for f, names in images.items()
-         for name in names])
+    faults += find_damaged([f'{root}/{f}/{name}' for f, names in images.items() for name in names])
     lacks = []
     missing = find_missing(folders, NUM_CLASSES)
     if missing:
-        lacks.append(f'{NUM_CLASSES - len(missing)} of {NUM_CLASSES} classes '
-                     f'(there is no folder for {some(missing)})')
+        lacks.append(
+            f'{NUM_CLASSES - len(missing)} of {NUM_CLASSES} classes '
+            f'(there is no folder for {some(missing)})'
+        )
     total = sum(map(len, images.values()))
     if total != NUM_IMAGES:
         lacks.append(f'{total:,} of {NUM_IMAGES:,} images')
         # they are numbered from 1 in each class
         gaps = [
-            name for folder, names in images.items()
-            for name in (f'{folder[:3]}_{i + 1:04d}.jpg'
-                         for i in range(len(names))) if name not in names
+            name
+            for folder, names in images.items()
+            for name in (f'{folder[:3]}_{i + 1:04d}.jpg' for i in range(len(names)))
+            if name not in names
         ]
-        few = [f'{folder} has {len(names)}'
-               for folder, names in images.items()
-               if 0 < len(names) < MIN_PER_CLASS]
+        few = [
+            f'{folder} has {len(names)}'
+            for folder, names in images.items()
+            if 0 < len(names) < MIN_PER_CLASS
+        ]
         lacks += [f'there is no {some(gaps)}'] if gaps else []
-        lacks += [f'less than {MIN_PER_CLASS} a class: {some(few)}'
-                  ] if few else []
+        lacks += [f'less than {MIN_PER_CLASS} a class: {some(few)}'] if few else []
     return faults, lacks
 
 
@@ -117,11 +118,11 @@ CALTECH_256 = Source(
     name='caltech256',
     title='Caltech-256',
     folder='256_ObjectCategories',
-    url='https://data.caltech.edu/records/nyy15-4j048/files/'
-    '256_ObjectCategories.tar',
+    url='https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar',
     md5='67b4f42ca05d46448c6bb8ecd2220f6d',
     marker='???.*/???_????.jpg',
-    check=check)
+    check=check,
+)
 
 
 @DATASETS.register_module()
@@ -162,26 +163,27 @@ class Caltech256(BaseDataset):
         ValueError: If there is no such split, or ``data_root`` is an archive.
     """
 
-    def __init__(self,
-                 data_root: str = 'data/256_ObjectCategories',
-                 split: str = 'train',
-                 with_clutter: bool = True,
-                 seed: int = 0,
-                 lazy_init: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        data_root: str = 'data/256_ObjectCategories',
+        split: str = 'train',
+        with_clutter: bool = True,
+        seed: int = 0,
+        lazy_init: bool = False,
+        **kwargs,
+    ) -> None:
         if split not in SPLITS:
-            raise ValueError(f'Caltech256 has no split {split!r}; choose one '
-                             f'of {list(SPLITS)}')
+            raise ValueError(f'Caltech256 has no split {split!r}; choose one of {list(SPLITS)}')
         data_root = CALTECH_256.expect_folder(data_root)
         self.split = split
         self.seed = seed
-        super().__init__(
-            ann_file='', data_root=data_root, lazy_init=True, **kwargs)
+        super().__init__(ann_file='', data_root=data_root, lazy_init=True, **kwargs)
         self.folders = read_classes(data_root)
         if self.CLASSES is None:
             total = NUM_CLASSES - (not with_clutter)
             self._metainfo['classes'] = tuple(
-                c for c in self.folders if with_clutter or c != CLUTTER)
+                c for c in self.folders if with_clutter or c != CLUTTER
+            )
             missing = find_missing(self.folders.values(), total)
             if not missing and len(self.CLASSES) != total:
                 self._refuse(f'{len(self.CLASSES)} instead of {total} classes')
@@ -195,9 +197,10 @@ class Caltech256(BaseDataset):
     def _refuse(self, fault: str) -> None:
         raise FileNotFoundError(
             f"Caltech-256 in '{osp.abspath(self.data_root)}' is not whole: "
-            f'{fault}. {CALTECH_256.how_to_get}')
+            f'{fault}. {CALTECH_256.how_to_get}'
+        )
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """List the images of the split with their labels.
 
         Raises:
@@ -215,6 +218,6 @@ class Caltech256(BaseDataset):
             ]
         return data_list
 
-    def extra_repr(self) -> List[str]:
+    def extra_repr(self) -> list[str]:
         """The extra lines of the printed description."""
         return [f'Split: \t{self.split}, seed {self.seed}']

@@ -1,5 +1,3 @@
-from typing import List
-
 import numpy as np
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
@@ -41,12 +39,11 @@ class Digits(BaseDataset):
 
     def __init__(self, split: str = 'train', **kwargs) -> None:
         if split not in ('train', 'test'):
-            raise ValueError(f'Digits has no split {split!r}; choose one of '
-                             "['train', 'test']")
+            raise ValueError(f"Digits has no split {split!r}; choose one of ['train', 'test']")
         self.split = split
         super().__init__(ann_file='', **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """Take the split's images and labels.
 
         Raises:
@@ -55,17 +52,15 @@ class Digits(BaseDataset):
         try:
             from sklearn.datasets import load_digits
         except ImportError as e:
-            raise ImportError('Digits are part of scikit-learn, which is not '
-                              'installed: `pip install scikit-learn`') from e
+            raise ImportError(
+                'Digits are part of scikit-learn, which is not '
+                'installed: `pip install scikit-learn`'
+            ) from e
         data = load_digits()
-        part = (slice(NUM_TRAIN)
-                if self.split == 'train' else slice(NUM_TRAIN, None))
+        part = slice(NUM_TRAIN) if self.split == 'train' else slice(NUM_TRAIN, None)
         images = np.round(data.images[part] * (255 / 16)).astype(np.uint8)
-        return [
-            dict(img=img, gt_label=int(label))
-            for img, label in zip(images, data.target[part])
-        ]
+        return [dict(img=img, gt_label=int(label)) for img, label in zip(images, data.target[part])]
 
-    def extra_repr(self) -> List[str]:
+    def extra_repr(self) -> list[str]:
         """The extra lines of the printed description."""
         return [f'Split: \t{self.split}']

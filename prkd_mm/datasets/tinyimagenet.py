@@ -2,7 +2,7 @@ import os
 from collections import Counter
 from itertools import islice
 from os import path as osp
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 from mmengine.fileio import list_from_file
 from mmpretrain.datasets import BaseDataset
@@ -15,10 +15,10 @@ ANNOTATIONS = 'val/val_annotations.txt'
 PER_CLASS = dict(train=500, val=50)  # images of the official set
 NUM_CLASSES = 200
 
-Samples = List[Tuple[str, int]]  # path, label
+Samples = list[tuple[str, int]]  # path, label
 
 
-def read_classes(root: str) -> Tuple[Dict[str, str], List[str]]:
+def read_classes(root: str) -> tuple[dict[str, str], list[str]]:
     """Read the classes, in label order.
 
     Args:
@@ -29,22 +29,20 @@ def read_classes(root: str) -> Tuple[Dict[str, str], List[str]]:
         list of what is wrong.
     """
     missing = [
-        f'{name} is missing' for name in ('wnids.txt', 'words.txt')
+        f'{name} is missing'
+        for name in ('wnids.txt', 'words.txt')
         if not osp.isfile(osp.join(root, name))
     ]
     if missing:
         return {}, missing
     wnids = [w for w in list_from_file(osp.join(root, 'wnids.txt')) if w]
-    words = dict(
-        line.partition('\t')[::2]
-        for line in list_from_file(osp.join(root, 'words.txt')))
+    words = dict(line.partition('\t')[::2] for line in list_from_file(osp.join(root, 'words.txt')))
     nameless = [w for w in wnids if not words.get(w)]
     faults = [f'words.txt does not name {some(nameless)}'] if nameless else []
     return {w: words.get(w, w) for w in wnids}, faults
 
 
-def find_images(root: str, split: str,
-                wnids: List[str]) -> Tuple[Samples, List[str]]:
+def find_images(root: str, split: str, wnids: list[str]) -> tuple[Samples, list[str]]:
     """Find the images of a split and their labels.
 
     Args:
@@ -61,14 +59,14 @@ def find_images(root: str, split: str,
     return find(root, wnids)
 
 
-def _jpegs(folder: str) -> List[str]:
+def _jpegs(folder: str) -> list[str]:
     # one listing per folder: a stat per image would take far longer
     if not osp.isdir(folder):
         return []
     return sorted(n for n in os.listdir(folder) if n.endswith('.JPEG'))
 
 
-def _find_train(root: str, wnids: List[str]) -> Tuple[Samples, List[str]]:
+def _find_train(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
     samples, empty = [], []
     for label, wnid in enumerate(wnids):
         folder = osp.join(root, 'train', wnid, 'images')
@@ -80,7 +78,7 @@ def _find_train(root: str, wnids: List[str]) -> Tuple[Samples, List[str]]:
     return samples, faults if empty else []
 
 
-def _find_val(root: str, wnids: List[str]) -> Tuple[Samples, List[str]]:
+def _find_val(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
     if not osp.isfile(osp.join(root, ANNOTATIONS)):
         return [], [f'{ANNOTATIONS} is missing']
     lines = list_from_file(osp.join(root, ANNOTATIONS))
@@ -92,16 +90,16 @@ def _find_val(root: str, wnids: List[str]) -> Tuple[Samples, List[str]]:
     absent = [name for name, _ in rows if name not in there]
     extra = sorted(there.difference(name for name, _ in rows))
     alien = [f'{name} ({wnid!r})' for name, wnid in rows if wnid not in labels]
-    faults = [(absent, f'{ANNOTATIONS} names images that are not there'),
-              (extra, f'{ANNOTATIONS} does not name images that are there'),
-              (alien, f'{ANNOTATIONS} gives classes not in wnids.txt')]
-    samples = [(f'{folder}/{name}', labels.get(wnid, -1))
-               for name, wnid in rows]
-    return samples, [f'{what}: {some(which)}' for which, what in faults
-                     if which]
+    faults = [
+        (absent, f'{ANNOTATIONS} names images that are not there'),
+        (extra, f'{ANNOTATIONS} does not name images that are there'),
+        (alien, f'{ANNOTATIONS} gives classes not in wnids.txt'),
+    ]
+    samples = [(f'{folder}/{name}', labels.get(wnid, -1)) for name, wnid in rows]
+    return samples, [f'{what}: {some(which)}' for which, what in faults if which]
 
 
-def check(root: str) -> Tuple[List[str], List[str]]:
+def check(root: str) -> tuple[list[str], list[str]]:
     """Compare a folder with the official set, and read every image.
 
     Args:
@@ -129,7 +127,8 @@ def check(root: str) -> Tuple[List[str], List[str]]:
         if short:
             lacks.append(
                 f'{len(samples):,} of {NUM_CLASSES * per_class:,} images in '
-                f'{split} ({per_class} a class, but {some(short)})')
+                f'{split} ({per_class} a class, but {some(short)})'
+            )
     return faults, lacks
 
 
@@ -140,7 +139,8 @@ TINY_IMAGENET = Source(
     url='http://cs231n.stanford.edu/tiny-imagenet-200.zip',
     md5='90528d7ca1a48142e341f4ef8d21d0de',
     marker='wnids.txt',
-    check=check)
+    check=check,
+)
 
 
 @DATASETS.register_module()
@@ -181,64 +181,65 @@ class TinyImageNet(BaseDataset):
             not as above, or ``data_root`` is an archive.
     """
 
-    def __init__(self,
-                 data_root: str = 'data/tiny-imagenet-200',
-                 split: str = 'train',
-                 samples_per_class: Optional[int] = None,
-                 num_classes: Optional[int] = None,
-                 lazy_init: bool = False,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        data_root: str = 'data/tiny-imagenet-200',
+        split: str = 'train',
+        samples_per_class: Optional[int] = None,
+        num_classes: Optional[int] = None,
+        lazy_init: bool = False,
+        **kwargs,
+    ) -> None:
         if split not in PER_CLASS:
-            raise ValueError(f'TinyImageNet has no split {split!r}; choose '
-                             f'one of {list(PER_CLASS)}')
-        for name, n in dict(
-                samples_per_class=samples_per_class,
-                num_classes=num_classes).items():
+            raise ValueError(
+                f'TinyImageNet has no split {split!r}; choose one of {list(PER_CLASS)}'
+            )
+        for name, n in dict(samples_per_class=samples_per_class, num_classes=num_classes).items():
             if n is not None and (type(n) is not int or n < 1):
-                raise ValueError(f'{name} must be a positive integer or None, '
-                                 f'got {n!r}')
+                raise ValueError(f'{name} must be a positive integer or None, got {n!r}')
         data_root = TINY_IMAGENET.expect_folder(data_root)
         self.split = split
         self.samples_per_class = samples_per_class
         classes = self._whole(data_root, *read_classes(data_root))
         self._wnids = list(classes)
         if (num_classes or 0) > len(classes):
-            raise ValueError(f'num_classes={num_classes}, but '
-                             f"'{osp.abspath(data_root)}' has only "
-                             f'{len(classes)} classes')
+            raise ValueError(
+                f'num_classes={num_classes}, but '
+                f"'{osp.abspath(data_root)}' has only "
+                f'{len(classes)} classes'
+            )
         classes = dict(islice(classes.items(), num_classes))
         super().__init__(
             ann_file=ANNOTATIONS if split == 'val' else '',
             data_root=data_root,
             data_prefix='train' if split == 'train' else 'val/images',
             lazy_init=True,
-            **kwargs)
+            **kwargs,
+        )
         self._metainfo.setdefault('classes', tuple(classes.values()))
         self._metainfo['wnids'] = tuple(classes)
         if not lazy_init:
             self.full_init()
 
     @staticmethod
-    def _whole(root: str, found, faults: List[str]):
+    def _whole(root: str, found, faults: list[str]):
         if faults:
             raise FileNotFoundError(
                 f"Tiny ImageNet in '{osp.abspath(root)}' is not whole: "
-                f"{'; '.join(faults)}. {TINY_IMAGENET.how_to_get}")
+                f'{"; ".join(faults)}. {TINY_IMAGENET.how_to_get}'
+            )
         return found
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """List the images with their labels.
 
         Raises:
             FileNotFoundError: If something is missing.
         """
-        samples = self._whole(
-            self.data_root,
-            *find_images(self.data_root, self.split, self._wnids))
+        samples = self._whole(self.data_root, *find_images(self.data_root, self.split, self._wnids))
         if len(self._metainfo['wnids']) < len(self._wnids):
             samples = [
-                (path, label) for path, label in samples
-                if label < len(self._metainfo['wnids'])
+                (path, label) for path, label in samples if label < len(self._metainfo['wnids'])
             ]
         if self.samples_per_class is not None:
             seen, first = Counter(), []

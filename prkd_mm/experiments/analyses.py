@@ -1,6 +1,7 @@
 """The analyses of a comparison's students, for its report."""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Sequence
 
 from rich.console import Console
 
@@ -14,8 +15,9 @@ from .job import Job
 _LANDSCAPES = ('kd', 'dist', 'prkd')
 
 
-def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
-            console: Console) -> List[Path]:
+def analyse(
+    jobs: Sequence[Job], names: Sequence[str], folder: Path, console: Console
+) -> list[Path]:
     """Look at the students of seed 0; at the landscapes of all seeds.
 
     What an analysis lacks (a teacher, the checkpoints of the tail) is told,
@@ -35,35 +37,42 @@ def analyse(jobs: Sequence[Job], names: Sequence[str], folder: Path,
     runs = {
         job.method: Run(
             METHODS.get(job.method, job.title).replace('student, ', ''),
-            job.cfg, (),
-            [str(other.work_dir) for other in students
-             if other.method == job.method and other.seed])
-        for job in students if job.seed == 0
+            job.cfg,
+            (),
+            [
+                str(other.work_dir)
+                for other in students
+                if other.method == job.method and other.seed
+            ],
+        )
+        for job in students
+        if job.seed == 0
     }
-    options = dict(landscape=dict(seeds=1)) if max(
-        job.seed for job in students) else {}  # a draw for each training
-    distilled = {name: run for name, run in runs.items()
-                 if 'distiller' in run.cfg.model}
+    options = (
+        dict(landscape=dict(seeds=1))
+        if max(job.seed for job in students)
+        else {}  # a draw for each training
+    )
+    distilled = {name: run for name, run in runs.items() if 'distiller' in run.cfg.model}
     chosen = dict(
         strength=distilled,
         compare=runs if distilled else {},  # with the teacher
-        landscape={name: run for name, run in runs.items()
-                   if name in _LANDSCAPES} or runs)
+        landscape={name: run for name, run in runs.items() if name in _LANDSCAPES} or runs,
+    )
     pictures = []
     for name in names:
         of = chosen.get(name, runs)
         if not of:
-            console.print(f'No figure of {name}: it needs a student that was '
-                          'distilled')
+            console.print(f'No figure of {name}: it needs a student that was distilled')
             continue
         if len(of) < len(runs):
             console.print(f'{name}: of {", ".join(of)}')
         report = Report(folder, name, console)
         try:
-            STUDIES[name](list(of.values()), report,
-                          device=choose_device(), **options.get(name, {}))
+            STUDIES[name](
+                list(of.values()), report, device=choose_device(), **options.get(name, {})
+            )
         except (FileNotFoundError, ValueError) as error:
-            console.print(f'No figure of {name}: {error}', highlight=False,
-                          soft_wrap=True)
+            console.print(f'No figure of {name}: {error}', highlight=False, soft_wrap=True)
         pictures += report.pictures
     return pictures

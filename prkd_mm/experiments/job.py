@@ -1,4 +1,5 @@
 """One training run of a comparison: its command and what it leaves."""
+
 import argparse
 import contextlib
 import hashlib
@@ -12,7 +13,7 @@ import sys
 import time
 from collections import deque
 from pathlib import Path
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Optional
 
 from mmrazor.registry import MODELS
 
@@ -20,15 +21,16 @@ from ..checkpoints import read, resolve
 from ..config import add_common_arguments, load_config
 
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
-_STEP = re.compile(r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?'
-                   r'\sloss: (\S+)')
+_STEP = re.compile(
+    r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?'
+    r'\sloss: (\S+)'
+)
 _EVALUATION = re.compile(r'Epoch\(val\).*? accuracy/top1: (\S+)')
 
 
 def set_aside(folder: Path) -> Path:
     """Rename what another experiment has left: ``.1``, ``.2``, ..."""
-    names = (folder.with_name(f'{folder.name}.{i}')
-             for i in itertools.count(1))
+    names = (folder.with_name(f'{folder.name}.{i}') for i in itertools.count(1))
     return folder.rename(next(name for name in names if not name.exists()))
 
 
@@ -43,8 +45,9 @@ class Job:
         seed (int): Which of the runs of this method. Defaults to 0.
     """
 
-    def __init__(self, title: str, arguments: List[str],
-                 method: Optional[str] = None, seed: int = 0) -> None:
+    def __init__(
+        self, title: str, arguments: list[str], method: Optional[str] = None, seed: int = 0
+    ) -> None:
         parser = argparse.ArgumentParser()
         parser.add_argument('config')
         parser.add_argument('--amp', action='store_true')
@@ -52,8 +55,7 @@ class Job:
         args = parser.parse_args(arguments)
         self.title, self.method, self.seed = title, method, seed
         self.arguments = arguments
-        self.cfg = load_config(args.config, args.method, args.cfg_options,
-                               args.work_dir)
+        self.cfg = load_config(args.config, args.method, args.cfg_options, args.work_dir)
         self.work_dir = Path(self.cfg.work_dir)
         self._record = self.work_dir / 'job.json'
         self._process: Optional[subprocess.Popen] = None
@@ -69,8 +71,8 @@ class Job:
                 path = resolve(teacher)
                 teacher = path, Path(path).stat().st_mtime_ns
         text = json.dumps(
-            ['--amp' in self.arguments, self.cfg.to_dict(), teacher],
-            sort_keys=True, default=str)
+            ['--amp' in self.arguments, self.cfg.to_dict(), teacher], sort_keys=True, default=str
+        )
         return hashlib.sha256(text.encode()).hexdigest()
 
     def stop(self) -> None:
@@ -82,8 +84,7 @@ class Job:
     @property
     def was_made_by_hand(self) -> bool:
         """Whether checkpoints are there that no comparison has made."""
-        return (not self._record.exists()
-                and (self.work_dir / 'last_checkpoint').exists())
+        return not self._record.exists() and (self.work_dir / 'last_checkpoint').exists()
 
     def epochs_done(self) -> int:
         """Of the latest checkpoint."""
@@ -102,7 +103,7 @@ class Job:
         self.work_dir.mkdir(parents=True, exist_ok=True)
         self._record.write_text(json.dumps(noted, indent=1))
 
-    def scalars(self) -> List[dict]:
+    def scalars(self) -> list[dict]:
         """All that the run logged, in order."""
         return [
             json.loads(line)
@@ -110,12 +111,9 @@ class Job:
             for line in file.read_text().splitlines()
         ]
 
-    def curve(self, metric: str) -> Dict[int, float]:
+    def curve(self, metric: str) -> dict[int, float]:
         """A validation metric by epoch (the last value logged for each)."""
-        return {
-            row['step']: row[metric]
-            for row in self.scalars() if metric in row
-        }
+        return {row['step']: row[metric] for row in self.scalars() if metric in row}
 
     def num_parameters(self) -> int:
         """Of the net that is trained."""
@@ -128,10 +126,12 @@ class TrainingFailed(RuntimeError):
     """A training command ended with an error."""
 
 
-def run(job: Job,
-        train_py: str,
-        report: Callable[[str, int, int], None],
-        environment: Optional[Dict[str, str]] = None) -> None:
+def run(
+    job: Job,
+    train_py: str,
+    report: Callable[[str, int, int], None],
+    environment: Optional[dict[str, str]] = None,
+) -> None:
     """Run a job: from the start, from where it was cut off, or not at all.
 
     Args:
@@ -151,12 +151,12 @@ def run(job: Job,
     if job.method is None and job.was_made_by_hand:
         if job.epochs_done() >= epochs:
             return report('is there', 1, 1)  # it may have taken days
-        job.note(seconds=0.)  # so it goes on
+        job.note(seconds=0.0)  # so it goes on
     if not job.record():
         if job.work_dir.exists():
             kept = set_aside(job.work_dir)
             report(f'kept another experiment as {kept}', 0, 1)
-        job.note(seconds=0.)
+        job.note(seconds=0.0)
     resume = (job.work_dir / 'last_checkpoint').exists()
     command = [sys.executable, train_py, *job.arguments]
     command += ['--resume'] * resume
@@ -166,7 +166,8 @@ def run(job: Job,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=dict(os.environ, **(environment or {})))
+        env=dict(os.environ, **(environment or {})),
+    )
     if job._stopped:  # meanwhile
         process.terminate()
     try:
@@ -176,15 +177,18 @@ def run(job: Job,
                 accuracy = f'  top-1 {float(found[1]):.1f} %'
             elif found := _STEP.search(line):
                 epoch, step, steps = map(int, found.groups()[:3])
-                report(f'epoch {epoch}/{epochs}  loss {found[4]}{accuracy}',
-                       (epoch - 1) * steps + step, epochs * steps)
+                report(
+                    f'epoch {epoch}/{epochs}  loss {found[4]}{accuracy}',
+                    (epoch - 1) * steps + step,
+                    epochs * steps,
+                )
         process.wait()
     finally:
         process.terminate()  # only if we were interrupted is it still there
         job.note(seconds=before + time.monotonic() - start)
     if process.returncode:
         raise TrainingFailed(
-            f'{shlex.join(command)} failed with exit status '
-            f'{process.returncode}:\n{"".join(tail)}')
+            f'{shlex.join(command)} failed with exit status {process.returncode}:\n{"".join(tail)}'
+        )
     job.note(finished=True)
     report(f'epoch {epochs}/{epochs}{accuracy}', 1, 1)

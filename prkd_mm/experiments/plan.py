@@ -1,6 +1,8 @@
 """Which runs a comparison needs: a teacher, then students by method and seed."""
+
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Optional, Sequence
+from typing import Optional
 
 from mmengine.config import Config
 
@@ -8,13 +10,15 @@ from ..config import METHODS, load_config, seed_suffix
 from .job import Job
 
 
-def training(title: str,
-             config: str,
-             method: Optional[str] = None,
-             options: Sequence[str] = (),
-             seed: Optional[int] = None,
-             amp: bool = False,
-             suffix: str = '') -> Job:
+def training(
+    title: str,
+    config: str,
+    method: Optional[str] = None,
+    options: Sequence[str] = (),
+    seed: Optional[int] = None,
+    amp: bool = False,
+    suffix: str = '',
+) -> Job:
     """A run of ``tools/train.py``, in a work dir of its own.
 
     Args:
@@ -39,9 +43,11 @@ def training(title: str,
         arguments += ['--amp']
     if seed is not None:
         if any(option.startswith('randomness.seed=') for option in options):
-            raise ValueError('randomness.seed is what tells the runs of a '
-                             'method apart, 0, 1, ...: leave it out of the '
-                             'options')
+            raise ValueError(
+                'randomness.seed is what tells the runs of a '
+                'method apart, 0, 1, ...: leave it out of the '
+                'options'
+            )
         options = [*options, f'randomness.seed={seed}']
     if seed:
         title += f', seed {seed}'
@@ -54,12 +60,14 @@ def training(title: str,
     return Job(title, arguments, method, seed or 0)
 
 
-def plan(config: str,
-         methods: Sequence[str],
-         options: Sequence[str] = (),
-         teacher_options: Sequence[str] = (),
-         seeds: int = 1,
-         amp: bool = False) -> List[Job]:
+def plan(
+    config: str,
+    methods: Sequence[str],
+    options: Sequence[str] = (),
+    teacher_options: Sequence[str] = (),
+    seeds: int = 1,
+    amp: bool = False,
+) -> list[Job]:
     """The jobs that a comparison needs; the teacher's first.
 
     The teacher is trained, once, if ``teacher_ckpt`` is the work dir of
@@ -84,29 +92,27 @@ def plan(config: str,
     """
     own = load_config(config)
     if not own.train_cfg.get('max_epochs'):
-        raise ValueError(f'{config} is not trained by epochs (train_cfg: '
-                         f'{own.train_cfg}), which a comparison goes by')
+        raise ValueError(
+            f'{config} is not trained by epochs (train_cfg: '
+            f'{own.train_cfg}), which a comparison goes by'
+        )
     if 'method' not in own:
-        return [
-            training('alone', config, None, options, k, amp)
-            for k in range(seeds)
-        ]
+        return [training('alone', config, None, options, k, amp) for k in range(seeds)]
     kept = _keep_the_tail(training('', config, methods[0], options).cfg)
     jobs = [
-        training(METHODS[method], config, method,
-                 options if k else [*kept, *options], k, amp)
-        for k in range(seeds) for method in methods
+        training(METHODS[method], config, method, options if k else [*kept, *options], k, amp)
+        for k in range(seeds)
+        for method in methods
     ]
     model = jobs[-1].cfg.model
     if model.get('teacher_config') and model.get('teacher_ckpt'):
-        teacher = training('teacher', model.teacher_config, None,
-                           teacher_options, amp=amp)
+        teacher = training('teacher', model.teacher_config, None, teacher_options, amp=amp)
         if Path(model.teacher_ckpt).resolve() == teacher.work_dir.resolve():
             jobs.insert(0, teacher)
     return jobs
 
 
-def _keep_the_tail(cfg: Config) -> List[str]:
+def _keep_the_tail(cfg: Config) -> list[str]:
     """The option that keeps all checkpoints that a run averages."""
     tail = (cfg.default_hooks.get('tail_average') or {}).get('num_epochs', 0)
     saving = cfg.default_hooks.get('checkpoint')

@@ -6,7 +6,12 @@ from .tail_average_hook import TailAverageHook
 from .teacher_check_hook import TeacherCheckHook
 
 __all__ = [
-    'ChannelsLastHook', 'CompileHook', 'EpochSeedHook', 'LeanRuntimeInfoHook',
-    'LossScheduleHook', 'TailAverageHook', 'TeacherCheckHook',
-    'seed_worker_by_epoch'
+    'ChannelsLastHook',
+    'CompileHook',
+    'EpochSeedHook',
+    'LeanRuntimeInfoHook',
+    'LossScheduleHook',
+    'TailAverageHook',
+    'TeacherCheckHook',
+    'seed_worker_by_epoch',
 ]

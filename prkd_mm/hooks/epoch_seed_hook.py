@@ -28,6 +28,7 @@ class EpochSeedHook(Hook):
     resumed run sees the same augmentations and dropout masks as one that was
     never interrupted, bit for bit. For epoch-based loops.
     """
+
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:

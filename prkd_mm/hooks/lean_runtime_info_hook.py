@@ -1,4 +1,4 @@
-from typing import Dict, Optional, Set
+from typing import Optional
 
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
@@ -44,35 +44,35 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
     """
 
     def __init__(self) -> None:
-        self._pending: Dict[str, list] = {}  # since the last sync
+        self._pending: dict[str, list] = {}  # since the last sync
 
     def before_run(self, runner: Runner) -> None:
         if sum(isinstance(h, RuntimeInfoHook) for h in runner.hooks) > 1:
             raise ValueError(
                 'LeanRuntimeInfoHook: the run has another RuntimeInfoHook, so '
                 'everything would be logged twice; put this one in its place: '
-                "default_hooks=dict(runtime_info=dict(type="
-                "'LeanRuntimeInfoHook'))")
+                'default_hooks=dict(runtime_info=dict(type='
+                "'LeanRuntimeInfoHook'))"
+            )
         super().before_run(runner)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
         self._pending.clear()
-        self._intervals = [hook.interval for hook in runner.hooks
-                           if isinstance(hook, LoggerHook)] or [1]
+        self._intervals = [
+            hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)
+        ] or [1]
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch=None,
-                         outputs: Optional[dict] = None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs: Optional[dict] = None
+    ) -> None:
         for key, value in (outputs or {}).items():
             if isinstance(value, Tensor):
                 value = value.detach()  # else it holds the graph
             self._pending.setdefault(f'train/{key}', []).append(value)
-        if (self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
-                self.every_n_inner_iters(batch_idx, interval)
-                for interval in self._intervals)):
+        if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
+            self.every_n_inner_iters(batch_idx, interval) for interval in self._intervals
+        ):
             self._flush(runner)
 
     def after_train_epoch(self, runner: Runner) -> None:
@@ -94,8 +94,9 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
             in_full = mode not in windows or whole & {key, name}
             return _UNLIMITED if in_full else windows[mode]
 
-        pending = [(key, value) for key, values in self._pending.items()
-                   for value in values[-limit(key):]]
+        pending = [
+            (key, value) for key, values in self._pending.items() for value in values[-limit(key) :]
+        ]
         self._pending.clear()
         values = _read([value for _, value in pending])
         for (key, _), value in zip(pending, values):
@@ -118,23 +119,24 @@ def _read(values: list) -> list:
     return values
 
 
-def _needed_in_full(runner: Runner) -> Set[str]:
+def _needed_in_full(runner: Runner) -> set[str]:
     """Names whose history ``LogProcessor`` may look through from its start."""
-    unbounded = (None, 'global') + ('epoch', ) * is_iter_based(runner)
+    unbounded = (None, 'global') + ('epoch',) * is_iter_based(runner)
     return {
-        cfg['data_src'] for cfg in runner.log_processor.custom_cfg
-        if cfg['method_name'] != 'current' and (
-            cfg['method_name'] not in ('mean', 'min', 'max')
-            or cfg.get('window_size') in unbounded)
+        cfg['data_src']
+        for cfg in runner.log_processor.custom_cfg
+        if cfg['method_name'] != 'current'
+        and (
+            cfg['method_name'] not in ('mean', 'min', 'max') or cfg.get('window_size') in unbounded
+        )
     }
 
 
-def _windows(runner: Runner) -> Dict[str, int]:
+def _windows(runner: Runner) -> dict[str, int]:
     """How far back ``LogProcessor`` looks at most, in training and else."""
     processor = runner.log_processor
     sizes = [cfg.get('window_size') for cfg in processor.custom_cfg]
-    longest = max([processor.window_size] +
-                  [size for size in sizes if isinstance(size, int)])
+    longest = max([processor.window_size] + [size for size in sizes if isinstance(size, int)])
     windows = dict(train=longest)
     if 'epoch' in sizes:
         windows['train'] = max(longest, len(runner.train_dataloader))

@@ -1,6 +1,6 @@
 import math
 from numbers import Real
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
@@ -9,11 +9,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..evaluation import unwrap
-from .schedules import SHAPES
 from ..visualization import plot_schedules
 from .progress import current_epoch, is_iter_based, num_epochs
+from .schedules import SHAPES
 
-Key = Tuple[str, str]  # a loss's name in `distill_losses`, its attribute
+Key = tuple[str, str]  # a loss's name in `distill_losses`, its attribute
 
 
 @HOOKS.register_module()
@@ -59,60 +59,60 @@ class LossScheduleHook(Hook):
         ...     dict(loss='loss_prkd', attr='kl_weight', start=1., end=0.),
         ...     dict(loss='loss_prkd', attr='cor_weight', start=0., end=1.)])]
     """
+
     priority = 'HIGHEST'  # before RuntimeInfoHook, which logs the outputs
 
-    def __init__(self,
-                 schedules: List[dict],
-                 by_epoch: bool = True,
-                 begin: float = 0,
-                 end: Optional[float] = None) -> None:
+    def __init__(
+        self,
+        schedules: list[dict],
+        by_epoch: bool = True,
+        begin: float = 0,
+        end: Optional[float] = None,
+    ) -> None:
         if not schedules:
-            raise ValueError('LossScheduleHook: schedules is empty; give at '
-                             'least one dict(loss=, attr=, start=, end=)')
-        self.schedules: Dict[Key, dict] = {}
+            raise ValueError(
+                'LossScheduleHook: schedules is empty; give at '
+                'least one dict(loss=, attr=, start=, end=)'
+            )
+        self.schedules: dict[Key, dict] = {}
         for schedule in schedules:
             key, values = self._parse(**schedule)
             if key in self.schedules:
-                raise ValueError('LossScheduleHook: two schedules for '
-                                 f'{".".join(key)}; keep one')
+                raise ValueError(f'LossScheduleHook: two schedules for {".".join(key)}; keep one')
             self.schedules[key] = values
         self.by_epoch = by_epoch
         self.begin = begin
         self.end = end
 
     @staticmethod
-    def _parse(loss: str,
-               attr: str,
-               start: float,
-               end: Optional[float] = None,
-               shape: str = 'linear') -> Tuple[Key, dict]:
+    def _parse(
+        loss: str, attr: str, start: float, end: Optional[float] = None, shape: str = 'linear'
+    ) -> tuple[Key, dict]:
         name = f'LossScheduleHook: the schedule of {loss}.{attr}'
         if shape not in SHAPES:
-            raise ValueError(f'{name} has shape {shape!r}; choose one of '
-                             f'{sorted(SHAPES)}')
+            raise ValueError(f'{name} has shape {shape!r}; choose one of {sorted(SHAPES)}')
         if shape == 'constant' and end is None:
             end = start
         for value in (start, end):
             if not isinstance(value, Real) or isinstance(value, bool):
-                raise TypeError(f'{name} needs numbers for start and end, got '
-                                f'start={start!r}, end={end!r}')
+                raise TypeError(
+                    f'{name} needs numbers for start and end, got start={start!r}, end={end!r}'
+                )
             if not math.isfinite(value):
-                raise ValueError(f'{name} reaches {value!r}; values must be '
-                                 'finite')
+                raise ValueError(f'{name} reaches {value!r}; values must be finite')
         return (loss, attr), dict(start=start, end=end, shape=SHAPES[shape])
 
-    def values_at(self, progress: float) -> Dict[Key, float]:
+    def values_at(self, progress: float) -> dict[Key, float]:
         """The value of every scheduled attribute at ``progress`` in [0, 1]."""
         return {
-            key: schedule['shape'](progress, schedule['start'],
-                                   schedule['end'])
+            key: schedule['shape'](progress, schedule['start'], schedule['end'])
             for key, schedule in self.schedules.items()
         }
 
     def progress_at(self, position: float) -> float:
         """``r`` at a 0-based epoch (iteration), kept in [0, 1]."""
         progress = (position - self.begin) / (self.window_end - self.begin)
-        return min(max(progress, 0.), 1.)
+        return min(max(progress, 0.0), 1.0)
 
     def before_train(self, runner: Runner) -> None:
         length = num_epochs(runner) if self.by_epoch else runner.max_iters
@@ -121,7 +121,8 @@ class LossScheduleHook(Hook):
             raise ValueError(
                 f'LossScheduleHook: begin={self.begin} and end={self.end} '
                 'must satisfy 0 <= begin < end <= length of the run, which is '
-                f'{length:g} {"epochs" if self.by_epoch else "iterations"}')
+                f'{length:g} {"epochs" if self.by_epoch else "iterations"}'
+            )
         self.losses = self._find_losses(runner)
         self._check_values()
         for loss, attr in self.schedules:
@@ -134,18 +135,13 @@ class LossScheduleHook(Hook):
     def before_train_epoch(self, runner: Runner) -> None:
         self._set(runner)
 
-    def before_train_iter(self,
-                          runner: Runner,
-                          batch_idx: int,
-                          data_batch=None) -> None:
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         if is_iter_based(runner) or not self.by_epoch:
             self._set(runner)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch=None,
-                         outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
         if outputs is not None:
             for name, loss in self.losses.items():
                 for term, value in getattr(loss, 'terms', {}).items():
@@ -161,7 +157,7 @@ class LossScheduleHook(Hook):
             setattr(self.losses[loss], attr, value)
             runner.message_hub.update_scalar(f'train/{loss}.{attr}', value)
 
-    def _find_losses(self, runner: Runner) -> Dict[str, nn.Module]:
+    def _find_losses(self, runner: Runner) -> dict[str, nn.Module]:
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         losses = dict(getattr(distiller, 'distill_losses', {}).items())
         for name, attr in self.schedules:
@@ -169,18 +165,20 @@ class LossScheduleHook(Hook):
                 raise ValueError(
                     f'LossScheduleHook: the distiller has no loss {name!r}; '
                     f'it has {sorted(losses) or "none"}. Correct `loss` in '
-                    'the schedule or add it to `distill_losses`')
+                    'the schedule or add it to `distill_losses`'
+                )
             numbers = _numeric_attributes(losses[name])
             if attr not in numbers:
                 raise ValueError(
                     f'LossScheduleHook: {name} '
                     f'({type(losses[name]).__name__}) has no numeric '
-                    f'attribute {attr!r}; it has {numbers}')
+                    f'attribute {attr!r}; it has {numbers}'
+                )
         return {name: losses[name] for name, _ in self.schedules}
 
     def _check_values(self) -> None:
         """Let the losses refuse what they do not take, before the run."""
-        for progress in (1., 0.):
+        for progress in (1.0, 0.0):
             for (loss, attr), value in self.values_at(progress).items():
                 try:
                     setattr(self.losses[loss], attr, value)
@@ -189,10 +187,11 @@ class LossScheduleHook(Hook):
                 except (TypeError, ValueError) as error:
                     raise ValueError(
                         f'LossScheduleHook: the schedule of {loss}.{attr} '
-                        f'reaches {value!r}: {error}') from error
+                        f'reaches {value!r}: {error}'
+                    ) from error
 
     @staticmethod
-    def _plot(hooks: List['LossScheduleHook'], runner: Runner) -> None:
+    def _plot(hooks: list['LossScheduleHook'], runner: Runner) -> None:
         epochs = num_epochs(runner)
         stepwise = all(hook.by_epoch for hook in hooks)
         count = min(math.ceil(epochs) if stepwise else 500, 1000)
@@ -200,12 +199,13 @@ class LossScheduleHook(Hook):
         curves = {}
         for hook in hooks:
             # the last value holds to the end
-            at = [math.floor(x) if hook.by_epoch else
-                  x * runner.max_iters / epochs for x in positions[:-1]]
+            at = [
+                math.floor(x) if hook.by_epoch else x * runner.max_iters / epochs
+                for x in positions[:-1]
+            ]
             values = [hook.values_at(hook.progress_at(p)) for p in at]
             for key in hook.schedules:
-                curves['.'.join(key)] = [
-                    v[key] for v in values + values[-1:]]
+                curves['.'.join(key)] = [v[key] for v in values + values[-1:]]
         plot_schedules(positions, curves, f'{runner.work_dir}/schedule.png')
 
     @staticmethod
@@ -217,8 +217,11 @@ class LossScheduleHook(Hook):
             custom.append(dict(data_src=key, method_name='current'))
 
 
-def _numeric_attributes(loss: nn.Module) -> List[str]:
+def _numeric_attributes(loss: nn.Module) -> list[str]:
     return sorted(
-        name for name in dir(loss) if not name.startswith('_')
+        name
+        for name in dir(loss)
+        if not name.startswith('_')
         and isinstance(getattr(loss, name, None), Real)
-        and not isinstance(getattr(loss, name), bool))
+        and not isinstance(getattr(loss, name), bool)
+    )

@@ -1,4 +1,5 @@
 """Where a run stands, in epochs, under either of MMEngine's train loops."""
+
 import math
 
 from mmengine.dataset import InfiniteSampler

@@ -4,6 +4,7 @@ The method's own schedule is linear, ``τ(e) = τ − (τ − τ_L)·r`` with
 ``r = e/E`` (Gu, Jin & Li, "Progressively Relaxed Knowledge Distillation",
 IJCNN 2024); the other shapes serve comparisons.
 """
+
 import math
 
 

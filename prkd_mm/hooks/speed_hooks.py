@@ -1,4 +1,5 @@
 """Hooks that make a step faster and leave its result alone."""
+
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ class ChannelsLastHook(Hook):
     DistributedDataParallel, which saw the old format, warns of strides once
     and builds its buckets anew after the first step.
     """
+
     priority = 'VERY_HIGH'
 
     def _convert(self, runner: Runner) -> None:
@@ -46,17 +48,16 @@ class CompileHook(Hook):
     Examples:
         >>> custom_hooks = [dict(type='CompileHook', mode='reduce-overhead')]
     """
+
     priority = 'VERY_LOW'  # all others see the weights first
 
-    def __init__(self, student: bool = True, teacher: bool = True,
-                 **options: Any) -> None:
+    def __init__(self, student: bool = True, teacher: bool = True, **options: Any) -> None:
         self.student, self.teacher, self.options = student, teacher, options
 
     def before_train(self, runner: Runner) -> None:
         model = unwrap(runner.model)
         if self.student:
-            getattr(model, 'architecture', model).backbone.compile(
-                **self.options)
+            getattr(model, 'architecture', model).backbone.compile(**self.options)
         teacher = getattr(model, 'teacher', None)
         if self.teacher and hasattr(teacher, 'backbone'):  # is not stored
             teacher.backbone.compile(**self.options)

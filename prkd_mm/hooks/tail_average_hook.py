@@ -4,7 +4,7 @@ import os.path as osp
 from collections import OrderedDict
 from functools import partial
 from itertools import islice
-from typing import Dict, List, Optional, Tuple
+from typing import Optional
 
 import torch
 from mmengine.dataset import DefaultSampler
@@ -74,24 +74,27 @@ class TailAverageHook(Hook):
         RuntimeError: A run is resumed within the tail from a checkpoint that
             does not hold the sum of this tail.
     """
+
     priority = 55  # after SyncBuffersHook (50), before the logger (60)
 
-    def __init__(self,
-                 num_epochs: int = 10,
-                 interval: int = 1,
-                 bn: str = 'recalibrate',
-                 bn_batches: int = 100,
-                 evaluate: bool = True,
-                 filename: str = 'student_avg.pth') -> None:
+    def __init__(
+        self,
+        num_epochs: int = 10,
+        interval: int = 1,
+        bn: str = 'recalibrate',
+        bn_batches: int = 100,
+        evaluate: bool = True,
+        filename: str = 'student_avg.pth',
+    ) -> None:
         for name, value in dict(
-                num_epochs=num_epochs, interval=interval,
-                bn_batches=bn_batches).items():
+            num_epochs=num_epochs, interval=interval, bn_batches=bn_batches
+        ).items():
             if not isinstance(value, int) or value < 1:
-                raise ValueError(f'TailAverageHook: {name} must be a whole '
-                                 f'number, at least 1; got {value!r}')
+                raise ValueError(
+                    f'TailAverageHook: {name} must be a whole number, at least 1; got {value!r}'
+                )
         if bn not in _BN_MODES:
-            raise ValueError(f'TailAverageHook: bn must be one of {_BN_MODES},'
-                             f' got {bn!r}')
+            raise ValueError(f'TailAverageHook: bn must be one of {_BN_MODES}, got {bn!r}')
         self.num_epochs = num_epochs
         self.interval = interval
         self.bn = bn
@@ -102,16 +105,17 @@ class TailAverageHook(Hook):
         self._start()
 
     def _start(self) -> None:
-        self.epochs: List[int] = []  # averaged so far: the N of epoch_N.pth
-        self._sum: Dict[str, Tensor] = {}
-        self._average: Optional[Tuple[nn.Module, dict]] = None
+        self.epochs: list[int] = []  # averaged so far: the N of epoch_N.pth
+        self._sum: dict[str, Tensor] = {}
+        self._average: Optional[tuple[nn.Module, dict]] = None
         self._raw_metrics: dict = {}
 
-    def tail(self, runner: Runner) -> List[int]:
+    def tail(self, runner: Runner) -> list[int]:
         """The epochs to average, counted from 1 as in ``epoch_N.pth``."""
         total = math.ceil(num_epochs(runner))
         return [
-            epoch for epoch in range(total - self.num_epochs + 1, total + 1)
+            epoch
+            for epoch in range(total - self.num_epochs + 1, total + 1)
             if (total - epoch) % self.interval == 0
         ]
 
@@ -121,7 +125,8 @@ class TailAverageHook(Hook):
             raise ValueError(
                 f'TailAverageHook: num_epochs={self.num_epochs} epochs are to '
                 f'be averaged, but the run has only {total}; lower num_epochs '
-                'or train longer')
+                'or train longer'
+            )
         resumed, self._resumed = self._resumed or {}, None
         finished = runner.iter >= runner.max_iters
         done = total if finished else current_epoch(runner)
@@ -136,18 +141,17 @@ class TailAverageHook(Hook):
                 f'{expected}, but it holds that of '
                 f'{resumed.get("epochs", "none")}. Resume from a checkpoint '
                 f'before the end of epoch {expected[0]}, or keep num_epochs '
-                'and interval as they were')
+                'and interval as they were'
+            )
         self.epochs, self._sum = list(expected), resumed['sum']
 
     def after_train_epoch(self, runner: Runner) -> None:
         if not is_iter_based(runner):
             self._add(runner)
 
-    def after_train_iter(self,
-                         runner: Runner,
-                         batch_idx: int,
-                         data_batch=None,
-                         outputs=None) -> None:
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+    ) -> None:
         if is_iter_based(runner) and ends_epoch(runner):
             self._add(runner)
 
@@ -158,13 +162,12 @@ class TailAverageHook(Hook):
         for name, value in _student(runner).state_dict().items():
             if value.is_floating_point():
                 if name not in self._sum:
-                    self._sum[name] = torch.zeros_like(
-                        value, dtype=torch.double, device='cpu')
+                    self._sum[name] = torch.zeros_like(value, dtype=torch.double, device='cpu')
                 self._sum[name] += value.cpu()
         self.epochs.append(epoch)
         self._average = None
 
-    def average(self, runner: Runner) -> Tuple[nn.Module, dict]:
+    def average(self, runner: Runner) -> tuple[nn.Module, dict]:
         """The averaged student so far, and its metrics (empty if none)."""
         if self._average is None:
             student = _copy_without_hooks(_student(runner)).eval()
@@ -203,14 +206,16 @@ class TailAverageHook(Hook):
             drop_last=len(sampler) >= size,
             num_workers=train.num_workers,
             collate_fn=train.collate_fn,
-            worker_init_fn=seed_worker_by_epoch)
+            worker_init_fn=seed_worker_by_epoch,
+        )
         preprocess = unwrap(runner.model).data_preprocessor
         with untouched_random_state():
             set_random_seed(seed, diff_rank_seed=True)
             # not in training mode: no mixup or other batch augmentation
-            recalibrate_bn(student, (preprocess(batch, False)['inputs']
-                                     for batch in islice(
-                                         loader, self.bn_batches)))
+            recalibrate_bn(
+                student,
+                (preprocess(batch, False)['inputs'] for batch in islice(loader, self.bn_batches)),
+            )
 
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:
         if not self.epochs or not self.evaluate:
@@ -221,22 +226,22 @@ class TailAverageHook(Hook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         if self.epochs:
-            checkpoint['tail_average'] = dict(
-                epochs=list(self.epochs), sum=self._sum)
+            checkpoint['tail_average'] = dict(epochs=list(self.epochs), sum=self._sum)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         tail = checkpoint.get('tail_average')
         # MMEngine resumes onto the device of the run; we add on the CPU
         self._resumed = tail and dict(
-            tail, sum={name: total.cpu()
-                       for name, total in tail['sum'].items()})
+            tail, sum={name: total.cpu() for name, total in tail['sum'].items()}
+        )
 
     def after_train(self, runner: Runner) -> None:
         if not self.epochs:
             runner.logger.warning(
                 'TailAverageHook: the run stopped before its last '
                 f'{self.num_epochs} epochs, so there is no average and no '
-                f'{self.filename}')
+                f'{self.filename}'
+            )
             return
         student, metrics = self.average(runner)
         if metrics and not self._raw_metrics:  # a finished run, resumed
@@ -255,14 +260,17 @@ class TailAverageHook(Hook):
                     raw_metrics=self._raw_metrics,
                     dataset_meta=getattr(dataset, 'metainfo', {}),
                     experiment_name=runner.experiment_name,
-                    prkd_mm_version=__version__),
-                state_dict=weights_to_cpu(student.state_dict())), path)
+                    prkd_mm_version=__version__,
+                ),
+                state_dict=weights_to_cpu(student.state_dict()),
+            ),
+            path,
+        )
         compared = ''.join(
-            f'; {name}: {value:.4f} (last epoch alone: '
-            f'{self._raw_metrics.get(name, math.nan):.4f})'
-            for name, value in metrics.items())
-        runner.logger.info(f'Mean of the students of epochs {self.epochs} -> '
-                           f'{path}{compared}')
+            f'; {name}: {value:.4f} (last epoch alone: {self._raw_metrics.get(name, math.nan):.4f})'
+            for name, value in metrics.items()
+        )
+        runner.logger.info(f'Mean of the students of epochs {self.epochs} -> {path}{compared}')
 
 
 def _student(runner: Runner) -> nn.Module:

@@ -3,6 +3,7 @@
 All take the student's and the teacher's logits ``(N, C)`` and return a
 0-dim tensor; none multiplies by a weight or a power of the temperature.
 """
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -24,7 +25,8 @@ def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
         F.log_softmax(preds_S / tau, dim=1),
         F.log_softmax(preds_T / tau, dim=1),
         reduction='batchmean',
-        log_target=True)
+        log_target=True,
+    )
 
 
 def _standardise(x: Tensor, dim: int) -> Tensor:
@@ -37,7 +39,7 @@ def _standardise(x: Tensor, dim: int) -> Tensor:
     length = torch.linalg.vector_norm(centred, dim=dim, keepdim=True)
     size = torch.linalg.vector_norm(x.detach(), dim=dim, keepdim=True)
     varies = length > 32 * torch.finfo(x.dtype).eps * size
-    return centred.where(varies, 0.) / length.where(varies, 1.)
+    return centred.where(varies, 0.0) / length.where(varies, 1.0)
 
 
 def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
@@ -57,11 +59,13 @@ def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
     return gap.square().sum(dim).mean() / 2
 
 
-def correlation_distance(preds_S: Tensor,
-                         preds_T: Tensor,
-                         tau: float,
-                         inter_weight: float = 1.0,
-                         intra_weight: float = 0.0) -> Tensor:
+def correlation_distance(
+    preds_S: Tensor,
+    preds_T: Tensor,
+    tau: float,
+    inter_weight: float = 1.0,
+    intra_weight: float = 0.0,
+) -> Tensor:
     r"""``Cor = inter_weight·D_inter + intra_weight·D_intra``.
 
     ``D`` is :func:`pearson_distance` between ``softmax(z/τ)`` of teacher and

@@ -4,7 +4,6 @@ Autograd walks over some forty matrices of the logits' size. Here a few samples
 at a time go through all steps while they are in the cache, and all that is
 kept for the backward pass are the two gradients.
 """
-from typing import Tuple
 
 import torch
 from torch import Tensor
@@ -25,13 +24,12 @@ def _kl(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:
     return u_T.sub_(u_S).mul_(p_T).sum() + shift.sum()
 
 
-def _standardise(p: Tensor) -> Tuple[Tensor, Tensor]:
+def _standardise(p: Tensor) -> tuple[Tensor, Tensor]:
     """As in :mod:`.functional` over a row; also what ``p`` is scaled by."""
     x = p - p.mean(1, keepdim=True)
-    length, size = (
-        torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (x, p))
+    length, size = (torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (x, p))
     varies = length > 32 * torch.finfo(p.dtype).eps * size
-    scale = varies / length.where(varies, 1.)
+    scale = varies / length.where(varies, 1.0)
     return x.mul_(scale), scale
 
 
@@ -54,15 +52,13 @@ def _row_dot(x: Tensor, y: Tensor) -> Tensor:
 
 
 class _Fused(Function):
-
     @staticmethod
     def forward(ctx, preds_S, preds_T, tau, tau_cor):
         (n, c), on_cpu = preds_S.shape, preds_S.device.type == 'cpu'
         rows = max(1, (_CPU_BLOCK if on_cpu else _GPU_BLOCK) // c)
         grads = [preds_S.new_empty(n, c) for _ in range(2)]
         terms = preds_S.new_zeros(2)
-        for blocks in zip(*(x.split(rows)
-                            for x in (preds_S, preds_T, *grads))):
+        for blocks in zip(*(x.split(rows) for x in (preds_S, preds_T, *grads))):
             z_S, z_T, grad_kl, grad_cor = blocks
             terms[0] += _kl(z_S, z_T, tau, grad_kl)
             terms[1] += _inter(z_S, z_T, tau_cor, grad_cor)
@@ -75,22 +71,22 @@ class _Fused(Function):
         preds_S, preds_T, grad_kl, grad_cor = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph: it is differentiated again
             terms = _plain(preds_S, preds_T, ctx.tau, ctx.tau_cor)
-            grad, = torch.autograd.grad(
-                terms, preds_S, (weight_kl, weight_cor), create_graph=True)
+            (grad,) = torch.autograd.grad(
+                terms, preds_S, (weight_kl, weight_cor), create_graph=True
+            )
         else:
             n = len(preds_S)
-            grad = (grad_kl * (weight_kl / n)).addcmul_(
-                grad_cor, weight_cor / n)
+            grad = (grad_kl * (weight_kl / n)).addcmul_(grad_cor, weight_cor / n)
         return grad, None, None, None
 
 
 def _plain(preds_S, preds_T, tau, tau_cor):
-    return (kl_divergence(preds_S, preds_T, tau),
-            correlation_distance(preds_S, preds_T, tau_cor))
+    return (kl_divergence(preds_S, preds_T, tau), correlation_distance(preds_S, preds_T, tau_cor))
 
 
-def kl_and_correlation(preds_S: Tensor, preds_T: Tensor, tau: float,
-                       tau_cor: float) -> Tuple[Tensor, Tensor]:
+def kl_and_correlation(
+    preds_S: Tensor, preds_T: Tensor, tau: float, tau_cor: float
+) -> tuple[Tensor, Tensor]:
     """:func:`kl_divergence` and :func:`correlation_distance` *inter*.
 
     The same numbers and gradients, faster and in less memory where only the
@@ -108,8 +104,10 @@ def kl_and_correlation(preds_S: Tensor, preds_T: Tensor, tau: float,
         tuple[Tensor, Tensor]: The two terms, each 0-dim.
     """
     plain = (
-        preds_T.requires_grad or preds_S.dtype != preds_T.dtype
+        preds_T.requires_grad
+        or preds_S.dtype != preds_T.dtype
         or torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active())
+        or torch._C._are_functorch_transforms_active()
+    )
     terms = _plain if plain else _Fused.apply
     return terms(preds_S, preds_T, tau, tau_cor)

@@ -17,13 +17,16 @@ _IN_BUFFERS = ('tau', 'kl_weight', 'cor_weight')  # what the method changes
 
 def _number(name: str, value: float, zero_allowed: bool) -> float:
     if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(f'PRKDLoss: {name} must be a number, got {value!r} '
-                        f'of type {type(value).__name__}')
+        raise TypeError(
+            f'PRKDLoss: {name} must be a number, got {value!r} of type {type(value).__name__}'
+        )
     above = 'at least 0' if zero_allowed else 'above 0'
     if not math.isfinite(value) or value < 0 or not (value or zero_allowed):
-        raise ValueError(f'PRKDLoss: {name} must be finite and {above}, got '
-                         f'{value!r}; correct it in the config of the loss '
-                         'or in the schedule that sets it')
+        raise ValueError(
+            f'PRKDLoss: {name} must be finite and {above}, got '
+            f'{value!r}; correct it in the config of the loss '
+            'or in the schedule that sets it'
+        )
     return float(value)
 
 
@@ -101,6 +104,7 @@ class PRKDLoss(nn.Module):
         >>> loss(student, torch.randn(8, 100)).backward()
         >>> loss.tau, loss.kl_weight, loss.cor_weight = 2.5, 0.5, 0.5
     """
+
     tau = _checked('tau', zero_allowed=False)
     tau_cor = _checked('tau_cor', zero_allowed=False)
     kl_weight = _checked('kl_weight', zero_allowed=True)
@@ -109,23 +113,24 @@ class PRKDLoss(nn.Module):
     intra_weight = _checked('intra_weight', zero_allowed=True)
     loss_weight = _checked('loss_weight', zero_allowed=True)
 
-    def __init__(self,
-                 tau: float = 4.0,
-                 tau_cor: Optional[float] = None,
-                 kl_weight: float = 1.0,
-                 cor_weight: float = 0.0,
-                 inter_weight: float = 1.0,
-                 intra_weight: float = 0.0,
-                 loss_weight: float = 1.0,
-                 scale_by_tau2: bool = True,
-                 teacher_detach: bool = True,
-                 gather: bool = False) -> None:
+    def __init__(
+        self,
+        tau: float = 4.0,
+        tau_cor: Optional[float] = None,
+        kl_weight: float = 1.0,
+        cor_weight: float = 0.0,
+        inter_weight: float = 1.0,
+        intra_weight: float = 0.0,
+        loss_weight: float = 1.0,
+        scale_by_tau2: bool = True,
+        teacher_detach: bool = True,
+        gather: bool = False,
+    ) -> None:
         super().__init__()
         self._ready = self._driven = False
         self._values = {}
         for name in _IN_BUFFERS:
-            self.register_buffer(
-                f'_{name}_buffer', torch.zeros(()), persistent=False)
+            self.register_buffer(f'_{name}_buffer', torch.zeros(()), persistent=False)
         self.tau = tau
         self.tau_cor = tau if tau_cor is None else tau_cor
         self.kl_weight = kl_weight
@@ -158,13 +163,15 @@ class PRKDLoss(nn.Module):
                 f'(N, C), got {tuple(preds_S.shape)} and '
                 f'{tuple(preds_T.shape)}; check that the recorders point at '
                 "the classifiers ('head.fc') and that both nets have the same "
-                'number of classes')
+                'number of classes'
+            )
         if self.teacher_detach:
             preds_T = preds_T.detach()
         with torch.autocast(preds_S.device.type, enabled=False):
             preds_S, preds_T = (
                 x.float() if x.dtype in (torch.half, torch.bfloat16) else x
-                for x in (preds_S, preds_T))
+                for x in (preds_S, preds_T)
+            )
             tau, tau_cor = self.tau, self.tau_cor
             kl, inter = kl_and_correlation(preds_S, preds_T, tau, tau_cor)
             cor = self.inter_weight * inter
@@ -172,15 +179,13 @@ class PRKDLoss(nn.Module):
                 if self.gather and get_world_size() > 1:
                     # not every build of torch has it
                     from torch.distributed.nn.functional import all_gather
-                    preds_S, preds_T = (
-                        torch.cat(all_gather(x)) for x in (preds_S, preds_T))
-                cor = cor + correlation_distance(preds_S, preds_T, tau_cor, 0.,
-                                                 self.intra_weight)
+
+                    preds_S, preds_T = (torch.cat(all_gather(x)) for x in (preds_S, preds_T))
+                cor = cor + correlation_distance(preds_S, preds_T, tau_cor, 0.0, self.intra_weight)
             if self.scale_by_tau2:
                 kl, cor = tau**2 * kl, tau_cor**2 * cor
             self.terms = dict(kl=kl.detach(), cor=cor.detach())
-            return self.loss_weight * (
-                self.kl_weight * kl + self.cor_weight * cor)
+            return self.loss_weight * (self.kl_weight * kl + self.cor_weight * cor)
 
     def train(self, mode: bool = True) -> 'PRKDLoss':
         """Enter training mode; say so if no schedule drives the loss."""
@@ -195,10 +200,18 @@ class PRKDLoss(nn.Module):
                 'LossScheduleHook (configs/_base_/methods/prkd.py shows it) '
                 "or, if you mean it, one with shape='constant'.",
                 logger='current',
-                level=logging.WARNING)
+                level=logging.WARNING,
+            )
         return super().train(mode)
 
     def extra_repr(self) -> str:
-        names = ('tau', 'tau_cor', 'kl_weight', 'cor_weight', 'inter_weight',
-                 'intra_weight', 'loss_weight')
+        names = (
+            'tau',
+            'tau_cor',
+            'kl_weight',
+            'cor_weight',
+            'inter_weight',
+            'intra_weight',
+            'loss_weight',
+        )
         return ', '.join(f'{name}={getattr(self, name):g}' for name in names)

@@ -6,12 +6,13 @@ Representation Distillation <https://arxiv.org/abs/1910.10699>`_) and
 `mdistiller <https://github.com/megvii-research/mdistiller>`_, as
 ``{'model': state_dict, ...}``. Their nets are ours under other names.
 """
+
 import argparse
 import hashlib
 import io
 import re
 from pathlib import Path
-from typing import Dict, Tuple, Union
+from typing import Union
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,8 @@ from ..version import __version__
 # are the same statistics rounded: (0.5071, 0.4867, 0.4408), (0.2675, 0.2565,
 # 0.2761) for images in 0..1, which moves no input by more than 0.0013.
 INPUT_NORMALISATION = dict(
-    channels='RGB',
-    mean=[129.304, 124.070, 112.434],
-    std=[68.170, 65.392, 70.418])
+    channels='RGB', mean=[129.304, 124.070, 112.434], std=[68.170, 65.392, 70.418]
+)
 
 _CONV_BN_RELU = ('conv', 'bn')  # the third has no weights
 # Applied one after the other to each name.
@@ -35,15 +35,14 @@ _RULES = [
     (r'\.(shortcut|convShortcut)\.', '.downsample.'),  # ResNet-50, WRN
     # MobileNetV2: sequences of convolution, BN, ReLU
     (r'^blocks\.(\d)\.', lambda m: f'layer{int(m[1]) + 1}.'),
-    (r'\.conv\.([013467])\.', lambda m: (
-        f'.conv.{int(m[1]) // 3}.{_CONV_BN_RELU[int(m[1]) % 3]}.')),
+    (r'\.conv\.([013467])\.', lambda m: f'.conv.{int(m[1]) // 3}.{_CONV_BN_RELU[int(m[1]) % 3]}.'),
     (r'^(conv\d)\.([01])\.', lambda m: f'{m[1]}.{_CONV_BN_RELU[int(m[2])]}.'),
     (r'^(fc|linear|classifier\.0)\.', 'head.fc.'),
     (r'^(?!head\.)', 'backbone.'),
 ]
 
 
-def read(path: Union[str, Path]) -> Tuple[Dict[str, Tensor], dict]:
+def read(path: Union[str, Path]) -> tuple[dict[str, Tensor], dict]:
     """Read a shared file; nothing in it is executed.
 
     Returns:
@@ -60,27 +59,27 @@ def read(path: Union[str, Path]) -> Tuple[Dict[str, Tensor], dict]:
     # RepDistiller's *_last.pth keep their command line: a bag of attributes
     torch.serialization.add_safe_globals([argparse.Namespace])
     try:
-        checkpoint = torch.load(
-            io.BytesIO(data), map_location='cpu', weights_only=True)
+        checkpoint = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except Exception as error:  # of any type: the bytes may be anything
         other = re.search(r'GLOBAL ([\w.]+)', str(error))
         raise ValueError(
             f'{str(path)!r} holds {other[1]} besides weights, which could run '
-            'code here and is not loaded' if other else
-            f'{str(path)!r} is damaged, or no file of torch.save') from error
+            'code here and is not loaded'
+            if other
+            else f'{str(path)!r} is damaged, or no file of torch.save'
+        ) from error
     state = checkpoint.get('model') if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(
-            isinstance(value, Tensor) for value in state.values()):
-        found = (
-            list(checkpoint)[:5]
-            if isinstance(checkpoint, dict) else type(checkpoint).__name__)
-        raise ValueError(f"{str(path)!r} should be {{'model': state_dict}}, "
-                         f'but holds {found}')
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        found = list(checkpoint)[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
+        raise ValueError(f"{str(path)!r} should be {{'model': state_dict}}, but holds {found}")
     return state, dict(
         source=path.name,
         source_sha256=hashlib.sha256(data).hexdigest(),
         converted_by=f'prkd_mm {__version__}',
-        input_normalisation=INPUT_NORMALISATION)
+        input_normalisation=INPUT_NORMALISATION,
+    )
 
 
 def rename(key: str) -> str:
@@ -90,7 +89,7 @@ def rename(key: str) -> str:
     return key
 
 
-def net_of(state: Dict[str, Tensor]) -> str:
+def net_of(state: dict[str, Tensor]) -> str:
     """Which net these weights are of, by the name that tables give it.
 
     Args:
@@ -99,8 +98,9 @@ def net_of(state: Dict[str, Tensor]) -> str:
     Returns:
         str: Such as 'resnet56, 100 classes'.
     """
-    blocks = {key.split('.conv')[0] for key in state
-              if re.match(r'backbone\.layer\d\.\d+\.conv', key)}
+    blocks = {
+        key.split('.conv')[0] for key in state if re.match(r'backbone\.layer\d\.\d+\.conv', key)
+    }
     depth = 2 * len(blocks) + 2
     # in the second stage, which all have
     width = len(state.get('backbone.layer2.0.conv1.weight', ())) // 32
@@ -119,7 +119,7 @@ def net_of(state: Dict[str, Tensor]) -> str:
     return f'{net}, {len(state.get("head.fc.weight", ()))} classes'
 
 
-def convert(source: Dict[str, Tensor], model: nn.Module, what: str) -> str:
+def convert(source: dict[str, Tensor], model: nn.Module, what: str) -> str:
     """Load a community net's weights into MMPretrain's net, all of them.
 
     Args:
@@ -144,6 +144,5 @@ def convert(source: Dict[str, Tensor], model: nn.Module, what: str) -> str:
         load_strictly(model, state, what)
     except ValueError as error:
         theirs = net_of({rename(key): value for key, value in source.items()})
-        raise ValueError(f'{error}\nThe file: {theirs}. The config: '
-                         f'{net_of(own)}.') from None
+        raise ValueError(f'{error}\nThe file: {theirs}. The config: {net_of(own)}.') from None
     return net_of(own)

@@ -1,10 +1,11 @@
 """A teacher's logits for K augmented views of each image, stored in files."""
+
 import hashlib
 import json
 import os
 import zlib
 from pathlib import Path
-from typing import Dict, Optional, Tuple, Union
+from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -23,11 +24,11 @@ def describe_normalisation(preprocessor: nn.Module) -> list:
     return [
         preprocessor.to_rgb,
         preprocessor.mean.flatten().tolist(),
-        preprocessor.std.flatten().tolist()
+        preprocessor.std.flatten().tolist(),
     ]
 
 
-def hash_of_weights(state: Dict[str, Tensor]) -> str:
+def hash_of_weights(state: dict[str, Tensor]) -> str:
     """A hash of a ``state_dict``: names, shapes and values."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
@@ -66,23 +67,28 @@ class TeacherLogits:
             damaged.
     """
 
-    def __init__(self,
-                 folder: Union[str, Path],
-                 identity: Optional[Dict] = None,
-                 complete: bool = True,
-                 verify: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Union[str, Path],
+        identity: Optional[dict] = None,
+        complete: bool = True,
+        verify: bool = True,
+    ) -> None:
         self.folder = Path(folder)
         header = self.folder / _HEADER
         if not header.is_file():
             raise FileNotFoundError(
-                f"there are no stored logits in {str(folder)!r}; to make "
+                f'there are no stored logits in {str(folder)!r}; to make '
                 'them:\n  python tools/cache_teacher.py <config> --views 16 '
-                f'--out {folder}')
+                f'--out {folder}'
+            )
         self.header = json.loads(header.read_text())
         if self.header.get('format') != _FORMAT:
-            raise ValueError(f'{header} has the format '
-                             f'{self.header.get("format")!r}, expected '
-                             f'{_FORMAT}; make the store again')
+            raise ValueError(
+                f'{header} has the format '
+                f'{self.header.get("format")!r}, expected '
+                f'{_FORMAT}; make the store again'
+            )
         self.check(**identity or {})
         self._map('r' if complete else 'r+')
         if complete and self.missing():
@@ -90,14 +96,21 @@ class TeacherLogits:
                 f'the stored logits in {str(folder)!r} are unfinished: '
                 f'{len(self.missing())} of {len(self.chunks())} parts are '
                 'missing; the command that began them goes on: '
-                'tools/cache_teacher.py')
+                'tools/cache_teacher.py'
+            )
         if complete and verify:
             self._verify()
 
     @classmethod
-    def create(cls, folder: Union[str, Path], views: int, images: int,
-               classes: int, topk: Optional[int] = None,
-               **identity) -> 'TeacherLogits':
+    def create(
+        cls,
+        folder: Union[str, Path],
+        views: int,
+        images: int,
+        classes: int,
+        topk: Optional[int] = None,
+        **identity,
+    ) -> 'TeacherLogits':
         """Begin a store, or go on with the unfinished one in the folder.
 
         Args:
@@ -115,17 +128,16 @@ class TeacherLogits:
         if views < 1:
             raise ValueError(f'views must be at least 1, got {views}')
         if topk is not None and not 1 <= topk < classes:
-            raise ValueError(f'topk must be in 1..{classes - 1}, below the '
-                             f'number of classes, got {topk}')
-        identity = dict(
-            identity, views=views, images=images, classes=classes, topk=topk)
+            raise ValueError(
+                f'topk must be in 1..{classes - 1}, below the number of classes, got {topk}'
+            )
+        identity = dict(identity, views=views, images=images, classes=classes, topk=topk)
         folder = Path(folder)
         if (folder / _HEADER).is_file():
             return cls(folder, identity, complete=False)
         folder.mkdir(parents=True, exist_ok=True)
         for name, dtype, width in _files(classes, topk):
-            np.lib.format.open_memmap(
-                folder / name, 'w+', dtype, (views, images, *width)).flush()
+            np.lib.format.open_memmap(folder / name, 'w+', dtype, (views, images, *width)).flush()
         _write(folder, dict(identity, format=_FORMAT, crc32={}))
         return cls(folder, complete=False)
 
@@ -141,20 +153,20 @@ class TeacherLogits:
                     f'the stored logits in {str(self.folder)!r} are of '
                     f'another {key}: {self.header.get(key)!r}, expected '
                     f'{value!r}; make a store for this one with '
-                    'tools/cache_teacher.py, in another folder')
+                    'tools/cache_teacher.py, in another folder'
+                )
 
     def _map(self, mode: str) -> None:
         files = _files(self.num_classes, self.header['topk'])
-        self._arrays = [
-            np.load(self.folder / name, mmap_mode=mode)
-            for name, *_ in files
-        ]
+        self._arrays = [np.load(self.folder / name, mmap_mode=mode) for name, *_ in files]
         for array, (name, dtype, width) in zip(self._arrays, files):
             expected = (self.views, self.header['images'], *width)
             if array.shape != expected or array.dtype != dtype:
-                raise ValueError(f'{self.folder / name} has shape '
-                                 f'{array.shape}, expected {expected}; make '
-                                 'the store again')
+                raise ValueError(
+                    f'{self.folder / name} has shape '
+                    f'{array.shape}, expected {expected}; make '
+                    'the store again'
+                )
 
     @property
     def views(self) -> int:
@@ -169,17 +181,17 @@ class TeacherLogits:
     def chunks(self) -> list:
         """All chunks, ``(view, first image, last image + 1)``, in order."""
         n = self.header['images']
-        return [(view, start, min(start + _CHUNK, n))
-                for view in range(self.views) for start in range(0, n, _CHUNK)]
+        return [
+            (view, start, min(start + _CHUNK, n))
+            for view in range(self.views)
+            for start in range(0, n, _CHUNK)
+        ]
 
     def missing(self) -> list:
         """The chunks that are not stored yet."""
-        return [
-            chunk for chunk in self.chunks()
-            if _name(chunk) not in self.header['crc32']
-        ]
+        return [chunk for chunk in self.chunks() if _name(chunk) not in self.header['crc32']]
 
-    def _crc(self, chunk: Tuple[int, int, int]) -> int:
+    def _crc(self, chunk: tuple[int, int, int]) -> int:
         view, start, end = chunk
         crc = 0
         for array in self._arrays:
@@ -192,9 +204,10 @@ class TeacherLogits:
                 raise ValueError(
                     f'the stored logits in {str(self.folder)!r} are damaged '
                     f'(view {chunk[0]}, images from {chunk[1]} on); remove '
-                    'the folder and make them again')
+                    'the folder and make them again'
+                )
 
-    def put(self, chunk: Tuple[int, int, int], logits: Tensor) -> None:
+    def put(self, chunk: tuple[int, int, int], logits: Tensor) -> None:
         """Store the logits of a chunk, so that it counts as done.
 
         Args:
@@ -210,7 +223,8 @@ class TeacherLogits:
             raise ValueError(
                 f'the teacher has logits that float16 cannot hold, up to '
                 f'{logits.abs().max():g}; is it trained, and in evaluation '
-                'mode?')
+                'mode?'
+            )
         for array, part in zip(self._arrays, parts):
             array[view, start:end] = part
             array.flush()
@@ -224,9 +238,7 @@ class TeacherLogits:
 
     def get(self, view: int, index: np.ndarray) -> Tensor:
         """The logits of some images in one view: ``(B, C)``, ``float32``."""
-        parts = [
-            torch.from_numpy(array[view][index]) for array in self._arrays
-        ]
+        parts = [torch.from_numpy(array[view][index]) for array in self._arrays]
         if not self.header['topk']:
             return parts[0].float()
         values, classes, rest = parts
@@ -236,21 +248,22 @@ class TeacherLogits:
         return full.scatter_(1, classes.long(), values.float())
 
 
-def size_in_bytes(views: int, images: int, classes: int,
-                  topk: Optional[int] = None) -> int:
+def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = None) -> int:
     """What a store takes on the disk."""
     each = sum(
-        np.dtype(dtype).itemsize * int(np.prod(width))
-        for _, dtype, width in _files(classes, topk))
+        np.dtype(dtype).itemsize * int(np.prod(width)) for _, dtype, width in _files(classes, topk)
+    )
     return views * images * each
 
 
 def _files(classes: int, topk: Optional[int]) -> list:
     if not topk:
-        return [('logits.npy', np.float16, (classes, ))]
-    return [('logits.npy', np.float16, (topk, )),
-            ('classes.npy', _index_type(classes), (topk, )),
-            ('rest.npy', np.float16, ())]
+        return [('logits.npy', np.float16, (classes,))]
+    return [
+        ('logits.npy', np.float16, (topk,)),
+        ('classes.npy', _index_type(classes), (topk,)),
+        ('rest.npy', np.float16, ()),
+    ]
 
 
 def _index_type(classes: int) -> type:
@@ -265,15 +278,15 @@ def _pack(logits: Tensor, topk: Optional[int]) -> list:
     return [
         values.cpu().numpy().astype(np.float16),
         classes.cpu().numpy().astype(_index_type(logits.size(1))),
-        rest.cpu().numpy().astype(np.float16)
+        rest.cpu().numpy().astype(np.float16),
     ]
 
 
-def _name(chunk: Tuple[int, int, int]) -> str:
+def _name(chunk: tuple[int, int, int]) -> str:
     return f'{chunk[0]}/{chunk[1]}'
 
 
-def _write(folder: Path, header: Dict) -> None:
+def _write(folder: Path, header: dict) -> None:
     partial = folder / f'.{_HEADER}.partial'
     partial.write_text(json.dumps(header))
     os.replace(partial, folder / _HEADER)

@@ -21,8 +21,7 @@ class StoredTeacher(BaseModel):
         self.head.fc = nn.Identity()
         self.head.num_classes = store.num_classes
 
-    def forward(self, inputs: Tensor, data_samples: list,
-                mode: str = 'tensor') -> Tensor:
+    def forward(self, inputs: Tensor, data_samples: list, mode: str = 'tensor') -> Tensor:
         """The stored logits of a batch of ``PackedImages``, ``(B, C)``.
 
         Raises:
@@ -32,8 +31,9 @@ class StoredTeacher(BaseModel):
         if len(data_samples or ()) != 1 or 'view' not in sample:
             raise ValueError(
                 'stored logits belong to whole batches of PackedImages, which '
-                "BatchClsDataPreprocessor augments (and nothing else: no "
-                'mixup); without those, train with the teacher itself')
+                'BatchClsDataPreprocessor augments (and nothing else: no '
+                'mixup); without those, train with the teacher itself'
+            )
         self.store.check(source=sample.source)
         logits = self.store.get(sample.view, sample.sample_idx.numpy())
         return self.head.fc(logits.to(inputs.device, non_blocking=True))

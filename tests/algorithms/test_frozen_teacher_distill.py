@@ -3,8 +3,8 @@ import re
 from pathlib import Path
 
 import pytest
-import toy
 import torch
+import toy
 from mmengine.hooks import EMAHook
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
@@ -13,8 +13,8 @@ from mmrazor.registry import MODELS
 from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
-STUDENT = dict(mean=[127.5] * 3, std=[60.] * 3)  # of toy.distillation
-OWN = dict(mean=[100., 110., 120.], std=[50., 60., 70.])
+STUDENT = dict(mean=[127.5] * 3, std=[60.0] * 3)  # of toy.distillation
+OWN = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0])
 
 
 @pytest.fixture(scope='module')
@@ -26,8 +26,7 @@ def batch(n=6, channels=3):
     """Raw images and their labels, as a dataloader gives them."""
     torch.manual_seed(0)
     samples = [DataSample().set_gt_label(i % 4) for i in range(n)]
-    return dict(inputs=torch.randint(256, (n, channels, 8, 8)),
-                data_samples=samples)
+    return dict(inputs=torch.randint(256, (n, channels, 8, 8)), data_samples=samples)
 
 
 def build(ckpt, **kwargs):
@@ -54,22 +53,18 @@ def pretrained(ckpt, width=6):
 
 
 class TestLoading:
-
     def test_has_the_weights_of_the_file(self, ckpt):
-        toy.assert_same(
-            build(ckpt).teacher.state_dict(), torch.load(ckpt)['state_dict'])
+        toy.assert_same(build(ckpt).teacher.state_dict(), torch.load(ckpt)['state_dict'])
 
     def test_init_weights_keeps_them(self, ckpt, tmp_path):
         runner = toy.train(toy.config(toy.distillation(ckpt), tmp_path))
-        toy.assert_same(runner.model.teacher.state_dict(),
-                        torch.load(ckpt)['state_dict'])
+        toy.assert_same(runner.model.teacher.state_dict(), torch.load(ckpt)['state_dict'])
 
     def test_missing_file(self):
         with pytest.raises(FileNotFoundError) as error:
             build('no/such.pth', teacher_config='configs/teachers/big.py')
         assert "'no/such.pth'" in str(error.value)
-        assert ('\n  python tools/train.py configs/teachers/big.py'
-                in str(error.value))
+        assert '\n  python tools/train.py configs/teachers/big.py' in str(error.value)
 
     def test_missing_file_of_an_unknown_origin(self):
         with pytest.raises(FileNotFoundError, match='no/such.pth') as error:
@@ -77,8 +72,9 @@ class TestLoading:
         assert 'tools/train.py' not in str(error.value)
 
     def test_none(self):
-        with pytest.raises(ValueError, match='teacher_ckpt is missing.*random'
-                           '(.|\n)*train.py configs/x.py'):
+        with pytest.raises(
+            ValueError, match='teacher_ckpt is missing.*random(.|\n)*train.py configs/x.py'
+        ):
             build(None, teacher_config='configs/x.py')
 
     def test_ready_built_teacher_needs_no_file(self, ckpt):
@@ -89,13 +85,17 @@ class TestLoading:
     def test_other_architecture(self, ckpt):
         with pytest.raises(ValueError) as error:
             build(ckpt, teacher=toy.classifier(width=5))
-        for words in (repr(ckpt), 'of another shape', 'backbone.conv1.weight: '
-                      '(6, 3, 3, 3) in the file, (5, 3, 3, 3) in the model'):
+        for words in (
+            repr(ckpt),
+            'of another shape',
+            'backbone.conv1.weight: (6, 3, 3, 3) in the file, (5, 3, 3, 3) in the model',
+        ):
             assert words in str(error.value)
 
     def test_other_class_count(self, ckpt):
-        with pytest.raises(ValueError, match=re.escape(
-                'head.fc.weight: (4, 6) in the file, (7, 6) in the model')):
+        with pytest.raises(
+            ValueError, match=re.escape('head.fc.weight: (4, 6) in the file, (7, 6) in the model')
+        ):
             build(ckpt, teacher=toy.classifier(width=6, num_classes=7))
 
     @pytest.mark.parametrize('change', ['missing', 'unexpected'])
@@ -111,45 +111,52 @@ class TestLoading:
             build(tmp_path / 'c.pth')
 
     def test_student_of_another_class_count(self, ckpt):
-        with pytest.raises(ValueError, match='student has 5 classes and the '
-                           'teacher 4'):
+        with pytest.raises(ValueError, match='student has 5 classes and the teacher 4'):
             build(ckpt, student=toy.classifier(num_classes=5))
 
-    @pytest.mark.parametrize('option', [dict(teacher_trainable=True),
-                                        dict(student_trainable=False)],
-                             ids=str)
+    @pytest.mark.parametrize(
+        'option', [dict(teacher_trainable=True), dict(student_trainable=False)], ids=str
+    )
     def test_is_for_a_frozen_teacher(self, ckpt, option):
         with pytest.raises(ValueError, match="type='SingleTeacherDistill'"):
             build(ckpt, **option)
 
-    @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill',
-                                           'SingleTeacherDistill'])
-    def test_distilled_student_becomes_teacher(self, ckpt, tmp_path,
-                                               algorithm):
-        runner = toy.train(toy.config(
-            toy.distillation(ckpt, algorithm=algorithm), tmp_path,
-            toy.prkd_schedule(), dict(type='TailAverageHook', num_epochs=1)))
+    @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'SingleTeacherDistill'])
+    def test_distilled_student_becomes_teacher(self, ckpt, tmp_path, algorithm):
+        runner = toy.train(
+            toy.config(
+                toy.distillation(ckpt, algorithm=algorithm),
+                tmp_path,
+                toy.prkd_schedule(),
+                dict(type='TailAverageHook', num_epochs=1),
+            )
+        )
         net = toy.classifier()  # the teacher's config is now the student's
         for file in (tmp_path, tmp_path / 'epoch_2.pth'):
-            toy.assert_same(build(file, teacher=net).teacher.state_dict(),
-                            toy.student(runner).state_dict())
+            toy.assert_same(
+                build(file, teacher=net).teacher.state_dict(), toy.student(runner).state_dict()
+            )
         average = build(tmp_path / 'student_avg.pth', teacher=net)
         toy.assert_same(
-            average.teacher.state_dict(), torch.load(
-                tmp_path / 'student_avg.pth')['state_dict'])
+            average.teacher.state_dict(), torch.load(tmp_path / 'student_avg.pth')['state_dict']
+        )
 
 
 class TestTeacherIsBesideTheModel:
-
     def test_no_part_of_it(self, ckpt):
         model = build(ckpt)
         student = sum(1 for _ in model.architecture.parameters())
         assert len(list(model.parameters())) == student == 10
-        assert not any('teacher' in name for name in (
-            *model.state_dict(), *dict(model.named_modules()),
-            *dict(model.named_buffers())) if 'distiller' not in name)
-        assert all(name.startswith('architecture.')
-                   for name in model.state_dict())
+        assert not any(
+            'teacher' in name
+            for name in (
+                *model.state_dict(),
+                *dict(model.named_modules()),
+                *dict(model.named_buffers()),
+            )
+            if 'distiller' not in name
+        )
+        assert all(name.startswith('architecture.') for name in model.state_dict())
 
     def test_no_part_of_optimizer_and_checkpoint(self, ckpt, tmp_path):
         runner = toy.train(toy.config(toy.distillation(ckpt), tmp_path))
@@ -157,16 +164,16 @@ class TestTeacherIsBesideTheModel:
         optimised = {id(p) for group in groups for p in group['params']}
         assert optimised == {id(p) for p in toy.student(runner).parameters()}
         checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
-        assert all(name.startswith('architecture.')
-                   for name in checkpoint['state_dict'])
+        assert all(name.startswith('architecture.') for name in checkpoint['state_dict'])
         assert len(checkpoint['optimizer']['state']) == len(optimised)
 
     def test_stays_as_it_is(self, ckpt, tmp_path):
-        runner = toy.train(toy.config(
-            toy.distillation(
-                ckpt, teacher=toy.classifier(width=6, dropout=0.5)), tmp_path))
-        toy.assert_same(runner.model.teacher.state_dict(),
-                        torch.load(ckpt)['state_dict'])
+        runner = toy.train(
+            toy.config(
+                toy.distillation(ckpt, teacher=toy.classifier(width=6, dropout=0.5)), tmp_path
+            )
+        )
+        toy.assert_same(runner.model.teacher.state_dict(), torch.load(ckpt)['state_dict'])
         assert all(p.grad is None for p in runner.model.teacher.parameters())
 
     def test_is_always_in_evaluation_mode(self, ckpt):
@@ -182,8 +189,7 @@ class TestTeacherIsBesideTheModel:
         x = torch.randn(4, 3, 8, 8)
         assert torch.equal(model.teacher(x), pretrained(ckpt)(x))
 
-    def test_gives_logits_only_without_gradient_or_labels(
-            self, ckpt, monkeypatch):
+    def test_gives_logits_only_without_gradient_or_labels(self, ckpt, monkeypatch):
         model = build(ckpt).train()
         calls = []
         forward = model.teacher.forward
@@ -194,11 +200,10 @@ class TestTeacherIsBesideTheModel:
 
         monkeypatch.setattr(model.teacher, 'forward', spy)
         step(model)
-        (args, kwargs, grad), = calls
+        ((args, kwargs, grad),) = calls
         assert len(args) == 1 and kwargs == dict(mode='tensor') and not grad
         assert all(p.grad is None for p in model.teacher.parameters())
-        assert all(p.grad is not None
-                   for p in model.architecture.parameters())
+        assert all(p.grad is not None for p in model.architecture.parameters())
 
     @pytest.mark.parametrize('stopped', [False, True])
     def test_is_not_asked_after_a_stop(self, ckpt, monkeypatch, stopped):
@@ -210,41 +215,45 @@ class TestTeacherIsBesideTheModel:
 
     def test_is_the_same_function_with_folded_batch_norms(self, ckpt):
         plain, folded = build(ckpt), build(ckpt, fold_teacher_bn=True)
-        assert not any(isinstance(module, torch.nn.BatchNorm2d)
-                       for module in folded.teacher.modules())
+        assert not any(
+            isinstance(module, torch.nn.BatchNorm2d) for module in folded.teacher.modules()
+        )
         images = torch.randn(5, 3, 8, 8)
         torch.testing.assert_close(
-            folded.teacher(images, mode='tensor'),
-            plain.teacher(images, mode='tensor'))
+            folded.teacher(images, mode='tensor'), plain.teacher(images, mode='tensor')
+        )
         torch.testing.assert_close(losses(folded), losses(plain))
 
-    @pytest.mark.parametrize('config, left', [
-        ('resnet56_resnet20_cifar100', 0),
-        # its blocks begin with batch norm: nothing in front to fold it into
-        ('wrn_40_2_wrn_16_2_cifar100', 18),
-        ('resnet18_mobilenetv2_tinyimagenet', 0)])
+    @pytest.mark.parametrize(
+        'config, left',
+        [
+            ('resnet56_resnet20_cifar100', 0),
+            # its blocks begin with batch norm: nothing in front to fold it into
+            ('wrn_40_2_wrn_16_2_cifar100', 18),
+            ('resnet18_mobilenetv2_tinyimagenet', 0),
+        ],
+    )
     def test_folds_real_nets(self, config, left, tmp_path):
         cfg = load_config(str(ROOT / f'configs/prkd/{config}.py'))
         settings = cfg.model.to_dict()
         with DefaultScope.overwrite_default_scope('mmpretrain'):
             net = MODELS.build(settings['teacher'])
-            torch.save(
-                dict(state_dict=net.state_dict()), tmp_path / 'teacher.pth')
+            torch.save(dict(state_dict=net.state_dict()), tmp_path / 'teacher.pth')
             settings.update(
-                teacher_ckpt=str(tmp_path / 'teacher.pth'),
-                data_preprocessor=cfg.data_preprocessor)
+                teacher_ckpt=str(tmp_path / 'teacher.pth'), data_preprocessor=cfg.data_preprocessor
+            )
             model = MODELS.build(dict(settings, fold_teacher_bn=True))
         net.eval()
-        assert left == sum(isinstance(module, torch.nn.BatchNorm2d)
-                           for module in model.teacher.modules())
+        assert left == sum(
+            isinstance(module, torch.nn.BatchNorm2d) for module in model.teacher.modules()
+        )
         images = torch.randn(2, 3, 32, 32)
         torch.testing.assert_close(
-            model.teacher(images, mode='tensor'), net(images, mode='tensor'),
-            rtol=1e-3, atol=1e-4)
+            model.teacher(images, mode='tensor'), net(images, mode='tensor'), rtol=1e-3, atol=1e-4
+        )
 
     def test_batch_norms_that_cannot_be_folded(self, ckpt, monkeypatch):
-        monkeypatch.setattr(
-            toy.ToyBackbone, 'forward', lambda self, x: x if x.sum() else 0)
+        monkeypatch.setattr(toy.ToyBackbone, 'forward', lambda self, x: x if x.sum() else 0)
         with pytest.raises(ValueError, match='fold_teacher_bn.*leave it out'):
             build(ckpt, fold_teacher_bn=True)
 
@@ -268,13 +277,16 @@ class TestTeacherIsBesideTheModel:
         """It averages the student, and the student does not notice."""
         runners = []
         for i, hooks in enumerate([[dict(type='EMAHook', momentum=0.1)], []]):
-            runners.append(toy.train(toy.config(
-                toy.distillation(ckpt), tmp_path / str(i),
-                toy.prkd_schedule(), *hooks)))
-        ema, = (h for h in runners[0].hooks if isinstance(h, EMAHook))
+            runners.append(
+                toy.train(
+                    toy.config(
+                        toy.distillation(ckpt), tmp_path / str(i), toy.prkd_schedule(), *hooks
+                    )
+                )
+            )
+        (ema,) = (h for h in runners[0].hooks if isinstance(h, EMAHook))
         raw = dict(toy.student(runners[0]).named_parameters())
-        assert list(ema.ema_model.avg_parameters) == [
-            f'architecture.{name}' for name in raw]
+        assert list(ema.ema_model.avg_parameters) == [f'architecture.{name}' for name in raw]
         for name, value in raw.items():
             averaged = ema.ema_model.avg_parameters[f'architecture.{name}']
             assert not torch.equal(averaged, value)
@@ -292,40 +304,47 @@ class TestTeacherIsBesideTheModel:
         with torch.no_grad():
             other.teacher.head.fc.weight.zero_()
             other.architecture.head.fc.weight.zero_()
-        assert losses(model)['distill.loss_prkd'] != losses(other)[
-            'distill.loss_prkd']
+        assert losses(model)['distill.loss_prkd'] != losses(other)['distill.loss_prkd']
         assert model.teacher.head.fc.weight.any()
 
     def test_keeps_no_graph_alive(self, ckpt):
         model = build(ckpt).train()
         step(model)
-        for manager in (model.distiller.student_recorders,
-                        model.distiller.teacher_recorders):
+        for manager in (model.distiller.student_recorders, model.distiller.teacher_recorders):
             assert not manager.recorders['logits'].data_buffer
 
 
 class TestLoss:
-
     @pytest.mark.parametrize('mode', [True, False])
     @pytest.mark.parametrize('student_loss', [True, False])
-    @pytest.mark.parametrize('loss', [
-        dict(type='mmrazor.PRKDLoss', cor_weight=0.5, intra_weight=0.5),
-        dict(type='mmrazor.KLDivergence', tau=4.)], ids=lambda x: x['type'])
+    @pytest.mark.parametrize(
+        'loss',
+        [
+            dict(type='mmrazor.PRKDLoss', cor_weight=0.5, intra_weight=0.5),
+            dict(type='mmrazor.KLDivergence', tau=4.0),
+        ],
+        ids=lambda x: x['type'],
+    )
     def test_equals_mmrazors_algorithm(self, ckpt, mode, student_loss, loss):
         ours, theirs = (
-            build(ckpt, algorithm=algorithm,
-                  calculate_student_loss=student_loss,
-                  distiller=toy.logits_distiller(loss_x=loss))
-            for algorithm in ('FrozenTeacherDistill', 'SingleTeacherDistill'))
+            build(
+                ckpt,
+                algorithm=algorithm,
+                calculate_student_loss=student_loss,
+                distiller=toy.logits_distiller(loss_x=loss),
+            )
+            for algorithm in ('FrozenTeacherDistill', 'SingleTeacherDistill')
+        )
         theirs.architecture.load_state_dict(ours.architecture.state_dict())
         ours.train(mode)
         theirs.train(mode)
         a, b = step(ours), step(theirs)
-        assert set(a) == {'distill.loss_x'} | (
-            {'student.loss'} if student_loss else set())
+        assert set(a) == {'distill.loss_x'} | ({'student.loss'} if student_loss else set())
         toy.assert_same(a, b)
-        toy.assert_same([p.grad for p in ours.architecture.parameters()],
-                        [p.grad for p in theirs.architecture.parameters()])
+        toy.assert_same(
+            [p.grad for p in ours.architecture.parameters()],
+            [p.grad for p in theirs.architecture.parameters()],
+        )
 
     def test_is_that_of_the_two_nets(self, ckpt):
         """By hand: cross-entropy, and KL of the logits of either net."""
@@ -338,8 +357,8 @@ class TestLoss:
         kl = (log_T.exp() * (log_T - log_S)).sum(1).mean()
         result = losses(model)
         torch.testing.assert_close(
-            result['student.loss'],
-            0.1 * torch.nn.functional.cross_entropy(z_S, labels))
+            result['student.loss'], 0.1 * torch.nn.functional.cross_entropy(z_S, labels)
+        )
         torch.testing.assert_close(result['distill.loss_prkd'], 16 * kl)
 
     @pytest.mark.parametrize('mode', ['tensor', 'predict'])
@@ -356,41 +375,44 @@ class TestLoss:
     def test_with_batch_augmentation(self, ckpt, tmp_path, augment):
         model = toy.distillation(ckpt)
         model['data_preprocessor']['batch_augments'] = dict(
-            augments=[dict(type=augment, alpha=1.)])
+            augments=[dict(type=augment, alpha=1.0)]
+        )
         toy.train(toy.config(model, tmp_path))
-        assert all(0 < line['loss'] < 20 for line in toy.logged(tmp_path)
-                   if 'loss' in line)
+        assert all(0 < line['loss'] < 20 for line in toy.logged(tmp_path) if 'loss' in line)
 
 
 class TestOwnNormalisation:
     """The teacher gets what its own preprocessor makes of the raw images."""
+
     CLS, IMG = 'mmpretrain.ClsDataPreprocessor', 'mmengine.ImgDataPreprocessor'
 
-    @pytest.mark.parametrize('student, teacher', [
-        (dict(STUDENT, type=CLS), dict(STUDENT, type=CLS)),
-        (dict(STUDENT, type=CLS), dict(OWN, type=CLS)),
-        (dict(STUDENT, type=CLS), dict(OWN, type=CLS, to_rgb=True)),
-        (dict(OWN, type=CLS, to_rgb=True), dict(STUDENT, type=CLS)),
-        (dict(OWN, type=CLS, to_rgb=True), dict(OWN, type=CLS, to_rgb=True)),
-        (dict(OWN, type=CLS, to_rgb=True), dict(OWN, type=CLS)),
-        (dict(type=CLS), dict(OWN, type=CLS, to_rgb=True)),
-        (dict(type=CLS, to_rgb=True), dict(OWN, type=CLS)),
-        (dict(OWN, type=IMG, bgr_to_rgb=True), dict(OWN, type=CLS)),
-        (dict(OWN, type=CLS), dict(STUDENT, type=IMG, rgb_to_bgr=True)),
-        (dict(mean=[0, 0, 0], std=[255, 255, 255], type=CLS),
-         dict(mean=[1, 2, 3], std=[4, 5, 6], type=CLS, to_rgb=True)),
-    ])
+    @pytest.mark.parametrize(
+        'student, teacher',
+        [
+            (dict(STUDENT, type=CLS), dict(STUDENT, type=CLS)),
+            (dict(STUDENT, type=CLS), dict(OWN, type=CLS)),
+            (dict(STUDENT, type=CLS), dict(OWN, type=CLS, to_rgb=True)),
+            (dict(OWN, type=CLS, to_rgb=True), dict(STUDENT, type=CLS)),
+            (dict(OWN, type=CLS, to_rgb=True), dict(OWN, type=CLS, to_rgb=True)),
+            (dict(OWN, type=CLS, to_rgb=True), dict(OWN, type=CLS)),
+            (dict(type=CLS), dict(OWN, type=CLS, to_rgb=True)),
+            (dict(type=CLS, to_rgb=True), dict(OWN, type=CLS)),
+            (dict(OWN, type=IMG, bgr_to_rgb=True), dict(OWN, type=CLS)),
+            (dict(OWN, type=CLS), dict(STUDENT, type=IMG, rgb_to_bgr=True)),
+            (
+                dict(mean=[0, 0, 0], std=[255, 255, 255], type=CLS),
+                dict(mean=[1, 2, 3], std=[4, 5, 6], type=CLS, to_rgb=True),
+            ),
+        ],
+    )
     def test_is_exact(self, ckpt, student, teacher):
-        teacher_cfg = dict(toy.classifier(width=6),
-                           data_preprocessor=MODELS.build(teacher))
-        cfg = dict(toy.distillation(ckpt, teacher=teacher_cfg),
-                   data_preprocessor=student)
+        teacher_cfg = dict(toy.classifier(width=6), data_preprocessor=MODELS.build(teacher))
+        cfg = dict(toy.distillation(ckpt, teacher=teacher_cfg), data_preprocessor=student)
         model = MODELS.build(cfg).eval()
         raw = list(batch()['inputs'].to(torch.uint8))  # each by itself
         own = MODELS.build(teacher)(dict(inputs=raw))['inputs']
         ours = model.data_preprocessor(dict(inputs=raw))['inputs']
-        torch.testing.assert_close(
-            model.teacher_inputs(ours), own, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.teacher_inputs(ours), own, rtol=1e-5, atol=1e-5)
 
         seen = []
         model.teacher.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
@@ -398,17 +420,14 @@ class TestOwnNormalisation:
         torch.testing.assert_close(seen[0], own, rtol=1e-5, atol=1e-5)
 
     def test_grey_images(self, tmp_path):
-        grey = toy.classifier(width=6, in_channels=1,
-                              preprocessor=dict(mean=[100.], std=[50.]))
+        grey = toy.classifier(width=6, in_channels=1, preprocessor=dict(mean=[100.0], std=[50.0]))
         ckpt = toy.save_teacher(tmp_path / 't.pth', grey)
-        cfg = toy.distillation(
-            ckpt, teacher=grey, student=toy.classifier(in_channels=1))
-        cfg['data_preprocessor'].update(mean=[127.5], std=[60.])
+        cfg = toy.distillation(ckpt, teacher=grey, student=toy.classifier(in_channels=1))
+        cfg['data_preprocessor'].update(mean=[127.5], std=[60.0])
         model = MODELS.build(cfg)
         raw = batch(channels=1)['inputs']
         ours = model.data_preprocessor(dict(inputs=raw))['inputs']
-        torch.testing.assert_close(
-            model.teacher_inputs(ours), (raw - 100.) / 50.)
+        torch.testing.assert_close(model.teacher_inputs(ours), (raw - 100.0) / 50.0)
 
     def test_teacher_without_one_takes_the_students(self, ckpt):
         x = torch.randn(2, 3, 8, 8)

@@ -1,20 +1,22 @@
-import toy
 import torch
+import toy
 from mmpretrain.structures import DataSample
 
-PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.] * 3)
+PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)
 
 
 def test_is_the_plain_classifier():
     net = toy.build(toy.classifier(preprocessor=PREPROCESSOR))
-    cfg = dict(toy.distillation('not/read.pth', teacher_config='not/read.py'),
-               type='mmrazor.StudentAlone')
+    cfg = dict(
+        toy.distillation('not/read.pth', teacher_config='not/read.py'), type='mmrazor.StudentAlone'
+    )
     del cfg['distiller']
     model = toy.build(cfg)
     model.architecture.load_state_dict(net.state_dict())
-    data = dict(inputs=torch.randint(256, (6, 3, 8, 8)),
-                data_samples=[DataSample().set_gt_label(i % 4)
-                              for i in range(6)])
+    data = dict(
+        inputs=torch.randint(256, (6, 3, 8, 8)),
+        data_samples=[DataSample().set_gt_label(i % 4) for i in range(6)],
+    )
     for mode in (True, False):
         results = []
         for x in (net, model):
@@ -29,13 +31,14 @@ def test_trains_the_same_weights(tmp_path):
     alone = dict(toy.distillation(), type='mmrazor.StudentAlone')
     del alone['distiller']
     plain = toy.classifier(preprocessor=PREPROCESSOR)
-    runners = [toy.train(toy.config(model, tmp_path / str(i), tail))
-               for i, model in enumerate((alone, plain))]
-    toy.assert_same(toy.student(runners[0]).state_dict(),
-                    runners[1].model.state_dict())
-    toy.assert_same(*(
-        torch.load(tmp_path / f'{i}/student_avg.pth')['state_dict']
-        for i in range(2)))
+    runners = [
+        toy.train(toy.config(model, tmp_path / str(i), tail))
+        for i, model in enumerate((alone, plain))
+    ]
+    toy.assert_same(toy.student(runners[0]).state_dict(), runners[1].model.state_dict())
+    toy.assert_same(
+        *(torch.load(tmp_path / f'{i}/student_avg.pth')['state_dict'] for i in range(2))
+    )
 
 
 def test_starts_from_the_student_of_a_distillation(tmp_path):
@@ -45,6 +48,6 @@ def test_starts_from_the_student_of_a_distillation(tmp_path):
     del alone['distiller']
     one, other = (
         toy.start(toy.config(model, tmp_path / str(i)))
-        for i, model in enumerate((alone, toy.distillation(ckpt))))
-    toy.assert_same(
-        toy.student(one).state_dict(), toy.student(other).state_dict())
+        for i, model in enumerate((alone, toy.distillation(ckpt)))
+    )
+    toy.assert_same(toy.student(one).state_dict(), toy.student(other).state_dict())

@@ -2,9 +2,13 @@ import numpy as np
 import pytest
 import torch
 
-from prkd_mm.analysis.agreement.measure import (agreement, class_accuracy,
-                                                class_correlation, comparison,
-                                                reliability)
+from prkd_mm.analysis.agreement.measure import (
+    agreement,
+    class_accuracy,
+    class_correlation,
+    comparison,
+    reliability,
+)
 
 
 def with_confidence(confidence, right):
@@ -24,8 +28,7 @@ def test_a_calibrated_predictor():
 
 
 def test_calibration_errors_are_weighed_by_the_samples():
-    found = reliability(
-        *with_confidence([0.95] * 4 + [0.65], [1, 1, 0, 0, 1]), bins=10)
+    found = reliability(*with_confidence([0.95] * 4 + [0.65], [1, 1, 0, 0, 1]), bins=10)
     assert found['ece'] == pytest.approx((4 * 0.45 + 0.35) / 5)
 
 
@@ -38,15 +41,14 @@ def test_a_calibrated_predictor_drawn_at_random():
 
 
 def test_a_certain_predictor_is_in_the_last_bin():
-    found = reliability(torch.tensor([[1000., 0.]]), torch.tensor([0]))
+    found = reliability(torch.tensor([[1000.0, 0.0]]), torch.tensor([0]))
     assert found['ece'] == 0 and found['bin_share'] == 14 * [0] + [1]
 
 
 def test_class_correlation_is_numpys():
     x = torch.tensor(np.random.RandomState(0).randn(20, 4))
-    np.testing.assert_allclose(
-        class_correlation(x), np.corrcoef(x.numpy().T), rtol=1e-10)
-    x[:, 1] = 3.
+    np.testing.assert_allclose(class_correlation(x), np.corrcoef(x.numpy().T), rtol=1e-10)
+    x[:, 1] = 3.0
     assert not class_correlation(x)[1].any()
 
 
@@ -55,11 +57,9 @@ def test_agreement():
     labels = torch.tensor([0, 1, 2, 0])
     teacher = eye[[0, 1, 2, 1]]  # errs on the last
     same = agreement(teacher, teacher, labels)
-    assert same == dict(accuracy=75., top1=100., top1_on_errors=100., kl=0.,
-                        correlation=0.)
+    assert same == dict(accuracy=75.0, top1=100.0, top1_on_errors=100.0, kl=0.0, correlation=0.0)
     other = agreement(eye[[0, 1, 0, 0]], teacher, labels)
-    assert (other['accuracy'], other['top1'], other['top1_on_errors']) == (
-        75., 50., 0.)
+    assert (other['accuracy'], other['top1'], other['top1_on_errors']) == (75.0, 50.0, 0.0)
     assert other['kl'] > 0 and other['correlation'] > 0
     assert agreement(teacher, eye[labels], labels)['top1_on_errors'] is None
 
@@ -67,21 +67,25 @@ def test_agreement():
 def test_class_accuracy():
     eye = torch.eye(3)
     found = class_accuracy(eye[[0, 1, 1]], torch.tensor([0, 0, 1]))
-    assert found[:2].tolist() == [50., 100.] and found[2].isnan()
+    assert found[:2].tolist() == [50.0, 100.0] and found[2].isnan()
 
 
 def test_gains_refer_to_the_first_student():
     eye = torch.eye(2)
     labels = torch.tensor([0, 0, 1])
     teacher, one, other = eye[[0, 0, 0]], eye[[0, 1, 1]], eye[[0, 0, 1]]
-    found = comparison(dict(one=one, other=other), teacher, labels,
-                       classes=['cat', 'dog'])
+    found = comparison(dict(one=one, other=other), teacher, labels, classes=['cat', 'dog'])
     assert found['reference'] == 'one'
     assert list(found['nets']) == ['teacher', 'one', 'other']
     assert found['classes'][0] == {
-        'class': 'cat', 'accuracy teacher': 100., 'accuracy one': 50.,
-        'accuracy other': 100., 'gain one': 0., 'gain other': 50.}
+        'class': 'cat',
+        'accuracy teacher': 100.0,
+        'accuracy one': 50.0,
+        'accuracy other': 100.0,
+        'gain one': 0.0,
+        'gain other': 50.0,
+    }
     alone = comparison(dict(one=one), teacher, labels)
     assert alone['reference'] == 'teacher'
-    assert [row['gain one'] for row in alone['classes']] == [-50., 100.]
+    assert [row['gain one'] for row in alone['classes']] == [-50.0, 100.0]
     assert alone['classes'][1]['class'] == '1'

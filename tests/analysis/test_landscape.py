@@ -2,17 +2,23 @@ import copy
 import math
 
 import pytest
-import toy
 import torch
 import torch.nn.functional as F
+import toy
 from torch import nn
 from torch.func import functional_call, hessian
 
-from prkd_mm.analysis.landscape.measure import (Objective, num_filters, plane,
-                                                random_direction, surface,
-                                                top_eigenvalue, trace,
-                                                worst_loss)
 from prkd_mm.analysis.landscape.figure import MEASURES
+from prkd_mm.analysis.landscape.measure import (
+    Objective,
+    num_filters,
+    plane,
+    random_direction,
+    surface,
+    top_eigenvalue,
+    trace,
+    worst_loss,
+)
 from prkd_mm.analysis.landscape.study import mean_std
 
 
@@ -37,26 +43,27 @@ def X():
 
 def test_quadratic_loss(X):
     objective, H = quadratic(X), X.T @ X / 7
-    v = torch.arange(5.).double()
+    v = torch.arange(5.0).double()
     torch.testing.assert_close(objective.hessian_times(v), H @ v)
     objective.set_weights(v)
     assert objective.value()['loss'] == pytest.approx((v @ H @ v / 2).item())
     torch.testing.assert_close(objective.gradient(), H @ v)
 
 
-@pytest.mark.parametrize('scale', [None, torch.arange(5.).double()])
+@pytest.mark.parametrize('scale', [None, torch.arange(5.0).double()])
 def test_top_eigenvalue_and_trace_of_a_quadratic_loss(X, scale):
     s = torch.ones(5).double() if scale is None else scale
     H = s[:, None] * (X.T @ X / 7) * s
     assert top_eigenvalue(quadratic(X), scale, tolerance=1e-6) == (
-        pytest.approx(torch.linalg.eigvalsh(H)[-1].item()))
+        pytest.approx(torch.linalg.eigvalsh(H)[-1].item())
+    )
     found = trace(quadratic(X), scale, probes=300)
     assert abs(found['mean'] - H.trace().item()) < 4 * found['error']
     assert found['error'] < 0.1 * found['mean']
 
 
 def test_trace_of_a_diagonal_hessian_is_exact():
-    X = torch.diag(torch.arange(1., 6.)).double()
+    X = torch.diag(torch.arange(1.0, 6.0)).double()
     found = trace(quadratic(X), probes=2)
     assert found['mean'] == pytest.approx((1 + 4 + 9 + 16 + 25) / 5)
     assert found['error'] == pytest.approx(0, abs=1e-12)
@@ -67,7 +74,7 @@ def test_worst_loss_of_a_quadratic_is_along_the_top_eigenvector(X):
     objective = quadratic(X, torch.ones(5).double())
     found = worst_loss(objective, 0.3, steps=100)
     assert found == pytest.approx(top * 0.3**2 / 2, rel=1e-6)
-    assert objective.weights.tolist() == [1.] * 5
+    assert objective.weights.tolist() == [1.0] * 5
 
 
 def small_net():
@@ -77,8 +84,7 @@ def small_net():
         for bn in (net.backbone.bn1, net.backbone.bn2):
             bn.weight.uniform_(0.5, 2)
             bn.running_var.uniform_(0.5, 2)
-    batches = [(torch.randn(n, 3, 8, 8).double(), torch.randint(4, (n, )))
-               for n in (5, 3)]
+    batches = [(torch.randn(n, 3, 8, 8).double(), torch.randint(4, (n,))) for n in (5, 3)]
     return net.eval(), batches
 
 
@@ -87,8 +93,7 @@ def test_hessian_of_a_net_is_that_which_autograd_finds():
     net.backbone.requires_grad_(False)  # only the classifier, small enough
     objective = Objective(net, batches)
     inputs, targets = (torch.cat(x) for x in zip(*batches))
-    names, shapes = zip(*((n, p.shape) for n, p in net.named_parameters()
-                          if p.requires_grad))
+    names, shapes = zip(*((n, p.shape) for n, p in net.named_parameters() if p.requires_grad))
 
     def loss(vector):
         parts = vector.split([shape.numel() for shape in shapes])
@@ -99,14 +104,14 @@ def test_hessian_of_a_net_is_that_which_autograd_finds():
     for v in torch.eye(len(H)).double()[::5]:
         torch.testing.assert_close(objective.hessian_times(v), H @ v)
     assert top_eigenvalue(objective, tolerance=1e-6) == pytest.approx(
-        torch.linalg.eigvalsh(H)[-1].item())
+        torch.linalg.eigvalsh(H)[-1].item()
+    )
 
 
 def test_error_counts_wrong_predictions():
     net, batches = small_net()
     wrong = sum((net(x).argmax(1) != y).sum().item() for x, y in batches)
-    assert Objective(net, batches).value()['error'] == pytest.approx(
-        100 * wrong / 8)
+    assert Objective(net, batches).value()['error'] == pytest.approx(100 * wrong / 8)
 
 
 def test_a_direction_has_the_filters_norms_and_leaves_bn_and_biases():
@@ -114,20 +119,20 @@ def test_a_direction_has_the_filters_norms_and_leaves_bn_and_biases():
     objective = Objective(net, batches)
     direction = random_direction(objective, seed=1)
     sizes = [p.numel() for p in net.parameters()]
-    for (name, p), part in zip(net.named_parameters(),
-                               direction.split(sizes)):
+    for (name, p), part in zip(net.named_parameters(), direction.split(sizes)):
         part = part.view_as(p)
         if 'bn' in name or name.endswith('bias'):
             assert not part.any(), name
         else:
             torch.testing.assert_close(
-                part.flatten(1).norm(dim=1), p.detach().flatten(1).norm(dim=1))
+                part.flatten(1).norm(dim=1), p.detach().flatten(1).norm(dim=1)
+            )
     assert torch.equal(direction, random_direction(objective, seed=1))
     assert not torch.equal(direction, random_direction(objective, seed=2))
     # a unit vector a filter, scaled: where a ball of radius 1 ends
     norms = objective.filter_norms()
     u = direction[norms > 0] / norms[norms > 0]
-    assert u.norm().item() == pytest.approx(num_filters(objective)**0.5)
+    assert u.norm().item() == pytest.approx(num_filters(objective) ** 0.5)
 
 
 def test_normalised_sharpness_does_not_see_the_scale_under_a_batch_norm():
@@ -135,7 +140,7 @@ def test_normalised_sharpness_does_not_see_the_scale_under_a_batch_norm():
     same = copy.deepcopy(net)
     with torch.no_grad():
         for bn in (net.backbone.bn1, same.backbone.bn1):
-            bn.eps = 0.
+            bn.eps = 0.0
         same.backbone.conv1.weight *= 3
         same.backbone.conv1.bias *= 3
         same.backbone.bn1.running_mean *= 3
@@ -146,35 +151,39 @@ def test_normalised_sharpness_does_not_see_the_scale_under_a_batch_norm():
         numbers = [measure(x, x.filter_norms()) for x in (one, other)]
         assert numbers[0] == pytest.approx(numbers[1], rel=1e-3)
     assert worst_loss(one, 0.1, one.filter_norms()) == pytest.approx(
-        worst_loss(other, 0.1, other.filter_norms()))
+        worst_loss(other, 0.1, other.filter_norms())
+    )
     for x in (net, same):
         x.requires_grad_(False).backbone.conv1.requires_grad_(True)
-    raw = [top_eigenvalue(Objective(x, batches), tolerance=1e-6)
-           for x in (net, same)]
+    raw = [top_eigenvalue(Objective(x, batches), tolerance=1e-6) for x in (net, same)]
     assert raw[0] == pytest.approx(9 * raw[1])
 
 
 def test_worst_loss_is_worse_than_a_random_direction():
     net, batches = small_net()
     objective = Objective(net, batches)
-    row, = surface(dict(train=objective), objective.weights,
-                   [random_direction(objective, 1)], [(0.1, )])
-    assert worst_loss(objective, 0.1, objective.filter_norms()) > row[
-        'train_loss']
+    (row,) = surface(
+        dict(train=objective), objective.weights, [random_direction(objective, 1)], [(0.1,)]
+    )
+    assert worst_loss(objective, 0.1, objective.filter_norms()) > row['train_loss']
 
 
 def test_surface_of_a_quadratic_loss(X):
     objective, H = quadratic(X), X.T @ X / 7
     one, other = torch.eye(5).double()[:2]
     origin, seen = torch.ones(5).double(), []
-    rows = surface(dict(a=objective, b=objective), origin, [one, other],
-                   [(0., 0.), (2., -1.)],
-                   lambda net: seen.append(net.weight[0].tolist()))
+    rows = surface(
+        dict(a=objective, b=objective),
+        origin,
+        [one, other],
+        [(0.0, 0.0), (2.0, -1.0)],
+        lambda net: seen.append(net.weight[0].tolist()),
+    )
     at = origin + 2 * one - other
     assert rows[1]['a_loss'] == pytest.approx((at @ H @ at / 2).item())
     assert rows[1]['b_loss'] == rows[1]['a_loss']
-    assert seen == [[1.] * 5, at.tolist()]
-    assert objective.weights.tolist() == [0.] * 5
+    assert seen == [[1.0] * 5, at.tolist()]
+    assert objective.weights.tolist() == [0.0] * 5
 
 
 def test_plane_through_three():
@@ -185,8 +194,8 @@ def test_plane_through_three():
     torch.testing.assert_close(basis @ basis.T, torch.eye(2))
     for vector, place in zip(vectors, places):
         torch.testing.assert_close(
-            vectors[0] + torch.tensor(place, dtype=torch.float) @ basis,
-            vector)
+            vectors[0] + torch.tensor(place, dtype=torch.float) @ basis, vector
+        )
     assert places[1][0] > 0 and places[2][1] > 0
     with pytest.raises(ValueError, match='line'):
         plane([vectors[0], 2 * vectors[0], 3 * vectors[0]])
@@ -194,13 +203,11 @@ def test_plane_through_three():
 
 def test_error_bars_are_over_trainings_if_there_are_several():
     def rows(values):
-        return [dict.fromkeys(MEASURES, x) | dict(checkpoint=name)
-                for name, x in values]
+        return [dict.fromkeys(MEASURES, x) | dict(checkpoint=name) for name, x in values]
 
     def over(values):
         return mean_std(rows(values))['trace']
 
-    assert over([('a', 1.), ('a', 3.)]) == dict(mean=2, error=2**.5)
-    assert over([('a', 1.), ('a', 3.), ('b', 3.), ('b', 5.)]) == dict(
-        mean=3, error=2**.5)
-    assert math.isnan(over([('a', 1.)])['error'])
+    assert over([('a', 1.0), ('a', 3.0)]) == dict(mean=2, error=2**0.5)
+    assert over([('a', 1.0), ('a', 3.0), ('b', 3.0), ('b', 5.0)]) == dict(mean=3, error=2**0.5)
+    assert math.isnan(over([('a', 1.0)])['error'])

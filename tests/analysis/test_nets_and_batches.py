@@ -1,8 +1,8 @@
 import pytest
-import toy
 import torch
+import toy
 
-from prkd_mm.analysis.batches import (Batches, collect_logits, load_batches, training_batches)
+from prkd_mm.analysis.batches import Batches, collect_logits, load_batches, training_batches
 from prkd_mm.analysis.nets import build_nets, load_weights
 from prkd_mm.analysis.runs import tail_checkpoints
 
@@ -15,15 +15,13 @@ def cfg(tmp_path):
 
 def test_teacher_and_student(cfg, tmp_path):
     nets = build_nets(cfg, with_teacher=True)
-    load_weights(nets.student, toy.save_teacher(
-        tmp_path / 'student.pth', toy.classifier()))
+    load_weights(nets.student, toy.save_teacher(tmp_path / 'student.pth', toy.classifier()))
     teacher = toy.build(toy.classifier(width=6)).eval()
     load_weights(teacher, tmp_path / 'teacher.pth')
     assert not nets.student.training
     x = torch.randn(2, 3, 8, 8)
     batches = [(x, torch.tensor([1, 2]))] * 2
-    logits, labels = collect_logits(
-        dict(teacher=nets.teacher, student=nets.student), batches)
+    logits, labels = collect_logits(dict(teacher=nets.teacher, student=nets.student), batches)
     with torch.no_grad():
         assert torch.equal(logits['teacher'], teacher(x).repeat(2, 1))
         assert torch.equal(logits['student'], nets.student(x).repeat(2, 1))
@@ -43,8 +41,7 @@ def test_images_are_not_augmented(cfg):
     inputs, labels = (torch.cat(x) for x in zip(*batches))
     images = toy.ToyImages(pipeline=[])
     assert labels.tolist() == images.get_gt_labels().tolist()
-    x = torch.stack([torch.tensor(sample['img']).permute(2, 0, 1)
-                     for sample in images])
+    x = torch.stack([torch.tensor(sample['img']).permute(2, 0, 1) for sample in images])
     torch.testing.assert_close(inputs, (x - 127.5) / 60)
     assert len(next(iter(load_batches(cfg, 'val', preprocess)))[1]) == 8
 
@@ -53,8 +50,7 @@ def test_a_seed_draws_the_samples(cfg):
     preprocess = build_nets(cfg).preprocess
 
     def draw(seed):
-        return torch.cat([x for x, _ in load_batches(
-            cfg, 'val', preprocess, samples=9, seed=seed)])
+        return torch.cat([x for x, _ in load_batches(cfg, 'val', preprocess, samples=9, seed=seed)])
 
     assert len(draw(0)) == 9 and torch.equal(draw(0), draw(0))
     assert not torch.equal(draw(0), draw(1))
@@ -64,8 +60,9 @@ def test_passes_are_the_same_in_memory_or_not(cfg):
     batches = training_batches(cfg, build_nets(cfg).preprocess, limit=3)
     loads = []
     for memory in (2**30, 10):
-        fresh = Batches(batches.loader, lambda *x: loads.append(1) or
-                        batches.preprocess(*x), 3, memory=memory)
+        fresh = Batches(
+            batches.loader, lambda *x: loads.append(1) or batches.preprocess(*x), 3, memory=memory
+        )
         before = torch.get_rng_state()
         passes = [list(fresh), list(fresh)]
         assert torch.equal(before, torch.get_rng_state())

@@ -2,15 +2,21 @@ import pytest
 import torch
 from torch import nn
 
-from prkd_mm.analysis.spread.measure import (accuracy, averages, disagreement,
-                                             flat, gain, mean_of,
-                                             weight_spread)
+from prkd_mm.analysis.spread.measure import (
+    accuracy,
+    averages,
+    disagreement,
+    flat,
+    gain,
+    mean_of,
+    weight_spread,
+)
 
 
 def test_spread_of_two_points():
-    found = weight_spread([torch.tensor([4., 3.]), torch.tensor([0., 3.])])
-    assert found['distances'] == [[0., 4.], [4., 0.]]
-    assert found['mean_distance'] == 4.
+    found = weight_spread([torch.tensor([4.0, 3.0]), torch.tensor([0.0, 3.0])])
+    assert found['distances'] == [[0.0, 4.0], [4.0, 0.0]]
+    assert found['mean_distance'] == 4.0
     assert found['variance'] == pytest.approx(4**2 / 2)
     assert found['relative_rms'] == pytest.approx(8**0.5 / 13**0.5)
 
@@ -19,11 +25,9 @@ def test_spread_of_many_points_is_their_variance():
     torch.manual_seed(0)
     x = 1e-3 * torch.randn(6, 50) + 100  # where x·x − 2x·y + y·y has no digits
     found = weight_spread(list(x))
-    assert found['variance'] == pytest.approx(
-        x.double().var(0).sum().item(), rel=1e-6)
+    assert found['variance'] == pytest.approx(x.double().var(0).sum().item(), rel=1e-6)
     d = (x[:, None].double() - x).norm(dim=2)
-    assert found['mean_distance'] == pytest.approx(
-        d.sum().item() / 30, rel=1e-6)
+    assert found['mean_distance'] == pytest.approx(d.sum().item() / 30, rel=1e-6)
 
 
 def test_disagreement():
@@ -34,29 +38,26 @@ def test_disagreement():
 
 
 def test_mean_of_states():
-    states = [dict(w=torch.tensor([x]), n=torch.tensor(i))
-              for i, x in enumerate([1., 2., 6.])]
-    assert mean_of(states) == dict(w=torch.tensor([3.]), n=torch.tensor(2))
-    assert states[-1]['w'].item() == 6.
-    assert flat(states[1], ['w', 'w']).tolist() == [2., 2.]
+    states = [dict(w=torch.tensor([x]), n=torch.tensor(i)) for i, x in enumerate([1.0, 2.0, 6.0])]
+    assert mean_of(states) == dict(w=torch.tensor([3.0]), n=torch.tensor(2))
+    assert states[-1]['w'].item() == 6.0
+    assert flat(states[1], ['w', 'w']).tolist() == [2.0, 2.0]
 
 
 def test_gain_is_paired():
     labels = torch.tensor([0, 1, 2, 0])
     raw = [torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 2, 1])]
-    assert [accuracy(x, labels) for x in raw] == [50., 75.]
+    assert [accuracy(x, labels) for x in raw] == [50.0, 75.0]
     found = gain(labels, raw, labels)
     assert found['gain'] == pytest.approx(100 - 62.5)
-    difference = 100 * torch.tensor([0., 0., 0.5, 1.])
+    difference = 100 * torch.tensor([0.0, 0.0, 0.5, 1.0])
     assert found['error'] == pytest.approx(difference.std().item() / 2)
-    assert gain(raw[0], raw[:1], labels) == dict(gain=0., error=0.)
+    assert gain(raw[0], raw[:1], labels) == dict(gain=0.0, error=0.0)
 
 
 def test_averages_are_of_the_last():
     net, calls = nn.Linear(1, 1, bias=False), []
-    states = {epoch: dict(weight=torch.tensor([[float(epoch)]]))
-              for epoch in (1, 2, 6)}
-    found = averages(states, net, calls.append,
-                     lambda net: net.weight.item())
-    assert found == {1: 6., 2: 4., 3: 3.}
+    states = {epoch: dict(weight=torch.tensor([[float(epoch)]])) for epoch in (1, 2, 6)}
+    found = averages(states, net, calls.append, lambda net: net.weight.item())
+    assert found == {1: 6.0, 2: 4.0, 3: 3.0}
     assert calls == [net, net]  # a single one has its own statistics

@@ -8,23 +8,29 @@ from mmengine.registry import MODELS
 from torch.func import hessian
 
 from prkd_mm.analysis.strength import measure as strength
-from prkd_mm.analysis.strength.measure import (KINDS, Term, distance,
-                                               eigenvalues, free_directions,
-                                               gradients, hessians,
-                                               mean_and_error, mean_curvature,
-                                               noticeable_share,
-                                               small_class_share, summary)
 from prkd_mm.analysis.strength.along_run import run_terms, terms_of
+from prkd_mm.analysis.strength.measure import (
+    KINDS,
+    Term,
+    distance,
+    eigenvalues,
+    free_directions,
+    gradients,
+    hessians,
+    mean_and_error,
+    mean_curvature,
+    noticeable_share,
+    small_class_share,
+    summary,
+)
 from prkd_mm.config import load_config
 
-QUICKSTART = str(
-    Path(__file__).resolve().parents[2] / 'configs/quickstart/prkd_digits.py')
+QUICKSTART = str(Path(__file__).resolve().parents[2] / 'configs/quickstart/prkd_digits.py')
 
 
-def logits(samples=6, classes=5, spread=3., seed=0):
+def logits(samples=6, classes=5, spread=3.0, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return spread * torch.randn(
-        samples, classes, generator=generator, dtype=torch.double)
+    return spread * torch.randn(samples, classes, generator=generator, dtype=torch.double)
 
 
 @pytest.mark.parametrize('kind', KINDS)
@@ -32,8 +38,7 @@ def test_closed_forms_are_the_hessians_that_autograd_finds(kind):
     z, term = logits(), Term(kind, tau=2.5, weight=1.7)
     whole = hessian(lambda z_S: len(z) * distance(term, z_S, z))(z)
     blocks = torch.stack([whole[i, :, i] for i in range(len(z))])
-    torch.testing.assert_close(
-        hessians(term, z), blocks, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(hessians(term, z), blocks, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize('samples', [3, 6])
@@ -47,11 +52,11 @@ def test_free_directions_are_those_of_the_whole_batch(kind, samples):
 
 
 def test_softmax_hessian_of_equal_and_of_two_classes():
-    equal = eigenvalues([Term('kl', 4., 16.)], torch.zeros(1, 5).double())
+    equal = eigenvalues([Term('kl', 4.0, 16.0)], torch.zeros(1, 5).double())
     assert equal[0].tolist() == pytest.approx([0] + 4 * [1 / 5], abs=1e-12)
-    z = torch.tensor([[1., -1.]]).double()
+    z = torch.tensor([[1.0, -1.0]]).double()
     p = 1 / (1 + math.exp(-2 / 4))
-    two = eigenvalues([Term('kl', 4., 16.)], z)
+    two = eigenvalues([Term('kl', 4.0, 16.0)], z)
     assert two[0].tolist() == pytest.approx([0, 2 * p * (1 - p)], abs=1e-12)
 
 
@@ -59,9 +64,9 @@ def test_cor_leaves_the_shift_and_the_scale_of_the_probabilities():
     z = logits()
     p = (z / 4).softmax(1)
     halfway = 4 * (0.5 * p + 0.5 / 5).log() + 7  # scaled, centred on 1/C
-    assert distance(Term('inter', 4.), halfway, z) < 1e-12
-    assert distance(Term('kl', 4.), halfway, z) > 1e-3
-    assert distance(Term('kl', 4.), z + 7, z) < 1e-12
+    assert distance(Term('inter', 4.0), halfway, z) < 1e-12
+    assert distance(Term('kl', 4.0), halfway, z) > 1e-3
+    assert distance(Term('kl', 4.0), z + 7, z) < 1e-12
 
 
 def test_probabilities_without_a_pattern_are_tied_to_nothing():
@@ -80,13 +85,14 @@ def test_strength_falls_with_the_temperature():
 
 def test_mean_curvature_is_the_mean_eigenvalue():
     z = logits(8)
-    terms = [Term('kl', 2., 3.), Term('inter', 4., 2.), Term('intra', 4., 5.)]
+    terms = [Term('kl', 2.0, 3.0), Term('inter', 4.0, 2.0), Term('intra', 4.0, 5.0)]
     assert mean_curvature(terms, z, batch_size=4) == pytest.approx(
-        eigenvalues(terms, z, batch_size=4).mean().item())
+        eigenvalues(terms, z, batch_size=4).mean().item()
+    )
 
 
 def test_memory_is_bounded_and_the_values_do_not_see_it(monkeypatch):
-    z, terms = logits(8), [Term('intra', 4.), Term('kl', 2.)]
+    z, terms = logits(8), [Term('intra', 4.0), Term('kl', 2.0)]
     values, held = eigenvalues(terms, z, batch_size=6), []
 
     def watched(*args):
@@ -101,30 +107,30 @@ def test_memory_is_bounded_and_the_values_do_not_see_it(monkeypatch):
 
 def test_of_two_classes_a_correlation_sees_nothing():
     """Two probabilities have no pattern but which is larger."""
-    values = eigenvalues([Term('inter', 4., 16.)], logits(50, 2))
+    values = eigenvalues([Term('inter', 4.0, 16.0)], logits(50, 2))
     assert not values.any() and not noticeable_share(values).any()
 
 
 def test_gradients():
     z_T, z_S = logits(), logits(seed=1)
+    torch.testing.assert_close(gradients([Term('logit')], z_S, z_T, batch_size=4), (z_S - z_T) / 5)
     torch.testing.assert_close(
-        gradients([Term('logit')], z_S, z_T, batch_size=4), (z_S - z_T) / 5)
-    torch.testing.assert_close(
-        gradients([Term('kl', 2., 4.)], z_S, z_T, batch_size=4),
-        2 * ((z_S / 2).softmax(1) - (z_T / 2).softmax(1)))
+        gradients([Term('kl', 2.0, 4.0)], z_S, z_T, batch_size=4),
+        2 * ((z_S / 2).softmax(1) - (z_T / 2).softmax(1)),
+    )
     for kind in KINDS:
-        assert gradients([Term(kind, 2.)], z_T, z_T).abs().max() < 1e-12
+        assert gradients([Term(kind, 2.0)], z_T, z_T).abs().max() < 1e-12
 
 
 def test_shares():
-    z_T = torch.tensor([[5., 0., 0., 0.]])
-    gradient = torch.tensor([[-3., 1., 1., 1.]])
+    z_T = torch.tensor([[5.0, 0.0, 0.0, 0.0]])
+    gradient = torch.tensor([[-3.0, 1.0, 1.0, 1.0]])
     assert small_class_share(gradient, z_T).tolist() == [0.5]
     assert small_class_share(0 * gradient, z_T).isnan().all()
-    values = torch.tensor([[0., 0.5, 2., 100.]])
+    values = torch.tensor([[0.0, 0.5, 2.0, 100.0]])
     assert noticeable_share(values).tolist() == [0.5]
-    x = mean_and_error(torch.tensor([1., 3., math.nan]))
-    assert x == pytest.approx(dict(mean=2., error=1.))
+    x = mean_and_error(torch.tensor([1.0, 3.0, math.nan]))
+    assert x == pytest.approx(dict(mean=2.0, error=1.0))
 
 
 def test_summary():
@@ -136,43 +142,61 @@ def test_summary():
     assert 'gradient_norm' not in summary([Term('logit')], z)
 
 
-@pytest.mark.parametrize('loss', [
-    dict(type='PRKDLoss', tau=2., tau_cor=3., kl_weight=0.4, cor_weight=0.6,
-         inter_weight=0.7, intra_weight=0.3, loss_weight=0.9),
-    dict(type='PRKDLoss', tau=2., cor_weight=0.6, scale_by_tau2=False),
-    dict(type='KLDivergence', tau=3., loss_weight=0.9),
-    dict(type='DISTLoss', tau=2., inter_loss_weight=0.7, loss_weight=2.),
-    dict(type='L2Loss', normalize=False, div_element=True, loss_weight=0.45),
-], ids=lambda loss: loss['type'])
+@pytest.mark.parametrize(
+    'loss',
+    [
+        dict(
+            type='PRKDLoss',
+            tau=2.0,
+            tau_cor=3.0,
+            kl_weight=0.4,
+            cor_weight=0.6,
+            inter_weight=0.7,
+            intra_weight=0.3,
+            loss_weight=0.9,
+        ),
+        dict(type='PRKDLoss', tau=2.0, cor_weight=0.6, scale_by_tau2=False),
+        dict(type='KLDivergence', tau=3.0, loss_weight=0.9),
+        dict(type='DISTLoss', tau=2.0, inter_loss_weight=0.7, loss_weight=2.0),
+        dict(type='L2Loss', normalize=False, div_element=True, loss_weight=0.45),
+    ],
+    ids=lambda loss: loss['type'],
+)
 def test_terms_add_up_to_the_loss(loss):
     module = MODELS.build(dict(loss, _scope_='mmrazor'))
     z_S, z_T = logits(seed=1), logits()
-    assert sum(distance(term, z_S, z_T) for term in terms_of(module)
-               ).item() == pytest.approx(module(z_S, z_T).item(), rel=1e-6)
+    assert sum(distance(term, z_S, z_T) for term in terms_of(module)).item() == pytest.approx(
+        module(z_S, z_T).item(), rel=1e-6
+    )
 
 
 def test_other_losses_are_refused():
-    for loss in (torch.nn.MSELoss(),
-                 MODELS.build(dict(type='mmrazor.KLDivergence',
-                                   reduction='mean'))):
+    for loss in (
+        torch.nn.MSELoss(),
+        MODELS.build(dict(type='mmrazor.KLDivergence', reduction='mean')),
+    ):
         with pytest.raises(ValueError, match='strength of .* is not known'):
             terms_of(loss)
 
 
 def test_terms_along_a_run_of_the_method():
     start, middle, last = run_terms(load_config(QUICKSTART), [0, 20, 39])
-    assert start == [Term('kl', 4., pytest.approx(0.9 * 16))]
-    assert middle == [Term('kl', 2.5, pytest.approx(0.9 * 0.5 * 2.5**2)),
-                      Term('inter', 4., pytest.approx(0.9 * 0.5 * 16))]
+    assert start == [Term('kl', 4.0, pytest.approx(0.9 * 16))]
+    assert middle == [
+        Term('kl', 2.5, pytest.approx(0.9 * 0.5 * 2.5**2)),
+        Term('inter', 4.0, pytest.approx(0.9 * 0.5 * 16)),
+    ]
     tau, r = 4 - 3 * 39 / 40, 39 / 40
     assert last == [
         Term('kl', pytest.approx(tau), pytest.approx(0.9 * (1 - r) * tau**2)),
-        Term('inter', 4., pytest.approx(0.9 * r * 16))]
+        Term('inter', 4.0, pytest.approx(0.9 * r * 16)),
+    ]
 
 
 def test_terms_of_constant_and_of_iteration_based_schedules():
-    assert len({tuple(terms) for terms in run_terms(
-        load_config(QUICKSTART, 'kd'), [0, 20, 39])}) == 1
+    assert (
+        len({tuple(terms) for terms in run_terms(load_config(QUICKSTART, 'kd'), [0, 20, 39])}) == 1
+    )
     cfg = load_config(QUICKSTART, 'prkd_a')
     by_epoch = run_terms(cfg, [0, 20])
     cfg.custom_hooks[-1].by_epoch = False

@@ -10,8 +10,15 @@ def build(**kwargs):
 def test_stages():
     features = build(out_indices=range(8))(torch.zeros(1, 3, 32, 32))
     assert [tuple(f.shape[1:]) for f in features] == [
-        (8, 16, 16), (12, 16, 16), (16, 8, 8), (32, 4, 4), (48, 4, 4),
-        (80, 2, 2), (160, 2, 2), (1280, 2, 2)]
+        (8, 16, 16),
+        (12, 16, 16),
+        (16, 8, 8),
+        (32, 4, 4),
+        (48, 4, 4),
+        (80, 2, 2),
+        (160, 2, 2),
+        (1280, 2, 2),
+    ]
 
 
 def test_activations():

@@ -1,4 +1,5 @@
 """The nets of `configs/_base_/models`, against counts of other codebases."""
+
 from pathlib import Path
 
 import community
@@ -17,24 +18,25 @@ SMALL.update(
     # by hand: a block a stage, 464 + 4672 + 14528 + 57728, and the classifier
     resnet8=83892,
     # by hand: its blocks as published, without biases in front of batch norms
-    mobilenetv2_tinyimagenet=2352292)
+    mobilenetv2_tinyimagenet=2352292,
+)
 PHOTOS = dict(
     resnet18='resnet18',
     resnet34='resnet34',
     resnet50='resnet50',
     mobilenetv2='mobilenet_v2',
-    wrn_50_2='wide_resnet50_2')
+    wrn_50_2='wide_resnet50_2',
+)
 
 
 def build(file, folder='small_images'):
     cfg = Config.fromfile(CONFIGS / folder / f'{file}.py')
-    (name, model), = cfg.items()
+    ((name, model),) = cfg.items()
     assert name == file
     return MODELS.build(model)
 
 
-@pytest.mark.parametrize('folder, nets', [('small_images', SMALL),
-                                          ('imagenet', PHOTOS)])
+@pytest.mark.parametrize('folder, nets', [('small_images', SMALL), ('imagenet', PHOTOS)])
 def test_there_is_one_for_each_net(folder, nets):
     files = {path.stem for path in (CONFIGS / folder).glob('*.py')}
     assert files == set(nets)

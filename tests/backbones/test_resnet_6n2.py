@@ -16,21 +16,19 @@ def build(**kwargs):
 def test_depths_of_the_literature(depth):
     weights, _, _ = community.make(community.resnet, depth=depth)
     backbone = build(depth=depth)
-    shapes = {key: value.shape for key, value in weights.items()
-              if not key.startswith('fc.')}
-    assert shapes == {
-        key: value.shape for key, value in backbone.state_dict().items()
-    }
-    convolutions = sum(len(shape) == 4 and shape[-1] == 3
-                       for shape in shapes.values())
+    shapes = {key: value.shape for key, value in weights.items() if not key.startswith('fc.')}
+    assert shapes == {key: value.shape for key, value in backbone.state_dict().items()}
+    convolutions = sum(len(shape) == 4 and shape[-1] == 3 for shape in shapes.values())
     assert convolutions + 1 == depth  # the linear layer is one
 
 
 def test_stages():
-    backbone = build(
-        depth=8, stem_channels=32, base_channels=64, out_indices=(0, 1, 2))
+    backbone = build(depth=8, stem_channels=32, base_channels=64, out_indices=(0, 1, 2))
     assert [tuple(f.shape[1:]) for f in backbone(IMAGE)] == [
-        (64, 32, 32), (128, 16, 16), (256, 8, 8)]
+        (64, 32, 32),
+        (128, 16, 16),
+        (256, 8, 8),
+    ]
     assert [f.shape[1] for f in build(depth=8)(IMAGE)] == [64]
 
 

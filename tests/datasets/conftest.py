@@ -1,4 +1,5 @@
 """Real Tiny ImageNet files: ten classes of it, in the official layout."""
+
 import os
 import runpy
 import shutil
@@ -37,8 +38,7 @@ def copy(mini, tmp_path):
     def link_or_copy(source, path):
         (os.link if path.endswith('.JPEG') else shutil.copy)(source, path)
 
-    return Path(
-        shutil.copytree(mini, tmp_path / 'mini', copy_function=link_or_copy))
+    return Path(shutil.copytree(mini, tmp_path / 'mini', copy_function=link_or_copy))
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def tool(monkeypatch, capsys, tmp_path):
 
     def run(*args, dataset='tinyimagenet'):
         monkeypatch.setattr(
-            sys, 'argv', [TOOL, dataset, '--root', str(tmp_path / 'data'),
-                          *map(str, args)])
+            sys, 'argv', [TOOL, dataset, '--root', str(tmp_path / 'data'), *map(str, args)]
+        )
         capsys.readouterr()
         try:
             runpy.run_path(TOOL, run_name='__main__')

@@ -4,6 +4,7 @@ The official archive is not at hand: the folders here have its layout, its
 stray entries and five instead of 257 classes, filled with Tiny ImageNet's
 images in various sizes and modes.
 """
+
 import os
 import shutil
 from pathlib import Path
@@ -17,11 +18,20 @@ from test_dataset_configs import build
 
 from prkd_mm.datasets import Caltech256, caltech256
 
-CLASSES = {'001.ak47': 20, '002.american-flag': 17, '003.backpack': 12,
-           '004.baseball-bat': 10, '005.clutter': 14}
+CLASSES = {
+    '001.ak47': 20,
+    '002.american-flag': 17,
+    '003.backpack': 12,
+    '004.baseball-bat': 10,
+    '005.clutter': 14,
+}
 NAMES = tuple(c[4:] for c in CLASSES)
-ODD = {'002_0001.jpg': ('RGB', (300, 180)), '002_0002.jpg': ('L', (90, 400)),
-       '002_0003.jpg': ('CMYK', (31, 40)), '002_0004.jpg': ('L', (700, 520))}
+ODD = {
+    '002_0001.jpg': ('RGB', (300, 180)),
+    '002_0002.jpg': ('L', (90, 400)),
+    '002_0003.jpg': ('CMYK', (31, 40)),
+    '002_0004.jpg': ('L', (700, 520)),
+}
 LOAD = [dict(type='LoadImageFromFile')]
 
 
@@ -29,8 +39,7 @@ LOAD = [dict(type='LoadImageFromFile')]
 def whole(mini, tmp_path_factory):
     """The folder, for reading only."""
     root = tmp_path_factory.mktemp('made') / '256_ObjectCategories'
-    for source, (name, total) in zip(
-            sorted((mini / 'train').iterdir()), CLASSES.items()):
+    for source, (name, total) in zip(sorted((mini / 'train').iterdir()), CLASSES.items()):
         (root / name).mkdir(parents=True)
         jpegs = sorted(source.rglob('*.JPEG'))[:total]
         for i, jpeg in enumerate(jpegs, 1):
@@ -69,8 +78,7 @@ def files(data):
 
 def test_labels_follow_the_numbers(whole):
     for split, total in ('train', 60), ('test', 13):
-        data = DATASETS.build(
-            dict(type='Caltech256', data_root=str(whole), split=split))
+        data = DATASETS.build(dict(type='Caltech256', data_root=str(whole), split=split))
         assert len(data) == total and data.CLASSES == NAMES
         for info in infos(data):
             number = Path(info['img_path']).name[:3]
@@ -83,17 +91,18 @@ def test_the_splits_are_disjoint_and_all(whole):
     train, test = (Caltech256(str(whole), s) for s in ('train', 'test'))
     assert not files(train) & files(test)
     assert files(train) | files(test) == {
-        f'{c[:3]}_{i + 1:04d}.jpg' for c, n in CLASSES.items()
-        for i in range(n)}
+        f'{c[:3]}_{i + 1:04d}.jpg' for c, n in CLASSES.items() for i in range(n)
+    }
     assert np.bincount(test.get_gt_labels()).tolist() == [4, 3, 2, 2, 2]
 
 
-@pytest.mark.parametrize('seed, want', [
-    (0, [2, 5, 6, 9, 15, 20, 23, 24, 30, 41, 43, 49, 62, 65, 69, 82, 86, 89,
-         96]),
-    (1, [1, 2, 5, 8, 11, 12, 26, 35, 36, 37, 49, 56, 57, 59, 60, 80, 85, 86,
-         96]),
-])
+@pytest.mark.parametrize(
+    'seed, want',
+    [
+        (0, [2, 5, 6, 9, 15, 20, 23, 24, 30, 41, 43, 49, 62, 65, 69, 82, 86, 89, 96]),
+        (1, [1, 2, 5, 8, 11, 12, 26, 35, 36, 37, 49, 56, 57, 59, 60, 80, 85, 86, 96]),
+    ],
+)
 def test_golden_split(seed, want):
     """Whoever changes these numbers changes everybody's results."""
     names = [f'001_{i:04d}.jpg' for i in range(1, 99)]
@@ -122,8 +131,10 @@ def test_without_clutter(whole, copy):
 def test_some_classes(whole):
     data = Caltech256(str(whole), classes=['clutter', 'ak47'])
     assert data.CLASSES == ('clutter', 'ak47')
-    assert {(i['gt_label'], Path(i['img_path']).name[:3])
-            for i in infos(data)} == {(0, '005'), (1, '001')}
+    assert {(i['gt_label'], Path(i['img_path']).name[:3]) for i in infos(data)} == {
+        (0, '005'),
+        (1, '001'),
+    }
     with pytest.raises(FileNotFoundError, match='no folder for zebra'):
         Caltech256(str(whole), classes=['ak47', 'zebra'])
 
@@ -151,7 +162,7 @@ def test_the_config(whole):
     for data in sets:
         inputs = preprocessor(default_collate([*data]))['inputs']
         assert inputs.shape == (len(data), 3, 224, 224)
-        assert inputs.mean().abs() < .6 and .7 < inputs.std() < 1.4
+        assert inputs.mean().abs() < 0.6 and 0.7 < inputs.std() < 1.4
 
 
 def test_wrong_arguments(whole, tmp_path):
@@ -159,10 +170,12 @@ def test_wrong_arguments(whole, tmp_path):
         Caltech256(str(whole), 'val')
     with pytest.raises(FileNotFoundError) as e:
         Caltech256(str(tmp_path / 'nowhere'), lazy_init=True)
-    for word in (str(tmp_path / 'nowhere'), 'prepare_data.py caltech256',
-                 'https://data.caltech.edu/records/nyy15-4j048/files/'
-                 '256_ObjectCategories.tar',
-                 '67b4f42ca05d46448c6bb8ecd2220f6d'):
+    for word in (
+        str(tmp_path / 'nowhere'),
+        'prepare_data.py caltech256',
+        'https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar',
+        '67b4f42ca05d46448c6bb8ecd2220f6d',
+    ):
         assert word in str(e.value)
     (tmp_path / 'set.tar').touch()
     with pytest.raises(ValueError, match='prepare_data.py caltech256 --sour'):
@@ -175,29 +188,36 @@ def rewrite(path, change):
 
 DAMAGE = [
     (lambda d: shutil.rmtree(d / '003.backpack'), '003', True),
-    (lambda d: shutil.copytree(d / '004.baseball-bat', d / '006.more'),
-     '6 instead of 5 classes', True),
-    (lambda d: [p.unlink() for p in d.glob('004.*/*.jpg')],
-     'no *.jpg in 004.baseball-bat', True),
-    (lambda d: (d / '002.american-flag/002_0007.jpg').unlink(),
-     'no 002_0007.jpg', False),
-    (lambda d: (d / '005.clutter/005_0014.jpg').unlink(),
-     '72 of 73 images', False),
-    (lambda d: rewrite(d / '001.ak47/001_0005.jpg', lambda b: b[:-300]),
-     'damaged images: 001.ak47/001_0005.jpg;', False),
-    (lambda d: rewrite(d / '001.ak47/001_0005.jpg', lambda b: bytes(len(b))),
-     'damaged images: 001.ak47/001_0005.jpg;', False),
-    (lambda d: (d / '001.ak47/001_0005.jpg').write_bytes(b''),
-     'damaged images: 001.ak47/001_0005.jpg;', False),
+    (
+        lambda d: shutil.copytree(d / '004.baseball-bat', d / '006.more'),
+        '6 instead of 5 classes',
+        True,
+    ),
+    (lambda d: [p.unlink() for p in d.glob('004.*/*.jpg')], 'no *.jpg in 004.baseball-bat', True),
+    (lambda d: (d / '002.american-flag/002_0007.jpg').unlink(), 'no 002_0007.jpg', False),
+    (lambda d: (d / '005.clutter/005_0014.jpg').unlink(), '72 of 73 images', False),
+    (
+        lambda d: rewrite(d / '001.ak47/001_0005.jpg', lambda b: b[:-300]),
+        'damaged images: 001.ak47/001_0005.jpg;',
+        False,
+    ),
+    (
+        lambda d: rewrite(d / '001.ak47/001_0005.jpg', lambda b: bytes(len(b))),
+        'damaged images: 001.ak47/001_0005.jpg;',
+        False,
+    ),
+    (
+        lambda d: (d / '001.ak47/001_0005.jpg').write_bytes(b''),
+        'damaged images: 001.ak47/001_0005.jpg;',
+        False,
+    ),
 ]
 
 
 @pytest.mark.parametrize('damage, word, by_class', DAMAGE)
-def test_what_is_missing_or_damaged_is_named(copy, tool, tmp_path, damage,
-                                             word, by_class):
+def test_what_is_missing_or_damaged_is_named(copy, tool, tmp_path, damage, word, by_class):
     damage(copy)
-    packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', tmp_path,
-                                 copy.name)
+    packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', tmp_path, copy.name)
     code, _, error = tool('--source', packed, dataset='caltech256')
     assert code == 1 and word in error
     assert not os.listdir(tmp_path / 'data')
@@ -209,8 +229,7 @@ def test_what_is_missing_or_damaged_is_named(copy, tool, tmp_path, damage,
 
 @pytest.mark.parametrize('top', [True, False])
 def test_prepared_from_an_archive(whole, tool, tmp_path, top):
-    packed = shutil.make_archive(
-        str(tmp_path / 'packed'), 'tar', whole.parent if top else whole)
+    packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', whole.parent if top else whole)
     code, out, error = tool('--source', packed, dataset='caltech256')
     assert (code, error) == (0, '')
     assert 'Caltech-256 is complete' in out
@@ -232,8 +251,12 @@ def test_a_part(whole, tool, tmp_path, monkeypatch):
     assert code == 1 and '--partial' in error
     code, out, _ = tool('--source', whole, '--partial', dataset='caltech256')
     out = ' '.join(out.split())
-    for lack in ('5 of 257 classes', '006, 007, 008, 009, 010 and 247 more',
-                 '73 of 30,607 images', 'less than 80 a class: 001.ak47 has'):
+    for lack in (
+        '5 of 257 classes',
+        '006, 007, 008, 009, 010 and 247 more',
+        '73 of 30,607 images',
+        'less than 80 a class: 001.ak47 has',
+    ):
         assert code == 0 and lack in out
     target = str(tmp_path / 'data' / '256_ObjectCategories')
     with pytest.raises(FileNotFoundError, match='no folder for 006, 007'):
@@ -242,10 +265,8 @@ def test_a_part(whole, tool, tmp_path, monkeypatch):
 
 
 def test_a_truncated_archive_is_named(whole, tool, tmp_path):
-    packed = Path(shutil.make_archive(
-        str(tmp_path / 'packed'), 'tar', whole.parent))
-    rewrite(packed, lambda b: b[:len(b) * 2 // 3 + 700])
-    code, _, error = tool('--source', packed, '--partial',
-                          dataset='caltech256')
+    packed = Path(shutil.make_archive(str(tmp_path / 'packed'), 'tar', whole.parent))
+    rewrite(packed, lambda b: b[: len(b) * 2 // 3 + 700])
+    code, _, error = tool('--source', packed, '--partial', dataset='caltech256')
     assert code == 1 and f"'{packed}' is damaged, cut short" in error
     assert not os.listdir(tmp_path / 'data')

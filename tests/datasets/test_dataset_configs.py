@@ -30,8 +30,7 @@ def batch(data, preprocessor):
 
 
 def test_tinyimagenet(mini, tmp_path):
-    cfg, sets, preprocessor = build(
-        'tinyimagenet', tmp_path, data_root=str(mini))
+    cfg, sets, preprocessor = build('tinyimagenet', tmp_path, data_root=str(mini))
     assert [len(d) for d in sets] == [500, 200, 200]
     for data in sets:
         inputs = batch(data, preprocessor)
@@ -40,14 +39,14 @@ def test_tinyimagenet(mini, tmp_path):
         assert inputs.mean().abs() < 0.3 and 0.8 < inputs.std() < 1.25
     # red, green, blue in this order
     first = batch(sets[1], preprocessor)[0]
-    red = (sets[1][0]['inputs'][2].float() - cfg.data_preprocessor.mean[0]
-           ) / cfg.data_preprocessor.std[0]
+    red = (
+        sets[1][0]['inputs'][2].float() - cfg.data_preprocessor.mean[0]
+    ) / cfg.data_preprocessor.std[0]
     assert (first[0] - red).abs().max() < 1e-5
 
 
 def test_tinyimagenet20(mini, tmp_path):
-    cfg, sets, preprocessor = build(
-        'tinyimagenet20', tmp_path, data_root=str(mini), num_classes=10)
+    cfg, sets, preprocessor = build('tinyimagenet20', tmp_path, data_root=str(mini), num_classes=10)
     assert [len(d) for d in sets] == [500, 200, 200]
     assert cfg.train_dataloader.dataset.dataset.samples_per_class == 250
     for data in sets:
@@ -72,8 +71,7 @@ def test_training_crops_shift_and_keep_the_digit():
     _, (train, *_), preprocessor = build('digits')
     image = np.pad(train.images[5, 0], 1)
     mean, std = preprocessor.mean.item(), preprocessor.std.item()
-    shifts = {image[y:y + 8, x:x + 8].tobytes(): (y, x)
-              for y in range(3) for x in range(3)}
+    shifts = {image[y : y + 8, x : x + 8].tobytes(): (y, x) for y in range(3) for x in range(3)}
     seen = set()
     for preprocessor.epoch in range(100):
         inputs = preprocessor(train.__getitems__([5]), True)['inputs']

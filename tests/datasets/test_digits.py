@@ -11,14 +11,16 @@ from prkd_mm.datasets import Digits
 
 def arrays(split):
     infos = [*map((data := Digits(split)).get_data_info, range(len(data)))]
-    return (np.stack([i['img'] for i in infos]),
-            np.array([i['gt_label'] for i in infos]))
+    return (np.stack([i['img'] for i in infos]), np.array([i['gt_label'] for i in infos]))
 
 
-@pytest.mark.parametrize('split, total, digest', [
-    ('train', 1287, '34c0f1b094d8437e12ad91636252e468'),
-    ('test', 510, '2290f31ecd8900c3430ccf469df42f51'),
-])
+@pytest.mark.parametrize(
+    'split, total, digest',
+    [
+        ('train', 1287, '34c0f1b094d8437e12ad91636252e468'),
+        ('test', 510, '2290f31ecd8900c3430ccf469df42f51'),
+    ],
+)
 def test_golden_split(split, total, digest):
     images, labels = arrays(split)
     assert images.shape == (total, 8, 8)
@@ -51,8 +53,7 @@ def test_every_class_has_its_share():
 
 
 def test_through_the_registry():
-    data = DATASETS.build(
-        dict(type='Digits', split='test', pipeline=[dict(type='PackInputs')]))
+    data = DATASETS.build(dict(type='Digits', split='test', pipeline=[dict(type='PackInputs')]))
     assert data.CLASSES == tuple('0123456789')
     assert data[7]['inputs'].shape == (1, 8, 8)
     assert int(data[7]['data_samples'].gt_label) == 7

@@ -15,13 +15,11 @@ def scope():
 
 
 def part(name, **kwargs):
-    return DATASETS.build(
-        dict(type='held_out_split', dataset=DIGITS, part=name, **kwargs))
+    return DATASETS.build(dict(type='held_out_split', dataset=DIGITS, part=name, **kwargs))
 
 
 def pixels(dataset):
-    return [dataset.get_data_info(i)['img'].tobytes()
-            for i in range(len(dataset))]
+    return [dataset.get_data_info(i)['img'].tobytes() for i in range(len(dataset))]
 
 
 @pytest.mark.parametrize('every', [2, 5])
@@ -31,16 +29,15 @@ def test_parts_are_disjoint_complete_and_of_each_class_its_share(every):
     assert Counter(pixels(rest) + pixels(held_out)) == Counter(pixels(whole))
     counts = Counter(whole.get_gt_labels().tolist())
     assert Counter(held_out.get_gt_labels().tolist()) == {
-        label: n // every for label, n in counts.items()}
+        label: n // every for label, n in counts.items()
+    }
     assert held_out.metainfo == whole.metainfo
     assert pixels(part('rest', every=every)) == pixels(rest)
 
 
 def test_within_packed_images_with_the_pipeline_of_validation():
-    crop = [dict(type='RandomCrop', crop_size=8, padding=1),
-            dict(type='PackInputs')]
-    split = dict(type='held_out_split', part='held_out',
-                 dataset=dict(DIGITS, pipeline=crop))
+    crop = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
+    split = dict(type='held_out_split', part='held_out', dataset=dict(DIGITS, pipeline=crop))
     pack = dict(type='PackInputs')
     augmented = PackedImages(split)
     plain = PackedImages(split, pipeline=[pack])
@@ -58,16 +55,22 @@ def test_many_in_turn(mini):
     for _ in range(20):
         for name in ('rest', 'held_out'):
             found = held_out_split(images, name, pipeline=load)
-            assert [type(step).__name__ for step in found.pipeline.transforms
-                    ] == ['LoadImageFromFile', 'PackInputs']
+            assert [type(step).__name__ for step in found.pipeline.transforms] == [
+                'LoadImageFromFile',
+                'PackInputs',
+            ]
             assert tuple(found[0]['inputs'].shape) == (3, 64, 64)
 
 
-@pytest.mark.parametrize('wrong, words', [
-    (dict(part='test'), "part must be one of .*'test'"),
-    (dict(part='rest', every=1), 'at least 2, got 1'),
-    (dict(part='rest', every=2.5), 'whole number.*2.5'),
-    (dict(part='held_out', every=1000), 'lower every=1000')])
+@pytest.mark.parametrize(
+    'wrong, words',
+    [
+        (dict(part='test'), "part must be one of .*'test'"),
+        (dict(part='rest', every=1), 'at least 2, got 1'),
+        (dict(part='rest', every=2.5), 'whole number.*2.5'),
+        (dict(part='held_out', every=1000), 'lower every=1000'),
+    ],
+)
 def test_bad_arguments(wrong, words):
     with pytest.raises(ValueError, match=words):
         held_out_split(DIGITS, **wrong)
@@ -75,5 +78,4 @@ def test_bad_arguments(wrong, words):
 
 def test_a_wrapper_is_refused():
     with pytest.raises(TypeError, match='RepeatDataset is a wrapper'):
-        held_out_split(dict(type='RepeatDataset', dataset=DIGITS, times=2),
-                       'rest')
+        held_out_split(dict(type='RepeatDataset', dataset=DIGITS, times=2), 'rest')

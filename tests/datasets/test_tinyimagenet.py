@@ -19,15 +19,11 @@ def official(mini_zip):
     """The archive read without our code: wnids, names, {file: class}."""
     with zipfile.ZipFile(mini_zip) as f:
         files = {PurePosixPath(n): f.read(n) for n in f.namelist()}
-    texts = {p.name: b.decode() for p, b in files.items()
-             if p.suffix == '.txt'}
+    texts = {p.name: b.decode() for p, b in files.items() if p.suffix == '.txt'}
     wnids = texts['wnids.txt'].split()
-    words = dict(line.split('\t')
-                 for line in texts['words.txt'].splitlines())
-    train = {p.name: p.parts[2] for p in files
-             if p.suffix == '.JPEG' and p.parts[1] == 'train'}
-    val = dict(line.split('\t')[:2]
-               for line in texts['val_annotations.txt'].splitlines())
+    words = dict(line.split('\t') for line in texts['words.txt'].splitlines())
+    train = {p.name: p.parts[2] for p in files if p.suffix == '.JPEG' and p.parts[1] == 'train'}
+    val = dict(line.split('\t')[:2] for line in texts['val_annotations.txt'].splitlines())
     jpegs = {p.name: b for p, b in files.items() if p.suffix == '.JPEG'}
     return dict(wnids=wnids, words=words, train=train, val=val, jpegs=jpegs)
 
@@ -38,15 +34,13 @@ def name(sample):
 
 @pytest.mark.parametrize('split, total', [('train', 500), ('val', 200)])
 def test_labels_agree_with_the_archive(mini, official, split, total):
-    data = DATASETS.build(
-        dict(type='TinyImageNet', data_root=str(mini), split=split))
+    data = DATASETS.build(dict(type='TinyImageNet', data_root=str(mini), split=split))
     infos = [data.get_data_info(i) for i in range(len(data))]
     labels = {name(i): official['wnids'][i['gt_label']] for i in infos}
     assert len(infos) == total
     assert labels == official[split]
     assert data.metainfo['wnids'] == tuple(official['wnids'])
-    assert data.metainfo['classes'] == tuple(
-        official['words'][w] for w in official['wnids'])
+    assert data.metainfo['classes'] == tuple(official['words'][w] for w in official['wnids'])
     assert 'ice lolly, lolly, lollipop, popsicle' in data.CLASSES
 
 
@@ -79,26 +73,33 @@ def test_grey_images_get_three_channels(mini, official, split, grey):
 
 def test_a_batch_of_grey_and_colour(mini):
     pack = LOAD + [dict(type='PackInputs')]
-    data = TinyImageNet(
-        str(mini), pipeline=[TRANSFORMS.build(t) for t in pack])
+    data = TinyImageNet(str(mini), pipeline=[TRANSFORMS.build(t) for t in pack])
     labels = data.get_gt_labels()
-    grey = [i for i in range(len(data))
-            if data.get_data_info(i)['img_path'].endswith('n02669723_7.JPEG')]
+    grey = [
+        i
+        for i in range(len(data))
+        if data.get_data_info(i)['img_path'].endswith('n02669723_7.JPEG')
+    ]
     batch = default_collate([data[i] for i in grey + [0, 499]])
     assert batch['inputs'].shape == (3, 3, 64, 64)
-    assert [int(s.gt_label) for s in batch['data_samples']
-            ] == [3, labels[0], labels[499]]
+    assert [int(s.gt_label) for s in batch['data_samples']] == [3, labels[0], labels[499]]
 
 
 def test_samples_per_class_takes_the_first(mini, official):
     few = TinyImageNet(str(mini), samples_per_class=3)
-    want = [n for w in official['wnids'] for n in sorted(
-        n for n, c in official['train'].items() if c == w)[:3]]
+    want = [
+        n
+        for w in official['wnids']
+        for n in sorted(n for n, c in official['train'].items() if c == w)[:3]
+    ]
     assert [name(few.get_data_info(i)) for i in range(len(few))] == want
 
     few = TinyImageNet(str(mini), 'val', samples_per_class=2)
-    want = [n for i, (n, c) in enumerate(official['val'].items())
-            if list(official['val'].values())[:i].count(c) < 2]
+    want = [
+        n
+        for i, (n, c) in enumerate(official['val'].items())
+        if list(official['val'].values())[:i].count(c) < 2
+    ]
     assert [name(few.get_data_info(i)) for i in range(len(few))] == want
     assert len(few) == 20
 
@@ -107,16 +108,16 @@ def test_samples_per_class_takes_the_first(mini, official):
 
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_num_classes_takes_the_first(mini, official, split):
-    few, whole = TinyImageNet(str(mini), split, num_classes=3), TinyImageNet(
-        str(mini), split)
+    few, whole = TinyImageNet(str(mini), split, num_classes=3), TinyImageNet(str(mini), split)
     assert few.metainfo['wnids'] == tuple(official['wnids'][:3])
     assert few.CLASSES == whole.CLASSES[:3]
     assert [few.get_data_info(i)['img_path'] for i in range(len(few))] == [
-        info['img_path'] for info in map(
-            whole.get_data_info, range(len(whole))) if info['gt_label'] < 3]
+        info['img_path']
+        for info in map(whole.get_data_info, range(len(whole)))
+        if info['gt_label'] < 3
+    ]
     assert set(few.get_gt_labels()) == {0, 1, 2}
-    assert len(TinyImageNet(
-        str(mini), split, num_classes=3, samples_per_class=2)) == 6
+    assert len(TinyImageNet(str(mini), split, num_classes=3, samples_per_class=2)) == 6
     assert TinyImageNet(str(mini), num_classes=10).CLASSES == whole.CLASSES
 
 
@@ -127,15 +128,18 @@ def test_lazy_init_knows_the_classes(mini):
     assert len(data) == 500
 
 
-@pytest.mark.parametrize('args, words', [
-    (dict(split='test'), ["'test'", "['train', 'val']"]),
-    (dict(samples_per_class=0), ['positive', '0']),
-    (dict(samples_per_class=-1), ['positive', '-1']),
-    (dict(samples_per_class=True), ['positive', 'True']),
-    (dict(samples_per_class=2.), ['positive', '2.0']),
-    (dict(num_classes=0), ['num_classes', 'positive', '0']),
-    (dict(num_classes=11), ['num_classes=11', 'only 10 classes']),
-])
+@pytest.mark.parametrize(
+    'args, words',
+    [
+        (dict(split='test'), ["'test'", "['train', 'val']"]),
+        (dict(samples_per_class=0), ['positive', '0']),
+        (dict(samples_per_class=-1), ['positive', '-1']),
+        (dict(samples_per_class=True), ['positive', 'True']),
+        (dict(samples_per_class=2.0), ['positive', '2.0']),
+        (dict(num_classes=0), ['num_classes', 'positive', '0']),
+        (dict(num_classes=11), ['num_classes=11', 'only 10 classes']),
+    ],
+)
 def test_wrong_arguments(mini, args, words):
     with pytest.raises(ValueError) as e:
         TinyImageNet(str(mini), **args)
@@ -145,16 +149,17 @@ def test_wrong_arguments(mini, args, words):
 def test_no_folder(tmp_path):
     with pytest.raises(FileNotFoundError) as e:
         TinyImageNet(str(tmp_path / 'nowhere'), lazy_init=True)
-    for word in (str(tmp_path / 'nowhere'),
-                 'http://cs231n.stanford.edu/tiny-imagenet-200.zip',
-                 '90528d7ca1a48142e341f4ef8d21d0de',
-                 'python tools/prepare_data.py tinyimagenet'):
+    for word in (
+        str(tmp_path / 'nowhere'),
+        'http://cs231n.stanford.edu/tiny-imagenet-200.zip',
+        '90528d7ca1a48142e341f4ef8d21d0de',
+        'python tools/prepare_data.py tinyimagenet',
+    ):
         assert word in str(e.value)
 
 
 def test_an_archive_is_no_folder(mini_zip):
-    with pytest.raises(ValueError, match='prepare_data.py tinyimagenet '
-                       f"--source '{mini_zip}'"):
+    with pytest.raises(ValueError, match=f"prepare_data.py tinyimagenet --source '{mini_zip}'"):
         TinyImageNet(str(mini_zip))
 
 
@@ -162,30 +167,57 @@ def edit(path, change):
     path.write_text(change(path.read_text()))
 
 
-@pytest.mark.parametrize('split, damage, words', [
-    ('train', lambda d: (d / 'wnids.txt').unlink(), ['wnids.txt is missing']),
-    ('val', lambda d: (d / 'words.txt').unlink(), ['words.txt is missing']),
-    ('train', lambda d: edit(d / 'words.txt', lambda t: t.replace(
-        'n03255030\tdumbbell\n', '')), ['words.txt', 'n03255030']),
-    ('train', lambda d: shutil.rmtree(d / 'train' / 'n04398044'),
-     ['train/<class>/images', 'n04398044']),
-    ('val', lambda d: (d / 'val' / 'val_annotations.txt').unlink(),
-     ['val/val_annotations.txt is missing']),
-    ('val', lambda d: (d / 'val' / 'images' / 'val_13.JPEG').unlink(),
-     ['not there', 'val_13.JPEG']),
-    ('val', lambda d: edit(d / 'val' / 'val_annotations.txt', lambda t: t.
-                           replace('val_13.JPEG\tn03770439\t21\t33\t36\t43\n',
-                                   '')),
-     ['does not name', 'val_13.JPEG']),
-    ('val', lambda d: edit(d / 'val' / 'val_annotations.txt', lambda t: t.
-                           replace('val_13.JPEG\tn03770439',
-                                   'val_13.JPEG\tn09999999')),
-     ['not in wnids.txt', "val_13.JPEG ('n09999999')"]),
-    ('val', lambda d: edit(d / 'val' / 'val_annotations.txt', lambda t: t.
-                           replace('val_13.JPEG\tn03770439\t21\t33\t36\t43',
-                                   'val_13.JPEG')),
-     ['not in wnids.txt', 'val_13.JPEG']),
-])
+@pytest.mark.parametrize(
+    'split, damage, words',
+    [
+        ('train', lambda d: (d / 'wnids.txt').unlink(), ['wnids.txt is missing']),
+        ('val', lambda d: (d / 'words.txt').unlink(), ['words.txt is missing']),
+        (
+            'train',
+            lambda d: edit(d / 'words.txt', lambda t: t.replace('n03255030\tdumbbell\n', '')),
+            ['words.txt', 'n03255030'],
+        ),
+        (
+            'train',
+            lambda d: shutil.rmtree(d / 'train' / 'n04398044'),
+            ['train/<class>/images', 'n04398044'],
+        ),
+        (
+            'val',
+            lambda d: (d / 'val' / 'val_annotations.txt').unlink(),
+            ['val/val_annotations.txt is missing'],
+        ),
+        (
+            'val',
+            lambda d: (d / 'val' / 'images' / 'val_13.JPEG').unlink(),
+            ['not there', 'val_13.JPEG'],
+        ),
+        (
+            'val',
+            lambda d: edit(
+                d / 'val' / 'val_annotations.txt',
+                lambda t: t.replace('val_13.JPEG\tn03770439\t21\t33\t36\t43\n', ''),
+            ),
+            ['does not name', 'val_13.JPEG'],
+        ),
+        (
+            'val',
+            lambda d: edit(
+                d / 'val' / 'val_annotations.txt',
+                lambda t: t.replace('val_13.JPEG\tn03770439', 'val_13.JPEG\tn09999999'),
+            ),
+            ['not in wnids.txt', "val_13.JPEG ('n09999999')"],
+        ),
+        (
+            'val',
+            lambda d: edit(
+                d / 'val' / 'val_annotations.txt',
+                lambda t: t.replace('val_13.JPEG\tn03770439\t21\t33\t36\t43', 'val_13.JPEG'),
+            ),
+            ['not in wnids.txt', 'val_13.JPEG'],
+        ),
+    ],
+)
 def test_what_is_missing_is_named(copy, split, damage, words):
     TinyImageNet(str(copy), split)
     damage(copy)

@@ -1,4 +1,5 @@
 """Every command of tools/analyze.py on short runs of the quickstart."""
+
 import csv
 import json
 import os
@@ -32,10 +33,12 @@ def folder(tmp_path_factory):
         for method, epochs in ((None, 3), ('kd', 3), ('prkd', 4)):
             options = {'train_cfg.max_epochs': epochs, 'log_level': 'WARNING'}
             if method:
-                options.update({
-                    'default_hooks.checkpoint.max_keep_ckpts': 3,
-                    'default_hooks.tail_average.num_epochs': 2
-                })
+                options.update(
+                    {
+                        'default_hooks.checkpoint.max_keep_ckpts': 3,
+                        'default_hooks.tail_average.num_epochs': 2,
+                    }
+                )
             cfg = load_config(PAIR if method else TEACHER, method, options)
             with toy.quickly():
                 Runner.from_cfg(cfg).train()
@@ -61,8 +64,7 @@ def analyze(folder, monkeypatch, capsys):
 
 def run(analyze, command, *arguments):
     """Analyse; what was printed, and the numbers and tables in ``out``."""
-    said = analyze(command, PAIR, '--out', 'out', '--device', 'cpu',
-                   *arguments)
+    said = analyze(command, PAIR, '--out', 'out', '--device', 'cpu', *arguments)
     written = list(Path('out').glob(f'{command}*'))
     for path in written:
         assert str(path) in said
@@ -71,24 +73,35 @@ def run(analyze, command, *arguments):
             assert width > 600 and height > 300
             assert path.with_suffix('.svg') in written
     drawn = {path.stem for path in written if path.suffix == '.png'}
-    assert drawn == {command + part for part in dict(
-        strength=[''], spread=[''],
-        compare=['', '_classes', '_correlation'],
-        landscape=['_curves', '_plane', '_sharpness', '_surface'])[command]}
+    assert drawn == {
+        command + part
+        for part in dict(
+            strength=[''],
+            spread=[''],
+            compare=['', '_classes', '_correlation'],
+            landscape=['_curves', '_plane', '_sharpness', '_surface'],
+        )[command]
+    }
     tables = {
         path.stem: list(csv.DictReader(path.open(encoding='utf-8')))
-        for path in written if path.suffix == '.csv'
+        for path in written
+        if path.suffix == '.csv'
     }
     return said, json.loads(Path(f'out/{command}.json').read_text()), tables
 
 
 def test_strength(analyze):
-    said, numbers, tables = run(analyze, 'strength', '--methods', 'kd,prkd',
-                                '--samples', '140', '--taus', '4,1.6')
+    said, numbers, tables = run(
+        analyze, 'strength', '--methods', 'kd,prkd', '--samples', '140', '--taus', '4,1.6'
+    )
     assert numbers['samples'] == 128  # whole batches of 64
     assert [row['loss'] for row in tables['strength']] == [
-        'logit MSE / 2', 'KL, τ = 4', 'KL, τ = 1.6', 'Cor inter, τ = 4',
-        'Cor intra, τ = 4']
+        'logit MSE / 2',
+        'KL, τ = 4',
+        'KL, τ = 1.6',
+        'Cor inter, τ = 4',
+        'Cor intra, τ = 4',
+    ]
     schemes, along = numbers['schemes'], numbers['along']
     assert schemes['logit MSE / 2']['strength']['mean'] == pytest.approx(0.1)
     assert numbers['verdict'] in ' '.join(said.split())
@@ -96,7 +109,8 @@ def test_strength(analyze):
     kd = 1.1 * schemes['KL, τ = 1.6']['strength']['mean']
     assert along['KD']['strength'] == pytest.approx([kd] * 40)
     assert along['PRKD']['strength'][0] == pytest.approx(
-        0.9 * schemes['KL, τ = 4']['strength']['mean'])
+        0.9 * schemes['KL, τ = 4']['strength']['mean']
+    )
     assert set(along['PRKD']['parts']) == {'KL', 'Cor inter'}
     assert list(along['KD']['gradients']) == ['1', '2', '3']
 
@@ -108,14 +122,17 @@ def test_spread(analyze):
         average = read(f'work_dirs/{work_dir}/student_avg.pth')['meta']
         # what the run itself logged of the average and of the raw student
         assert found['by_number'][1]['top1'] == pytest.approx(
-            average['metrics']['accuracy/top1'], abs=1e-4)
+            average['metrics']['accuracy/top1'], abs=1e-4
+        )
         assert found['by_number'][0]['top1'] == pytest.approx(
-            average['raw_metrics']['accuracy/top1'], abs=1e-4)
-    assert list(numbers['runs']['PRKD']['checkpoints']) == [
-        'epoch 2', 'epoch 3', 'epoch 4']
+            average['raw_metrics']['accuracy/top1'], abs=1e-4
+        )
+    assert list(numbers['runs']['PRKD']['checkpoints']) == ['epoch 2', 'epoch 3', 'epoch 4']
     assert len(tables['spread_by_number']) == 6
-    assert len(run(analyze, 'spread', '--methods', 'kd,prkd', '--tail', '2'
-                   )[2]['spread_by_number']) == 4
+    assert (
+        len(run(analyze, 'spread', '--methods', 'kd,prkd', '--tail', '2')[2]['spread_by_number'])
+        == 4
+    )
     run(analyze, 'spread', '--methods', 'kd,prkd')
     before = Path('out/spread.svg').read_bytes()
     assert run(analyze, 'spread', '--methods', 'kd,prkd')[1] == numbers
@@ -124,9 +141,14 @@ def test_spread(analyze):
 
 def test_compare(analyze):
     said, numbers, tables = run(
-        analyze, 'compare', '--checkpoints',
+        analyze,
+        'compare',
+        '--checkpoints',
         'work_dirs/prkd_digits/epoch_4.pth',
-        'work_dirs/prkd_digits_kd/epoch_3.pth', '--samples', '200')
+        'work_dirs/prkd_digits_kd/epoch_3.pth',
+        '--samples',
+        '200',
+    )
     assert list(numbers['nets']) == ['teacher', 'epoch_4', 'epoch_3']
     assert numbers['samples'] == 200
     assert numbers['nets']['teacher']['top1'] == 100
@@ -145,41 +167,48 @@ def test_a_student_is_not_taken_for_the_teacher(analyze, folder):
 
 def test_landscape(analyze):
     said, numbers, tables = run(
-        analyze, 'landscape', '--samples', '40', '--seeds', '2', '--grid', '3',
-        '--probes', '2', '--bn-batches', '2')
+        analyze,
+        'landscape',
+        '--samples',
+        '40',
+        '--seeds',
+        '2',
+        '--grid',
+        '3',
+        '--probes',
+        '2',
+        '--bn-batches',
+        '2',
+    )
     sharpness = numbers['sharpness']['PRKD']
     assert [row['seed'] for row in sharpness] == [0, 1]
     centre = [row for row in numbers['curves']['PRKD'] if row['a'] == 0]
     for row, at in zip(sharpness, centre):
         assert row['worst_rise'] > 0 and row['top_eigenvalue'] > 0
         assert row['loss'] == pytest.approx(at['train_loss'], rel=1e-5)
-    assert list(numbers['planes']['PRKD']['marks']) == [
-        'epoch 2', 'epoch 3', 'epoch 4', 'mean']
+    assert list(numbers['planes']['PRKD']['marks']) == ['epoch 2', 'epoch 3', 'epoch 4', 'mean']
     assert len(tables['landscape_plane']) == 9
     assert 'Sharpness of the train loss' in said
 
 
 def test_landscape_of_several_trainings(analyze):
-    small = ['--samples', '40', '--seeds', '1', '--grid', '2', '--probes', '2',
-             '--bn-batches', '2']
+    small = ['--samples', '40', '--seeds', '1', '--grid', '2', '--probes', '2', '--bn-batches', '2']
     seed_1 = Path('work_dirs/prkd_digits_seed1')
     seed_1.symlink_to('prkd_digits_kd')  # another student of that size
     try:
-        said, numbers, _ = run(analyze, 'landscape', '--trainings', '2',
-                               *small)
+        said, numbers, _ = run(analyze, 'landscape', '--trainings', '2', *small)
     finally:
         seed_1.unlink()
     alone = [
-        run(analyze, 'landscape', '--methods', method,
-            *small)[1]['sharpness'][name][0]
+        run(analyze, 'landscape', '--methods', method, *small)[1]['sharpness'][name][0]
         for method, name in (('prkd', 'PRKD'), ('kd', 'KD'))
     ]
     both = numbers['sharpness']['PRKD']
     assert [row.pop('checkpoint') for row in both] == [
         'work_dirs/prkd_digits/epoch_4.pth',
-        'work_dirs/prkd_digits_seed1/epoch_3.pth']
-    assert both == [{k: x for k, x in row.items() if k != 'checkpoint'}
-                    for row in alone]
+        'work_dirs/prkd_digits_seed1/epoch_3.pth',
+    ]
+    assert both == [{k: x for k, x in row.items() if k != 'checkpoint'} for row in alone]
     assert 'over 2 trainings, with 1 draw each' in ' '.join(said.split())
 
 
@@ -188,8 +217,16 @@ def test_two_runs_of_one_method(analyze, folder):
     twin.symlink_to('prkd_digits')
     try:
         _, numbers, _ = run(
-            analyze, 'spread', '--methods', 'prkd,prkd', '--work-dirs',
-            'work_dirs/prkd_digits/', 'work_dirs/twin', '--samples', '40')
+            analyze,
+            'spread',
+            '--methods',
+            'prkd,prkd',
+            '--work-dirs',
+            'work_dirs/prkd_digits/',
+            'work_dirs/twin',
+            '--samples',
+            '40',
+        )
     finally:
         twin.unlink()
     first, second = numbers['runs'].values()
@@ -200,41 +237,51 @@ def test_two_runs_of_one_method(analyze, folder):
 def test_what_cannot_be_followed_is_told(analyze):
     """The rest of the analysis does not depend on it."""
     name = 'model.distiller.distill_losses.loss_kl.reduction'
-    said, numbers, _ = run(analyze, 'strength', '--methods', 'kd',
-                           '--samples', '64', '--cfg-options', f'{name}=sum')
+    said, numbers, _ = run(
+        analyze, 'strength', '--methods', 'kd', '--samples', '64', '--cfg-options', f'{name}=sum'
+    )
     assert numbers['along'] == {} and len(numbers['schemes']) == 7
     assert 'KD over its epochs: the strength of KLDivergence' in said
     # the student alone, which has no teacher, is not looked for
-    assert list(run(analyze, 'strength', '--methods', 'kd,ce', '--samples',
-                    '64')[1]['along']) == ['KD']
+    assert list(run(analyze, 'strength', '--methods', 'kd,ce', '--samples', '64')[1]['along']) == [
+        'KD'
+    ]
 
 
-@pytest.mark.parametrize('arguments, words', [
-    (['spread', PAIR, '--methods', 'kd,kd'], '--work-dirs of different names'),
-    (['landscape', PAIR, '--trainings', '2'], 'prkd_digits_seed1'),
-    (['landscape', PAIR, '--trainings', '0'], 'at least 1, got 0'),
-    (['spread', PAIR, '--tail', '0'], '--tail must be at least 2, got 0'),
-    (['spread', PAIR, '--method', 'dist'], 'max_keep_ckpts=10'),
-    (['compare', TEACHER], 'has none'),
-    (['strength', PAIR, '--methods', 'kd,prkd', '--checkpoints', 'configs'],
-     'leave one of the two out'),
-    (['landscape', PAIR, '--methods', 'dist'], 'has to be trained first'),
-])
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['spread', PAIR, '--methods', 'kd,kd'], '--work-dirs of different names'),
+        (['landscape', PAIR, '--trainings', '2'], 'prkd_digits_seed1'),
+        (['landscape', PAIR, '--trainings', '0'], 'at least 1, got 0'),
+        (['spread', PAIR, '--tail', '0'], '--tail must be at least 2, got 0'),
+        (['spread', PAIR, '--method', 'dist'], 'max_keep_ckpts=10'),
+        (['compare', TEACHER], 'has none'),
+        (
+            ['strength', PAIR, '--methods', 'kd,prkd', '--checkpoints', 'configs'],
+            'leave one of the two out',
+        ),
+        (['landscape', PAIR, '--methods', 'dist'], 'has to be trained first'),
+    ],
+)
 def test_errors_say_what_to_do(analyze, arguments, words):
     with pytest.raises(SystemExit, match=f'error: .*{words}'):
         analyze(*arguments)
 
 
 def test_help_as_a_user_calls_it(folder):
-    said = subprocess.run([sys.executable, 'tools/analyze.py', '--help'],
-                          cwd=folder, capture_output=True, text=True,
-                          check=True).stdout
+    said = subprocess.run(
+        [sys.executable, 'tools/analyze.py', '--help'],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     for command in ('strength', 'landscape', 'spread', 'compare'):
         assert command in said
 
 
-@pytest.mark.parametrize('command', [
-    'strength', 'landscape', 'spread', 'compare'])
+@pytest.mark.parametrize('command', ['strength', 'landscape', 'spread', 'compare'])
 def test_help_of_a_command(analyze, command, capsys):
     with pytest.raises(SystemExit):
         analyze(command, '--help')

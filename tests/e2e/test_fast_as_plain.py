@@ -1,4 +1,5 @@
 """All that makes a step fast, together, against the stock way, on one seed."""
+
 import copy
 from pathlib import Path
 
@@ -18,8 +19,7 @@ CONFIG = ROOT / 'configs/quickstart/prkd_digits.py'
 
 
 def train(cfg, start, batches, memory_format):
-    model = MODELS.build(
-        dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
     model.architecture.load_state_dict(start)
     model.to(memory_format=memory_format).train()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
@@ -42,32 +42,30 @@ def test_losses_and_weights_of_five_steps(tmp_path):
     ours.model.distiller.distill_losses.loss_prkd.tau = 2.0
     torch.manual_seed(1)
     teacher = MODELS.build(ours.model.teacher.to_dict())
-    write_atomically(
-        dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
+    write_atomically(dict(state_dict=teacher.state_dict()), tmp_path / 'teacher.pth')
     ours.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
     data = DATASETS.build(ours.train_dataloader.dataset)
     data._augment = {}  # the images as they are
-    index = torch.randperm(len(data))[:5 * 64].view(5, 64).tolist()
+    index = torch.randperm(len(data))[: 5 * 64].view(5, 64).tolist()
 
     stock = copy.deepcopy(ours)
     stock.model.type = 'SingleTeacherDistill'
     stock.model.pop('teacher_config')
     stock.model.distiller.distill_losses.loss_prkd = dict(
-        type='KLDivergence', tau=2.0, loss_weight=0.9)
+        type='KLDivergence', tau=2.0, loss_weight=0.9
+    )
     stock.data_preprocessor.type = 'mmpretrain.ClsDataPreprocessor'
     lists = [
         dict(
             inputs=[torch.from_numpy(data.images[i]) for i in batch],
-            data_samples=[
-                DataSample().set_gt_label(data.labels[i]) for i in batch
-            ]) for batch in index
+            data_samples=[DataSample().set_gt_label(data.labels[i]) for i in batch],
+        )
+        for batch in index
     ]
     start = MODELS.build(ours.model.architecture.to_dict()).state_dict()
     one = train(stock, start, lists, torch.contiguous_format)
-    other = train(
-        ours, start, map(data.__getitems__, index), torch.channels_last)
+    other = train(ours, start, map(data.__getitems__, index), torch.channels_last)
     torch.testing.assert_close(other[0], one[0], rtol=1e-4, atol=1e-5)
     for name, weight in one[1].items():
-        torch.testing.assert_close(
-            other[1][name].contiguous(), weight, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(other[1][name].contiguous(), weight, rtol=1e-3, atol=1e-4)
     assert one[0][-1] < one[0][0]

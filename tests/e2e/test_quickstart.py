@@ -1,4 +1,5 @@
 """`make train`, cut to two epochs a run."""
+
 import json
 import os
 import re
@@ -16,18 +17,32 @@ SHORT = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=5']
 def run(folder: Path, *command: str) -> str:
     """What a command prints."""
     return subprocess.run(
-        [sys.executable, *command], cwd=folder, text=True, check=True,
-        env=dict(os.environ, COLUMNS='100'), stdout=subprocess.PIPE).stdout
+        [sys.executable, *command],
+        cwd=folder,
+        text=True,
+        check=True,
+        env=dict(os.environ, COLUMNS='100'),
+        stdout=subprocess.PIPE,
+    ).stdout
 
 
 def reproduce(folder: Path, *options: str, epochs_averaged: int = 1) -> str:
     for name in ('configs', 'tools'):
         if not (folder / name).exists():
             (folder / name).symlink_to(ROOT / name)
-    return run(folder, 'tools/reproduce.py', CONFIG, '--figures',
-               'strength,spread', *options, '--cfg-options', *SHORT,
-               f'default_hooks.tail_average.num_epochs={epochs_averaged}',
-               '--teacher-options', *SHORT)
+    return run(
+        folder,
+        'tools/reproduce.py',
+        CONFIG,
+        '--figures',
+        'strength,spread',
+        *options,
+        '--cfg-options',
+        *SHORT,
+        f'default_hooks.tail_average.num_epochs={epochs_averaged}',
+        '--teacher-options',
+        *SHORT,
+    )
 
 
 @pytest.fixture(scope='module')
@@ -41,7 +56,7 @@ def first(folder):
 
 
 def logged(folder: Path, run: str, key: str) -> float:
-    file, = (folder / 'work_dirs' / run).glob('*/vis_data/scalars.json')
+    (file,) = (folder / 'work_dirs' / run).glob('*/vis_data/scalars.json')
     rows = [json.loads(line) for line in file.read_text().splitlines()]
     return [row[key] for row in rows if key in row][-1]
 
@@ -53,18 +68,17 @@ def test_the_table_shows_what_the_runs_logged(folder, first):
     runs = {
         'student alone': 'prkd_digits_ce',
         'student, KD': 'prkd_digits_kd',
-        'student, PRKD': 'prkd_digits'
+        'student, PRKD': 'prkd_digits',
     }
     (teacher, top1, *none), *students = rows
     assert teacher == 'teacher' and none == ['–', '–']
-    assert float(top1) == pytest.approx(
-        logged(folder, 'teacher_digits', raw), abs=0.005)
+    assert float(top1) == pytest.approx(logged(folder, 'teacher_digits', raw), abs=0.005)
     assert [name for name, *_ in students] == list(runs)
     for name, *shown in students:
-        last, averaged = (
-            logged(folder, runs[name], key) for key in (raw, average))
+        last, averaged = (logged(folder, runs[name], key) for key in (raw, average))
         assert [float(text) for text in shown] == pytest.approx(
-            [last, averaged, averaged - last], abs=0.005)
+            [last, averaged, averaged - last], abs=0.005
+        )
 
 
 def test_progress_and_commands_are_visible(first):
@@ -76,13 +90,23 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
     report = folder / 'results/prkd_digits'
     page = (report / 'report.html').read_text()
     assert re.findall('<h2>(.*?)</h2>', page) == [
-        'Accuracy', 'Schedule', 'Strength', 'Spread', 'Protocol', 'Commands']
+        'Accuracy',
+        'Schedule',
+        'Strength',
+        'Spread',
+        'Protocol',
+        'Commands',
+    ]
     assert page.count('src="data:image/png;base64,') == 4
     assert (report / 'strength.json').exists()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     results = json.loads((report / 'results.json').read_text())
     assert [row['name'] for row in results['rows']] == [
-        'teacher', 'student alone', 'student, KD', 'student, PRKD']
+        'teacher',
+        'student alone',
+        'student, KD',
+        'student, PRKD',
+    ]
     for row in results['rows']:  # each number is in the page and the table
         for text in (page, (report / 'results.md').read_text()):
             assert f'{row["last"][0]:.2f}' in text
@@ -92,15 +116,14 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
 
 def test_seeds_side_by_side(folder, first):
     """The first seed is there already; the second trains beside another."""
-    said = reproduce(folder, '--seeds', '2', '--jobs', '2', '--methods',
-                     'kd,prkd', '--out', 'results/seeds')
+    said = reproduce(
+        folder, '--seeds', '2', '--jobs', '2', '--methods', 'kd,prkd', '--out', 'results/seeds'
+    )
     assert len(re.findall(r': done before$', said, re.M)) == 3
-    kd, prkd = json.loads(
-        (folder / 'results/seeds/results.json').read_text())['rows'][1:]
+    kd, prkd = json.loads((folder / 'results/seeds/results.json').read_text())['rows'][1:]
     for row, run in ((kd, 'prkd_digits_kd'), (prkd, 'prkd_digits')):
         assert row['last'] == [
-            logged(folder, name, 'accuracy/top1')
-            for name in (run, f'{run}_seed1')
+            logged(folder, name, 'accuracy/top1') for name in (run, f'{run}_seed1')
         ]
         assert row['last'][0] != row['last'][1]
 
@@ -112,8 +135,7 @@ def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
     changed = reproduce(folder, epochs_averaged=2)
     assert (work_dirs / 'prkd_digits.1/student_avg.pth').exists()  # kept
     assert re.search(r'student, PRKD: epoch 2/2', changed)
-    assert teacher == (work_dirs /
-                       'teacher_digits/epoch_2.pth').stat().st_mtime_ns
+    assert teacher == (work_dirs / 'teacher_digits/epoch_2.pth').stat().st_mtime_ns
 
 
 def test_a_student_of_stored_logits(folder, first):
@@ -123,15 +145,22 @@ def test_a_student_of_stored_logits(folder, first):
         said = run(folder, 'tools/cache_teacher.py', CONFIG, '--views', '2')
         assert '2 views of 1,287 images, 10 classes: 5.15e-05 GB' in said
         assert f'--cfg-options model.teacher_logits={logits}' in said
-    said = run(folder, 'tools/train.py', CONFIG, '--work-dir', 'stored',
-               '--cfg-options', f'model.teacher_logits={logits}', *SHORT,
-               'default_hooks.tail_average.num_epochs=1')
+    said = run(
+        folder,
+        'tools/train.py',
+        CONFIG,
+        '--work-dir',
+        'stored',
+        '--cfg-options',
+        f'model.teacher_logits={logits}',
+        *SHORT,
+        'default_hooks.tail_average.num_epochs=1',
+    )
     top1 = logged(folder, 'teacher_digits', 'accuracy/top1')
     assert f'Teacher, when stored: accuracy/top1: {top1:.4f}' in said
     assert (folder / 'stored/student_avg.pth').exists()
     with pytest.raises(subprocess.CalledProcessError):  # of other views
-        run(folder, 'tools/cache_teacher.py', CONFIG, '--views', '3', '--out',
-            logits)
+        run(folder, 'tools/cache_teacher.py', CONFIG, '--views', '3', '--out', logits)
 
 
 def test_a_failing_run_shows_what_it_said(tmp_path):

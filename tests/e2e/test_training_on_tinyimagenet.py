@@ -1,4 +1,5 @@
 """The tools' command lines, as a user types them, on real images."""
+
 import json
 import os
 import re
@@ -19,18 +20,19 @@ TEACHER = 'configs/teachers/resnet34_tinyimagenet.py'
 STUDENT = 'configs/prkd/resnet34_resnet18_tinyimagenet.py'
 # 2 images a class and half the resolution: seconds an epoch, not 6 hours
 SMALL = [
-    'train_dataloader.batch_size=5', 'train_dataloader.num_workers=0',
+    'train_dataloader.batch_size=5',
+    'train_dataloader.num_workers=0',
     'train_dataloader.dataset.dataset.samples_per_class=2',
     'train_dataloader.dataset.dataset.pipeline.1.crop_size=32',
     'val_dataloader.num_workers=0',
     'val_dataloader.dataset.dataset.samples_per_class=1',
     'test_dataloader.num_workers=0',
     'test_dataloader.dataset.dataset.samples_per_class=1',
-    'optim_wrapper.optimizer.lr=0.02', 'default_hooks.logger.interval=1'
+    'optim_wrapper.optimizer.lr=0.02',
+    'default_hooks.logger.interval=1',
 ]
 
-pytestmark = pytest.mark.skipif(
-    not ARCHIVE.exists(), reason=f'no {ARCHIVE.name} in ../shared/data')
+pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f'no {ARCHIVE.name} in ../shared/data')
 
 
 class Workplace:
@@ -42,47 +44,53 @@ class Workplace:
             (folder / name).symlink_to(ROOT / name)
 
     def python(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run([sys.executable, *command],
-                              cwd=self.folder,
-                              env=dict(os.environ, OMP_NUM_THREADS='2'),
-                              stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT,
-                              text=True)
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env=dict(os.environ, OMP_NUM_THREADS='2'),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         assert (done.returncode != 0) == fails, done.stdout
         return done.stdout
 
     def scalars(self, run: str) -> list:
-        files = sorted((self.folder / 'work_dirs' / run).glob(
-            '*/vis_data/scalars.json'))
-        return [json.loads(line) for file in files
-                for line in file.read_text().splitlines()]
+        files = sorted((self.folder / 'work_dirs' / run).glob('*/vis_data/scalars.json'))
+        return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 @pytest.fixture(scope='module')
 def workplace(tmp_path_factory) -> Workplace:
     """Data prepared, teacher trained, and PRKD 2 + resumed 2 epochs."""
     place = Workplace(tmp_path_factory.mktemp('e2e'))
-    place.python('tools/prepare_data.py', 'tinyimagenet', '--source',
-                 str(ARCHIVE), '--partial')
+    place.python('tools/prepare_data.py', 'tinyimagenet', '--source', str(ARCHIVE), '--partial')
     place.missing_teacher = place.python(
-        'tools/train.py', STUDENT, '--cfg-options', *SMALL, fails=True)
-    place.python('tools/train.py', TEACHER, '--cfg-options', *SMALL,
-                 'train_cfg.max_epochs=2')
-    prkd = ['tools/train.py', STUDENT, '--cfg-options', *SMALL,
-            'default_hooks.tail_average.num_epochs=2']
+        'tools/train.py', STUDENT, '--cfg-options', *SMALL, fails=True
+    )
+    place.python('tools/train.py', TEACHER, '--cfg-options', *SMALL, 'train_cfg.max_epochs=2')
+    prkd = [
+        'tools/train.py',
+        STUDENT,
+        '--cfg-options',
+        *SMALL,
+        'default_hooks.tail_average.num_epochs=2',
+    ]
     # a run of 4 epochs that ends after 2, as if it was cut off
-    place.python(*prkd, 'train_cfg.max_epochs=4',
-                 'default_hooks.stop.type=EarlyStoppingHook',
-                 'default_hooks.stop.monitor=accuracy/top1',
-                 'default_hooks.stop.patience=1',
-                 'default_hooks.stop.min_delta=1000')
+    place.python(
+        *prkd,
+        'train_cfg.max_epochs=4',
+        'default_hooks.stop.type=EarlyStoppingHook',
+        'default_hooks.stop.monitor=accuracy/top1',
+        'default_hooks.stop.patience=1',
+        'default_hooks.stop.min_delta=1000',
+    )
     place.resumed = place.python(*prkd, 'train_cfg.max_epochs=4', '--resume')
     return place
 
 
 def test_missing_teacher_names_the_file_and_the_command(workplace):
-    assert "no checkpoint 'work_dirs/resnet34_tinyimagenet'" in (
-        workplace.missing_teacher)
+    assert "no checkpoint 'work_dirs/resnet34_tinyimagenet'" in (workplace.missing_teacher)
     assert f'python tools/train.py {TEACHER}' in workplace.missing_teacher
 
 
@@ -103,11 +111,14 @@ def test_the_schedule_and_the_terms_are_logged(workplace):
         assert row['loss_prkd.kl'] > 0 and row['loss_prkd.cor'] > 0
 
 
-@pytest.mark.parametrize('run, loss', [
-    ('resnet34_tinyimagenet', 'loss'),
-    # its own loss: the distilling one changes its meaning as it relaxes
-    ('resnet34_resnet18_tinyimagenet', 'student.loss'),
-])
+@pytest.mark.parametrize(
+    'run, loss',
+    [
+        ('resnet34_tinyimagenet', 'loss'),
+        # its own loss: the distilling one changes its meaning as it relaxes
+        ('resnet34_resnet18_tinyimagenet', 'student.loss'),
+    ],
+)
 def test_the_loss_falls(workplace, run, loss):
     # the log smooths over 10 steps
     values = [row[loss] for row in workplace.scalars(run) if loss in row]
@@ -116,13 +127,16 @@ def test_the_loss_falls(workplace, run, loss):
 
 def test_what_a_run_leaves(workplace):
     run = workplace.folder / 'work_dirs' / 'resnet34_resnet18_tinyimagenet'
-    for name in ('epoch_4.pth', 'student_avg.pth', 'schedule.png',
-                 'resnet34_resnet18_tinyimagenet.py'):
+    for name in (
+        'epoch_4.pth',
+        'student_avg.pth',
+        'schedule.png',
+        'resnet34_resnet18_tinyimagenet.py',
+    ):
         assert (run / name).stat().st_size > 0
     assert list(run.glob('*/*.log'))
     checkpoint = torch.load(run / 'epoch_4.pth', weights_only=False)
-    assert {key.split('.')[0]
-            for key in checkpoint['state_dict']} == {'architecture'}
+    assert {key.split('.')[0] for key in checkpoint['state_dict']} == {'architecture'}
 
 
 def test_the_average_is_a_plain_mmpretrain_checkpoint(workplace):
@@ -135,24 +149,24 @@ def test_the_average_is_a_plain_mmpretrain_checkpoint(workplace):
     last = torch.load(run / 'epoch_4.pth', weights_only=False)
     weight = plain_state_dict(last)[0]['head.fc.weight'].double()
     total = last['tail_average']['sum']['head.fc.weight']
-    torch.testing.assert_close(
-        average['state_dict']['head.fc.weight'], (total / 2).float())
+    torch.testing.assert_close(average['state_dict']['head.fc.weight'], (total / 2).float())
     assert not torch.equal(total / 2, weight)
 
 
-@pytest.mark.parametrize('name, weights', [
-    ('student_avg.pth', 'mean of the students of epochs 3 to 4'),
-    ('epoch_4.pth', 'weights of the student after epoch 4'),
-])
+@pytest.mark.parametrize(
+    'name, weights',
+    [
+        ('student_avg.pth', 'mean of the students of epochs 3 to 4'),
+        ('epoch_4.pth', 'weights of the student after epoch 4'),
+    ],
+)
 def test_both_kinds_of_checkpoint_test(workplace, name, weights):
     run = 'work_dirs/resnet34_resnet18_tinyimagenet'
-    said = workplace.python('tools/test.py', STUDENT, f'{run}/{name}',
-                            '--cfg-options', *SMALL)
+    said = workplace.python('tools/test.py', STUDENT, f'{run}/{name}', '--cfg-options', *SMALL)
     assert weights in said
     trained = Config.fromfile(workplace.folder / run / Path(STUDENT).name)
     assert trained.model.type == 'FrozenTeacherDistill'  # still the run's
     tested = float(re.findall(r'accuracy/top1: ([\d.]+)', said)[-1])
     key = 'student_avg/accuracy/top1' if 'avg' in name else 'accuracy/top1'
-    logged = [row[key] for row in workplace.scalars(Path(run).name)
-              if key in row]
+    logged = [row[key] for row in workplace.scalars(Path(run).name) if key in row]
     assert tested == pytest.approx(logged[-1], abs=1e-3)

@@ -1,4 +1,5 @@
 """tools/tune.py on short runs of the quickstart."""
+
 import json
 import os
 import subprocess
@@ -16,20 +17,39 @@ SHORT = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=5']
 
 def tune(folder, *arguments):
     return subprocess.run(
-        [sys.executable, 'tools/tune.py', PAIR, *arguments], cwd=folder,
-        text=True, env=dict(os.environ, COLUMNS='200'),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        [sys.executable, 'tools/tune.py', PAIR, *arguments],
+        cwd=folder,
+        text=True,
+        env=dict(os.environ, COLUMNS='200'),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def test_a_search(tmp_path):
     for name in ('configs', 'tools'):
         (tmp_path / name).symlink_to(ROOT / name)
     command = [
-        '--methods', 'kd', '--trials', '2', '--finalists', '1', '--seeds',
-        '1', '--tail', '2', '--views', '2', '--jobs', '2',
-        '--teacher-options', *SHORT, '--cfg-options', *SHORT,
+        '--methods',
+        'kd',
+        '--trials',
+        '2',
+        '--finalists',
+        '1',
+        '--seeds',
+        '1',
+        '--tail',
+        '2',
+        '--views',
+        '2',
+        '--jobs',
+        '2',
+        '--teacher-options',
+        *SHORT,
+        '--cfg-options',
+        *SHORT,
         'default_hooks.tail_average.num_epochs=2',
-        'model.distiller.distill_losses.loss_kl.tau=3.0'
+        'model.distiller.distill_losses.loss_kl.tau=3.0',
     ]
     done = tune(tmp_path, *command)
     assert done.returncode == 0, done.stdout
@@ -40,33 +60,32 @@ def test_a_search(tmp_path):
     for i, trial in enumerate(found['trials']['kd']):
         meta = read(str(runs / f'{stem}{i}/student_avg.pth'))['meta']
         assert trial['number'] == i and len(trial['averaged']) == 1
-        assert trial['averaged'][0] == pytest.approx(
-            meta['metrics']['accuracy/top1'], abs=1e-4)
-        assert trial['last'][0] == pytest.approx(
-            meta['raw_metrics']['accuracy/top1'], abs=1e-4)
+        assert trial['averaged'][0] == pytest.approx(meta['metrics']['accuracy/top1'], abs=1e-4)
+        assert trial['last'][0] == pytest.approx(meta['raw_metrics']['accuracy/top1'], abs=1e-4)
     assert found['trials']['kd'][0]['values']['tau'] == 3
     chosen = found['chosen']['kd']
     best = max(trial['averaged'] for trial in found['trials']['kd'])
     assert chosen['averaged'] == best
     # what the run itself averaged, found again from its checkpoints
-    tail = {(row['bn'], row['num_epochs']): row['top1'][0]
-            for row in found['tails']['kd']}
-    assert set(tail) == {('recalibrate', 2), ('average', 2), ('latest', 2),
-                         ('latest', 1)}
+    tail = {(row['bn'], row['num_epochs']): row['top1'][0] for row in found['tails']['kd']}
+    assert set(tail) == {('recalibrate', 2), ('average', 2), ('latest', 2), ('latest', 1)}
     assert tail['recalibrate', 2] == pytest.approx(best[0], abs=1e-4)
     assert tail['latest', 1] == pytest.approx(chosen['last'][0], abs=1e-4)
     assert (runs / 'teacher_digits_held_out_2_views').is_dir()
     before = (out / 'tuning.json').read_bytes()
     again = tune(tmp_path, *command)
-    assert again.stdout.count('done before') and 'epoch 1/2' not in (
-        again.stdout)
+    assert again.stdout.count('done before') and 'epoch 1/2' not in (again.stdout)
     assert (out / 'tuning.json').read_bytes() == before
 
 
-@pytest.mark.parametrize('arguments, words', [
-    (['--methods', 'ce,kd'], "nothing to tune in ['ce']"),
-    (['--held-out', '1'], '--held-out must be at least 2'),
-    (['--trials', '0'], '--trials must be at least 1')])
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (['--methods', 'ce,kd'], "nothing to tune in ['ce']"),
+        (['--held-out', '1'], '--held-out must be at least 2'),
+        (['--trials', '0'], '--trials must be at least 1'),
+    ],
+)
 def test_bad_arguments(arguments, words):
     done = tune(ROOT, *arguments)
     assert done.returncode == 2 and words in done.stdout

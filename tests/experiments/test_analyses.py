@@ -9,12 +9,15 @@ from prkd_mm.experiments.analyses import analyse
 DIGITS = 'configs/quickstart/prkd_digits.py'
 
 
-@pytest.mark.parametrize('methods, name, words', [
-    (['ce'], 'strength', 'No figure of strength: it needs a student that was'),
-    (['ce', 'kd'], 'spread', 'No figure of spread: '),  # nothing is trained
-    (['kd'], 'compare', 'No figure of compare: ')])
-def test_what_cannot_be_drawn_is_told(tmp_path, monkeypatch, request,
-                                      methods, name, words):
+@pytest.mark.parametrize(
+    'methods, name, words',
+    [
+        (['ce'], 'strength', 'No figure of strength: it needs a student that was'),
+        (['ce', 'kd'], 'spread', 'No figure of spread: '),  # nothing is trained
+        (['kd'], 'compare', 'No figure of compare: '),
+    ],
+)
+def test_what_cannot_be_drawn_is_told(tmp_path, monkeypatch, request, methods, name, words):
     (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
     monkeypatch.chdir(tmp_path)
     console = Console(record=True, width=200)
@@ -29,8 +32,7 @@ def test_seed_0_keeps_what_it_averages(request, tmp_path, monkeypatch):
 
     def kept(*options):
         _, first, second = plan(DIGITS, ['kd'], options, seeds=2)
-        return [job.cfg.default_hooks.checkpoint.max_keep_ckpts
-                for job in (first, second)]
+        return [job.cfg.default_hooks.checkpoint.max_keep_ckpts for job in (first, second)]
 
     assert kept() == [10, 2]
     assert kept('default_hooks.tail_average.num_epochs=5') == [5, 2]
@@ -45,18 +47,17 @@ def test_seed_0_keeps_what_it_averages(request, tmp_path, monkeypatch):
 def test_each_run_has_its_own_seed(request, tmp_path, monkeypatch):
     (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
     monkeypatch.chdir(tmp_path)
-    Path('pair.py').write_text(
-        f'_base_ = {DIGITS!r}\nrandomness = dict(_delete_=True)\n')
+    Path('pair.py').write_text(f'_base_ = {DIGITS!r}\nrandomness = dict(_delete_=True)\n')
     for config in (DIGITS, 'pair.py'):
-        assert [job.cfg.randomness.seed for job in plan(
-            config, ['kd'], teacher_options=['randomness.seed=5'], seeds=2)
+        assert [
+            job.cfg.randomness.seed
+            for job in plan(config, ['kd'], teacher_options=['randomness.seed=5'], seeds=2)
         ] == [5, 0, 1]
     with pytest.raises(ValueError, match='leave it out of the options'):
         plan(DIGITS, ['kd'], ['randomness.seed=1'])
 
 
-def test_a_config_without_methods_has_its_figures(request, tmp_path,
-                                                  monkeypatch):
+def test_a_config_without_methods_has_its_figures(request, tmp_path, monkeypatch):
     """They are looked for: it is the checkpoints that are not there."""
     (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
     monkeypatch.chdir(tmp_path)

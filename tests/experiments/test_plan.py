@@ -1,4 +1,5 @@
 """What a comparison does when something is in its way."""
+
 import os
 import signal
 import subprocess
@@ -9,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from prkd_mm.config import load_config
 from prkd_mm.experiments import Job, plan, rows_of
 from prkd_mm.experiments.job import run
-from prkd_mm.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = 'configs/quickstart/prkd_digits.py'
@@ -26,19 +27,29 @@ def folder(tmp_path, monkeypatch):
 
 def running(folder):
     """Training commands of this folder that are alive."""
-    found = subprocess.run(['pgrep', '-f', f'train.py.*{folder.name}'],
-                           stdout=subprocess.PIPE, text=True).stdout
+    found = subprocess.run(
+        ['pgrep', '-f', f'train.py.*{folder.name}'], stdout=subprocess.PIPE, text=True
+    ).stdout
     return found.split()
 
 
 def test_an_interrupt_ends_all_runs_and_begins_none(folder):
     process = subprocess.Popen(
-        [sys.executable, ROOT / 'tools/reproduce.py', DIGITS, '--methods',
-         'ce,kd,prkd', '--teacher-options',
-         f'experiment_name={folder.name}'],
-        stdout=subprocess.PIPE, text=True, cwd=folder,
+        [
+            sys.executable,
+            ROOT / 'tools/reproduce.py',
+            DIGITS,
+            '--methods',
+            'ce,kd,prkd',
+            '--teacher-options',
+            f'experiment_name={folder.name}',
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
         # which a shell's background job ignores, and passes on
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for line in process.stdout:
         if 'tools/train.py' in line:
             break
@@ -53,21 +64,19 @@ def test_an_interrupt_ends_all_runs_and_begins_none(folder):
 def test_a_teacher_that_somebody_trained_is_left_alone(folder):
     job, *_ = plan(DIGITS, ['kd'])
     job.work_dir.mkdir(parents=True)
-    torch.save(dict(meta=dict(epoch=40), state_dict={}),
-               job.work_dir / 'epoch_40.pth')
+    torch.save(dict(meta=dict(epoch=40), state_dict={}), job.work_dir / 'epoch_40.pth')
     (job.work_dir / 'last_checkpoint').write_text('epoch_40.pth')
     said = []
     run(job, 'no/train.py', lambda state, *_: said.append(state))
     assert said == ['is there']
-    row, = rows_of([job])  # it has no log
+    (row,) = rows_of([job])  # it has no log
     assert row.last == [] and row.cells()[1] == '–'
 
 
 def test_a_teacher_that_was_cut_off_goes_on(folder):
     job, *_ = plan(DIGITS, ['kd'])
     job.work_dir.mkdir(parents=True)
-    torch.save(dict(meta=dict(epoch=1), state_dict={}),
-               job.work_dir / 'epoch_1.pth')
+    torch.save(dict(meta=dict(epoch=1), state_dict={}), job.work_dir / 'epoch_1.pth')
     (job.work_dir / 'last_checkpoint').write_text('epoch_1.pth')
     echo = folder / 'train.py'
     echo.write_text('import sys; print(sys.argv); sys.exit(3)')
@@ -84,10 +93,8 @@ def test_a_config_without_epochs_is_refused(folder):
 
 
 def test_default_hooks_can_be_left_out(folder):
-    off = dict(default_hooks=dict(tail_average=None, channels_last=None,
-                                  logger=None))
-    Path('off.py').write_text(
-        f"_base_ = '{ROOT / DIGITS}'\ndefault_hooks = {off['default_hooks']}")
+    off = dict(default_hooks=dict(tail_average=None, channels_last=None, logger=None))
+    Path('off.py').write_text(f"_base_ = '{ROOT / DIGITS}'\ndefault_hooks = {off['default_hooks']}")
     hooks = load_config('off.py').default_hooks
     assert 'tail_average' not in hooks and 'channels_last' not in hooks
     assert hooks.logger is None  # which MMEngine understands

@@ -6,38 +6,46 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 from rich.console import Console
 
-from prkd_mm.experiments.tune.held_out_config import write_held_out
-from prkd_mm.experiments.tune.trials import (RANGES, Trial, finalists,
-                                             parameters, settings, value_at,
-                                             winner)
-from prkd_mm.experiments.tune.tuning_report import (average_over_seeds,
-                                                    write_search)
-from prkd_mm.experiments.tune.tuning import Tuning
 from prkd_mm.config import load_config
+from prkd_mm.experiments.tune.held_out_config import write_held_out
+from prkd_mm.experiments.tune.trials import (
+    RANGES,
+    Trial,
+    finalists,
+    parameters,
+    settings,
+    value_at,
+    winner,
+)
+from prkd_mm.experiments.tune.tuning import Tuning
+from prkd_mm.experiments.tune.tuning_report import average_over_seeds, write_search
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
 
 
 def config(method, options=()):
-    return load_config(DIGITS, method, dict(
-        option.split('=') for option in options))
+    return load_config(DIGITS, method, dict(option.split('=') for option in options))
 
 
-@pytest.mark.parametrize('method, names', [
-    ('kd', {'tau', 'loss_weight'}), ('dist', {'tau', 'loss_weight'}),
-    ('prkd_a', {'tau', 'loss_weight', 'tau_L'}),
-    ('prkd_b', {'tau', 'loss_weight', 'cor_weight'}),
-    ('prkd', {'tau', 'loss_weight', 'tau_L', 'cor_weight'}),
-    ('logit', {'loss_weight'})])
+@pytest.mark.parametrize(
+    'method, names',
+    [
+        ('kd', {'tau', 'loss_weight'}),
+        ('dist', {'tau', 'loss_weight'}),
+        ('prkd_a', {'tau', 'loss_weight', 'tau_L'}),
+        ('prkd_b', {'tau', 'loss_weight', 'cor_weight'}),
+        ('prkd', {'tau', 'loss_weight', 'tau_L', 'cor_weight'}),
+        ('logit', {'loss_weight'}),
+    ],
+)
 def test_what_is_searched(method, names):
     cfg = config(method)
     keys = parameters(cfg)
     assert set(keys) == names
     own, *others = found = settings(cfg, method, 9)
     assert len(found) == 9 and own.number == 0 and own.options == []
-    assert own.values == {
-        name: value_at(cfg, where[0]) for name, where in keys.items()}
+    assert own.values == {name: value_at(cfg, where[0]) for name, where in keys.items()}
     assert settings(cfg, method, 9) == found
     assert settings(cfg, method, 5) == found[:5]
     assert settings(cfg, method, 9, seed=1)[1:] != others
@@ -45,8 +53,7 @@ def test_what_is_searched(method, names):
         assert set(trial.values) == names
         for name, value in trial.values.items():
             low, high, unit = RANGES[name]
-            scale = dict(value=own.values[name],
-                         tau=trial.values.get('tau')).get(unit, 1)
+            scale = dict(value=own.values[name], tau=trial.values.get('tau')).get(unit, 1)
             assert 0.94 * low * scale <= value <= 1.06 * high * scale
     if 'tau_L' in names:
         assert all(t.values['tau_L'] <= t.values['tau'] for t in others)
@@ -55,16 +62,17 @@ def test_what_is_searched(method, names):
 def test_the_options_say_what_the_values_say():
     trial = settings(config('prkd'), 'prkd', 3)[2]
     options = dict(option.split('=') for option in trial.options)
-    cfg = load_config(DIGITS, 'prkd',
-                      {key: float(x) for key, x in options.items()})
-    hook, = [hook for hook in cfg.custom_hooks if 'schedules' in hook]
+    cfg = load_config(DIGITS, 'prkd', {key: float(x) for key, x in options.items()})
+    (hook,) = [hook for hook in cfg.custom_hooks if 'schedules' in hook]
     driven = {s.attr: (s.start, s.end) for s in hook.schedules}
     loss = cfg.model.distiller.distill_losses.loss_prkd
     assert loss.tau == trial.values['tau']
     assert loss.loss_weight == trial.values['loss_weight']
     assert driven == dict(
         tau=(trial.values['tau'], trial.values['tau_L']),
-        kl_weight=(1., 0.), cor_weight=(0., trial.values['cor_weight']))
+        kl_weight=(1.0, 0.0),
+        cor_weight=(0.0, trial.values['cor_weight']),
+    )
 
 
 def test_the_student_alone_has_nothing_to_search():
@@ -73,38 +81,45 @@ def test_the_student_alone_has_nothing_to_search():
 
 
 def trials(*scores):
-    return [Trial('kd', i, dict(tau=i + 1., loss_weight=1.), [f'tau={i}'],
-                  list(score), list(score)) for i, score in enumerate(scores)]
+    return [
+        Trial('kd', i, dict(tau=i + 1.0, loss_weight=1.0), [f'tau={i}'], list(score), list(score))
+        for i, score in enumerate(scores)
+    ]
 
 
 def test_finalists_are_the_best_and_the_config_itself():
-    found = trials([50.], [53.], [52.], [49.])
+    found = trials([50.0], [53.0], [52.0], [49.0])
     assert [t.number for t in finalists(found, 2)] == [0, 1, 2]
-    assert [t.number for t in finalists(trials([55.], [52.], [53.]), 1)] == [
-        0, 2]  # as many for each method
-    assert winner(trials([50., 54.], [53., 50.])).number == 0
+    assert [t.number for t in finalists(trials([55.0], [52.0], [53.0]), 1)] == [
+        0,
+        2,  # as many for each method
+    ]
+    assert winner(trials([50.0, 54.0], [53.0, 50.0])).number == 0
 
 
 def test_the_report(tmp_path):
-    found = dict(kd=trials([50., 54.], [53., 50.], [40.]))
-    tails = dict(kd=average_over_seeds([
-        [dict(bn='latest', num_epochs=n, top1=top1 + n) for n in (1, 2)]
-        for top1 in (50., 53.)]))
-    assert tails['kd'][1] == dict(bn='latest', num_epochs=2, top1=[52., 55.])
-    said = write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails,
-                        dict(command='x'))
-    assert ('trial 0, 52.00 ± 2.83 % (the config as it stands: 52.00 ± 2.83 '
-            '%)') in said
-    found['kd'][1].averaged[:] = 60., 53., 55.  # seed 0 chose it
-    found['kd'][0].averaged.append(54.)
+    found = dict(kd=trials([50.0, 54.0], [53.0, 50.0], [40.0]))
+    tails = dict(
+        kd=average_over_seeds(
+            [
+                [dict(bn='latest', num_epochs=n, top1=top1 + n) for n in (1, 2)]
+                for top1 in (50.0, 53.0)
+            ]
+        )
+    )
+    assert tails['kd'][1] == dict(bn='latest', num_epochs=2, top1=[52.0, 55.0])
+    said = write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails, dict(command='x'))
+    assert ('trial 0, 52.00 ± 2.83 % (the config as it stands: 52.00 ± 2.83 %)') in said
+    found['kd'][1].averaged[:] = 60.0, 53.0, 55.0  # seed 0 chose it
+    found['kd'][0].averaged.append(54.0)
     assert 'better with 1 of the 2 seeds that did not choose' in write_search(
-        tmp_path, found, dict(kd=found['kd'][:2]), {}, dict(command='x'))
-    found['kd'][1].averaged[:] = 53., 50.
+        tmp_path, found, dict(kd=found['kd'][:2]), {}, dict(command='x')
+    )
+    found['kd'][1].averaged[:] = 53.0, 50.0
     found['kd'][0].averaged.pop()
-    write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails,
-                 dict(command='x'))
+    write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails, dict(command='x'))
     text = (tmp_path / 'tuning.md').read_text()
-    std = statistics.stdev([53., 50.])
+    std = statistics.stdev([53.0, 50.0])
     assert f'| trial 1 | 2 | 1 | 51.50 ± {std:.2f} |' in text
     assert '| **config** | 1 | 1 | 52.00' in text
     assert '| 2 | 53.50 |' in text
@@ -113,9 +128,13 @@ def test_the_report(tmp_path):
     assert (tmp_path / 'tuning.png').stat().st_size > 5000
 
 
-@pytest.mark.parametrize('path', [
-    'configs/quickstart/prkd_digits.py',
-    'configs/prkd/resnet34_resnet18_caltech256.py'])  # not PackedImages
+@pytest.mark.parametrize(
+    'path',
+    [
+        'configs/quickstart/prkd_digits.py',
+        'configs/prkd/resnet34_resnet18_caltech256.py',
+    ],  # not PackedImages
+)
 def test_configs_that_hold_out(path, tmp_path, monkeypatch):
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
     monkeypatch.chdir(tmp_path)
@@ -140,18 +159,15 @@ def test_configs_that_hold_out(path, tmp_path, monkeypatch):
             sets.append((split.part, loader.dataset.get('pipeline')))
         validation = own.val_dataloader.dataset
         pipeline = validation.pipeline
-        assert sets == [('rest', None), ('held_out', pipeline),
-                        ('held_out', pipeline)]
+        assert sets == [('rest', None), ('held_out', pipeline), ('held_out', pipeline)]
 
 
 def test_a_ready_teacher_is_taken_as_it_is(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / 'pair.py').write_text(
-        f'_base_ = {DIGITS!r}\nmodel = dict(teacher_config=None)\n')
+    (tmp_path / 'pair.py').write_text(f'_base_ = {DIGITS!r}\nmodel = dict(teacher_config=None)\n')
     pair, teacher = write_held_out('pair.py', Path('out'))
     assert teacher is None
-    assert load_config(str(pair)).model.teacher_ckpt == (
-        'work_dirs/teacher_digits')
+    assert load_config(str(pair)).model.teacher_ckpt == ('work_dirs/teacher_digits')
 
 
 def test_a_held_out_image_is_never_trained_on(tmp_path, monkeypatch):
@@ -160,8 +176,9 @@ def test_a_held_out_image_is_never_trained_on(tmp_path, monkeypatch):
     pair, _ = write_held_out(DIGITS, Path('out'))
     cfg = load_config(str(pair))
     init_default_scope('mmpretrain')
-    train, val = (DATASETS.build(cfg[f'{name}_dataloader'].dataset).images
-                  for name in ('train', 'val'))
+    train, val = (
+        DATASETS.build(cfg[f'{name}_dataloader'].dataset).images for name in ('train', 'val')
+    )
     train = {image.tobytes() for image in train}
     assert len(val) == 253 and not any(x.tobytes() in train for x in val)
 
@@ -175,23 +192,35 @@ class TestTuning:
         monkeypatch.chdir(tmp_path)
 
     def tuning(self, config='configs/quickstart/prkd_digits.py', **kwargs):
-        return Tuning(config, ['kd', 'prkd'], Path('out'), 'no/train.py',
-                      Console(quiet=True), **kwargs)
+        return Tuning(
+            config, ['kd', 'prkd'], Path('out'), 'no/train.py', Console(quiet=True), **kwargs
+        )
 
-    @pytest.mark.parametrize('kwargs, words', [
-        (dict(tail=1), 'from 2 to the epochs of a run, 40; got 1'),
-        (dict(tail=41), '40; got 41'),
-        (dict(cfg_options=['default_hooks.tail_average=None']),
-         'needs a default_hooks.tail_average'),
-        (dict(cfg_options=['default_hooks.tail_average.evaluate=False']),
-         'that is evaluated'),
-        (dict(cfg_options=['default_hooks.checkpoint.interval=2']),
-         'needs default_hooks.checkpoint.interval=1'),
-        (dict(cfg_options=['randomness.seed=3']), 'leave it out'),
-        (dict(cfg_options=['model.teacher_ckpt=best.pth']),
-         'leave out model.teacher_ckpt=best.pth'),
-        (dict(config='configs/prkd/resnet34_resnet18_caltech256.py', views=2),
-         '--views needs training images in PackedImages')])
+    @pytest.mark.parametrize(
+        'kwargs, words',
+        [
+            (dict(tail=1), 'from 2 to the epochs of a run, 40; got 1'),
+            (dict(tail=41), '40; got 41'),
+            (
+                dict(cfg_options=['default_hooks.tail_average=None']),
+                'needs a default_hooks.tail_average',
+            ),
+            (dict(cfg_options=['default_hooks.tail_average.evaluate=False']), 'that is evaluated'),
+            (
+                dict(cfg_options=['default_hooks.checkpoint.interval=2']),
+                'needs default_hooks.checkpoint.interval=1',
+            ),
+            (dict(cfg_options=['randomness.seed=3']), 'leave it out'),
+            (
+                dict(cfg_options=['model.teacher_ckpt=best.pth']),
+                'leave out model.teacher_ckpt=best.pth',
+            ),
+            (
+                dict(config='configs/prkd/resnet34_resnet18_caltech256.py', views=2),
+                '--views needs training images in PackedImages',
+            ),
+        ],
+    )
     def test_refused(self, kwargs, words):
         with pytest.raises(ValueError, match=words):
             self.tuning(**kwargs)
@@ -201,8 +230,9 @@ class TestTuning:
         key = 'train_dataloader.dataset.dataset.indices'
         tuning = self.tuning(
             cfg_options=[f'{key}=100', 'optim_wrapper.optimizer.lr=0.5'],
-            teacher_options=[f'{key}=200'])
-        job, = tuning.jobs_of(tuning.found['kd'][1], 1)
+            teacher_options=[f'{key}=200'],
+        )
+        (job,) = tuning.jobs_of(tuning.found['kd'][1], 1)
         split = job.cfg.train_dataloader.dataset.dataset
         assert split.type == 'held_out_split' and split.dataset.indices == 100
         assert job.cfg.optim_wrapper.optimizer.lr == 0.5
@@ -211,18 +241,22 @@ class TestTuning:
 
     def test_runs_have_work_dirs_of_their_own(self):
         Path('pair.py').write_text(
-            "_base_ = 'configs/quickstart/prkd_digits.py'\n"
-            "work_dir = 'work_dirs/mine'\n")
+            "_base_ = 'configs/quickstart/prkd_digits.py'\nwork_dir = 'work_dirs/mine'\n"
+        )
         tuning = self.tuning('pair.py')
-        jobs = [job for found in tuning.found.values() for trial in found
-                for job in tuning.jobs_of(trial, 3)]
+        jobs = [
+            job
+            for found in tuning.found.values()
+            for trial in found
+            for job in tuning.jobs_of(trial, 3)
+        ]
         assert len({job.work_dir for job in jobs}) == len(jobs) == 48
         assert Path('work_dirs/mine') not in {job.work_dir for job in jobs}
 
     def test_a_ready_teacher_is_spoken_of(self):
         Path('pair.py').write_text(
-            "_base_ = 'configs/quickstart/prkd_digits.py'\n"
-            'model = dict(teacher_config=None)\n')
+            "_base_ = 'configs/quickstart/prkd_digits.py'\nmodel = dict(teacher_config=None)\n"
+        )
         assert 'may have seen' in self.tuning('pair.py').about_the_teacher()
 
 
@@ -231,7 +265,8 @@ def test_what_a_schedule_does_not_end_is_not_searched(tmp_path):
     path.write_text(
         f'_base_ = {DIGITS!r}\ndefault_hooks = dict(logger=None)\n'
         "custom_hooks = [dict(type='LossScheduleHook', schedules=[dict("
-        "loss='loss_prkd', attr='tau', start=4., shape='constant')])]\n")
+        "loss='loss_prkd', attr='tau', start=4., shape='constant')])]\n"
+    )
     assert set(parameters(load_config(str(path)))) == {'tau', 'loss_weight'}
 
 
@@ -241,7 +276,9 @@ def test_schedules_among_the_default_hooks(tmp_path):
         f'_base_ = {DIGITS!r}\ncustom_hooks = []\ndefault_hooks = dict('
         "s=dict(type='LossScheduleHook', schedules=[dict(loss='loss_prkd', "
         "attr='tau', start=4., end=1.), dict(loss='other', attr='tau', "
-        'start=4., end=1.)]))\n')
+        'start=4., end=1.)]))\n'
+    )
     assert parameters(load_config(str(path)))['tau'] == [
         'model.distiller.distill_losses.loss_prkd.tau',
-        'default_hooks.s.schedules.0.start']
+        'default_hooks.s.schedules.0.start',
+    ]

@@ -3,8 +3,8 @@ import types
 
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 from mmengine.hooks import Hook
 
 from prkd_mm.hooks import EpochSeedHook
@@ -25,11 +25,18 @@ class Probe(Hook):
 def run(tmp_path, seed=3, batches=1, **kwargs):
     """Two epochs of the same images in the same order."""
     probe = Probe()
-    runner = toy.start(toy.config(
-        toy.classifier(), tmp_path,
-        **{'train_dataloader.batch_size': toy.TRAIN_SIZE // batches,
-           'train_dataloader.sampler.shuffle': False,
-           'randomness.seed': seed}, **kwargs))
+    runner = toy.start(
+        toy.config(
+            toy.classifier(),
+            tmp_path,
+            **{
+                'train_dataloader.batch_size': toy.TRAIN_SIZE // batches,
+                'train_dataloader.sampler.shuffle': False,
+                'randomness.seed': seed,
+            },
+            **kwargs,
+        )
+    )
     runner.register_hook(probe, 'LOWEST')
     with toy.quickly():
         runner.train()
@@ -61,22 +68,22 @@ def test_same_seed_same_epochs(tmp_path, num_workers):
 def test_workers_of_one_epoch_differ(tmp_path):
     """One image many times; two batches, each from a worker of its own."""
     one, two = run(
-        tmp_path, num_workers=2, batches=2,
-        **{'train_dataloader.dataset.indices': [0] * toy.TRAIN_SIZE}
+        tmp_path,
+        num_workers=2,
+        batches=2,
+        **{'train_dataloader.dataset.indices': [0] * toy.TRAIN_SIZE},
     ).images[:2]
     assert not torch.equal(one, two)
 
 
 def seeded(seed, epoch):
     """What stands first in each stream at that epoch."""
-    EpochSeedHook().before_train_epoch(
-        types.SimpleNamespace(seed=seed, epoch=epoch))
+    EpochSeedHook().before_train_epoch(types.SimpleNamespace(seed=seed, epoch=epoch))
     return torch.rand(()).item(), np.random.rand(), random.random()
 
 
 def test_no_two_epochs_of_any_two_runs_are_alike():
-    streams = [seeded(seed, epoch) for seed in range(20)
-               for epoch in range(50)]
+    streams = [seeded(seed, epoch) for seed in range(20) for epoch in range(50)]
     for stream in zip(*streams):
         assert len(set(stream)) == 20 * 50
 

@@ -1,10 +1,11 @@
 """What is logged is what MMEngine's own hook logs, for less."""
+
 import re
 from types import SimpleNamespace
 
 import pytest
-import toy
 import torch
+import toy
 from mmengine.hooks import Hook
 from mmengine.logging import MessageHub
 from mmengine.runner import LogProcessor
@@ -16,28 +17,27 @@ OF_THE_CLOCK = ('time', 'data_time')
 CUSTOM = [
     dict(data_src='loss', method_name='mean', window_size='global'),
     dict(data_src='student.loss', method_name='max', window_size=6),
-    dict(data_src='lr', method_name='mean', window_size=5,
-         log_name='mean_step')
+    dict(data_src='lr', method_name='mean', window_size=5, log_name='mean_step'),
 ]
 NOT_WITHOUT_EPOCHS = [
     dict(data_src='loss', method_name='min', log_name='lowest_loss'),
-    dict(data_src='distill.loss_prkd', method_name='mean',
-         window_size='epoch')
+    dict(data_src='distill.loss_prkd', method_name='mean', window_size='epoch'),
 ]
 
 
 def config(work_dir, ckpt, *hooks, lean=True, by_epoch=True, **options):
     if lean:
-        options['default_hooks.runtime_info'] = dict(
-            type='LeanRuntimeInfoHook')
-    return toy.config(toy.distillation(ckpt), work_dir, toy.prkd_schedule(),
-                      *hooks, by_epoch=by_epoch, **options)
+        options['default_hooks.runtime_info'] = dict(type='LeanRuntimeInfoHook')
+    return toy.config(
+        toy.distillation(ckpt), work_dir, toy.prkd_schedule(), *hooks, by_epoch=by_epoch, **options
+    )
 
 
 def scalars(work_dir):
-    return [{k: v for k, v in line.items()
-             if k.split('/')[-1] not in OF_THE_CLOCK}
-            for line in toy.logged(work_dir)]
+    return [
+        {k: v for k, v in line.items() if k.split('/')[-1] not in OF_THE_CLOCK}
+        for line in toy.logged(work_dir)
+    ]
 
 
 def histories(checkpoint):
@@ -56,19 +56,31 @@ def ckpt(tmp_path):
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
-@pytest.mark.parametrize('options', [
-    dict(),
-    {'default_hooks.logger.interval': 3},
-    {'default_hooks.logger.interval': 3,
-     'default_hooks.logger.ignore_last': False},
-    {'default_hooks.logger.interval': 100},
-    {'default_hooks.logger.interval': 2, 'log_processor.window_size': 1,
-     'log_processor.log_with_hierarchy': True},
-    {'default_hooks.logger.interval': 2, 'log_processor.window_size': 3,
-     'log_processor.custom_cfg': CUSTOM},
-    {'default_hooks.logger.interval': LENGTH, 'log_processor.window_size': 1,
-     'log_processor.custom_cfg': []},
-], ids=str)
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        {'default_hooks.logger.interval': 3},
+        {'default_hooks.logger.interval': 3, 'default_hooks.logger.ignore_last': False},
+        {'default_hooks.logger.interval': 100},
+        {
+            'default_hooks.logger.interval': 2,
+            'log_processor.window_size': 1,
+            'log_processor.log_with_hierarchy': True,
+        },
+        {
+            'default_hooks.logger.interval': 2,
+            'log_processor.window_size': 3,
+            'log_processor.custom_cfg': CUSTOM,
+        },
+        {
+            'default_hooks.logger.interval': LENGTH,
+            'log_processor.window_size': 1,
+            'log_processor.custom_cfg': [],
+        },
+    ],
+    ids=str,
+)
 def test_scalars_are_mmengines(ckpt, tmp_path, by_epoch, options):
     if by_epoch and 'log_processor.custom_cfg' in options:
         custom = options['log_processor.custom_cfg'] + NOT_WITHOUT_EPOCHS
@@ -76,47 +88,54 @@ def test_scalars_are_mmengines(ckpt, tmp_path, by_epoch, options):
     logs, texts = [], []
     for lean in (True, False):
         folder = tmp_path / str(lean)
-        toy.train(config(folder, ckpt, lean=lean, by_epoch=by_epoch, epochs=3,
-                         log_level='INFO', **options))
+        toy.train(
+            config(
+                folder, ckpt, lean=lean, by_epoch=by_epoch, epochs=3, log_level='INFO', **options
+            )
+        )
         logs.append(scalars(folder))
-        texts.append(re.findall(r'\((?:train|val)\).*?\]  | loss.*',
-                                toy.log_text(folder)))
+        texts.append(re.findall(r'\((?:train|val)\).*?\]  | loss.*', toy.log_text(folder)))
     assert logs[0] == logs[1]
     assert texts[0] == texts[1] and texts[0]
     assert len(logs[0]) >= 3
 
 
 class TestResume:
-
     @pytest.mark.parametrize('by_epoch', [True, False])
     def test_ends_in_the_same_histories(self, ckpt, tmp_path, by_epoch):
         """Without epochs, from a checkpoint between two log lines."""
         options = {
-            'by_epoch': by_epoch, 'epochs': 3,
+            'by_epoch': by_epoch,
+            'epochs': 3,
             'default_hooks.logger.interval': 3,
             'log_processor.window_size': 4,
             'default_hooks.checkpoint.interval': 1 if by_epoch else 4,
         }
-        straight, half, rest = (
-            tmp_path / name for name in ('straight', 'half', 'rest'))
+        straight, half, rest = (tmp_path / name for name in ('straight', 'half', 'rest'))
         toy.train(config(straight, ckpt, **options))
         with pytest.raises(toy.Killed):
-            toy.train(config(half, ckpt, dict(
-                type='KillHook', iteration=2 * LENGTH + 1), **options))
-        done, last = ('epoch_2', 'epoch_3') if by_epoch else (
-            'iter_8', 'iter_12')
+            toy.train(
+                config(half, ckpt, dict(type='KillHook', iteration=2 * LENGTH + 1), **options)
+            )
+        done, last = ('epoch_2', 'epoch_3') if by_epoch else ('iter_8', 'iter_12')
         toy.resume(config(rest, ckpt, **options), half / f'{done}.pth')
         one, two = (histories(x / f'{last}.pth') for x in (straight, rest))
         assert one == two
         lines = scalars(rest)
-        assert len(lines) >= 2 and lines == scalars(straight)[-len(lines):]
+        assert len(lines) >= 2 and lines == scalars(straight)[-len(lines) :]
 
     def test_a_checkpoint_lacks_nothing(self, ckpt, tmp_path):
         found = []
         for lean in (True, False):
-            toy.train(config(
-                tmp_path / str(lean), ckpt, lean=lean, by_epoch=False,
-                **{'default_hooks.logger.interval': 100}))
+            toy.train(
+                config(
+                    tmp_path / str(lean),
+                    ckpt,
+                    lean=lean,
+                    by_epoch=False,
+                    **{'default_hooks.logger.interval': 100},
+                )
+            )
             found.append(histories(tmp_path / str(lean) / 'iter_8.pth'))
         assert found[0] == found[1]
         assert len(found[0]['train/loss'][0]) == 8
@@ -124,25 +143,30 @@ class TestResume:
     def test_of_a_run_without_the_hook(self, ckpt, tmp_path):
         toy.train(config(tmp_path / 'a', ckpt, lean=False, epochs=3))
         runner = toy.resume(
-            config(tmp_path / 'b', ckpt, epochs=4,
-                   **{'log_processor.window_size': 2}),
-            tmp_path / 'a/epoch_3.pth')
+            config(tmp_path / 'b', ckpt, epochs=4, **{'log_processor.window_size': 2}),
+            tmp_path / 'a/epoch_3.pth',
+        )
         assert len(runner.message_hub.get_scalar('train/loss').data[0]) == 2
 
 
 class TestHistories:
-
     def test_are_bounded(self, ckpt, tmp_path):
         """By the window, and between two log lines by the interval."""
-        runner = toy.train(config(
-            tmp_path, ckpt, epochs=6,
-            **{'default_hooks.logger.interval': 2,
-               'log_processor.window_size': 3,
-               'log_processor.custom_cfg': CUSTOM,
-               'val_dataloader.batch_size': 4}))
+        runner = toy.train(
+            config(
+                tmp_path,
+                ckpt,
+                epochs=6,
+                **{
+                    'default_hooks.logger.interval': 2,
+                    'log_processor.window_size': 3,
+                    'log_processor.custom_cfg': CUSTOM,
+                    'val_dataloader.batch_size': 4,
+                },
+            )
+        )
         lengths = {
-            key: len(history.data[0])
-            for key, history in runner.message_hub.log_scalars.items()
+            key: len(history.data[0]) for key, history in runner.message_hub.log_scalars.items()
         }
         assert lengths.pop('train/loss') == 6 * LENGTH  # 'global'
         for name in ('time', 'data_time'):  # the log has an epoch's mean
@@ -152,11 +176,16 @@ class TestHistories:
 
     def test_a_value_costs_the_same_after_300000(self):
         hub = MessageHub.get_instance('many')
-        hub.update_scalar('train/loss', 0.)
+        hub.update_scalar('train/loss', 0.0)
         hub.get_scalar('train/loss').__init__(range(300000), [1] * 300000)
         runner = SimpleNamespace(
-            message_hub=hub, log_processor=LogProcessor(), val_loop=None,
-            train_loop=None, train_dataloader=range(300000), hooks=[])
+            message_hub=hub,
+            log_processor=LogProcessor(),
+            val_loop=None,
+            train_loop=None,
+            train_dataloader=range(300000),
+            hooks=[],
+        )
         hook = LeanRuntimeInfoHook()
         hook._intervals = [1]
         copied = []
@@ -169,6 +198,7 @@ class TestHistories:
 
 class Watch(Hook):
     """Count what waits for a device during the iterations."""
+
     priority = 'VERY_LOW'
 
     def __init__(self, monkeypatch):
@@ -178,8 +208,7 @@ class Watch(Hook):
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.counts.append(0)
         for name in ('item', 'tolist', '__float__'):
-            self.patch.setattr(torch.Tensor, name, self.counted(
-                getattr(torch.Tensor, name)))
+            self.patch.setattr(torch.Tensor, name, self.counted(getattr(torch.Tensor, name)))
 
     def counted(self, function):
 
@@ -189,21 +218,22 @@ class Watch(Hook):
 
         return call
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         self.patch.undo()
         self.outputs.append(outputs)
 
 
-@pytest.mark.parametrize('lean, expected', [
-    (True, [0, 0, 1, 1] * 2),  # interval 3, and the end of an epoch
-    (False, [5, 5, 5, 5] * 2)
-])
+@pytest.mark.parametrize(
+    'lean, expected',
+    [
+        (True, [0, 0, 1, 1] * 2),  # interval 3, and the end of an epoch
+        (False, [5, 5, 5, 5] * 2),
+    ],
+)
 def test_syncs(ckpt, tmp_path, monkeypatch, lean, expected):
     """Three losses and the two terms of PRKDLoss, in each iteration."""
     watch = Watch(monkeypatch)
-    runner = toy.start(config(tmp_path, ckpt, lean=lean,
-                              **{'default_hooks.logger.interval': 3}))
+    runner = toy.start(config(tmp_path, ckpt, lean=lean, **{'default_hooks.logger.interval': 3}))
     runner.register_hook(watch)
     with toy.quickly():
         runner.train()
@@ -219,29 +249,38 @@ def test_holds_no_graph():
     loss = torch.ones((), requires_grad=True) * 2
     hook.after_train_iter(runner, 0, None, dict(loss=loss))
     hook.after_train_iter(runner, 1, None, None)
-    (key, (value, )), = hook._pending.items()
+    ((key, (value,)),) = hook._pending.items()
     assert (key, value.item(), value.grad_fn) == ('train/loss', 2, None)
 
 
 def test_keeps_numbers_of_all_kinds():
-    values = (torch.tensor(0.1), 3, torch.tensor(7), 0.5,
-              torch.tensor([0.1], dtype=torch.float64), torch.tensor(0.3))
+    values = (
+        torch.tensor(0.1),
+        3,
+        torch.tensor(7),
+        0.5,
+        torch.tensor([0.1], dtype=torch.float64),
+        torch.tensor(0.3),
+    )
     runner = SimpleNamespace(
-        message_hub=MessageHub.get_instance('kinds'), val_loop=None,
-        log_processor=LogProcessor(), train_loop=None,
-        train_dataloader=range(9), hooks=[])
+        message_hub=MessageHub.get_instance('kinds'),
+        val_loop=None,
+        log_processor=LogProcessor(),
+        train_loop=None,
+        train_dataloader=range(9),
+        hooks=[],
+    )
     hook = LeanRuntimeInfoHook()
     hook._intervals = [1]
-    hook.after_train_iter(
-        runner, 0, None, {str(i): value for i, value in enumerate(values)})
-    found = [runner.message_hub.get_scalar(f'train/{i}').current()
-             for i in range(6)]
-    assert found == [torch.tensor(0.1).item(), 3, 7, 0.5, 0.1,
-                     torch.tensor(0.3).item()]
+    hook.after_train_iter(runner, 0, None, {str(i): value for i, value in enumerate(values)})
+    found = [runner.message_hub.get_scalar(f'train/{i}').current() for i in range(6)]
+    assert found == [torch.tensor(0.1).item(), 3, 7, 0.5, 0.1, torch.tensor(0.3).item()]
 
 
 def test_beside_mmengines_own(ckpt, tmp_path):
-    with pytest.raises(ValueError, match='another RuntimeInfoHook.*in its '
-                       r'place: default_hooks=dict\(runtime_info='):
-        toy.train(config(tmp_path, ckpt, dict(type='LeanRuntimeInfoHook'),
-                         lean=False))
+    with pytest.raises(
+        ValueError,
+        match='another RuntimeInfoHook.*in its '
+        r'place: default_hooks=dict\(runtime_info=',
+    ):
+        toy.train(config(tmp_path, ckpt, dict(type='LeanRuntimeInfoHook'), lean=False))

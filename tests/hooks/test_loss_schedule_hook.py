@@ -2,8 +2,8 @@ import math
 import struct
 
 import pytest
-import toy
 import torch
+import toy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, DefaultScope
 from mmrazor.registry import MODELS
@@ -18,17 +18,18 @@ ATTRS = ('tau', 'kl_weight', 'cor_weight')
 
 class Probe(Hook):
     """Write down what the losses are, each time they have been computed."""
+
     priority = 'VERY_LOW'
 
     def __init__(self, loss='loss_prkd', attrs=ATTRS):
         self.loss, self.attrs = loss, attrs
         self.seen = {}  # by epoch and iteration, of the whole run
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None,
-                         outputs=None):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         loss = unwrap(runner.model).distiller.distill_losses[self.loss]
         self.seen[runner.iter // LENGTH, runner.iter] = tuple(
-            getattr(loss, attr) for attr in self.attrs)
+            getattr(loss, attr) for attr in self.attrs
+        )
 
 
 def run(cfg, probe, **kwargs):
@@ -41,26 +42,26 @@ def run(cfg, probe, **kwargs):
 
 def prkd(r):
     """tau, kl_weight and cor_weight by the formulas of the method."""
-    return 4. - (4. - 1.) * r, 1. - r, r
+    return 4.0 - (4.0 - 1.0) * r, 1.0 - r, r
 
 
 def assert_follows(probe, work_dir, progress, iterations):
     """What was computed with, and what was logged, is the formula's."""
     assert sorted(i for _, i in probe.seen) == list(iterations)
     for (epoch, iteration), values in probe.seen.items():
-        assert values == pytest.approx(
-            prkd(progress(epoch, iteration)), abs=1e-12)
+        assert values == pytest.approx(prkd(progress(epoch, iteration)), abs=1e-12)
     lines = [line for line in toy.logged(work_dir) if 'iter' in line]
     assert [line['iter'] - 1 for line in lines] == list(iterations)
     for line in lines:
         iteration = line['iter'] - 1
         assert [line[f'loss_prkd.{attr}'] for attr in ATTRS] == pytest.approx(
-            prkd(progress(iteration // LENGTH, iteration)), abs=1e-12)
+            prkd(progress(iteration // LENGTH, iteration)), abs=1e-12
+        )
 
 
 PROGRESS = {
     True: lambda epoch, iteration: epoch / EPOCHS,
-    False: lambda epoch, iteration: iteration / (EPOCHS * LENGTH)
+    False: lambda epoch, iteration: iteration / (EPOCHS * LENGTH),
 }
 
 
@@ -73,52 +74,54 @@ def ckpt(tmp_path):
 @pytest.mark.parametrize('epoch_based_run', [True, False])
 @pytest.mark.parametrize('by_epoch', [True, False])
 class TestFormula:
-
-    def config(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate,
-               *hooks, **options):
+    def config(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate, *hooks, **options):
         return toy.config(
-            toy.distillation(ckpt), tmp_path,
-            toy.prkd_schedule(by_epoch=by_epoch), *hooks, epochs=EPOCHS,
+            toy.distillation(ckpt),
+            tmp_path,
+            toy.prkd_schedule(by_epoch=by_epoch),
+            *hooks,
+            epochs=EPOCHS,
             by_epoch=epoch_based_run,
-            **{'optim_wrapper.accumulative_counts': accumulate}, **options)
+            **{'optim_wrapper.accumulative_counts': accumulate},
+            **options,
+        )
 
-    def test_all_along_a_run(self, ckpt, tmp_path, by_epoch, epoch_based_run,
-                             accumulate):
+    def test_all_along_a_run(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate):
         probe = Probe()
-        run(self.config(ckpt, tmp_path, by_epoch, epoch_based_run,
-                        accumulate), probe)
-        assert_follows(probe, tmp_path, PROGRESS[by_epoch],
-                       range(EPOCHS * LENGTH))
+        run(self.config(ckpt, tmp_path, by_epoch, epoch_based_run, accumulate), probe)
+        assert_follows(probe, tmp_path, PROGRESS[by_epoch], range(EPOCHS * LENGTH))
 
-    def test_after_a_resume(self, ckpt, tmp_path, by_epoch, epoch_based_run,
-                            accumulate):
+    def test_after_a_resume(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate):
         # an iteration-based run breaks off within an epoch
         done = 2 * LENGTH if epoch_based_run else 6
-        kill = dict(type='KillHook', epoch=2) if epoch_based_run else dict(
-            type='KillHook', iteration=done + 1)
+        kill = (
+            dict(type='KillHook', epoch=2)
+            if epoch_based_run
+            else dict(type='KillHook', iteration=done + 1)
+        )
         args = by_epoch, epoch_based_run, accumulate
-        options = {} if epoch_based_run else {
-            'default_hooks.checkpoint.interval': 3}
+        options = {} if epoch_based_run else {'default_hooks.checkpoint.interval': 3}
         with pytest.raises(toy.Killed):
-            run(self.config(ckpt, tmp_path / 'a', *args, kill, **options),
-                Probe())
+            run(self.config(ckpt, tmp_path / 'a', *args, kill, **options), Probe())
         last = (tmp_path / 'a/last_checkpoint').read_text()
         probe, rest = Probe(), self.config(ckpt, tmp_path / 'b', *args)
         rest.merge_from_dict(dict(resume=True, load_from=last))
         run(rest, probe)
-        assert_follows(probe, tmp_path / 'b', PROGRESS[by_epoch],
-                       range(done, EPOCHS * LENGTH))
+        assert_follows(probe, tmp_path / 'b', PROGRESS[by_epoch], range(done, EPOCHS * LENGTH))
 
 
 def test_a_run_that_ends_within_an_epoch(ckpt, tmp_path):
     probe = Probe()
-    run(toy.config(toy.distillation(ckpt), tmp_path, toy.prkd_schedule(),
-                   epochs=2.5, by_epoch=False), probe)
+    run(
+        toy.config(
+            toy.distillation(ckpt), tmp_path, toy.prkd_schedule(), epochs=2.5, by_epoch=False
+        ),
+        probe,
+    )
     assert_follows(probe, tmp_path, lambda epoch, _: epoch / 2.5, range(10))
 
 
-@pytest.mark.parametrize('by_epoch, begin, end', [(True, 1, 3), (True, 0, 2),
-                                                  (False, 3, 13)])
+@pytest.mark.parametrize('by_epoch, begin, end', [(True, 1, 3), (True, 0, 2), (False, 3, 13)])
 def test_window(ckpt, tmp_path, by_epoch, begin, end):
 
     def progress(epoch, iteration):
@@ -126,25 +129,38 @@ def test_window(ckpt, tmp_path, by_epoch, begin, end):
         return min(1, max(0, (position - begin) / (end - begin)))
 
     probe = Probe()
-    run(toy.config(
-        toy.distillation(ckpt), tmp_path,
-        toy.prkd_schedule(by_epoch=by_epoch, begin=begin, end=end),
-        epochs=EPOCHS), probe)
+    run(
+        toy.config(
+            toy.distillation(ckpt),
+            tmp_path,
+            toy.prkd_schedule(by_epoch=by_epoch, begin=begin, end=end),
+            epochs=EPOCHS,
+        ),
+        probe,
+    )
     assert_follows(probe, tmp_path, progress, range(EPOCHS * LENGTH))
 
 
 def test_shapes(ckpt, tmp_path):
     """All four at once, each on an attribute of its own."""
     probe = Probe(attrs=('tau', 'tau_cor', 'kl_weight', 'loss_weight'))
-    run(toy.config(toy.distillation(ckpt), tmp_path, dict(
-        type='LossScheduleHook', schedules=[
-            dict(loss='loss_prkd', attr='tau', start=5, end=1),
-            dict(loss='loss_prkd', attr='tau_cor', start=4, end=2,
-                 shape='cosine'),
-            dict(loss='loss_prkd', attr='kl_weight', start=1, end=0.5,
-                 shape='step'),
-            dict(loss='loss_prkd', attr='loss_weight', start=0.9,
-                 shape='constant')]), epochs=EPOCHS), probe)
+    run(
+        toy.config(
+            toy.distillation(ckpt),
+            tmp_path,
+            dict(
+                type='LossScheduleHook',
+                schedules=[
+                    dict(loss='loss_prkd', attr='tau', start=5, end=1),
+                    dict(loss='loss_prkd', attr='tau_cor', start=4, end=2, shape='cosine'),
+                    dict(loss='loss_prkd', attr='kl_weight', start=1, end=0.5, shape='step'),
+                    dict(loss='loss_prkd', attr='loss_weight', start=0.9, shape='constant'),
+                ],
+            ),
+            epochs=EPOCHS,
+        ),
+        probe,
+    )
     cosine = [3 + math.cos(math.pi * e / 4) for e in range(4)]
     expected = list(zip([5, 4, 3, 2], cosine, [1, 1, 0.5, 0.5], [0.9] * 4))
     for (epoch, _), values in probe.seen.items():
@@ -154,27 +170,36 @@ def test_shapes(ckpt, tmp_path):
 def test_drives_mmrazors_losses(ckpt, tmp_path):
     probe = Probe('loss_kl', ['tau'])
     distiller = toy.logits_distiller(loss_kl=dict(type='mmrazor.KLDivergence'))
-    run(toy.config(
-        toy.distillation(ckpt, distiller=distiller), tmp_path,
-        dict(type='LossScheduleHook', schedules=[
-            dict(loss='loss_kl', attr='tau', start=4., end=1.)])), probe)
-    assert sorted(set(probe.seen.values())) == [(2.5, ), (4., )]
+    run(
+        toy.config(
+            toy.distillation(ckpt, distiller=distiller),
+            tmp_path,
+            dict(
+                type='LossScheduleHook',
+                schedules=[dict(loss='loss_kl', attr='tau', start=4.0, end=1.0)],
+            ),
+        ),
+        probe,
+    )
+    assert sorted(set(probe.seen.values())) == [(2.5,), (4.0,)]
 
 
 def test_two_hooks_share_a_loss(ckpt, tmp_path):
     """One moves with the epochs and one with the iterations."""
     probe = Probe(attrs=('tau', 'kl_weight'))
     hooks = [
-        dict(type='LossScheduleHook', by_epoch=by_epoch, schedules=[
-            dict(loss='loss_prkd', attr=attr, start=1., end=0.5)])
+        dict(
+            type='LossScheduleHook',
+            by_epoch=by_epoch,
+            schedules=[dict(loss='loss_prkd', attr=attr, start=1.0, end=0.5)],
+        )
         for attr, by_epoch in (('tau', True), ('kl_weight', False))
     ]
     runner = run(toy.config(toy.distillation(ckpt), tmp_path, *hooks), probe)
     logged = runner.message_hub.get_scalar('train/loss_prkd.kl').data[0]
     assert len(logged) == 2 * LENGTH  # not once by each
     for (epoch, iteration), values in probe.seen.items():
-        assert values == pytest.approx(
-            (1 - 0.5 * epoch / 2, 1 - 0.5 * iteration / 8), abs=1e-12)
+        assert values == pytest.approx((1 - 0.5 * epoch / 2, 1 - 0.5 * iteration / 8), abs=1e-12)
 
 
 @pytest.fixture(scope='module')
@@ -184,13 +209,17 @@ def work_dir(tmp_path_factory):
     ckpt = toy.save_teacher(path / 'teacher.pth')
     model = toy.distillation(ckpt)
     model['distiller']['distill_losses']['loss_prkd']['loss_weight'] = 0.5
-    run(toy.config(model, path, toy.prkd_schedule(), log_level='INFO',
-                   **{'log_processor.window_size': 1}), Probe(), draw=True)
+    run(
+        toy.config(
+            model, path, toy.prkd_schedule(), log_level='INFO', **{'log_processor.window_size': 1}
+        ),
+        Probe(),
+        draw=True,
+    )
     return path
 
 
 class TestLog:
-
     def test_terms_are_unweighted(self, work_dir):
         lines = [line for line in toy.logged(work_dir) if 'iter' in line]
         assert len(lines) == 2 * LENGTH
@@ -198,8 +227,9 @@ class TestLog:
             kl, cor = line['loss_prkd.kl'], line['loss_prkd.cor']
             assert kl > 0 and cor > 0
             assert line['distill.loss_prkd'] == pytest.approx(
-                0.5 * (line['loss_prkd.kl_weight'] * kl +
-                       line['loss_prkd.cor_weight'] * cor), rel=1e-5)
+                0.5 * (line['loss_prkd.kl_weight'] * kl + line['loss_prkd.cor_weight'] * cor),
+                rel=1e-5,
+            )
 
     def test_text_log_has_them_too(self, work_dir):
         text = toy.log_text(work_dir)
@@ -209,7 +239,8 @@ class TestLog:
         for line in toy.logged(work_dir):
             if 'iter' in line:
                 assert line['loss'] == pytest.approx(
-                    line['student.loss'] + line['distill.loss_prkd'])
+                    line['student.loss'] + line['distill.loss_prkd']
+                )
 
     def test_draws_the_schedule(self, work_dir):
         picture = (work_dir / 'schedule.png').read_bytes()
@@ -228,14 +259,21 @@ def test_is_found_from_every_scope(scope):
 def test_compiled_run_is_the_eager_one(ckpt, tmp_path):
     """Compiled code must see each change of what the schedule drives."""
     torch._dynamo.reset()
-    runners = [run(toy.config(
-        toy.distillation(ckpt), tmp_path / name, toy.prkd_schedule(),
-        epochs=4, **options), Probe()) for name, options in (
-            ('eager', {}), ('compiled', dict(compile=dict(backend='eager'))))]
+    runners = [
+        run(
+            toy.config(
+                toy.distillation(ckpt), tmp_path / name, toy.prkd_schedule(), epochs=4, **options
+            ),
+            Probe(),
+        )
+        for name, options in (('eager', {}), ('compiled', dict(compile=dict(backend='eager'))))
+    ]
     one, two = (dict(toy.student(r).state_dict()) for r in runners)
     torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)
-    logs = [[line['distill.loss_prkd'] for line in toy.logged(tmp_path / name)
-             if 'iter' in line] for name in ('eager', 'compiled')]
+    logs = [
+        [line['distill.loss_prkd'] for line in toy.logged(tmp_path / name) if 'iter' in line]
+        for name in ('eager', 'compiled')
+    ]
     assert logs[0] == pytest.approx(logs[1], rel=1e-3)
 
 
@@ -255,24 +293,26 @@ MODELS.register_module(module=NumberLoss, force=True)
 
 
 class TestErrors:
-
     def schedule(self, **changed):
-        return LossScheduleHook([
-            dict(dict(loss='loss_prkd', attr='tau', start=4, end=1), **changed)
-        ])
+        return LossScheduleHook(
+            [dict(dict(loss='loss_prkd', attr='tau', start=4, end=1), **changed)]
+        )
 
     def test_no_schedules(self):
         with pytest.raises(ValueError, match='schedules is empty; give'):
             LossScheduleHook([])
 
     def test_shape(self):
-        with pytest.raises(ValueError, match=r"tau has shape 'exp'; choose "
-                           r"one of \['constant', 'cosine', 'linear', 'step'"):
+        with pytest.raises(
+            ValueError,
+            match=r"tau has shape 'exp'; choose "
+            r"one of \['constant', 'cosine', 'linear', 'step'",
+        ):
             self.schedule(shape='exp')
 
-    @pytest.mark.parametrize('changed', [
-        dict(end=None), dict(start='4'), dict(start=True), dict(end=[1])],
-        ids=str)
+    @pytest.mark.parametrize(
+        'changed', [dict(end=None), dict(start='4'), dict(start=True), dict(end=[1])], ids=str
+    )
     def test_numbers(self, changed):
         with pytest.raises(TypeError, match='loss_prkd.tau needs numbers'):
             self.schedule(**changed)
@@ -290,9 +330,9 @@ class TestErrors:
         """Before the first batch, and before anything is drawn."""
         hook = dict(
             type='LossScheduleHook',
-            schedules=[dict(dict(loss='loss_prkd', attr='tau', start=4, end=1),
-                            **schedule or {})],
-            **window)
+            schedules=[dict(dict(loss='loss_prkd', attr='tau', start=4, end=1), **schedule or {})],
+            **window,
+        )
         probe = Probe()
         with pytest.raises(error, match=match):
             run(toy.config(model, tmp_path, hook), probe)
@@ -300,46 +340,69 @@ class TestErrors:
 
     def test_loss(self, ckpt, tmp_path):
         self.raises(
-            toy.distillation(ckpt), tmp_path, ValueError,
+            toy.distillation(ckpt),
+            tmp_path,
+            ValueError,
             r"no loss 'loss_kd'; it has \['loss_prkd'\]",
-            dict(loss='loss_kd'))
+            dict(loss='loss_kd'),
+        )
 
     def test_no_distiller(self, tmp_path):
-        self.raises(toy.classifier(), tmp_path, ValueError,
-                    "no loss 'loss_prkd'; it has none")
+        self.raises(toy.classifier(), tmp_path, ValueError, "no loss 'loss_prkd'; it has none")
 
     def test_attr(self, ckpt, tmp_path):
         self.raises(
-            toy.distillation(ckpt), tmp_path, ValueError,
+            toy.distillation(ckpt),
+            tmp_path,
+            ValueError,
             r"loss_prkd \(PRKDLoss\) has no numeric attribute 'T'; it has "
             r"\['cor_weight', 'inter_weight', 'intra_weight', 'kl_weight', "
-            r"'loss_weight', 'tau', 'tau_cor'\]", dict(attr='T'))
+            r"'loss_weight', 'tau', 'tau_cor'\]",
+            dict(attr='T'),
+        )
 
     @pytest.mark.parametrize('attr', ['name', 'flag', 'factor', 'forward'])
     def test_attr_that_is_no_number(self, ckpt, tmp_path, attr):
-        distiller = toy.logits_distiller(
-            loss_prkd=dict(type='mmrazor.NumberLoss'))
+        distiller = toy.logits_distiller(loss_prkd=dict(type='mmrazor.NumberLoss'))
         self.raises(
-            toy.distillation(ckpt, distiller=distiller), tmp_path, ValueError,
+            toy.distillation(ckpt, distiller=distiller),
+            tmp_path,
+            ValueError,
             rf"no numeric attribute '{attr}'; it has \['alpha', 'rate'\]",
-            dict(attr=attr))
+            dict(attr=attr),
+        )
 
-    @pytest.mark.parametrize('schedule', [
-        dict(end=0), dict(start=-1), dict(attr='kl_weight', end=-0.5)],
-        ids=str)
+    @pytest.mark.parametrize(
+        'schedule', [dict(end=0), dict(start=-1), dict(attr='kl_weight', end=-0.5)], ids=str
+    )
     def test_value_the_loss_refuses(self, ckpt, tmp_path, schedule):
         bad = float(schedule.get('start', schedule.get('end')))
         attr = schedule.get('attr', 'tau')
         self.raises(
-            toy.distillation(ckpt), tmp_path, ValueError,
-            f'loss_prkd.{attr} reaches {bad}: PRKDLoss: {attr} must be .* got '
-            f'{bad}; correct', schedule)
+            toy.distillation(ckpt),
+            tmp_path,
+            ValueError,
+            f'loss_prkd.{attr} reaches {bad}: PRKDLoss: {attr} must be .* got {bad}; correct',
+            schedule,
+        )
 
-    @pytest.mark.parametrize('window', [
-        dict(begin=-1), dict(end=3), dict(begin=1, end=1), dict(begin=2),
-        dict(by_epoch=False, end=9)], ids=str)
+    @pytest.mark.parametrize(
+        'window',
+        [
+            dict(begin=-1),
+            dict(end=3),
+            dict(begin=1, end=1),
+            dict(begin=2),
+            dict(by_epoch=False, end=9),
+        ],
+        ids=str,
+    )
     def test_window(self, ckpt, tmp_path, window):
         length = '2 epochs' if window.get('by_epoch', True) else '8 iterations'
-        self.raises(toy.distillation(ckpt), tmp_path, ValueError,
-                    f'begin=.*end=.* length of the run, which is {length}',
-                    **window)
+        self.raises(
+            toy.distillation(ckpt),
+            tmp_path,
+            ValueError,
+            f'begin=.*end=.* length of the run, which is {length}',
+            **window,
+        )

@@ -1,7 +1,8 @@
 """Hooks that change how fast a run is, and nothing else."""
+
 import pytest
-import toy
 import torch
+import toy
 
 from prkd_mm.evaluation import unwrap
 
@@ -13,8 +14,13 @@ def teacher(tmp_path_factory):
 
 def run(teacher, folder, *hooks, **options):
     cfg = toy.config(
-        toy.distillation(teacher), folder, toy.prkd_schedule(),
-        dict(type='TailAverageHook', num_epochs=1), *hooks, **options)
+        toy.distillation(teacher),
+        folder,
+        toy.prkd_schedule(),
+        dict(type='TailAverageHook', num_epochs=1),
+        *hooks,
+        **options,
+    )
     return toy.train(cfg)
 
 
@@ -22,14 +28,14 @@ def close(one, other):
     one, other = (toy.student(runner).state_dict() for runner in (one, other))
     assert list(one) == list(other)
     for name in one:
-        torch.testing.assert_close(
-            one[name], other[name].contiguous(), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(one[name], other[name].contiguous(), atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('hook', [
-    dict(type='ChannelsLastHook'),
-    dict(type='CompileHook', backend='aot_eager'),
-], ids=lambda hook: hook['type'])
+@pytest.mark.parametrize(
+    'hook',
+    [dict(type='ChannelsLastHook'), dict(type='CompileHook', backend='aot_eager')],
+    ids=lambda hook: hook['type'],
+)
 def test_two_epochs_end_in_the_same_weights(hook, teacher, tmp_path):
     plain = run(teacher, tmp_path / 'plain')
     fast = run(teacher, tmp_path / 'fast', hook)
@@ -45,12 +51,11 @@ def test_two_epochs_end_in_the_same_weights(hook, teacher, tmp_path):
 def test_a_seed_has_the_same_start_in_either_format(tmp_path):
     """Where weights are drawn in the order of memory, it would not."""
     starts = []
-    for name, hooks in (('plain', []), ('fast', [
-            dict(type='ChannelsLastHook')])):
+    for name, hooks in (('plain', []), ('fast', [dict(type='ChannelsLastHook')])):
         net = toy.classifier(init_cfg=dict(type='Kaiming', layer='Conv2d'))
-        runner = toy.start(toy.config(
-            net, tmp_path / name, *hooks,
-            **{'optim_wrapper.optimizer.lr': 1e-30}))
+        runner = toy.start(
+            toy.config(net, tmp_path / name, *hooks, **{'optim_wrapper.optimizer.lr': 1e-30})
+        )
         with toy.quickly():
             runner.train()
         weight = runner.model.backbone.conv2.weight
@@ -64,8 +69,9 @@ def test_channels_last_reaches_student_and_teacher(teacher, tmp_path):
     seen = []
 
     def look(module, inputs, output):
-        seen.append(output.is_contiguous(memory_format=torch.channels_last)
-                    and not output.is_contiguous())
+        seen.append(
+            output.is_contiguous(memory_format=torch.channels_last) and not output.is_contiguous()
+        )
 
     for net in (model.student, model.teacher):
         net.backbone.conv2.register_forward_hook(look)
@@ -80,8 +86,7 @@ def test_compile_takes_both_backbones_and_keeps_their_names(teacher, tmp_path):
         compiled.append(graph)
         return graph.forward
 
-    runner = run(teacher, tmp_path,
-                 dict(type='CompileHook', teacher=False, backend=backend))
+    runner = run(teacher, tmp_path, dict(type='CompileHook', teacher=False, backend=backend))
     students = len(compiled)
     assert students
     assert not any('_orig_mod' in key for key in runner.model.state_dict())

@@ -3,8 +3,8 @@ import os
 
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 from mmengine.hooks import Hook
 from torch import nn
 
@@ -20,24 +20,23 @@ def tail(num_epochs=2, **kwargs):
 
 def students(work_dir, names):
     """The students in checkpoints of a run, in float64."""
-    return [{
-        key[len('architecture.'):]: value.double()
-        for key, value in load(work_dir, f'{name}.pth')['state_dict'].items()
-        if key.startswith('architecture.')
-    } for name in names]
+    return [
+        {
+            key[len('architecture.') :]: value.double()
+            for key, value in load(work_dir, f'{name}.pth')['state_dict'].items()
+            if key.startswith('architecture.')
+        }
+        for name in names
+    ]
 
 
 def mean(states):
-    return {
-        key: sum(state[key] for state in states) / len(states)
-        for key in states[0]
-    }
+    return {key: sum(state[key] for state in states) / len(states) for key in states[0]}
 
 
 def assert_float32_of(actual, exact, what):
     """Equal to a number in float64 but for one rounding to float32."""
-    torch.testing.assert_close(
-        actual.double(), exact, rtol=2**-23, atol=0, msg=what)
+    torch.testing.assert_close(actual.double(), exact, rtol=2**-23, atol=0, msg=what)
 
 
 def load(work_dir, name='student_avg.pth'):
@@ -61,8 +60,11 @@ class TestAverage:
 
     @pytest.mark.parametrize('bn', ['recalibrate', 'average', 'latest'])
     def test_is_the_mean_of_the_students(self, ckpt, tmp_path, bn):
-        toy.train(toy.config(toy.distillation(ckpt), tmp_path,
-                             toy.prkd_schedule(), tail(3, bn=bn), epochs=4))
+        toy.train(
+            toy.config(
+                toy.distillation(ckpt), tmp_path, toy.prkd_schedule(), tail(3, bn=bn), epochs=4
+            )
+        )
         saved = students(tmp_path, ['epoch_2', 'epoch_3', 'epoch_4'])
         expected, last = mean(saved), saved[-1]
         file = load(tmp_path)
@@ -80,13 +82,20 @@ class TestAverage:
                 for other in (expected[name], last[name]):
                     assert not torch.allclose(value.double(), other), name
 
-    @pytest.mark.parametrize('num_epochs, interval, epochs', [
-        (4, 2, [2, 4]), (3, 2, [2, 4]), (4, 3, [1, 4]), (2, 5, [4]),
-        (4, 1, [1, 2, 3, 4])])
+    @pytest.mark.parametrize(
+        'num_epochs, interval, epochs',
+        [(4, 2, [2, 4]), (3, 2, [2, 4]), (4, 3, [1, 4]), (2, 5, [4]), (4, 1, [1, 2, 3, 4])],
+    )
     def test_interval(self, ckpt, tmp_path, num_epochs, interval, epochs):
-        toy.train(toy.config(
-            toy.distillation(ckpt), tmp_path, toy.prkd_schedule(),
-            tail(num_epochs, interval=interval, bn='average'), epochs=4))
+        toy.train(
+            toy.config(
+                toy.distillation(ckpt),
+                tmp_path,
+                toy.prkd_schedule(),
+                tail(num_epochs, interval=interval, bn='average'),
+                epochs=4,
+            )
+        )
         expected = mean(students(tmp_path, [f'epoch_{e}' for e in epochs]))
         file = load(tmp_path)
         assert file['meta']['tail_average'] == epochs
@@ -94,32 +103,35 @@ class TestAverage:
             if value.is_floating_point():
                 assert_float32_of(value, expected[name], name)
 
-    @pytest.mark.parametrize('epochs, iterations', [(4, [12, 16]),
-                                                    (2.5, [8, 10])])
+    @pytest.mark.parametrize('epochs, iterations', [(4, [12, 16]), (2.5, [8, 10])])
     def test_iteration_based_run(self, ckpt, tmp_path, epochs, iterations):
-        toy.train(toy.config(toy.distillation(ckpt), tmp_path,
-                             toy.prkd_schedule(), tail(bn='average'),
-                             epochs=epochs, by_epoch=False))
+        toy.train(
+            toy.config(
+                toy.distillation(ckpt),
+                tmp_path,
+                toy.prkd_schedule(),
+                tail(bn='average'),
+                epochs=epochs,
+                by_epoch=False,
+            )
+        )
         expected = mean(students(tmp_path, [f'iter_{i}' for i in iterations]))
         for name, value in load(tmp_path)['state_dict'].items():
             if value.is_floating_point():
                 assert_float32_of(value, expected[name], name)
 
     def test_of_a_plain_classifier(self, tmp_path):
-        preprocessor = dict(mean=[127.5] * 3, std=[60.] * 3)
-        toy.train(toy.config(toy.classifier(preprocessor=preprocessor),
-                             tmp_path, tail(bn='average')))
-        states = [load(tmp_path, f'epoch_{e}.pth')['state_dict']
-                  for e in (1, 2)]
+        preprocessor = dict(mean=[127.5] * 3, std=[60.0] * 3)
+        toy.train(
+            toy.config(toy.classifier(preprocessor=preprocessor), tmp_path, tail(bn='average'))
+        )
+        states = [load(tmp_path, f'epoch_{e}.pth')['state_dict'] for e in (1, 2)]
         for name, value in load(tmp_path)['state_dict'].items():
             if value.is_floating_point():
-                assert_float32_of(
-                    value, (states[0][name].double() + states[1][name]) / 2,
-                    name)
+                assert_float32_of(value, (states[0][name].double() + states[1][name]) / 2, name)
 
 
 class TestRecalibration:
-
     @pytest.mark.parametrize('augments', [None, 'Mixup', 'CutMix'])
     def test_against_a_direct_computation(self, ckpt, tmp_path, augments):
         """One batch without augmentation: both BN in numpy, layer by layer.
@@ -129,31 +141,37 @@ class TestRecalibration:
         model = toy.distillation(ckpt)
         if augments:
             model['data_preprocessor']['batch_augments'] = dict(
-                augments=[dict(type=augments, alpha=1.)])
+                augments=[dict(type=augments, alpha=1.0)]
+            )
         pipeline = 'train_dataloader.dataset.pipeline'
-        runner = toy.train(toy.config(
-            model, tmp_path, toy.prkd_schedule(), tail(bn='recalibrate'),
-            **{pipeline: [dict(type='PackInputs')],
-               'train_dataloader.batch_size': toy.TRAIN_SIZE}))
-        x = plain_batch(runner.model.data_preprocessor,
-                        runner.train_dataloader.dataset)
+        runner = toy.train(
+            toy.config(
+                model,
+                tmp_path,
+                toy.prkd_schedule(),
+                tail(bn='recalibrate'),
+                **{
+                    pipeline: [dict(type='PackInputs')],
+                    'train_dataloader.batch_size': toy.TRAIN_SIZE,
+                },
+            )
+        )
+        x = plain_batch(runner.model.data_preprocessor, runner.train_dataloader.dataset)
         state = load(tmp_path)['state_dict']
         for i in (1, 2):
             w, b = (state[f'backbone.conv{i}.{n}'] for n in ('weight', 'bias'))
-            x = nn.functional.conv2d(x.double(), w.double(), b.double(),
-                                     padding=1).numpy()
-            bn = {name: state[f'backbone.bn{i}.{name}'].double().numpy()
-                  for name in (*STATISTICS, 'weight', 'bias')}
+            x = nn.functional.conv2d(x.double(), w.double(), b.double(), padding=1).numpy()
+            bn = {
+                name: state[f'backbone.bn{i}.{name}'].double().numpy()
+                for name in (*STATISTICS, 'weight', 'bias')
+            }
             axes = (0, 2, 3)
-            np.testing.assert_allclose(
-                bn['running_mean'], x.mean(axes), rtol=1e-4, atol=1e-5)
-            np.testing.assert_allclose(
-                bn['running_var'], x.var(axes, ddof=1), rtol=1e-4)
-            normal = (x - x.mean(axes, keepdims=True)) / np.sqrt(
-                x.var(axes, keepdims=True) + 1e-5)
-            x = torch.from_numpy(np.maximum(
-                0, normal * bn['weight'][:, None, None] +
-                bn['bias'][:, None, None]))
+            np.testing.assert_allclose(bn['running_mean'], x.mean(axes), rtol=1e-4, atol=1e-5)
+            np.testing.assert_allclose(bn['running_var'], x.var(axes, ddof=1), rtol=1e-4)
+            normal = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + 1e-5)
+            x = torch.from_numpy(
+                np.maximum(0, normal * bn['weight'][:, None, None] + bn['bias'][:, None, None])
+            )
 
     def test_mean_over_batches(self):
         torch.manual_seed(0)
@@ -163,16 +181,19 @@ class TestRecalibration:
         inputs = [net[0](x).detach().double().numpy() for x in batches]
         axes = (0, 2, 3)
         np.testing.assert_allclose(
-            net[1].running_mean, np.mean([x.mean(axes) for x in inputs], 0),
-            rtol=1e-4)
+            net[1].running_mean, np.mean([x.mean(axes) for x in inputs], 0), rtol=1e-4
+        )
         np.testing.assert_allclose(
-            net[1].running_var,
-            np.mean([x.var(axes, ddof=1) for x in inputs], 0), rtol=1e-4)
+            net[1].running_var, np.mean([x.var(axes, ddof=1) for x in inputs], 0), rtol=1e-4
+        )
 
     def test_restores_modes_and_momenta_and_leaves_weights(self):
         net = nn.Sequential(
-            nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5, momentum=0.3),
-            nn.BatchNorm2d(5, momentum=None), nn.Dropout(0.5))
+            nn.Conv2d(3, 5, 3),
+            nn.BatchNorm2d(5, momentum=0.3),
+            nn.BatchNorm2d(5, momentum=None),
+            nn.Dropout(0.5),
+        )
         net[2].eval()
         modes = [module.training for module in net.modules()]
         weights = copy.deepcopy(list(net.parameters()))
@@ -190,23 +211,21 @@ class TestRecalibration:
         recalibrate_bn(net, [torch.randn(4, 3, 8, 8)])
         after = net.state_dict()
         for name in STATISTICS:
-            assert torch.equal(after[f'backbone.bn1.{name}'],
-                               before[f'backbone.bn1.{name}'])
-            assert not torch.equal(after[f'backbone.bn2.{name}'],
-                                   before[f'backbone.bn2.{name}'])
+            assert torch.equal(after[f'backbone.bn1.{name}'], before[f'backbone.bn1.{name}'])
+            assert not torch.equal(after[f'backbone.bn2.{name}'], before[f'backbone.bn2.{name}'])
 
     def test_frozen_bn_stays_in_a_run(self, ckpt, tmp_path):
-        net = dict(toy.classifier(width=6, frozen_bn=True),
-                   init_cfg=dict(type='Pretrained', checkpoint=ckpt))
-        toy.train(toy.config(toy.distillation(ckpt, student=net), tmp_path,
-                             toy.prkd_schedule(), tail()))
-        before, after = torch.load(ckpt)['state_dict'], load(tmp_path)[
-            'state_dict']
+        net = dict(
+            toy.classifier(width=6, frozen_bn=True),
+            init_cfg=dict(type='Pretrained', checkpoint=ckpt),
+        )
+        toy.train(
+            toy.config(toy.distillation(ckpt, student=net), tmp_path, toy.prkd_schedule(), tail())
+        )
+        before, after = torch.load(ckpt)['state_dict'], load(tmp_path)['state_dict']
         for name in STATISTICS:
-            assert torch.equal(after[f'backbone.bn1.{name}'],
-                               before[f'backbone.bn1.{name}'])
-            assert not torch.equal(after[f'backbone.bn2.{name}'],
-                                   before[f'backbone.bn2.{name}'])
+            assert torch.equal(after[f'backbone.bn1.{name}'], before[f'backbone.bn1.{name}'])
+            assert not torch.equal(after[f'backbone.bn2.{name}'], before[f'backbone.bn2.{name}'])
 
     def test_net_without_bn(self):
         net = nn.Sequential(nn.Conv2d(3, 5, 3))
@@ -217,17 +236,24 @@ class TestRecalibration:
     def test_number_of_batches(self, ckpt, tmp_path):
         variances = []
         for bn_batches in (1, 4, 100):
-            toy.train(toy.config(
-                toy.distillation(ckpt), tmp_path / str(bn_batches),
-                toy.prkd_schedule(), tail(bn_batches=bn_batches)))
-            variances.append(load(tmp_path / str(bn_batches))['state_dict']
-                             ['backbone.bn1.running_var'])
+            toy.train(
+                toy.config(
+                    toy.distillation(ckpt),
+                    tmp_path / str(bn_batches),
+                    toy.prkd_schedule(),
+                    tail(bn_batches=bn_batches),
+                )
+            )
+            variances.append(
+                load(tmp_path / str(bn_batches))['state_dict']['backbone.bn1.running_var']
+            )
         assert not torch.equal(variances[0], variances[1])
         assert torch.equal(variances[1], variances[2])  # one pass at most
 
 
 class Counter(Hook):
     """Count what is called; keep the weights around every validation."""
+
     priority = 'LOWEST'
 
     def __init__(self):
@@ -246,8 +272,7 @@ class Counter(Hook):
         self.calls.append('after')
 
     def after_val(self, runner):
-        self.pairs.append(
-            (self._before, copy.deepcopy(runner.model.state_dict())))
+        self.pairs.append((self._before, copy.deepcopy(runner.model.state_dict())))
 
 
 @pytest.fixture(scope='module')
@@ -261,10 +286,16 @@ def runs(tmp_path_factory):
     ckpt = toy.save_teacher(path / 'teacher.pth')
     for i, hooks in enumerate([[tail(3)], [tail(3, evaluate=False)], []]):
         counter = Counter()
-        runner = toy.start(toy.config(
-            toy.distillation(ckpt, student=toy.classifier(dropout=0.3)),
-            path / str(i), toy.prkd_schedule(), *hooks, epochs=4,
-            epoch_seed=False))
+        runner = toy.start(
+            toy.config(
+                toy.distillation(ckpt, student=toy.classifier(dropout=0.3)),
+                path / str(i),
+                toy.prkd_schedule(),
+                *hooks,
+                epochs=4,
+                epoch_seed=False,
+            )
+        )
         runner.register_hook(counter)
         with toy.quickly():
             runner.train()
@@ -273,7 +304,6 @@ def runs(tmp_path_factory):
 
 
 class TestValidationTouchesNothing:
-
     def test_weights_stay_bit_for_bit(self, runs):
         for _, counter in runs:
             assert len(counter.pairs) == 4
@@ -282,8 +312,7 @@ class TestValidationTouchesNothing:
 
     def test_rest_of_the_run_stays_bit_for_bit(self, runs):
         for epoch in (1, 2, 3, 4):
-            ours, silent, without = (
-                load(path, f'epoch_{epoch}.pth') for path, _ in runs)
+            ours, silent, without = (load(path, f'epoch_{epoch}.pth') for path, _ in runs)
             for other in (silent, without):
                 toy.assert_same(ours['state_dict'], other['state_dict'])
                 toy.assert_same(ours['optimizer'], other['optimizer'])
@@ -303,8 +332,7 @@ class TestValidationTouchesNothing:
 
     def test_log(self, runs):
         """Raw and averaged accuracy side by side, from the tail on."""
-        logs = [[line for line in toy.logged(path) if 'accuracy/top1' in line]
-                for path, _ in runs]
+        logs = [[line for line in toy.logged(path) if 'accuracy/top1' in line] for path, _ in runs]
         for lines in logs:
             assert [line['step'] for line in lines] == [1, 2, 3, 4]
         averaged = ['student_avg/accuracy/top1' in line for line in logs[0]]
@@ -319,13 +347,13 @@ def finished(tmp_path_factory):
     """A run of four epochs, of which three are averaged."""
     path = tmp_path_factory.mktemp('finished')
     ckpt = toy.save_teacher(path / 'teacher.pth')
-    runner = toy.train(toy.config(
-        toy.distillation(ckpt), path, toy.prkd_schedule(), tail(3), epochs=4))
+    runner = toy.train(
+        toy.config(toy.distillation(ckpt), path, toy.prkd_schedule(), tail(3), epochs=4)
+    )
     return path, runner
 
 
 class TestFile:
-
     def test_is_a_plain_classifier(self, finished):
         path, runner = finished
         net = toy.build(toy.classifier()).eval()
@@ -354,8 +382,7 @@ class TestFile:
         assert meta['raw_metrics'] == accuracy(raw)
         assert meta['metrics'] != meta['raw_metrics']
         last = [x for x in toy.logged(path) if 'accuracy/top1' in x][-1]
-        assert meta['metrics']['accuracy/top1'] == last[
-            'student_avg/accuracy/top1']
+        assert meta['metrics']['accuracy/top1'] == last['student_avg/accuracy/top1']
         assert meta['raw_metrics']['accuracy/top1'] == last['accuracy/top1']
 
     def test_names_the_classes(self, finished):
@@ -377,8 +404,7 @@ class TestFile:
                 assert total.dtype == torch.float64
                 assert torch.equal(total, sum(s[name] for s in states)), name
 
-    def test_is_the_old_one_if_writing_fails(self, finished, tmp_path,
-                                             monkeypatch):
+    def test_is_the_old_one_if_writing_fails(self, finished, tmp_path, monkeypatch):
         """Of a run that ends with a full disk; epoch_N.pth are MMEngine's."""
 
         def fail(checkpoint, file):
@@ -389,8 +415,8 @@ class TestFile:
         (tmp_path / 'student_avg.pth').write_bytes(b'old')
         monkeypatch.setattr(torch, 'save', fail)
         cfg = toy.config(
-            toy.distillation(path / 'teacher.pth'), tmp_path,
-            toy.prkd_schedule(), tail(3), epochs=4)
+            toy.distillation(path / 'teacher.pth'), tmp_path, toy.prkd_schedule(), tail(3), epochs=4
+        )
         with pytest.raises(OSError, match='disk full'):
             toy.resume(cfg, path / 'epoch_4.pth')
         assert (tmp_path / 'student_avg.pth').read_bytes() == b'old'
@@ -402,20 +428,21 @@ class TestResume:
 
     def config(self, tmp_path, finished, **hook):
         return toy.config(
-            toy.distillation(finished[0] / 'teacher.pth'), tmp_path,
-            toy.prkd_schedule(), tail(**dict(dict(num_epochs=3), **hook)),
-            epochs=4)
+            toy.distillation(finished[0] / 'teacher.pth'),
+            tmp_path,
+            toy.prkd_schedule(),
+            tail(**dict(dict(num_epochs=3), **hook)),
+            epochs=4,
+        )
 
     def test_within_the_tail(self, finished, tmp_path):
-        toy.resume(
-            self.config(tmp_path, finished), finished[0] / 'epoch_3.pth')
+        toy.resume(self.config(tmp_path, finished), finished[0] / 'epoch_3.pth')
         one, two = load(finished[0]), load(tmp_path)
         toy.assert_same(one['state_dict'], two['state_dict'])
         assert one['meta']['metrics'] == two['meta']['metrics']
 
     def test_finished_run_writes_the_same_file_again(self, finished, tmp_path):
-        runner = toy.resume(
-            self.config(tmp_path, finished), finished[0] / 'epoch_4.pth')
+        runner = toy.resume(self.config(tmp_path, finished), finished[0] / 'epoch_4.pth')
         assert runner.iter == 16
         one, two = load(finished[0]), load(tmp_path)
         toy.assert_same(one['state_dict'], two['state_dict'])
@@ -429,22 +456,24 @@ class TestResume:
         torch.save(checkpoint, tmp_path / 'c.pth')
         with pytest.raises(RuntimeError) as error:
             toy.resume(self.config(tmp_path, finished), tmp_path / 'c.pth')
-        for words in ('after epoch 3', 'epochs [2, 3]', 'holds that of none',
-                      'before the end of epoch 2'):
+        for words in (
+            'after epoch 3',
+            'epochs [2, 3]',
+            'holds that of none',
+            'before the end of epoch 2',
+        ):
             assert words in str(error.value)
 
-    @pytest.mark.parametrize('hook', [dict(num_epochs=4), dict(num_epochs=2),
-                                      dict(interval=2)], ids=str)
+    @pytest.mark.parametrize(
+        'hook', [dict(num_epochs=4), dict(num_epochs=2), dict(interval=2)], ids=str
+    )
     def test_with_another_tail(self, finished, tmp_path, hook):
         with pytest.raises(RuntimeError, match=r'holds that of \[2, 3\]'):
-            toy.resume(self.config(tmp_path, finished, **hook),
-                       finished[0] / 'epoch_3.pth')
+            toy.resume(self.config(tmp_path, finished, **hook), finished[0] / 'epoch_3.pth')
 
     def test_before_the_tail(self, finished, tmp_path):
-        toy.resume(
-            self.config(tmp_path, finished), finished[0] / 'epoch_1.pth')
-        toy.assert_same(load(finished[0])['state_dict'],
-                        load(tmp_path)['state_dict'])
+        toy.resume(self.config(tmp_path, finished), finished[0] / 'epoch_1.pth')
+        toy.assert_same(load(finished[0])['state_dict'], load(tmp_path)['state_dict'])
 
     def test_weights_alone_begin_a_new_run(self, finished, tmp_path):
         cfg = self.config(tmp_path, finished)
@@ -456,12 +485,12 @@ class TestResume:
 
 
 class TestErrors:
-
     @pytest.mark.parametrize('name', ['num_epochs', 'interval', 'bn_batches'])
     @pytest.mark.parametrize('value', [0, -1, 1.5, '2'])
     def test_numbers(self, name, value):
-        with pytest.raises(ValueError, match=f'{name} must be a whole number, '
-                           f'at least 1; got {value!r}'):
+        with pytest.raises(
+            ValueError, match=f'{name} must be a whole number, at least 1; got {value!r}'
+        ):
             TailAverageHook(**{name: value})
 
     def test_bn(self):
@@ -469,26 +498,30 @@ class TestErrors:
             TailAverageHook(bn='precise')
 
     @pytest.mark.parametrize('epochs, by_epoch', [(3, True), (2.5, False)])
-    def test_more_epochs_than_the_run_has(self, ckpt, tmp_path, epochs,
-                                          by_epoch):
-        runner = toy.start(toy.config(
-            toy.distillation(ckpt), tmp_path, toy.prkd_schedule(), tail(4),
-            epochs=epochs, by_epoch=by_epoch))
-        with toy.quickly(), pytest.raises(
-                ValueError, match='num_epochs=4 .* only 3; lower'):
+    def test_more_epochs_than_the_run_has(self, ckpt, tmp_path, epochs, by_epoch):
+        runner = toy.start(
+            toy.config(
+                toy.distillation(ckpt),
+                tmp_path,
+                toy.prkd_schedule(),
+                tail(4),
+                epochs=epochs,
+                by_epoch=by_epoch,
+            )
+        )
+        with toy.quickly(), pytest.raises(ValueError, match='num_epochs=4 .* only 3; lower'):
             runner.train()
         assert runner.iter == 0 and not list(tmp_path.glob('*_*.pth'))
 
     def test_stopped_before_the_tail(self, ckpt, tmp_path):
 
         class Stop(Hook):
-
             def after_train_epoch(self, runner):
                 runner.train_loop.stop_training = True
 
-        runner = toy.start(toy.config(
-            toy.distillation(ckpt), tmp_path, toy.prkd_schedule(), tail(2),
-            epochs=4))
+        runner = toy.start(
+            toy.config(toy.distillation(ckpt), tmp_path, toy.prkd_schedule(), tail(2), epochs=4)
+        )
         runner.register_hook(Stop())
         with toy.quickly():
             runner.train()
@@ -497,19 +530,33 @@ class TestErrors:
 
 
 def test_run_without_validation(ckpt, tmp_path):
-    runner = toy.train(toy.config(
-        toy.distillation(ckpt), tmp_path, toy.prkd_schedule(), tail(),
-        val_dataloader=None, val_cfg=None, val_evaluator=None))
+    runner = toy.train(
+        toy.config(
+            toy.distillation(ckpt),
+            tmp_path,
+            toy.prkd_schedule(),
+            tail(),
+            val_dataloader=None,
+            val_cfg=None,
+            val_evaluator=None,
+        )
+    )
     assert runner.val_loop is None
     assert load(tmp_path)['meta']['metrics'] == {}
 
 
 def test_validation_within_an_epoch(ckpt, tmp_path):
     """Of an iteration-based run: the average is that of whole epochs."""
-    toy.train(toy.config(
-        toy.distillation(ckpt), tmp_path, toy.prkd_schedule(),
-        tail(bn='average'), by_epoch=False,
-        **{'train_cfg.val_interval': 3}))
+    toy.train(
+        toy.config(
+            toy.distillation(ckpt),
+            tmp_path,
+            toy.prkd_schedule(),
+            tail(bn='average'),
+            by_epoch=False,
+            **{'train_cfg.val_interval': 3},
+        )
+    )
     lines = [x for x in toy.logged(tmp_path) if 'accuracy/top1' in x]
     averaged = ['student_avg/accuracy/top1' in line for line in lines]
     assert averaged == [False, True, True]  # after iterations 3, 6 and 8

@@ -1,20 +1,25 @@
 import pytest
-import toy
 import torch
+import toy
 
 from prkd_mm.hooks import TeacherCheckHook
 
-PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.] * 3)  # as of the student
-OWN = dict(mean=[100., 110., 120.], std=[50., 60., 70.], to_rgb=True)
+PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)  # as of the student
+OWN = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
 
 
 def top1(teacher_cfg, ckpt, preprocessor, dataset):
     """The teacher as a plain classifier, on images normalised by itself."""
-    net = toy.build(dict(teacher_cfg, data_preprocessor=dict(
-        type='mmpretrain.ClsDataPreprocessor', **preprocessor))).eval()
+    net = toy.build(
+        dict(
+            teacher_cfg,
+            data_preprocessor=dict(type='mmpretrain.ClsDataPreprocessor', **preprocessor),
+        )
+    ).eval()
     net.load_state_dict(torch.load(ckpt)['state_dict'])
-    images = torch.stack([torch.from_numpy(sample['img']).permute(2, 0, 1)
-                          for sample in dataset.load_data_list()])
+    images = torch.stack(
+        [torch.from_numpy(sample['img']).permute(2, 0, 1) for sample in dataset.load_data_list()]
+    )
     x = net.data_preprocessor(dict(inputs=images))['inputs']
     hits = net(x).argmax(1) == torch.tensor(dataset.get_gt_labels())
     return 100 * hits.float().mean().item()
@@ -27,35 +32,36 @@ def ckpt(tmp_path):
 
 def config(ckpt, tmp_path, hook, algorithm='FrozenTeacherDistill', **kwargs):
     return toy.config(
-        toy.distillation(ckpt, algorithm=algorithm, **kwargs), tmp_path,
-        toy.prkd_schedule(), dict(type='TeacherCheckHook', **hook),
-        log_level='INFO')
+        toy.distillation(ckpt, algorithm=algorithm, **kwargs),
+        tmp_path,
+        toy.prkd_schedule(),
+        dict(type='TeacherCheckHook', **hook),
+        log_level='INFO',
+    )
 
 
-@pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill',
-                                       'SingleTeacherDistill'])
+@pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'SingleTeacherDistill'])
 @pytest.mark.parametrize('augment', [None, 'Mixup'])
 def test_metric_is_the_teachers(ckpt, tmp_path, algorithm, augment):
     cfg = config(ckpt, tmp_path, {}, algorithm)
     if augment:  # for training only
-        cfg.model.data_preprocessor.batch_augments = dict(
-            augments=[dict(type=augment, alpha=1.)])
+        cfg.model.data_preprocessor.batch_augments = dict(augments=[dict(type=augment, alpha=1.0)])
     runner = toy.train(cfg)
-    expected = top1(toy.classifier(width=6), ckpt, PREPROCESSOR,
-                    runner.val_dataloader.dataset)
+    expected = top1(toy.classifier(width=6), ckpt, PREPROCESSOR, runner.val_dataloader.dataset)
     assert 40 < expected < 100  # neither by chance nor without a fault
-    lines = [line for line in toy.logged(tmp_path)
-             if 'teacher/accuracy/top1' in line]
-    assert [line['teacher/accuracy/top1'] for line in lines
-            ] == [pytest.approx(expected)]
+    lines = [line for line in toy.logged(tmp_path) if 'teacher/accuracy/top1' in line]
+    assert [line['teacher/accuracy/top1'] for line in lines] == [pytest.approx(expected)]
     assert f'accuracy/top1: {expected:.4f}' in toy.log_text(tmp_path)
 
 
 def test_in_its_own_normalisation(ckpt, tmp_path):
     teacher = toy.classifier(width=6, preprocessor=OWN)
     runner = toy.train(config(ckpt, tmp_path, {}, teacher=teacher))
-    logged = [line['teacher/accuracy/top1'] for line in toy.logged(tmp_path)
-              if 'teacher/accuracy/top1' in line]
+    logged = [
+        line['teacher/accuracy/top1']
+        for line in toy.logged(tmp_path)
+        if 'teacher/accuracy/top1' in line
+    ]
     dataset = runner.val_dataloader.dataset
     assert logged == [pytest.approx(top1(teacher, ckpt, OWN, dataset))]
     assert logged[0] != top1(teacher, ckpt, PREPROCESSOR, dataset)
@@ -64,9 +70,15 @@ def test_in_its_own_normalisation(ckpt, tmp_path):
 def test_does_not_change_the_run(ckpt, tmp_path):
     states = []
     for i, hooks in enumerate([[dict(type='TeacherCheckHook')], []]):
-        runner = toy.train(toy.config(
-            toy.distillation(ckpt, student=toy.classifier(dropout=0.3)),
-            tmp_path / str(i), toy.prkd_schedule(), *hooks, epoch_seed=False))
+        runner = toy.train(
+            toy.config(
+                toy.distillation(ckpt, student=toy.classifier(dropout=0.3)),
+                tmp_path / str(i),
+                toy.prkd_schedule(),
+                *hooks,
+                epoch_seed=False,
+            )
+        )
         states.append(runner.model.state_dict())
     toy.assert_same(*states)
 
@@ -76,7 +88,6 @@ def test_good_enough(ckpt, tmp_path):
 
 
 class TestErrors:
-
     def raises(self, cfg, match):
         runner = toy.start(cfg)
         with pytest.raises(ValueError, match=match), toy.quickly():
@@ -84,13 +95,16 @@ class TestErrors:
         assert runner.iter == 0
 
     def test_below(self, ckpt, tmp_path):
-        self.raises(config(ckpt, tmp_path, dict(min_top1=99.5)),
-                    r'reaches \d\d\.\d\d % top-1, below min_top1=99.5. Check')
+        self.raises(
+            config(ckpt, tmp_path, dict(min_top1=99.5)),
+            r'reaches \d\d\.\d\d % top-1, below min_top1=99.5. Check',
+        )
 
     def test_no_teacher(self, tmp_path):
-        self.raises(toy.config(toy.classifier(), tmp_path,
-                               dict(type='TeacherCheckHook')),
-                    'no teacher; remove the hook')
+        self.raises(
+            toy.config(toy.classifier(), tmp_path, dict(type='TeacherCheckHook')),
+            'no teacher; remove the hook',
+        )
 
     def test_no_validation_set(self, ckpt, tmp_path):
         without = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)

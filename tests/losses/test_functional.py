@@ -1,4 +1,5 @@
 """The terms against scipy in float64, and what must not change them."""
+
 import numpy as np
 import pytest
 import torch
@@ -6,20 +7,18 @@ from scipy.special import rel_entr, softmax
 from scipy.stats import pearsonr
 from torch.autograd import gradcheck
 
-from prkd_mm.losses import (correlation_distance, kl_divergence,
-                            pearson_distance)
+from prkd_mm.losses import correlation_distance, kl_divergence, pearson_distance
 
 SHAPES = [(1, 2), (2, 2), (1, 7), (64, 10), (5, 200)]
-TAUS = [0.5, 1., 2.7, 4., 20.]
+TAUS = [0.5, 1.0, 2.7, 4.0, 20.0]
 
 
-def logits(n, c, seed=0, size=3., dtype=torch.float64):
+def logits(n, c, seed=0, size=3.0, dtype=torch.float64):
     """Logits of two nets, not independent of each other."""
     rng = np.random.RandomState(seed)
     student = rng.randn(n, c)
     teacher = 0.5 * student + rng.randn(n, c)
-    return (torch.tensor(size * student, dtype=dtype),
-            torch.tensor(size * teacher, dtype=dtype))
+    return (torch.tensor(size * student, dtype=dtype), torch.tensor(size * teacher, dtype=dtype))
 
 
 def scipy_kl(student, teacher, tau):
@@ -38,12 +37,13 @@ def scipy_distance(x, y, axis):
 def test_kl_against_scipy(shape, tau):
     student, teacher = logits(*shape)
     assert kl_divergence(student, teacher, tau).item() == pytest.approx(
-        scipy_kl(student, teacher, tau), rel=1e-12)
+        scipy_kl(student, teacher, tau), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('tau', TAUS)
-@pytest.mark.parametrize('inter, intra', [(1., 0.), (0., 1.), (0.7, 2.)])
+@pytest.mark.parametrize('inter, intra', [(1.0, 0.0), (0.0, 1.0), (0.7, 2.0)])
 def test_correlation_against_scipy(shape, tau, inter, intra):
     student, teacher = logits(*shape)
     p_S, p_T = (softmax(x.numpy() / tau, 1) for x in (student, teacher))
@@ -55,41 +55,37 @@ def test_correlation_against_scipy(shape, tau, inter, intra):
 
 
 def test_weights_of_zero_leave_nothing():
-    assert correlation_distance(*logits(4, 3), 1., 0., 0.).item() == 0
+    assert correlation_distance(*logits(4, 3), 1.0, 0.0, 0.0).item() == 0
 
 
-@pytest.mark.parametrize('tau', [0.5, 1., 4.])
+@pytest.mark.parametrize('tau', [0.5, 1.0, 4.0])
 def test_gradients(tau):
-    pair = [x.requires_grad_() for x in logits(5, 4, size=1.)]
+    pair = [x.requires_grad_() for x in logits(5, 4, size=1.0)]
     assert gradcheck(lambda s, t: kl_divergence(s, t, tau), pair)
-    assert gradcheck(lambda s, t: correlation_distance(s, t, tau, 1., 0.),
-                     pair)
-    assert gradcheck(lambda s, t: correlation_distance(s, t, tau, 0.3, 0.9),
-                     pair)
+    assert gradcheck(lambda s, t: correlation_distance(s, t, tau, 1.0, 0.0), pair)
+    assert gradcheck(lambda s, t: correlation_distance(s, t, tau, 0.3, 0.9), pair)
 
 
 def test_kl_is_blind_to_a_shift_of_a_samples_logits():
     student, teacher = logits(6, 5)
-    shift_S, shift_T = logits(6, 1, seed=1, size=50.)
-    value = kl_divergence(student, teacher, 4.)
-    assert kl_divergence(student + shift_S, teacher + shift_T,
-                         4.).item() == pytest.approx(value.item(), rel=1e-11)
+    shift_S, shift_T = logits(6, 1, seed=1, size=50.0)
+    value = kl_divergence(student, teacher, 4.0)
+    assert kl_divergence(student + shift_S, teacher + shift_T, 4.0).item() == pytest.approx(
+        value.item(), rel=1e-11
+    )
     # and not to a scale
-    assert kl_divergence(2 * student, teacher, 4.) != value
+    assert kl_divergence(2 * student, teacher, 4.0) != value
 
 
 @pytest.mark.parametrize('dim', [0, 1])
-@pytest.mark.parametrize('scale', [1e-12, 0.1, 7., 1e12])
+@pytest.mark.parametrize('scale', [1e-12, 0.1, 7.0, 1e12])
 def test_pearson_is_blind_to_shift_and_scale(dim, scale):
     x, y = (torch.softmax(z, 1) for z in logits(6, 5))
     value = pearson_distance(x, y, dim).item()
     for other in (scale * x, x + 0.3, scale * (x + 0.1)):
-        assert pearson_distance(other, y, dim).item() == pytest.approx(
-            value, rel=1e-9)
-        assert pearson_distance(y, other, dim).item() == pytest.approx(
-            value, rel=1e-9)
-    assert pearson_distance(-x, y, dim).item() == pytest.approx(
-        2 - value, rel=1e-9)
+        assert pearson_distance(other, y, dim).item() == pytest.approx(value, rel=1e-9)
+        assert pearson_distance(y, other, dim).item() == pytest.approx(value, rel=1e-9)
+    assert pearson_distance(-x, y, dim).item() == pytest.approx(2 - value, rel=1e-9)
 
 
 def test_pearson_keeps_its_digits_near_a_match():
@@ -114,7 +110,7 @@ def test_constant_vectors(dim):
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 def test_rounding_noise_is_no_correlation(dtype):
     """Uniform logits after a large shift differ in their last bits only."""
-    noise = torch.tensor([[0., 1., 2., 1.]], dtype=dtype)
+    noise = torch.tensor([[0.0, 1.0, 2.0, 1.0]], dtype=dtype)
     eps = torch.finfo(dtype).eps
     x = (0.25 + eps * noise).requires_grad_()
     pearson_distance(x, torch.softmax(noise, 1), 1).backward()

@@ -1,4 +1,5 @@
 """MMRazor's own losses work beside ours: each is built, and learns."""
+
 import inspect
 
 import prkd_mm.losses  # noqa: F401  isort: skip
@@ -7,15 +8,27 @@ import torch
 from mmrazor.registry import MODELS
 
 TWO_LOGITS = [
-    'AngleWiseRKD', 'CrossEntropyLoss', 'DISTLoss', 'DistanceWiseRKD',
-    'KDSoftCELoss', 'KLDivergence', 'L1Loss', 'L2Loss', 'PRKDLoss'
+    'AngleWiseRKD',
+    'CrossEntropyLoss',
+    'DISTLoss',
+    'DistanceWiseRKD',
+    'KDSoftCELoss',
+    'KLDivergence',
+    'L1Loss',
+    'L2Loss',
+    'PRKDLoss',
 ]
 LOGITS_AND_LABELS = dict(DKDLoss=dict(), WSLD=dict(num_classes=5))
 # losses of a data-free generator, which only the teacher sees
 ONE_LOGITS = ['ActivationLoss', 'InformationEntropyLoss', 'OnehotLikeLoss']
 TWO_FEATURE_MAPS = [
-    'ABLoss', 'ATLoss', 'ChannelWiseDivergence', 'FTLoss', 'MGDLoss',
-    'OFDLoss', 'PKDLoss'
+    'ABLoss',
+    'ATLoss',
+    'ChannelWiseDivergence',
+    'FTLoss',
+    'MGDLoss',
+    'OFDLoss',
+    'PKDLoss',
 ]
 # tuples of a connector's outputs; a memory bank over the data set
 OTHERS = dict(FBKDLoss=2, CRDLoss=3)
@@ -50,8 +63,7 @@ def test_one_logits(name):
 
 @pytest.mark.parametrize('name', LOGITS_AND_LABELS)
 def test_logits_and_labels(name):
-    learn(name, (8, 5), labels=[torch.arange(8) % 5],
-          **LOGITS_AND_LABELS[name])
+    learn(name, (8, 5), labels=[torch.arange(8) % 5], **LOGITS_AND_LABELS[name])
 
 
 @pytest.mark.parametrize('name', TWO_FEATURE_MAPS)
@@ -65,10 +77,10 @@ def test_none_is_left_out():
     for name, loss in MODELS.module_dict.items():
         if '.losses.' in loss.__module__:
             arguments = inspect.signature(loss.forward).parameters.values()
-            registered[name] = sum(
-                x.default is x.empty for x in arguments) - 1  # of self
+            registered[name] = sum(x.default is x.empty for x in arguments) - 1  # of self
     assert registered == {
         **dict.fromkeys(ONE_LOGITS, 1),
         **dict.fromkeys(TWO_LOGITS + TWO_FEATURE_MAPS, 2),
-        **dict.fromkeys(LOGITS_AND_LABELS, 3), **OTHERS
+        **dict.fromkeys(LOGITS_AND_LABELS, 3),
+        **OTHERS,
     }

@@ -4,10 +4,10 @@ import socket
 
 import numpy as np
 import pytest
-import toy
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+import toy
 from mmrazor.models.losses import DISTLoss, KLDivergence
 from mmrazor.registry import MODELS
 from scipy.special import rel_entr, softmax
@@ -19,17 +19,28 @@ from prkd_mm.losses import PRKDLoss
 NOBODY_DRIVES = 'no schedule drives this loss'
 
 
-def logits(n=6, c=5, seed=0, dtype=torch.float64, size=3.):
+def logits(n=6, c=5, seed=0, dtype=torch.float64, size=3.0):
     rng = np.random.RandomState(seed)
     student = rng.randn(n, c)
     teacher = 0.5 * student + rng.randn(n, c)
-    return (torch.tensor(size * student, dtype=dtype).requires_grad_(),
-            torch.tensor(size * teacher, dtype=dtype))
+    return (
+        torch.tensor(size * student, dtype=dtype).requires_grad_(),
+        torch.tensor(size * teacher, dtype=dtype),
+    )
 
 
-def closed_form(student, teacher, tau=4., tau_cor=None, kl_weight=1.,
-                cor_weight=0., inter_weight=1., intra_weight=0.,
-                loss_weight=1., scale_by_tau2=True):
+def closed_form(
+    student,
+    teacher,
+    tau=4.0,
+    tau_cor=None,
+    kl_weight=1.0,
+    cor_weight=0.0,
+    inter_weight=1.0,
+    intra_weight=0.0,
+    loss_weight=1.0,
+    scale_by_tau2=True,
+):
     """The loss in numpy and scipy, written from the docstring."""
     tau_cor = tau if tau_cor is None else tau_cor
     student, teacher = (x.detach().numpy() for x in (student, teacher))
@@ -45,17 +56,20 @@ def closed_form(student, teacher, tau=4., tau_cor=None, kl_weight=1.,
 
 
 class TestValue:
-
-    @pytest.mark.parametrize('args', [
-        dict(),
-        dict(tau=1.),
-        dict(tau=2.5, kl_weight=0.3, cor_weight=0.7),
-        dict(kl_weight=0., cor_weight=1.),
-        dict(kl_weight=0., cor_weight=1., tau_cor=1.5),
-        dict(cor_weight=2., inter_weight=0.5, intra_weight=3., tau=3),
-        dict(cor_weight=1., scale_by_tau2=False, loss_weight=0.9),
-        dict(loss_weight=0.),
-    ], ids=str)
+    @pytest.mark.parametrize(
+        'args',
+        [
+            dict(),
+            dict(tau=1.0),
+            dict(tau=2.5, kl_weight=0.3, cor_weight=0.7),
+            dict(kl_weight=0.0, cor_weight=1.0),
+            dict(kl_weight=0.0, cor_weight=1.0, tau_cor=1.5),
+            dict(cor_weight=2.0, inter_weight=0.5, intra_weight=3.0, tau=3),
+            dict(cor_weight=1.0, scale_by_tau2=False, loss_weight=0.9),
+            dict(loss_weight=0.0),
+        ],
+        ids=str,
+    )
     def test_closed_form(self, args):
         loss = PRKDLoss(**args)
         pair = logits()
@@ -65,16 +79,15 @@ class TestValue:
         assert loss.terms['cor'].item() == pytest.approx(cor, rel=1e-11)
 
     def test_changing_what_a_schedule_changes(self):
-        loss, pair = PRKDLoss(tau=4., tau_cor=None), logits()
+        loss, pair = PRKDLoss(tau=4.0, tau_cor=None), logits()
         loss.tau, loss.kl_weight, loss.cor_weight = 1.3, 0.25, 0.75
         assert (loss.tau, loss.kl_weight, loss.cor_weight) == (1.3, 0.25, 0.75)
         # the correlation stays at the initial temperature
-        expected = closed_form(
-            *pair, tau=1.3, tau_cor=4., kl_weight=0.25, cor_weight=0.75)[0]
+        expected = closed_form(*pair, tau=1.3, tau_cor=4.0, kl_weight=0.25, cor_weight=0.75)[0]
         assert loss(*pair).item() == pytest.approx(expected, rel=1e-11)
 
     @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-    @pytest.mark.parametrize('tau', [1., 4.])
+    @pytest.mark.parametrize('tau', [1.0, 4.0])
     def test_equals_mmrazors_kl_divergence(self, dtype, tau):
         ours, theirs = logits(64, 10, dtype=dtype), logits(64, 10, dtype=dtype)
         a = PRKDLoss(tau=tau, loss_weight=0.9)(*ours)
@@ -84,42 +97,40 @@ class TestValue:
         torch.testing.assert_close(a, b)
         torch.testing.assert_close(ours[0].grad, theirs[0].grad)
 
-    @pytest.mark.parametrize('inter, intra', [(1., 0.), (0., 1.), (2., 0.5)])
-    @pytest.mark.parametrize('tau', [1., 4.])
-    def test_equals_mmrazors_dist_loss_where_it_is_sound(
-            self, inter, intra, tau):
+    @pytest.mark.parametrize('inter, intra', [(1.0, 0.0), (0.0, 1.0), (2.0, 0.5)])
+    @pytest.mark.parametrize('tau', [1.0, 4.0])
+    def test_equals_mmrazors_dist_loss_where_it_is_sound(self, inter, intra, tau):
         ours, theirs = logits(64, 10), logits(64, 10)
-        a = PRKDLoss(tau=tau, kl_weight=0., cor_weight=1.,
-                     inter_weight=inter, intra_weight=intra)(*ours)
+        a = PRKDLoss(
+            tau=tau, kl_weight=0.0, cor_weight=1.0, inter_weight=inter, intra_weight=intra
+        )(*ours)
         b = DISTLoss(inter, intra, tau)(*theirs)
         a.backward()
         b.backward()
         # its eps of 1e-8 is in the product of two norms
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-8)
-        torch.testing.assert_close(
-            ours[0].grad, theirs[0].grad, rtol=1e-4, atol=1e-8)
+        torch.testing.assert_close(ours[0].grad, theirs[0].grad, rtol=1e-4, atol=1e-8)
 
     @pytest.mark.parametrize('detach', [True, False])
     def test_gradcheck(self, detach):
-        student, teacher = logits(size=1.)
+        student, teacher = logits(size=1.0)
         teacher.requires_grad_()
-        loss = PRKDLoss(tau=1.7, kl_weight=0.4, cor_weight=0.6,
-                        intra_weight=0.5, teacher_detach=detach)
-        wrong = (student, ) if detach else (student, teacher)
-        assert gradcheck(lambda *pair: loss(*(pair + (teacher, ))[:2]), wrong)
+        loss = PRKDLoss(
+            tau=1.7, kl_weight=0.4, cor_weight=0.6, intra_weight=0.5, teacher_detach=detach
+        )
+        wrong = (student,) if detach else (student, teacher)
+        assert gradcheck(lambda *pair: loss(*(pair + (teacher,))[:2]), wrong)
         loss(student, teacher).backward()
         assert (teacher.grad is None) == detach
 
 
 class TestIdenticalLogits:
-
-    @pytest.mark.parametrize('dtype', [
-        torch.float16, torch.bfloat16, torch.float32, torch.float64])
-    @pytest.mark.parametrize('size', [0., 1e-3, 1., 15., 100., 1e4])
-    @pytest.mark.parametrize('tau', [0.1, 1., 4.])
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    @pytest.mark.parametrize('size', [0.0, 1e-3, 1.0, 15.0, 100.0, 1e4])
+    @pytest.mark.parametrize('tau', [0.1, 1.0, 4.0])
     def test_give_exactly_0(self, dtype, size, tau):
         student = (size * torch.randn(32, 20)).to(dtype).requires_grad_()
-        loss = PRKDLoss(tau=tau, cor_weight=1., intra_weight=1.)
+        loss = PRKDLoss(tau=tau, cor_weight=1.0, intra_weight=1.0)
         value = loss(student, student.detach().clone())
         assert value.item() == 0
         assert loss.terms['kl'].item() == loss.terms['cor'].item() == 0
@@ -131,17 +142,16 @@ class TestIdenticalLogits:
         rng = np.random.RandomState(0)
         student = torch.tensor(rng.randn(64, 100), dtype=torch.float32)
         student[range(64), rng.randint(100, size=64)] += 15
-        theirs = DISTLoss(inter_loss_weight=0., intra_loss_weight=1.)
+        theirs = DISTLoss(inter_loss_weight=0.0, intra_loss_weight=1.0)
         assert theirs(student, student) > 0.3
-        loss = PRKDLoss(tau=1., cor_weight=1., intra_weight=1.)
+        loss = PRKDLoss(tau=1.0, cor_weight=1.0, intra_weight=1.0)
         assert loss(student, student.clone()).item() == 0
 
 
 class TestExtremes:
     KINDS = ['uniform', 'usual', 'huge', 'one-hot']
 
-    @pytest.mark.parametrize('dtype', [
-        torch.float16, torch.bfloat16, torch.float32, torch.float64])
+    @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16, torch.float32, torch.float64])
     @pytest.mark.parametrize('shape', [(1, 2), (1, 10), (64, 2), (8, 10)])
     @pytest.mark.parametrize('student', KINDS)
     @pytest.mark.parametrize('teacher', KINDS)
@@ -149,18 +159,19 @@ class TestExtremes:
 
         def some(kind, seed):
             rng = np.random.RandomState(seed)
-            return torch.tensor({
-                'uniform': np.full(shape, 3.),
-                'usual': rng.randn(*shape),
-                'huge': rng.choice([-1e4, 1e4], size=shape),
-                'one-hot': 1e4 * np.eye(shape[1])[rng.randint(shape[1],
-                                                              size=shape[0])],
-            }[kind], dtype=dtype)
+            return torch.tensor(
+                {
+                    'uniform': np.full(shape, 3.0),
+                    'usual': rng.randn(*shape),
+                    'huge': rng.choice([-1e4, 1e4], size=shape),
+                    'one-hot': 1e4 * np.eye(shape[1])[rng.randint(shape[1], size=shape[0])],
+                }[kind],
+                dtype=dtype,
+            )
 
-        for tau in (1., 4.):
+        for tau in (1.0, 4.0):
             preds_S = some(student, 0).requires_grad_()
-            value = PRKDLoss(tau=tau, cor_weight=1., intra_weight=1.)(
-                preds_S, some(teacher, 1))
+            value = PRKDLoss(tau=tau, cor_weight=1.0, intra_weight=1.0)(preds_S, some(teacher, 1))
             value.backward()
             assert value.isfinite() and value >= 0
             assert preds_S.grad.isfinite().all()
@@ -168,7 +179,7 @@ class TestExtremes:
     @pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
     def test_half_precision_is_only_the_inputs(self, dtype):
         student, teacher = (x.detach().to(dtype) for x in logits(64, 100))
-        loss = PRKDLoss(cor_weight=1., intra_weight=1.)
+        loss = PRKDLoss(cor_weight=1.0, intra_weight=1.0)
         value = loss(student.requires_grad_(), teacher)
         assert value.dtype == torch.float32
         assert value == loss(student.float(), teacher.float())
@@ -178,7 +189,7 @@ class TestExtremes:
     def test_autocast_gives_the_fp32_number(self):
         features, weight = torch.randn(64, 16), torch.randn(100, 16)
         teacher = torch.randn(64, 100)
-        loss = PRKDLoss(cor_weight=1., intra_weight=1.)
+        loss = PRKDLoss(cor_weight=1.0, intra_weight=1.0)
         with torch.autocast('cpu', dtype=torch.bfloat16):
             student = features @ weight.T
             assert student.dtype == torch.bfloat16
@@ -190,9 +201,10 @@ class TestExtremes:
 
     def test_two_dtypes(self):
         student, teacher = logits()
-        loss = PRKDLoss(cor_weight=1.)
+        loss = PRKDLoss(cor_weight=1.0)
         assert loss(student.half(), teacher.float()) == loss(
-            student.half().float(), teacher.float())
+            student.half().float(), teacher.float()
+        )
 
 
 def test_compiled_once_for_all_values():
@@ -208,8 +220,7 @@ def test_compiled_once_for_all_values():
     for epoch in range(12):
         loss.tau = 4 - 3 * epoch / 12
         loss.kl_weight, loss.cor_weight = 1 - epoch / 12, epoch / 12
-        eager, traced = logits(dtype=torch.float32), logits(
-            dtype=torch.float32)
+        eager, traced = logits(dtype=torch.float32), logits(dtype=torch.float32)
         a, b = loss(*eager), compiled(*traced)
         a.backward()
         b.backward()
@@ -218,15 +229,14 @@ def test_compiled_once_for_all_values():
     assert len(graphs) == 1
 
 
-GATHER = dict(tau=2., cor_weight=0.7, inter_weight=0.4, intra_weight=1.)
+GATHER = dict(tau=2.0, cor_weight=0.7, inter_weight=0.4, intra_weight=1.0)
 
 
 def _on_each_rank(rank, port, path):
-    dist.init_process_group(
-        'gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
+    dist.init_process_group('gloo', init_method=f'tcp://127.0.0.1:{port}', rank=rank, world_size=2)
     part = slice(4 * rank, 4 * rank + 4)
     results = []
-    for weights in (dict(), dict(kl_weight=0., inter_weight=0.)):
+    for weights in (dict(), dict(kl_weight=0.0, inter_weight=0.0)):
         student, teacher = (x.detach()[part] for x in logits(8, 5))
         student.requires_grad_()
         loss = PRKDLoss(gather=True, **{**GATHER, **weights})
@@ -249,30 +259,33 @@ def test_gather_over_two_processes(tmp_path):
     value = PRKDLoss(**GATHER)(student, teacher)
     value.backward()
     torch.testing.assert_close((one[0] + two[0]) / 2, value.detach())
-    torch.testing.assert_close(
-        torch.cat([one[1], two[1]]) / 2, student.grad)
+    torch.testing.assert_close(torch.cat([one[1], two[1]]) / 2, student.grad)
     # the term over the batch is the same number on each
     student, teacher = logits(8, 5)
-    value = PRKDLoss(**{
-        **GATHER, 'kl_weight': 0., 'inter_weight': 0.
-    })(student, teacher)
+    value = PRKDLoss(**{**GATHER, 'kl_weight': 0.0, 'inter_weight': 0.0})(student, teacher)
     value.backward()
     for result in (one, two):
         torch.testing.assert_close(result[2], value.detach())
-    torch.testing.assert_close(
-        torch.cat([one[3], two[3]]) / 2, student.grad)
+    torch.testing.assert_close(torch.cat([one[3], two[3]]) / 2, student.grad)
 
 
 class TestErrors:
-    NAMES = ('tau', 'tau_cor', 'kl_weight', 'cor_weight', 'inter_weight',
-             'intra_weight', 'loss_weight')
+    NAMES = (
+        'tau',
+        'tau_cor',
+        'kl_weight',
+        'cor_weight',
+        'inter_weight',
+        'intra_weight',
+        'loss_weight',
+    )
 
     @pytest.mark.parametrize('name', NAMES)
-    @pytest.mark.parametrize('value', ['4', True, [1.], torch.tensor(1.)],
-                             ids=repr)
+    @pytest.mark.parametrize('value', ['4', True, [1.0], torch.tensor(1.0)], ids=repr)
     def test_types(self, name, value):
-        with pytest.raises(TypeError, match=f'{name} must be a number, got '
-                           f'{re.escape(repr(value))}'):
+        with pytest.raises(
+            TypeError, match=f'{name} must be a number, got {re.escape(repr(value))}'
+        ):
             PRKDLoss(**{name: value})
 
     @pytest.mark.parametrize('name', NAMES)
@@ -287,8 +300,9 @@ class TestErrors:
         with pytest.raises(ValueError, match=f'{name} must .* above 0, got 0'):
             PRKDLoss(**{name: 0})
 
-    @pytest.mark.parametrize('name, value', [
-        ('tau', 0.), ('tau', -1.), ('kl_weight', -0.1), ('cor_weight', -2)])
+    @pytest.mark.parametrize(
+        'name, value', [('tau', 0.0), ('tau', -1.0), ('kl_weight', -0.1), ('cor_weight', -2)]
+    )
     def test_later_values_are_checked_too(self, name, value):
         loss = PRKDLoss()
         before = getattr(loss, name)
@@ -296,9 +310,10 @@ class TestErrors:
             setattr(loss, name, value)
         assert getattr(loss, name) == before
 
-    @pytest.mark.parametrize('one, two', [
-        ((8, 10), (8, 100)), ((8, 10), (4, 10)), ((8, ), (8, )),
-        ((8, 10, 2, 2), (8, 10, 2, 2))])
+    @pytest.mark.parametrize(
+        'one, two',
+        [((8, 10), (8, 100)), ((8, 10), (4, 10)), ((8,), (8,)), ((8, 10, 2, 2), (8, 10, 2, 2))],
+    )
     def test_shapes(self, one, two):
         with pytest.raises(ValueError) as error:
             PRKDLoss()(torch.zeros(one), torch.zeros(two))
@@ -307,7 +322,6 @@ class TestErrors:
 
 
 class TestAsModule:
-
     def test_is_registered(self):
         loss = MODELS.build(dict(type='mmrazor.PRKDLoss', tau=2))
         assert isinstance(loss, PRKDLoss) and loss.tau == 2
@@ -317,11 +331,11 @@ class TestAsModule:
         assert not loss.state_dict() and not list(loss.parameters())
 
     def test_copies_are_independent(self):
-        loss = PRKDLoss(tau=3.)
+        loss = PRKDLoss(tau=3.0)
         loss(*logits()).backward()
         other = copy.deepcopy(loss)
-        other.tau = 2.
-        assert (loss.tau, other.tau) == (3., 2.)
+        other.tau = 2.0
+        assert (loss.tau, other.tau) == (3.0, 2.0)
 
     def test_repr_shows_the_current_values(self):
         loss = PRKDLoss()
@@ -343,20 +357,26 @@ class TestNobodyDrivesIt:
         assert 'tau=4, kl_weight=1 and cor_weight=0' in text
         assert 'plain KD' in text and 'LossScheduleHook' in text
 
-    def test_also_where_nothing_filters_what_is_logged_twice(
-            self, monkeypatch):
+    def test_also_where_nothing_filters_what_is_logged_twice(self, monkeypatch):
         said = []
-        monkeypatch.setattr('prkd_mm.losses.prkd_loss.print_log',
-                            lambda text, **_: said.append(text))
+        monkeypatch.setattr(
+            'prkd_mm.losses.prkd_loss.print_log', lambda text, **_: said.append(text)
+        )
         loss = PRKDLoss()
         for mode in (False, True, True):
             loss.train(mode)
         assert len(said) == 1
 
-    @pytest.mark.parametrize('hook', [
-        toy.prkd_schedule(),
-        dict(type='LossScheduleHook', schedules=[
-            dict(loss='loss_prkd', attr='tau', start=4, shape='constant')]),
-    ], ids=['prkd', 'constant'])
+    @pytest.mark.parametrize(
+        'hook',
+        [
+            toy.prkd_schedule(),
+            dict(
+                type='LossScheduleHook',
+                schedules=[dict(loss='loss_prkd', attr='tau', start=4, shape='constant')],
+            ),
+        ],
+        ids=['prkd', 'constant'],
+    )
     def test_is_silent_under_a_schedule(self, tmp_path, hook):
         assert NOBODY_DRIVES not in self.run(tmp_path, hook)

@@ -33,14 +33,11 @@ def weights(net='resnet8x4', **kwargs):
 
 @pytest.mark.parametrize('net', community.NETS)
 class TestSameFunction:
-
     def test_keys_and_shapes_are_those_of_the_shared_files(self, net):
         if not KEYS.is_file():
             pytest.skip(f'{KEYS.name} is not in shared/data')
         expected = json.loads(KEYS.read_text())[net]
-        assert expected == {
-            key: list(value.shape) for key, value in weights(net)[0].items()
-        }
+        assert expected == {key: list(value.shape) for key, value in weights(net)[0].items()}
 
     @torch.no_grad()
     def test_logits(self, net):
@@ -55,14 +52,12 @@ class TestSameFunction:
 
 
 class TestErrors:
-
     def refused(self, state, file, classes=100):
         model = build(file, classes)
         before = {k: v.clone() for k, v in model.state_dict().items()}
         with pytest.raises(ValueError) as error:
             convert(state, model, "The file 'x.pth'")
-        assert all(map(torch.equal, before.values(),
-                       model.state_dict().values()))
+        assert all(map(torch.equal, before.values(), model.state_dict().values()))
         assert str(error.value).startswith("The file 'x.pth' does not fit")
         return str(error.value)
 
@@ -70,31 +65,29 @@ class TestErrors:
     def test_architecture(self, net):
         other = 'resnet20' if net != 'resnet20' else 'resnet110'
         message = self.refused(weights(net)[0], other)
-        assert (f'The file: {net}, 100 classes. The config: {other}, '
-                '100 classes.') in message
+        assert (f'The file: {net}, 100 classes. The config: {other}, 100 classes.') in message
 
     @pytest.mark.parametrize('net', ['wrn_16_2', 'MobileNetV2'])
     def test_number_of_classes(self, net):
         file = community.NETS[net][3]
         message = self.refused(weights(net, classes=10)[0], file)
         assert 'head.fc.weight: (10, 1' in message
-        assert (f'The file: {net}, 10 classes. The config: {net}, '
-                '100 classes.') in message
+        assert (f'The file: {net}, 10 classes. The config: {net}, 100 classes.') in message
         assert '100 classes. The config: resnet8x4, 7 ' in self.refused(
-            weights()[0], 'resnet8x4', classes=7)
+            weights()[0], 'resnet8x4', classes=7
+        )
 
     def test_missing_and_extra_keys(self):
         state, _, _ = weights()
         del state['layer1.0.conv1.weight'], state['fc.bias']
         state['layer2.7.other'] = state['regress.0.weight'] = torch.zeros(1)
         message = self.refused(state, 'resnet8x4')
-        assert ('2 missing: backbone.layer1.0.conv1.weight, head.fc.bias\n'
-                in message)
-        assert ('2 unexpected: layer2.7.other of the file, '
-                'regress.0.weight of the file\n') in message
+        assert '2 missing: backbone.layer1.0.conv1.weight, head.fc.bias\n' in message
+        assert (
+            '2 unexpected: layer2.7.other of the file, regress.0.weight of the file\n'
+        ) in message
 
-    @pytest.mark.parametrize('twice', ['linear.bias', 'module.fc.bias',
-                                       'head.fc.bias'])
+    @pytest.mark.parametrize('twice', ['linear.bias', 'module.fc.bias', 'head.fc.bias'])
     @pytest.mark.parametrize('first', [False, True])
     def test_two_keys_for_one_place(self, twice, first):
         state, _, _ = weights()
@@ -103,10 +96,8 @@ class TestErrors:
         assert '1 unexpected: ' in self.refused(state, 'resnet8x4')
 
     def test_another_family(self):
-        state = {'block0.0.weight': torch.ones(3), 'classifier.weight':
-                 torch.ones(100, 3)}
-        assert 'The file: no net known here' in self.refused(
-            state, 'resnet8x4')
+        state = {'block0.0.weight': torch.ones(3), 'classifier.weight': torch.ones(100, 3)}
+        assert 'The file: no net known here' in self.refused(state, 'resnet8x4')
 
 
 def test_of_data_parallel():
@@ -114,12 +105,12 @@ def test_of_data_parallel():
     convert(state, build('resnet8x4'), 'x')
 
 
-@pytest.mark.parametrize('depth, base, name', [
-    (18, 64, 'ResNet18'), (34, 32, 'ResNet34'), (101, 16, 'ResNet101')])
+@pytest.mark.parametrize(
+    'depth, base, name', [(18, 64, 'ResNet18'), (34, 32, 'ResNet34'), (101, 16, 'ResNet101')]
+)
 def test_name_of_four_stages(depth, base, name):
     cfg = dict(type='ResNet_CIFAR', depth=depth, base_channels=base)
-    state = {f'backbone.{k}': v
-             for k, v in MODELS.build(cfg).state_dict().items()}
+    state = {f'backbone.{k}': v for k, v in MODELS.build(cfg).state_dict().items()}
     assert net_of(state).startswith(name)
 
 
@@ -127,11 +118,10 @@ class Malicious:
     """Loaded by pickle it makes a file: ``ran``."""
 
     def __reduce__(self):
-        return os.system, ('touch ran', )
+        return os.system, ('touch ran',)
 
 
 class TestRead:
-
     @pytest.fixture(autouse=True)
     def folder(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
@@ -144,17 +134,15 @@ class TestRead:
             epoch=240,
             model=state,
             best_acc=torch.tensor(72.3),
-            optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(),
-                                      lr=0.1).state_dict())
+            optimizer=torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1).state_dict(),
+        )
         torch.save(checkpoint, 'a.pth', _use_new_zipfile_serialization=new)
         found, meta = read('a.pth')
         assert list(found) == list(state)
         assert all(map(torch.equal, found.values(), state.values()))
         assert meta['source'] == 'a.pth'
-        assert meta['source_sha256'] == hashlib.sha256(
-            Path('a.pth').read_bytes()).hexdigest()
-        assert meta['input_normalisation']['mean'] == [
-            129.304, 124.070, 112.434]
+        assert meta['source_sha256'] == hashlib.sha256(Path('a.pth').read_bytes()).hexdigest()
+        assert meta['input_normalisation']['mean'] == [129.304, 124.070, 112.434]
         assert meta['input_normalisation']['std'] == [68.170, 65.392, 70.418]
 
     @pytest.mark.parametrize('new', [False, True], ids=['legacy', 'zip'])
@@ -163,12 +151,12 @@ class TestRead:
         checkpoint = {
             'beside': dict(model={}, epoch=Malicious()),
             'inside': dict(model={'fc.weight': Malicious()}),
-            'in Namespace': dict(model={}, opt=argparse.Namespace(
-                a=Malicious())),
+            'in Namespace': dict(model={}, opt=argparse.Namespace(a=Malicious())),
         }[where]
         torch.save(checkpoint, 'a.pth', _use_new_zipfile_serialization=new)
-        with pytest.raises(ValueError, match=f"'a.pth' holds {os.name}.system "
-                           'besides weights.*not loaded'):
+        with pytest.raises(
+            ValueError, match=f"'a.pth' holds {os.name}.system besides weights.*not loaded"
+        ):
             read('a.pth')
         assert os.listdir() == ['a.pth']
         torch.load('a.pth', weights_only=False)  # it would have
@@ -178,20 +166,25 @@ class TestRead:
     def test_damaged(self, content):
         torch.save(dict(model=weights()[0]), 'a.pth')
         whole = Path('a.pth').read_bytes()
-        Path('a.pth').write_bytes(
-            whole[:len(whole) // 2] if content == b'cut' else content)
+        Path('a.pth').write_bytes(whole[: len(whole) // 2] if content == b'cut' else content)
         with pytest.raises(ValueError, match="'a.pth' is damaged, or no file"):
             read('a.pth')
 
-    @pytest.mark.parametrize('content, found', [
-        (dict(state_dict={}, meta={}), r"\['state_dict', 'meta'\]"),
-        (dict(model={'a': 1}), r"\['model'\]"),
-        ([1], 'list'),
-    ])
+    @pytest.mark.parametrize(
+        'content, found',
+        [
+            (dict(state_dict={}, meta={}), r"\['state_dict', 'meta'\]"),
+            (dict(model={'a': 1}), r"\['model'\]"),
+            ([1], 'list'),
+        ],
+    )
     def test_of_another_kind(self, content, found):
         torch.save(content, 'a.pth')
-        with pytest.raises(ValueError, match=r"\{'model': state_dict\}, but "
-                           f'holds {found}'):
+        with pytest.raises(
+            ValueError,
+            match=r"\{'model': state_dict\}, but "
+            f'holds {found}',
+        ):
             read('a.pth')
 
     def test_missing(self):
@@ -200,23 +193,28 @@ class TestRead:
 
 
 class TestCommandLine:
-
     def run(self, folder, config, classes=100):
         state, _, logits = weights('MobileNetV2', classes=classes)
         torch.save(dict(model=state), folder / 'theirs.pth')
-        (folder / 'config.py').write_text(
-            f"_base_ = ['{CONFIGS}/mobilenetv2.py']\n{config}\n")
-        done = subprocess.run([
-            sys.executable, ROOT / 'tools/convert_teacher.py', 'config.py',
-            'theirs.pth', 'new/ours.pth'
-        ], cwd=folder, text=True, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT)
+        (folder / 'config.py').write_text(f"_base_ = ['{CONFIGS}/mobilenetv2.py']\n{config}\n")
+        done = subprocess.run(
+            [
+                sys.executable,
+                ROOT / 'tools/convert_teacher.py',
+                'config.py',
+                'theirs.pth',
+                'new/ours.pth',
+            ],
+            cwd=folder,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
         return done, logits
 
     @torch.no_grad()
     def test_config_of_a_pair(self, tmp_path):
-        done, logits = self.run(
-            tmp_path, 'model = dict(teacher=_base_.mobilenetv2)')
+        done, logits = self.run(tmp_path, 'model = dict(teacher=_base_.mobilenetv2)')
         assert done.returncode == 0, done.stdout
         assert 'MobileNetV2, 100 classes, 320 tensors' in done.stdout
         assert os.listdir(tmp_path / 'new') == ['ours.pth']

@@ -1,12 +1,12 @@
 """Stored logits: the same numbers as the live teacher's, or a refusal."""
+
 import json
 
 import numpy as np
 import pytest
 import torch
 
-from prkd_mm.teachers.logit_store import (TeacherLogits, hash_of_weights,
-                                          size_in_bytes)
+from prkd_mm.teachers.logit_store import TeacherLogits, hash_of_weights, size_in_bytes
 
 IDENTITY = dict(teacher='t', source='s', seed=0)
 N, C = 5000, 7  # more than one chunk
@@ -49,20 +49,17 @@ def test_size(folder):
 def test_topk_keeps_the_probabilities(tmp_path, classes):
     torch.manual_seed(0)
     z = 4 * torch.randn(50, classes)
-    store = TeacherLogits.create(
-        tmp_path / 'a', 1, 50, classes, topk=3, **IDENTITY)
+    store = TeacherLogits.create(tmp_path / 'a', 1, 50, classes, topk=3, **IDENTITY)
     store.put((0, 0, 50), z)
     p = TeacherLogits(tmp_path / 'a').get(0, np.arange(50)).softmax(1)
     exact = z.softmax(1)
     top = exact.topk(3)
     # a logit of 16 is rounded by up to 0.004
-    torch.testing.assert_close(
-        p.gather(1, top.indices), top.values, rtol=0.02, atol=1e-6)
-    others = torch.ones_like(p).scatter(1, top.indices, 0.).bool()
+    torch.testing.assert_close(p.gather(1, top.indices), top.values, rtol=0.02, atol=1e-6)
+    others = torch.ones_like(p).scatter(1, top.indices, 0.0).bool()
     rest = p[others].view(50, -1)
     assert torch.allclose(rest, rest[:, :1])  # even
-    torch.testing.assert_close(
-        rest.sum(1), 1 - top.values.sum(1), rtol=0.02, atol=1e-6)
+    torch.testing.assert_close(rest.sum(1), 1 - top.values.sum(1), rtol=0.02, atol=1e-6)
 
 
 def test_goes_on_where_it_was_cut_off(tmp_path):
@@ -74,8 +71,8 @@ def test_goes_on_where_it_was_cut_off(tmp_path):
     assert again.missing() == again.chunks()[3:]
     fill(again)
     assert torch.equal(
-        TeacherLogits(tmp_path / 'a').get(0, np.arange(N)),
-        logits(0, 0, N).half().float())
+        TeacherLogits(tmp_path / 'a').get(0, np.arange(N)), logits(0, 0, N).half().float()
+    )
 
 
 @pytest.mark.parametrize('what', ['teacher', 'source', 'seed'])
@@ -115,8 +112,9 @@ def test_cut_file_is_found(folder):
 def test_bad_arguments(tmp_path):
     for arguments in (dict(views=0), dict(topk=7), dict(topk=0)):
         with pytest.raises(ValueError, match=next(iter(arguments))):
-            TeacherLogits.create(tmp_path / 'a', **dict(
-                dict(views=1, images=2, classes=7), **arguments))
+            TeacherLogits.create(
+                tmp_path / 'a', **dict(dict(views=1, images=2, classes=7), **arguments)
+            )
     with pytest.raises(FileNotFoundError, match='cache_teacher.py'):
         TeacherLogits(tmp_path / 'none')
     store = TeacherLogits.create(tmp_path / 'a', 1, 2, 7, **IDENTITY)
@@ -133,12 +131,14 @@ def test_other_format(folder):
 
 
 def test_hash_of_weights():
-    state = dict(a=torch.arange(3.), b=torch.tensor(1))
-    assert hash_of_weights(state) == hash_of_weights(
-        dict(b=torch.tensor(1), a=torch.arange(3.)))
-    others = [dict(state, a=torch.arange(3.) + 1e-6), dict(a=state['a']),
-              dict(state, a=torch.arange(3.).double()),
-              dict(state, a=torch.arange(3.)[None]),
-              dict(c=state['a'], b=state['b'])]
+    state = dict(a=torch.arange(3.0), b=torch.tensor(1))
+    assert hash_of_weights(state) == hash_of_weights(dict(b=torch.tensor(1), a=torch.arange(3.0)))
+    others = [
+        dict(state, a=torch.arange(3.0) + 1e-6),
+        dict(a=state['a']),
+        dict(state, a=torch.arange(3.0).double()),
+        dict(state, a=torch.arange(3.0)[None]),
+        dict(c=state['a'], b=state['b']),
+    ]
     hashes = {hash_of_weights(other) for other in [state, *others]}
     assert len(hashes) == 6

@@ -1,10 +1,11 @@
 """Training on stored logits is training with the teacher, or a refusal."""
+
 import copy
 from types import SimpleNamespace
 
 import pytest
-import toy
 import torch
+import toy
 from mmengine.runner import Runner
 
 from prkd_mm.evaluation import unwrap
@@ -22,9 +23,13 @@ def ckpt(tmp_path_factory):
 def config(ckpt, folder, logits=None, min_top1=None, epochs=3, **options):
     """A run on packed images; its views are those of the store."""
     cfg = toy.config(
-        toy.distillation(ckpt), folder, toy.prkd_schedule(),
+        toy.distillation(ckpt),
+        folder,
+        toy.prkd_schedule(),
         dict(type='TeacherCheckHook', min_top1=min_top1),
-        dict(type='TailAverageHook', num_epochs=2), epochs=epochs)
+        dict(type='TailAverageHook', num_epochs=2),
+        epochs=epochs,
+    )
     preprocessor = cfg.model.data_preprocessor
     preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
     if logits:
@@ -46,8 +51,7 @@ def store(ckpt, tmp_path_factory):
     return folder / 'logits'
 
 
-def test_logits_are_those_of_the_teacher_on_the_same_views(
-        ckpt, store, tmp_path):
+def test_logits_are_those_of_the_teacher_on_the_same_views(ckpt, store, tmp_path):
     live = unwrap(toy.start(config(ckpt, tmp_path / 'a')).model).eval()
     runner = toy.start(config(ckpt, tmp_path / 'b', store))
     stored = unwrap(runner.model)
@@ -60,8 +64,7 @@ def test_logits_are_those_of_the_teacher_on_the_same_views(
             theirs = live.data_preprocessor(batch, True)
             assert torch.equal(ours['inputs'], theirs['inputs'])
             logits = live.teacher(theirs['inputs'], mode='tensor')
-            torch.testing.assert_close(
-                stored.teacher(**ours), logits, rtol=2**-10, atol=1e-4)
+            torch.testing.assert_close(stored.teacher(**ours), logits, rtol=2**-10, atol=1e-4)
 
 
 def test_trains_as_with_the_teacher_but_without_it(ckpt, store, tmp_path):
@@ -70,38 +73,44 @@ def test_trains_as_with_the_teacher_but_without_it(ckpt, store, tmp_path):
     assert not list(unwrap(stored.model).teacher.parameters())
     # the roundings grow by a step, so compare where there were few
     one, other = (
-        torch.load(tmp_path / f'{name}/epoch_1.pth')['state_dict']
-        for name in ('live', 'stored'))
+        torch.load(tmp_path / f'{name}/epoch_1.pth')['state_dict'] for name in ('live', 'stored')
+    )
     for name in one:
         torch.testing.assert_close(other[name], one[name], rtol=0, atol=2e-3)
     name = 'head.fc.weight'
     now = toy.student(live).state_dict()[name]
     assert (now - one[f'architecture.{name}']).abs().max() > 0.02
     # the teacher was validated when it was stored: the same figure
-    said = [row for row in toy.logged(tmp_path / 'live')
-            if 'teacher/accuracy/top1' in row]
-    assert said == [row for row in toy.logged(tmp_path / 'stored')
-                    if 'teacher/accuracy/top1' in row] != []
+    said = [row for row in toy.logged(tmp_path / 'live') if 'teacher/accuracy/top1' in row]
+    assert (
+        said
+        == [row for row in toy.logged(tmp_path / 'stored') if 'teacher/accuracy/top1' in row]
+        != []
+    )
 
 
 def test_resumes_exactly(ckpt, store, tmp_path):
     straight = toy.train(config(ckpt, tmp_path / 'straight', store))
     resumed = toy.resume(
-        config(ckpt, tmp_path / 'resumed', store),
-        tmp_path / 'straight/epoch_1.pth')
-    toy.assert_same(
-        toy.student(resumed).state_dict(), toy.student(straight).state_dict())
+        config(ckpt, tmp_path / 'resumed', store), tmp_path / 'straight/epoch_1.pth'
+    )
+    toy.assert_same(toy.student(resumed).state_dict(), toy.student(straight).state_dict())
 
 
-@pytest.mark.parametrize('change', [
-    {'train_dataloader.dataset.dataset.seed': 8},
-    {'train_dataloader.dataset.dataset.size': 40},
-    {'train_dataloader.dataset.dataset.pipeline.0.padding': 2},
-    # the same number of images and labels, but other pixels
-    {'train_dataloader.dataset.dataset.channels': 3,
-     'train_dataloader.dataset.dataset.seed': 1},
-    {'train_dataloader.dataset.dataset.metainfo': dict(classes='dcba')},
-])
+@pytest.mark.parametrize(
+    'change',
+    [
+        {'train_dataloader.dataset.dataset.seed': 8},
+        {'train_dataloader.dataset.dataset.size': 40},
+        {'train_dataloader.dataset.dataset.pipeline.0.padding': 2},
+        # the same number of images and labels, but other pixels
+        {
+            'train_dataloader.dataset.dataset.channels': 3,
+            'train_dataloader.dataset.dataset.seed': 1,
+        },
+        {'train_dataloader.dataset.dataset.metainfo': dict(classes='dcba')},
+    ],
+)
 def test_other_images_are_refused_before_a_step(ckpt, store, tmp_path, change):
     runner = toy.start(config(ckpt, tmp_path, store, **change))
     before = {k: v.clone() for k, v in toy.student(runner).named_parameters()}
@@ -110,24 +119,28 @@ def test_other_images_are_refused_before_a_step(ckpt, store, tmp_path, change):
     assert runner.iter == 0 and before
 
 
-@pytest.mark.parametrize('change', [dict(mean=[1.] * 3), dict(to_rgb=True)])
+@pytest.mark.parametrize('change', [dict(mean=[1.0] * 3), dict(to_rgb=True)])
 def test_another_normalisation_is_refused(ckpt, store, tmp_path, change):
     with pytest.raises(ValueError, match='another normalisation'):
-        toy.start(config(ckpt, tmp_path, store, **{
-            f'model.data_preprocessor.{key}': value
-            for key, value in change.items()}))
+        toy.start(
+            config(
+                ckpt,
+                tmp_path,
+                store,
+                **{f'model.data_preprocessor.{key}': value for key, value in change.items()},
+            )
+        )
 
 
 def test_what_cannot_be_stored_is_refused(ckpt, tmp_path, monkeypatch):
     cfg = config(ckpt, tmp_path, 'none')  # a store that is still to be made
     mixed = copy.deepcopy(cfg)
     mixed.model.data_preprocessor.update(
-        num_classes=4, batch_augments=dict(
-            augments=dict(type='mmpretrain.Mixup', alpha=1.)))
+        num_classes=4, batch_augments=dict(augments=dict(type='mmpretrain.Mixup', alpha=1.0))
+    )
     with pytest.raises(ValueError, match='no mixup'):
         store_teacher(mixed, tmp_path / 'a', 1)
-    monkeypatch.setattr('shutil.disk_usage',
-                        lambda path: SimpleNamespace(free=255))
+    monkeypatch.setattr('shutil.disk_usage', lambda path: SimpleNamespace(free=255))
     with pytest.raises(OSError, match=f'no room for them: {tmp_path}'):
         store_teacher(cfg, tmp_path / 'a/b', 1)
     monkeypatch.undo()
@@ -166,10 +179,13 @@ def test_stock_preprocessor_is_refused(ckpt, store, tmp_path):
 
 
 def test_batch_augmentation_is_refused(ckpt, store, tmp_path):
-    mixup = {'model.data_preprocessor.batch_augments': dict(
-        augments=dict(type='mmpretrain.Mixup', alpha=1.)),
+    mixup = {
+        'model.data_preprocessor.batch_augments': dict(
+            augments=dict(type='mmpretrain.Mixup', alpha=1.0)
+        ),
         'model.data_preprocessor.num_classes': toy.NUM_CLASSES,
-        'model.data_preprocessor.to_onehot': True}
+        'model.data_preprocessor.to_onehot': True,
+    }
     runner = toy.start(config(ckpt, tmp_path, store, **mixup))
     with pytest.raises(ValueError, match='no mixup'), toy.quickly():
         runner.train()

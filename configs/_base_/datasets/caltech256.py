@@ -6,20 +6,21 @@ data_preprocessor = dict(
     # RGB, of ImageNet: photos of the same kind, and pretrained nets expect it
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
-    to_rgb=True)  # mmcv decodes to BGR
+    to_rgb=True,  # mmcv decodes to BGR
+)
 
 # photos of many sizes, cut as MMPretrain cuts ImageNet's
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=224),  # 8 to 100 % of the area
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs')
+    dict(type='PackInputs'),
 ]
 val_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='ResizeEdge', scale=256, edge='short'),
     dict(type='CenterCrop', crop_size=224),
-    dict(type='PackInputs')
+    dict(type='PackInputs'),
 ]
 
 train_dataloader = dict(
@@ -35,7 +36,9 @@ train_dataloader = dict(
         data_root='data/256_ObjectCategories',
         split='train',
         with_clutter=True,
-        pipeline=train_pipeline))
+        pipeline=train_pipeline,
+    ),
+)
 val_dataloader = dict(
     batch_size=64,  # the accuracy does not depend on it
     num_workers=4,  # a quarter of the images, and fewer steps with each
@@ -48,7 +51,9 @@ val_dataloader = dict(
         data_root='data/256_ObjectCategories',
         split='test',
         with_clutter=True,
-        pipeline=val_pipeline))
+        pipeline=val_pipeline,
+    ),
+)
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader

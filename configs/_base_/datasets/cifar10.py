@@ -6,7 +6,8 @@ data_preprocessor = dict(
     # over all pixels of the 50,000 training images. MMPretrain's std, (51.6,
     # 50.8, 51.3), is the mean of the images' own, a fifth smaller
     mean=[125.307, 122.950, 113.865],
-    std=[62.993, 62.089, 66.705])
+    std=[62.993, 62.089, 66.705],
+)
 train_dataloader = dict(dataset=dict(dataset=dict(type='CIFAR10')))
 val_dataloader = dict(dataset=dict(dataset=dict(type='CIFAR10')))
 test_dataloader = dict(dataset=dict(dataset=dict(type='CIFAR10')))

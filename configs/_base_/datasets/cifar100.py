@@ -6,12 +6,13 @@ data_preprocessor = dict(
     # are those that the community's teachers were trained with
     mean=[129.304, 124.070, 112.434],
     std=[68.170, 65.392, 70.418],
-    to_rgb=False)  # the files are RGB already
+    to_rgb=False,  # the files are RGB already
+)
 
 train_pipeline = [
     dict(type='RandomCrop', crop_size=32, padding=4),  # pads with 0
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs')
+    dict(type='PackInputs'),
 ]
 val_pipeline = [dict(type='PackInputs')]
 
@@ -30,7 +31,10 @@ train_dataloader = dict(
             data_root='data',  # the folder in it is MMPretrain's choice
             split='train',
             download=False,  # prepare_data.py resumes, MMPretrain does not
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 val_dataloader = dict(
     batch_size=250,  # divides 10,000; the accuracy does not depend on it
     num_workers=0,
@@ -42,11 +46,10 @@ val_dataloader = dict(
         type='PackedImages',
         pipeline=val_pipeline,  # for MMPretrain's inferencer
         dataset=dict(
-            type='CIFAR100',
-            data_root='data',
-            split='test',
-            download=False,
-            pipeline=val_pipeline)))
+            type='CIFAR100', data_root='data', split='test', download=False, pipeline=val_pipeline
+        ),
+    ),
+)
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader

@@ -8,12 +8,14 @@ train_dataloader = dict(
             _delete_=True,
             type='CustomDataset',
             data_root='data/cifar10-images/train',
-            pipeline=[dict(type='LoadImageFromFile')] + _base_.train_pipeline)))
+            pipeline=[dict(type='LoadImageFromFile')] + _base_.train_pipeline,
+        )
+    )
+)
 val_dataloader = dict(
     dataset=dict(
         pipeline=[dict(type='LoadImageFromFile')] + _base_.val_pipeline,
-        dataset=dict(
-            _delete_=True,
-            type='CustomDataset',
-            data_root='data/cifar10-images/test')))
+        dataset=dict(_delete_=True, type='CustomDataset', data_root='data/cifar10-images/test'),
+    )
+)
 test_dataloader = val_dataloader

@@ -3,13 +3,14 @@ data_preprocessor = dict(
     type='mmpretrain.BatchClsDataPreprocessor',
     num_classes=10,
     mean=[78.005],  # over all pixels of the 1,287 training images
-    std=[95.714])
+    std=[95.714],
+)
 
 train_pipeline = [
     # shifts by one pixel, filled with 0, the paper; a mirrored 2 is no 2, so
     # no flip
     dict(type='RandomCrop', crop_size=8, padding=1),
-    dict(type='PackInputs')
+    dict(type='PackInputs'),
 ]
 val_pipeline = [dict(type='PackInputs')]
 
@@ -23,7 +24,9 @@ train_dataloader = dict(
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='PackedImages',  # augmented by batches
-        dataset=dict(type='Digits', split='train', pipeline=train_pipeline)))
+        dataset=dict(type='Digits', split='train', pipeline=train_pipeline),
+    ),
+)
 val_dataloader = dict(
     batch_size=510,  # all in one step
     num_workers=0,
@@ -33,8 +36,10 @@ val_dataloader = dict(
     dataset=dict(
         type='PackedImages',
         pipeline=val_pipeline,  # for MMPretrain's inferencer
-        dataset=dict(type='Digits', split='test', pipeline=val_pipeline)))
-val_evaluator = dict(type='Accuracy', topk=(1, ))
+        dataset=dict(type='Digits', split='test', pipeline=val_pipeline),
+    ),
+)
+val_evaluator = dict(type='Accuracy', topk=(1,))
 
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator

@@ -6,9 +6,9 @@ train_dataloader = dict(
     persistent_workers=False,  # workers that start anew see the epoch:
     worker_init_fn=dict(type='seed_worker_by_epoch'),
     pin_memory=True,
-    collate_fn=dict(type='default_collate'))  # stacks in the worker
+    collate_fn=dict(type='default_collate'),  # stacks in the worker
+)
 val_dataloader = dict(
-    persistent_workers=False,
-    pin_memory=True,
-    collate_fn=dict(type='default_collate'))
+    persistent_workers=False, pin_memory=True, collate_fn=dict(type='default_collate')
+)
 test_dataloader = val_dataloader

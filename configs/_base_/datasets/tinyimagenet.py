@@ -6,7 +6,8 @@ data_preprocessor = dict(
     # (0.230, 0.227, 0.226) * 255, is smaller by a fifth
     mean=[122.460, 114.257, 101.363],
     std=[70.491, 68.560, 71.805],
-    to_rgb=True)  # mmcv decodes to BGR
+    to_rgb=True,  # mmcv decodes to BGR
+)
 
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -15,7 +16,7 @@ train_pipeline = [
     # instead, which costs an interpolation)
     dict(type='RandomCrop', crop_size=64, padding=8),
     dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs')
+    dict(type='PackInputs'),
 ]
 val_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 
@@ -33,7 +34,10 @@ train_dataloader = dict(
             type='TinyImageNet',
             data_root='data/tiny-imagenet-200',
             split='train',
-            pipeline=train_pipeline)))
+            pipeline=train_pipeline,
+        ),
+    ),
+)
 val_dataloader = dict(
     batch_size=256,
     num_workers=0,
@@ -48,7 +52,10 @@ val_dataloader = dict(
             type='TinyImageNet',
             data_root='data/tiny-imagenet-200',
             split='val',
-            pipeline=val_pipeline)))
+            pipeline=val_pipeline,
+        ),
+    ),
+)
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 
 test_dataloader = val_dataloader

@@ -4,8 +4,8 @@ model = dict(
     type='FrozenTeacherDistill',
     distiller=dict(
         type='ConfigurableDistiller',
-        student_recorders=dict(
-            logits=dict(type='ModuleOutputs', source='head.fc')),
-        teacher_recorders=dict(
-            logits=dict(type='ModuleOutputs', source='head.fc'))))
+        student_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')),
+        teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')),
+    ),
+)
 custom_hooks = [dict(type='TeacherCheckHook')]

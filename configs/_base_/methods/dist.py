@@ -10,8 +10,14 @@ model = dict(
                 tau=4.0,
                 inter_loss_weight=1.0,
                 intra_loss_weight=1.0,
-                loss_weight=2.0)),
+                loss_weight=2.0,
+            )
+        ),
         loss_forward_mappings=dict(
             loss_dist=dict(
                 logits_S=dict(from_student=True, recorder='logits'),
-                logits_T=dict(from_student=False, recorder='logits')))))
+                logits_T=dict(from_student=False, recorder='logits'),
+            )
+        ),
+    ),
+)

@@ -4,6 +4,6 @@ method = 'prkd_a'
 custom_hooks = [
     dict(type='TeacherCheckHook'),
     dict(
-        type='LossScheduleHook',
-        schedules=[dict(loss='loss_prkd', attr='tau', start=4.0, end=1.0)])
+        type='LossScheduleHook', schedules=[dict(loss='loss_prkd', attr='tau', start=4.0, end=1.0)]
+    ),
 ]

@@ -8,5 +8,6 @@ custom_hooks = [
         schedules=[
             dict(loss='loss_prkd', attr='kl_weight', start=1.0, end=0.0),
             dict(loss='loss_prkd', attr='cor_weight', start=0.0, end=1.0),
-        ])
+        ],
+    ),
 ]

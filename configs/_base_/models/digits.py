@@ -9,13 +9,13 @@ teacher = dict(
         in_channels=1,
         stem_channels=16,
         base_channels=16,
-        out_indices=(3, )),
+        out_indices=(3,),
+    ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=128,
-        loss=dict(type='CrossEntropyLoss')))
+        type='LinearClsHead', num_classes=10, in_channels=128, loss=dict(type='CrossEntropyLoss')
+    ),
+)
 student = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
@@ -25,10 +25,10 @@ student = dict(
         in_channels=1,
         stem_channels=4,
         base_channels=4,
-        out_indices=(3, )),
+        out_indices=(3,),
+    ),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
-        type='LinearClsHead',
-        num_classes=10,
-        in_channels=32,
-        loss=dict(type='CrossEntropyLoss')))
+        type='LinearClsHead', num_classes=10, in_channels=32, loss=dict(type='CrossEntropyLoss')
+    ),
+)

@@ -8,7 +8,8 @@ optim_wrapper = dict(
         type='SGD',
         lr=0.2,  # 0.05 at batch 64, scaled linearly
         momentum=0.9,
-        weight_decay=5e-4))  # 1e-4 is ImageNet's; small sets need more
-param_scheduler = dict(
-    type='MultiStepLR', by_epoch=True, milestones=[60, 120, 160], gamma=0.1)
+        weight_decay=5e-4,
+    ),  # 1e-4 is ImageNet's; small sets need more
+)
+param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[60, 120, 160], gamma=0.1)
 auto_scale_lr = dict(base_batch_size=256)  # for --auto-scale-lr

@@ -8,7 +8,8 @@ optim_wrapper = dict(
         type='SGD',
         lr=0.05,  # MobileNet's pairs take 0.01
         momentum=0.9,
-        weight_decay=5e-4))
-param_scheduler = dict(
-    type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1)
+        weight_decay=5e-4,
+    ),
+)
+param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1)
 auto_scale_lr = dict(base_batch_size=64)  # for --auto-scale-lr

@@ -1,6 +1,7 @@
 """What a student took over from its teacher, and what it made of it."""
+
 import math
-from typing import Dict, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ def class_correlation(logits: Tensor) -> Tensor:
     Args:
         logits (Tensor): ``(N, C)``.
     """
-    return torch.corrcoef(logits.double().T).nan_to_num(0.)
+    return torch.corrcoef(logits.double().T).nan_to_num(0.0)
 
 
 def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> dict:
@@ -45,13 +46,13 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> dict:
     count = torch.bincount(bin_of, minlength=bins)
     sums = [torch.bincount(bin_of, x, bins) for x in (confidence, right)]
     ece = (sums[0] - sums[1]).abs().sum() / len(labels)
-    means = [[None if math.isnan(x) else x for x in (total / count).tolist()]
-             for total in sums]
+    means = [[None if math.isnan(x) else x for x in (total / count).tolist()] for total in sums]
     return dict(
         ece=ece.item(),
         bin_confidence=means[0],
         bin_accuracy=means[1],
-        bin_share=(count / len(labels)).tolist())
+        bin_share=(count / len(labels)).tolist(),
+    )
 
 
 def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> dict:
@@ -70,25 +71,26 @@ def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> dict:
     return dict(
         accuracy=accuracy(preds_S.argmax(1), labels),
         top1=100 * same.double().mean().item(),
-        top1_on_errors=100 * same[errs].double().mean().item()
-        if errs.any() else None,
-        kl=kl_divergence(preds_S.double(), preds_T.double(), 1.).item(),
-        correlation=difference.abs().mean().item())
+        top1_on_errors=100 * same[errs].double().mean().item() if errs.any() else None,
+        kl=kl_divergence(preds_S.double(), preds_T.double(), 1.0).item(),
+        correlation=difference.abs().mean().item(),
+    )
 
 
 def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Top-1 of each class in percent, ``(C,)``; NaN without samples."""
     classes = logits.shape[1]
     right = 100 * (logits.argmax(1) == labels).double()
-    return torch.bincount(labels, right, classes) / torch.bincount(
-        labels, minlength=classes)
+    return torch.bincount(labels, right, classes) / torch.bincount(labels, minlength=classes)
 
 
-def comparison(students: Dict[str, Tensor],
-               preds_T: Tensor,
-               labels: Tensor,
-               bins: int = 15,
-               classes: Sequence[str] = ()) -> dict:
+def comparison(
+    students: dict[str, Tensor],
+    preds_T: Tensor,
+    labels: Tensor,
+    bins: int = 15,
+    classes: Sequence[str] = (),
+) -> dict:
     """All of this for several students of one teacher.
 
     Args:
@@ -106,22 +108,20 @@ def comparison(students: Dict[str, Tensor],
     """
     nets = dict(teacher=preds_T, **students)
     reference = next(iter(students)) if len(students) > 1 else 'teacher'
-    by_class = {
-        name: class_accuracy(x, labels).tolist() for name, x in nets.items()
-    }
+    by_class = {name: class_accuracy(x, labels).tolist() for name, x in nets.items()}
     rows = [
         dict(
             {'class': str(classes[i]) if len(classes) else str(i)},
             **{f'accuracy {name}': by_class[name][i] for name in nets},
-            **{f'gain {name}': by_class[name][i] - by_class[reference][i]
-               for name in students})
+            **{f'gain {name}': by_class[name][i] - by_class[reference][i] for name in students},
+        )
         for i in range(preds_T.shape[1])
     ]
     return dict(
         reference=reference,
         nets={
-            name: dict(
-                agreement(x, preds_T, labels),
-                **reliability(x, labels, bins)) for name, x in nets.items()
+            name: dict(agreement(x, preds_T, labels), **reliability(x, labels, bins))
+            for name, x in nets.items()
         },
-        classes=rows)
+        classes=rows,
+    )

@@ -1,6 +1,6 @@
 """Pictures of the loss round a net; see :mod:`prkd_mm.analysis.figures`."""
+
 from itertools import cycle
-from typing import Dict, List
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from ...visualization import LINE_STYLES, bars, finish, new_figure
 SPLITS = ('train', 'test')
 
 
-def curves(runs: Dict[str, List[dict]], title: str):
+def curves(runs: dict[str, list[dict]], title: str):
     """Loss along random directions, with a band of the error.
 
     Args:
@@ -22,20 +22,22 @@ def curves(runs: Dict[str, List[dict]], title: str):
         for (name, rows), style in zip(runs.items(), cycle(LINE_STYLES)):
             a = [row['a'] for row in rows]
             mean, deviation = (
-                np.array([row[f'{split}_loss'][key] for row in rows])
-                for key in ('mean', 'error'))
-            line, = axes.semilogy(a, mean, style, label=name)
-            axes.fill_between(a, np.maximum(mean - deviation, mean / 10),
-                              mean + deviation, alpha=0.15,
-                              color=line.get_color())
-        finish(axes, 'distance along a random direction, in filters\' norms',
-                f'{split} loss, nats')
+                np.array([row[f'{split}_loss'][key] for row in rows]) for key in ('mean', 'error')
+            )
+            (line,) = axes.semilogy(a, mean, style, label=name)
+            axes.fill_between(
+                a,
+                np.maximum(mean - deviation, mean / 10),
+                mean + deviation,
+                alpha=0.15,
+                color=line.get_color(),
+            )
+        finish(axes, "distance along a random direction, in filters' norms", f'{split} loss, nats')
     figure.suptitle(title, fontsize='medium')
     return figure
 
 
-def surfaces(runs: Dict[str, dict], title: str, x: str, y: str,
-             one_scale: bool = True):
+def surfaces(runs: dict[str, dict], title: str, x: str, y: str, one_scale: bool = True):
     """Contours of train and test loss in a plane, a row a run.
 
     Args:
@@ -67,29 +69,46 @@ def surfaces(runs: Dict[str, dict], title: str, x: str, y: str,
     return figure
 
 
-def _contours(axes, run: dict, key: str, values: List[float]):
+def _contours(axes, run: dict, key: str, values: list[float]):
     from matplotlib.colors import LogNorm
+
     low = max(min(values), 1e-8)
     levels = np.geomspace(low, max(max(values), 1.01 * low), 25)
     a, b = (sorted({row[c] for row in run['rows']}) for c in 'ab')
     loss = {(row['a'], row['b']): row[key] for row in run['rows']}
     grid = np.array([[loss[p, q] for p in a] for q in b])
     filled = axes.contourf(
-        a, b, np.clip(grid, levels[0], levels[-1]), levels,
-        norm=LogNorm(levels[0], levels[-1]), cmap='viridis')
+        a,
+        b,
+        np.clip(grid, levels[0], levels[-1]),
+        levels,
+        norm=LogNorm(levels[0], levels[-1]),
+        cmap='viridis',
+    )
     for (label, at), marker in zip(run['marks'].items(), cycle('osD*')):
-        axes.plot(*at, marker, color='white', markeredgecolor='black',
-                  markersize=14 if marker == '*' else 8)
+        axes.plot(
+            *at,
+            marker,
+            color='white',
+            markeredgecolor='black',
+            markersize=14 if marker == '*' else 8,
+        )
         axes.annotate(
-            label, at, (8, 6), textcoords='offset points', fontsize='small',
-            bbox=dict(boxstyle='round', facecolor='white', alpha=0.7))
+            label,
+            at,
+            (8, 6),
+            textcoords='offset points',
+            fontsize='small',
+            bbox=dict(boxstyle='round', facecolor='white', alpha=0.7),
+        )
     axes.locator_params(nbins=5)
     return filled
 
 
 def _colour_bar(figure, filled, axes, split: str) -> None:
-    bar = figure.colorbar(filled, ax=axes, format='%.3g',
-                          location='bottom', label=f'{split} loss, nats')
+    bar = figure.colorbar(
+        filled, ax=axes, format='%.3g', location='bottom', label=f'{split} loss, nats'
+    )
     bar.minorticks_off()
     bar.set_ticks(filled.levels[::6])
 
@@ -99,10 +118,11 @@ MEASURES = dict(
     trace='Hessian trace',
     normalised_top_eigenvalue='the same, filter-normalised',
     normalised_trace='the same, filter-normalised',
-    worst_rise='rise of the loss to the worst found\nwithin the radius, nats')
+    worst_rise='rise of the loss to the worst found\nwithin the radius, nats',
+)
 
 
-def sharpness(runs: Dict[str, dict], title: str):
+def sharpness(runs: dict[str, dict], title: str):
     """Bars of the sharpness measures, with errors over the seeds.
 
     Args:
@@ -112,10 +132,14 @@ def sharpness(runs: Dict[str, dict], title: str):
     figure = new_figure(11, 2 + 0.9 * len(runs))
     figure.suptitle(title, fontsize='medium')
     all_axes = figure.subplots(2, 3)
-    order = ('top_eigenvalue', 'normalised_top_eigenvalue', 'worst_rise',
-             'trace', 'normalised_trace')
+    order = (
+        'top_eigenvalue',
+        'normalised_top_eigenvalue',
+        'worst_rise',
+        'trace',
+        'normalised_trace',
+    )
     for axes, key in zip(all_axes.flat, order):
-        bars(axes, list(runs), [run[key] for run in runs.values()],
-              MEASURES[key])
+        bars(axes, list(runs), [run[key] for run in runs.values()], MEASURES[key])
     all_axes.flat[-1].set_axis_off()
     return figure

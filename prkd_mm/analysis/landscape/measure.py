@@ -9,7 +9,9 @@ undoes the scale of its weights looks as sharp or flat as one likes. Li et
 al., "Visualizing the Loss Landscape of Neural Nets", NeurIPS 2018,
 https://arxiv.org/abs/1712.09913
 """
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+from collections.abc import Iterable, Sequence
+from typing import Callable, Optional
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vjp
 from torch.nn.utils import vector_to_parameters
 
-Batch = Tuple[Tensor, Tensor]
+Batch = tuple[Tensor, Tensor]
 
 
 class Objective:
@@ -31,15 +33,14 @@ class Objective:
             Defaults to the cross entropy.
     """
 
-    def __init__(self,
-                 net: nn.Module,
-                 batches: Iterable[Batch],
-                 loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy
-                 ) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        batches: Iterable[Batch],
+        loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    ) -> None:
         self.net, self.batches, self.loss = net.eval(), batches, loss
-        self.parameters = {
-            name: p for name, p in net.named_parameters() if p.requires_grad
-        }
+        self.parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
 
     @property
     def weights(self) -> Tensor:
@@ -55,11 +56,13 @@ class Objective:
         """``s``: for each weight its filter's norm, ``(P,)``."""
         return _flat(
             p.flatten(1).norm(dim=1, keepdim=True).expand_as(p.flatten(1))
-            if p.dim() > 1 else torch.zeros_like(p)
-            for p in map(torch.detach, self.parameters.values()))
+            if p.dim() > 1
+            else torch.zeros_like(p)
+            for p in map(torch.detach, self.parameters.values())
+        )
 
     @torch.no_grad()
-    def value(self) -> Dict[str, float]:
+    def value(self) -> dict[str, float]:
         """``loss``, and ``error``: the share of wrong predictions in %."""
         loss = wrong = samples = 0
         for inputs, targets in self.batches:
@@ -68,8 +71,7 @@ class Objective:
             if not targets.is_floating_point():
                 wrong += (logits.argmax(1) != targets).sum()
             samples += len(targets)
-        return dict(
-            loss=float(loss / samples), error=100 * float(wrong / samples))
+        return dict(loss=float(loss / samples), error=100 * float(wrong / samples))
 
     def gradient(self) -> Tensor:
         """Of the loss, ``(P,)``."""
@@ -79,12 +81,11 @@ class Objective:
         """The Hessian of the loss times ``vector``, ``(P,)``."""
         sizes = [p.numel() for p in self.parameters.values()]
         direction = {
-            name: part.view_as(p) for (name, p), part in zip(
-                self.parameters.items(), vector.split(sizes))
+            name: part.view_as(p)
+            for (name, p), part in zip(self.parameters.items(), vector.split(sizes))
         }
         # twice in reverse: the forward mode took more than twice as long
-        return self._sum(
-            lambda f, weights: vjp(grad(f), weights)[1](direction)[0])
+        return self._sum(lambda f, weights: vjp(grad(f), weights)[1](direction)[0])
 
     def _sum(self, derivative: Callable) -> Tensor:
         weights = {name: p.detach() for name, p in self.parameters.items()}
@@ -92,7 +93,7 @@ class Objective:
         for inputs, targets in self.batches:
 
             def loss(weights):
-                logits = functional_call(self.net, weights, (inputs, ))
+                logits = functional_call(self.net, weights, (inputs,))
                 return self.loss(logits, targets)
 
             parts = derivative(loss, weights)
@@ -111,20 +112,20 @@ def random_direction(objective: Objective, seed: int) -> Tensor:
     Each filter of it is as long as that filter of the net.
     """
     generator = torch.Generator().manual_seed(seed)
-    draws = (torch.randn(p.shape, generator=generator).to(p)
-             for p in objective.parameters.values())
+    draws = (torch.randn(p.shape, generator=generator).to(p) for p in objective.parameters.values())
     return objective.filter_norms() * _flat(
-        F.normalize(draw.flatten(1), dim=1) if draw.dim() > 1 else draw
-        for draw in draws)
+        F.normalize(draw.flatten(1), dim=1) if draw.dim() > 1 else draw for draw in draws
+    )
 
 
-def surface(objectives: Dict[str, Objective],
-            origin: Tensor,
-            directions: Sequence[Tensor],
-            points: Sequence[Sequence[float]],
-            recalibrate: Optional[Callable[[nn.Module], None]] = None,
-            progress: Callable[[Iterable], Iterable] = iter
-            ) -> List[Dict[str, float]]:
+def surface(
+    objectives: dict[str, Objective],
+    origin: Tensor,
+    directions: Sequence[Tensor],
+    points: Sequence[Sequence[float]],
+    recalibrate: Optional[Callable[[nn.Module], None]] = None,
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> list[dict[str, float]]:
     """Loss and error at ``origin + Σ_k a_k · direction_k``.
 
     Args:
@@ -143,20 +144,21 @@ def surface(objectives: Dict[str, Objective],
     first = next(iter(objectives.values()))
     before, rows = first.weights, []
     for point in progress(points):
-        first.set_weights(origin + sum(
-            a * direction for a, direction in zip(point, directions)))
+        first.set_weights(origin + sum(a * direction for a, direction in zip(point, directions)))
         if recalibrate is not None:
             recalibrate(first.net)
-        rows.append({
-            f'{name}_{key}': value
-            for name, objective in objectives.items()
-            for key, value in objective.value().items()
-        })
+        rows.append(
+            {
+                f'{name}_{key}': value
+                for name, objective in objectives.items()
+                for key, value in objective.value().items()
+            }
+        )
     first.set_weights(before)
     return rows
 
 
-def plane(vectors: Sequence[Tensor]) -> Tuple[List[Tensor], List[List[float]]]:
+def plane(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[list[float]]]:
     """The plane through three weight vectors.
 
     Garipov et al., "Loss Surfaces, Mode Connectivity, and Fast Ensembling of
@@ -174,16 +176,13 @@ def plane(vectors: Sequence[Tensor]) -> Tuple[List[Tensor], List[List[float]]]:
     signs = coordinates.diagonal().sign()
     basis, coordinates = basis * signs, signs[:, None] * coordinates
     if coordinates[1, 1] < 1e-6 * coordinates.norm():
-        raise ValueError('the three checkpoints lie on a line, which is no '
-                         'plane; take others')
-    return (list(basis.T.to(vectors[0])),
-            [[0., 0.]] + coordinates.T.tolist())
+        raise ValueError('the three checkpoints lie on a line, which is no plane; take others')
+    return (list(basis.T.to(vectors[0])), [[0.0, 0.0]] + coordinates.T.tolist())
 
 
-def top_eigenvalue(objective: Objective,
-                   scale: Optional[Tensor] = None,
-                   seed: int = 0,
-                   tolerance: float = 1e-2) -> float:
+def top_eigenvalue(
+    objective: Objective, scale: Optional[Tensor] = None, seed: int = 0, tolerance: float = 1e-2
+) -> float:
     """The largest eigenvalue of the Hessian, by ARPACK's Lanczos iteration.
 
     Args:
@@ -194,6 +193,7 @@ def top_eigenvalue(objective: Objective,
         tolerance (float): Relative. Defaults to 1e-2.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
+
     weights = objective.weights
     scale = torch.ones_like(weights) if scale is None else scale
     generator = torch.Generator().manual_seed(seed)
@@ -205,8 +205,7 @@ def top_eigenvalue(objective: Objective,
         return product.cpu().numpy()
 
     start = scale * start  # outside of it the operator is 0
-    operator = LinearOperator(
-        (len(weights), ) * 2, times, dtype=start.cpu().numpy().dtype)
+    operator = LinearOperator((len(weights),) * 2, times, dtype=start.cpu().numpy().dtype)
     return float(
         eigsh(
             operator,
@@ -215,13 +214,14 @@ def top_eigenvalue(objective: Objective,
             v0=start.cpu().numpy(),
             ncv=min(12, len(weights)),  # vectors of P that it keeps
             tol=tolerance,
-            return_eigenvectors=False)[0])
+            return_eigenvectors=False,
+        )[0]
+    )
 
 
-def trace(objective: Objective,
-          scale: Optional[Tensor] = None,
-          seed: int = 0,
-          probes: int = 10) -> Dict[str, float]:
+def trace(
+    objective: Objective, scale: Optional[Tensor] = None, seed: int = 0, probes: int = 10
+) -> dict[str, float]:
     """Hutchinson's estimate of the Hessian's trace: mean of ``vᵀHv``, v = ±1.
 
     Args:
@@ -242,15 +242,16 @@ def trace(objective: Objective,
         v = scale * (2 * v - 1)
         values.append(v.double() @ objective.hessian_times(v).double())
     values = torch.stack(values)
-    return dict(
-        mean=values.mean().item(), error=(values.std() / probes**0.5).item())
+    return dict(mean=values.mean().item(), error=(values.std() / probes**0.5).item())
 
 
-def worst_loss(objective: Objective,
-               radius: float,
-               scale: Optional[Tensor] = None,
-               seed: int = 0,
-               steps: int = 10) -> float:
+def worst_loss(
+    objective: Objective,
+    radius: float,
+    scale: Optional[Tensor] = None,
+    seed: int = 0,
+    steps: int = 10,
+) -> float:
     """The largest loss found within ``‖u‖ ≤ radius·√F``, ``δ = s ⊙ u``.
 
     By projected gradient ascent from a random point. With F filters a random
@@ -268,8 +269,11 @@ def worst_loss(objective: Objective,
             to 10.
     """
     origin, worst = objective.weights, -torch.inf
-    scale, bound = ((torch.ones_like(origin), radius) if scale is None else
-                    (scale, radius * num_filters(objective)**0.5))
+    scale, bound = (
+        (torch.ones_like(origin), radius)
+        if scale is None
+        else (scale, radius * num_filters(objective) ** 0.5)
+    )
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(len(origin), generator=generator).to(origin)
     u = u * (scale > 0)
@@ -280,7 +284,7 @@ def worst_loss(objective: Objective,
         if step < steps:
             ascent = scale * objective.gradient()
             u = u + bound / 4 * F.normalize(ascent, dim=0)
-            u *= min(1., bound / u.norm())
+            u *= min(1.0, bound / u.norm())
     objective.set_weights(origin)
     return worst
 

@@ -4,12 +4,14 @@ Averaging pays where the checkpoints scatter round a better point, and does
 nothing where they are one point: "Averaging Weights Leads to Wider Optima and
 Better Generalization", UAI 2018, https://arxiv.org/abs/1803.05407
 """
-from typing import Callable, Dict, Iterable, List, Sequence
+
+from collections.abc import Iterable, Sequence
+from typing import Callable
 
 import torch
 from torch import Tensor, nn
 
-State = Dict[str, Tensor]
+State = dict[str, Tensor]
 
 
 def flat(state: State, names: Iterable[str]) -> Tensor:
@@ -30,9 +32,7 @@ def weight_spread(vectors: Sequence[Tensor]) -> dict:
     """
     n = len(vectors)
     mean = sum(vector.double() for vector in vectors) / n
-    variance = sum(
-        (vector.double() - mean).square().sum() for vector in vectors) / (
-            n - 1)
+    variance = sum((vector.double() - mean).square().sum() for vector in vectors) / (n - 1)
     distances = torch.zeros(n, n, dtype=torch.double)
     for i, j in torch.combinations(torch.arange(n)).tolist():
         # not cdist, whose matrix product loses small distances
@@ -41,7 +41,8 @@ def weight_spread(vectors: Sequence[Tensor]) -> dict:
         variance=variance.item(),
         relative_rms=(variance.sqrt() / mean.norm()).item(),
         distances=distances.tolist(),
-        mean_distance=distances.sum().item() / (n * (n - 1)))
+        mean_distance=distances.sum().item() / (n * (n - 1)),
+    )
 
 
 def disagreement(predictions: Sequence[Tensor]) -> float:
@@ -53,8 +54,7 @@ def disagreement(predictions: Sequence[Tensor]) -> float:
     """
     stacked = torch.stack(list(predictions))
     pairs = torch.combinations(torch.arange(len(stacked)))
-    return (stacked[pairs[:, 0]] != stacked[pairs[:, 1]]).double().mean(
-    ).item()
+    return (stacked[pairs[:, 0]] != stacked[pairs[:, 1]]).double().mean().item()
 
 
 def mean_of(states: Sequence[State]) -> State:
@@ -87,18 +87,17 @@ def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> dict:
         dict: ``gain`` and ``error``, in points.
     """
     right = [(x == labels).double() for x in raw]
-    difference = 100 * ((averaged == labels).double() -
-                        torch.stack(right).mean(0))
-    return dict(
-        gain=difference.mean().item(),
-        error=(difference.std() / len(labels)**0.5).item())
+    difference = 100 * ((averaged == labels).double() - torch.stack(right).mean(0))
+    return dict(gain=difference.mean().item(), error=(difference.std() / len(labels) ** 0.5).item())
 
 
-def averages(states: Dict[int, State], net: nn.Module,
-             recalibrate: Callable[[nn.Module], None],
-             predict: Callable[[nn.Module], Tensor],
-             progress: Callable[[Iterable], Iterable] = iter
-             ) -> Dict[int, Tensor]:
+def averages(
+    states: dict[int, State],
+    net: nn.Module,
+    recalibrate: Callable[[nn.Module], None],
+    predict: Callable[[nn.Module], Tensor],
+    progress: Callable[[Iterable], Iterable] = iter,
+) -> dict[int, Tensor]:
     """Logits of the mean of the last I students, by I from 1 on.
 
     Args:
@@ -109,7 +108,7 @@ def averages(states: Dict[int, State], net: nn.Module,
         predict (Callable): The net to its predictions.
         progress (Callable): Wraps what is iterated over. Defaults to iter.
     """
-    tail: List[State] = list(states.values())
+    tail: list[State] = list(states.values())
     result = {}
     for number in progress(range(1, len(tail) + 1)):
         net.load_state_dict(mean_of(tail[-number:]))

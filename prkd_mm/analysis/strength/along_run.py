@@ -1,5 +1,6 @@
 """The terms of a run's distillation losses, over its epochs."""
-from typing import List, Sequence
+
+from collections.abc import Sequence
 
 from mmengine.config import Config
 from mmengine.registry import HOOKS, MODELS, init_default_scope
@@ -10,7 +11,7 @@ from ...hooks import LossScheduleHook
 from .measure import Term
 
 
-def terms_of(loss: nn.Module) -> List[Term]:
+def terms_of(loss: nn.Module) -> list[Term]:
     """The terms of a loss module, with its weights as they are now.
 
     Args:
@@ -20,32 +21,35 @@ def terms_of(loss: nn.Module) -> List[Term]:
     Raises:
         ValueError: Another loss, or one whose options are not covered.
     """
-    name, weight = type(loss).__name__, getattr(loss, 'loss_weight', 1.)
+    name, weight = type(loss).__name__, getattr(loss, 'loss_weight', 1.0)
     if name == 'PRKDLoss':
-        tau2, cor2 = ((loss.tau**2, loss.tau_cor**2) if loss.scale_by_tau2
-                      else (1, 1))
+        tau2, cor2 = (loss.tau**2, loss.tau_cor**2) if loss.scale_by_tau2 else (1, 1)
         cor = weight * loss.cor_weight * cor2
-        terms = [Term('kl', loss.tau, weight * loss.kl_weight * tau2),
-                 Term('inter', loss.tau_cor, cor * loss.inter_weight),
-                 Term('intra', loss.tau_cor, cor * loss.intra_weight)]
+        terms = [
+            Term('kl', loss.tau, weight * loss.kl_weight * tau2),
+            Term('inter', loss.tau_cor, cor * loss.inter_weight),
+            Term('intra', loss.tau_cor, cor * loss.intra_weight),
+        ]
     elif name == 'KLDivergence' and loss.reduction == 'batchmean':
         terms = [Term('kl', loss.tau, weight * loss.tau**2)]
     elif name == 'DISTLoss':
         weight *= loss.tau**2
-        terms = [Term('inter', loss.tau, weight * loss.inter_loss_weight),
-                 Term('intra', loss.tau, weight * loss.intra_loss_weight)]
-    elif (name == 'L2Loss' and loss.div_element and not loss.normalize
-          and not loss.dist):
-        terms = [Term('logit', 1., 2 * weight)]
+        terms = [
+            Term('inter', loss.tau, weight * loss.inter_loss_weight),
+            Term('intra', loss.tau, weight * loss.intra_loss_weight),
+        ]
+    elif name == 'L2Loss' and loss.div_element and not loss.normalize and not loss.dist:
+        terms = [Term('logit', 1.0, 2 * weight)]
     else:
         raise ValueError(
             f'the strength of {name} is not known here; it is of PRKDLoss, '
             "KLDivergence(reduction='batchmean'), DISTLoss and "
-            'L2Loss(normalize=False, div_element=True)')
+            'L2Loss(normalize=False, div_element=True)'
+        )
     return [term for term in terms if term.weight]
 
 
-def run_terms(cfg: Config, epochs: Sequence[int]) -> List[List[Term]]:
+def run_terms(cfg: Config, epochs: Sequence[int]) -> list[list[Term]]:
     """The terms of a run's distillation losses at 0-based ``epochs``.
 
     From the losses and the ``LossScheduleHook``s of the config, as the run
@@ -57,18 +61,15 @@ def run_terms(cfg: Config, epochs: Sequence[int]) -> List[List[Term]]:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     configs = cfg.model.get('distiller', {}).get('distill_losses')
     if not configs:
-        raise ValueError('the config has no distill_losses, so that there is '
-                         'no strength to follow over a run')
+        raise ValueError(
+            'the config has no distill_losses, so that there is no strength to follow over a run'
+        )
     # unscoped in a config whose model has a scope
     scope = cfg.model.get('_scope_', 'mmrazor')
-    losses = {
-        name: MODELS.build(dict(loss, _scope_=scope))
-        for name, loss in configs.items()
-    }
+    losses = {name: MODELS.build(dict(loss, _scope_=scope)) for name, loss in configs.items()}
     hooks = [
         HOOKS.build(hook)
-        for hook in (*cfg.get('custom_hooks', []),
-                     *cfg.get('default_hooks', {}).values())
+        for hook in (*cfg.get('custom_hooks', []), *cfg.get('default_hooks', {}).values())
         if hook and hook['type'].rpartition('.')[2] == 'LossScheduleHook'
     ]
     steps = _epoch_length(cfg, hooks)
@@ -91,12 +92,14 @@ def run_length(cfg: Config) -> int:
     """
     epochs = cfg.train_cfg.get('max_epochs')
     if not epochs:
-        raise ValueError('the strength along a run is drawn over its epochs, '
-                         'and train_cfg of the config has no max_epochs')
+        raise ValueError(
+            'the strength along a run is drawn over its epochs, '
+            'and train_cfg of the config has no max_epochs'
+        )
     return epochs
 
 
-def _epoch_length(cfg: Config, hooks: List[LossScheduleHook]) -> int:
+def _epoch_length(cfg: Config, hooks: list[LossScheduleHook]) -> int:
     """Set the window's end as the hooks' ``before_train`` does."""
     steps = 1
     if not all(hook.by_epoch for hook in hooks):

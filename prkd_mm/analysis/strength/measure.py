@@ -18,7 +18,9 @@ c in the batch, ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²`` for sample i, and
 samples stay. "Of a sample" is N times its block of the Hessian of D, which
 does not shrink with the batch.
 """
-from typing import Dict, Iterator, NamedTuple, Optional, Sequence
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,7 @@ class Term(NamedTuple):
         tau (float): Temperature; of 'logit' ignored. Defaults to 1.0.
         weight (float): All that multiplies D, τ² too. Defaults to 1.0.
     """
+
     kind: str
     tau: float = 1.0
     weight: float = 1.0
@@ -53,19 +56,18 @@ def distance(term: Term, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         value = kl_divergence(preds_S, preds_T, term.tau)
     else:
         value = correlation_distance(
-            preds_S, preds_T, term.tau, float(term.kind == 'inter'),
-            float(term.kind == 'intra'))
+            preds_S, preds_T, term.tau, float(term.kind == 'inter'), float(term.kind == 'intra')
+        )
     return term.weight * value
 
 
 def _inverse(length: Tensor, size: Tensor) -> Tensor:
     # as in the loss: what varies by rounding noise is tied to nothing
     varies = length > 32 * torch.finfo(length.dtype).eps * size
-    return varies / length.where(varies, 1.)
+    return varies / length.where(varies, 1.0)
 
 
-def hessians(term: Term, logits: Tensor,
-             of: slice = slice(None)) -> Tensor:
+def hessians(term: Term, logits: Tensor, of: slice = slice(None)) -> Tensor:
     """Hessians ``(N, C, C)`` of a term at the match, in the logits.
 
     Closed forms: see the module. For 'intra' the N samples are the batch.
@@ -91,16 +93,14 @@ def hessians(term: Term, logits: Tensor,
         inverse = _inverse(x.norm(dim=1), p.norm(dim=1))[:, None]
         along = torch.einsum('nij,nj->ni', S, x * inverse)
         H = S @ S - along[:, :, None] * along[:, None, :]  # S P is S
-        return scale * H * inverse[:, :, None]**2
+        return scale * H * inverse[:, :, None] ** 2
     x = batch - batch.mean(0)
     inverse = _inverse(x.norm(dim=0), batch.norm(dim=0))
-    w = (1 - 1 / N - (x[of] * inverse)**2) * inverse**2
+    w = (1 - 1 / N - (x[of] * inverse) ** 2) * inverse**2
     return scale * N / C * (S * w[:, None, :]) @ S
 
 
-def eigenvalues(terms: Sequence[Term],
-                logits: Tensor,
-                batch_size: int = 64) -> Tensor:
+def eigenvalues(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> Tensor:
     """Ascending eigenvalues ``(N, C)`` of each sample's Hessian at the match.
 
     Args:
@@ -109,37 +109,29 @@ def eigenvalues(terms: Sequence[Term],
         batch_size (int): Samples whose columns 'intra' correlates. Defaults
             to 64.
     """
-    values = torch.cat([
-        torch.linalg.eigvalsh(H) for H in _parts(terms, logits, batch_size)
-    ])
+    values = torch.cat([torch.linalg.eigvalsh(H) for H in _parts(terms, logits, batch_size)])
     # what two classes leave of a correlation is rounding noise
     noise = _NOISE * sum(abs(term.weight) / term.tau**2 for term in terms)
-    return values.where(values.abs() > noise, 0.)
+    return values.where(values.abs() > noise, 0.0)
 
 
-def _parts(terms: Sequence[Term], logits: Tensor,
-           batch_size: int) -> Iterator[Tensor]:
+def _parts(terms: Sequence[Term], logits: Tensor, batch_size: int) -> Iterator[Tensor]:
     """All Hessians, as many at a time as memory is meant to hold."""
-    step = max(1, _ELEMENTS // logits.shape[1]**2)
+    step = max(1, _ELEMENTS // logits.shape[1] ** 2)
     for batch in logits.split(batch_size):
         for start in range(0, len(batch), step):
-            yield sum(hessians(term, batch, slice(start, start + step))
-                      for term in terms)
+            yield sum(hessians(term, batch, slice(start, start + step)) for term in terms)
 
 
-def mean_curvature(terms: Sequence[Term],
-                   logits: Tensor,
-                   batch_size: int = 64) -> float:
+def mean_curvature(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> float:
     """Mean eigenvalue, trace/C, over the samples; as :func:`eigenvalues`."""
-    total = sum(H.diagonal(dim1=1, dim2=2).sum()
-                for H in _parts(terms, logits, batch_size))
+    total = sum(H.diagonal(dim1=1, dim2=2).sum() for H in _parts(terms, logits, batch_size))
     return float(total) / logits.numel()
 
 
-def gradients(terms: Sequence[Term],
-              preds_S: Tensor,
-              preds_T: Tensor,
-              batch_size: int = 64) -> Tensor:
+def gradients(
+    terms: Sequence[Term], preds_S: Tensor, preds_T: Tensor, batch_size: int = 64
+) -> Tensor:
     """Gradient ``(N, C)`` in each sample's logits: N times that of the mean.
 
     Arguments as of :func:`eigenvalues`; both matrices ``(N, C)``.
@@ -161,8 +153,7 @@ def free_directions(term: Term, num_classes: int, batch_size: int) -> float:
     the N (at most C) conditions that each sample's probabilities add up to 1.
     """
     C, N = num_classes, batch_size
-    return dict(
-        logit=0, kl=1, inter=2, intra=1 + (2 * C - min(N, C)) / N)[term.kind]
+    return dict(logit=0, kl=1, inter=2, intra=1 + (2 * C - min(N, C)) / N)[term.kind]
 
 
 def noticeable_share(values: Tensor) -> Tensor:
@@ -182,17 +173,16 @@ def small_class_share(gradient: Tensor, preds_T: Tensor) -> Tensor:
     return (size * small).sum(1) / size.sum(1)
 
 
-def mean_and_error(x: Tensor) -> Dict[str, float]:
+def mean_and_error(x: Tensor) -> dict[str, float]:
     """Mean over the samples and its standard error, without NaNs."""
     x = x[~x.isnan()].double()
-    error = x.std() / len(x)**0.5 if len(x) > 1 else torch.tensor(torch.nan)
+    error = x.std() / len(x) ** 0.5 if len(x) > 1 else torch.tensor(torch.nan)
     return dict(mean=x.mean().item(), error=error.item())
 
 
-def summary(terms: Sequence[Term],
-            preds_T: Tensor,
-            preds_S: Optional[Tensor] = None,
-            batch_size: int = 64) -> dict:
+def summary(
+    terms: Sequence[Term], preds_T: Tensor, preds_S: Optional[Tensor] = None, batch_size: int = 64
+) -> dict:
     """The numbers of one loss on a teacher's and a student's logits.
 
     Computed in float64. ``strength`` is the mean eigenvalue, trace/C: the
@@ -216,10 +206,10 @@ def summary(terms: Sequence[Term],
         strength=mean_and_error(values.mean(1)),
         largest=mean_and_error(values[:, 0]),
         noticeable_share=mean_and_error(noticeable_share(values)),
-        spectrum=values.mean(0).tolist())
+        spectrum=values.mean(0).tolist(),
+    )
     if preds_S is not None:
         gradient = gradients(terms, preds_S.double(), preds_T, batch_size)
         result['gradient_norm'] = mean_and_error(gradient.norm(dim=1))
-        result['small_class_share'] = mean_and_error(
-            small_class_share(gradient, preds_T))
+        result['small_class_share'] = mean_and_error(small_class_share(gradient, preds_T))
     return result

@@ -4,8 +4,8 @@ What happens to an image is a function of (seed, epoch, index of the image).
 Neither workers, ranks, the order of the images nor a resumed run can change
 it, and no generator has a state to be saved.
 """
+
 from functools import lru_cache
-from typing import Tuple
 
 import numpy as np
 import torch
@@ -46,8 +46,7 @@ def _state(*names: int) -> int:
     return state
 
 
-def random_words(seed: int, epoch: int, stream: int,
-                 index: np.ndarray) -> np.ndarray:
+def random_words(seed: int, epoch: int, stream: int, index: np.ndarray) -> np.ndarray:
     """64 random bits for each image.
 
     Args:
@@ -62,12 +61,13 @@ def random_words(seed: int, epoch: int, stream: int,
     return splitmix64(_state(seed, epoch, stream), index)
 
 
-def choose(seed: int,
-           epoch: int,
-           index: np.ndarray,
-           places: Tuple[int, int] = (1, 1),
-           flip_prob: float = 0.
-           ) -> Tuple[np.ndarray, np.ndarray, np.ndarray]:
+def choose(
+    seed: int,
+    epoch: int,
+    index: np.ndarray,
+    places: tuple[int, int] = (1, 1),
+    flip_prob: float = 0.0,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw each image's crop and flip, all independent and uniform.
 
     Args:
@@ -92,12 +92,14 @@ def choose(seed: int,
     return top.astype(np.int64), left.astype(np.int64), flip
 
 
-def crop_and_flip(images: Tensor,
-                  top: np.ndarray,
-                  left: np.ndarray,
-                  flip: np.ndarray,
-                  size: Tuple[int, int],
-                  padding: int = 0) -> Tensor:
+def crop_and_flip(
+    images: Tensor,
+    top: np.ndarray,
+    left: np.ndarray,
+    flip: np.ndarray,
+    size: tuple[int, int],
+    padding: int = 0,
+) -> Tensor:
     """Pad with zeros, crop and mirror: each image its own way.
 
     The same as torchvision's ``pad``, ``crop`` and, where ``flip`` says so,
@@ -120,14 +122,14 @@ def crop_and_flip(images: Tensor,
     """
     b, c, h, w = images.shape
     rows, columns = h + 2 * padding, w + 2 * padding
-    for name, start, most in (('top', top, rows - size[0]),
-                              ('left', left, columns - size[1])):
+    for name, start, most in (('top', top, rows - size[0]), ('left', left, columns - size[1])):
         if start.min() < 0 or start.max() > most:
-            raise ValueError(f'crop_and_flip: {name} must be in 0..{most} to '
-                             f'cut {size} from {(rows, columns)}')
+            raise ValueError(
+                f'crop_and_flip: {name} must be in 0..{most} to cut {size} from {(rows, columns)}'
+            )
     mirrors = 2 if flip.any() else 1
     both = images.new_zeros(mirrors, b, c, rows, columns)
-    inner = both[..., padding:padding + h, padding:padding + w]
+    inner = both[..., padding : padding + h, padding : padding + w]
     inner[0] = images
     if mirrors == 2:
         inner[1] = images.flip(-1)
@@ -137,7 +139,6 @@ def crop_and_flip(images: Tensor,
     # a view of an image from each place in memory on, of which we take B: to
     # copy them so is 6 to 17 times faster than to index the dimensions
     last = both.numel() - ((c - 1) * rows + size[0] - 1) * columns - size[1]
-    views = both.as_strided((last + 1, c, *size),
-                            (1, rows * columns, columns, 1))
+    views = both.as_strided((last + 1, c, *size), (1, rows * columns, columns, 1))
     index = torch.from_numpy(start).to(images.device, non_blocking=True)
     return views.index_select(0, index)

@@ -1,6 +1,6 @@
 import math
 from collections.abc import Mapping
-from typing import List, Optional, Tuple
+from typing import Optional
 
 from mmengine.dist import sync_random_seed
 from mmengine.logging import MessageHub
@@ -53,15 +53,15 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         ValueError: ``views`` is no positive number.
     """
 
-    def __init__(self,
-                 *args,
-                 seed: Optional[int] = None,
-                 views: Optional[int] = None,
-                 **kwargs) -> None:
+    def __init__(
+        self, *args, seed: Optional[int] = None, views: Optional[int] = None, **kwargs
+    ) -> None:
         super().__init__(*args, **kwargs)
         if views is not None and (not isinstance(views, int) or views < 1):
-            raise ValueError('BatchClsDataPreprocessor: views must be a whole '
-                             f'number, at least 1, or None; got {views!r}')
+            raise ValueError(
+                'BatchClsDataPreprocessor: views must be a whole '
+                f'number, at least 1, or None; got {views!r}'
+            )
         self.seed = seed
         self.views = views
         self.epoch: Optional[int] = None
@@ -106,7 +106,8 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
             raise TypeError(
                 'images of PackedImages came one by one, as through a wrapper '
                 '(RepeatDataset ...), and so without crop and flip; use the '
-                'data set without PackedImages there')
+                'data set without PackedImages there'
+            )
         return super().forward(data, training)
 
     def _forward_whole(self, data: dict, training: bool) -> dict:
@@ -114,8 +115,7 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         inputs, view = self.cast_data(data['inputs']), None
         if 'augment' in data:
             view = self.view
-            inputs = self._augment(inputs, samples['sample_idx'], view,
-                                   **data['augment'])
+            inputs = self._augment(inputs, samples['sample_idx'], view, **data['augment'])
         split = self._split if self.to_onehot or not training else self._whole
         out = dict(inputs=inputs, data_samples=split(**samples, view=view))
         if self.to_onehot or self.pad_size_divisor > 1:
@@ -124,15 +124,19 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
             out['inputs'] = self._normalise(inputs)
         return out
 
-    def _augment(self, images: Tensor, index: Tensor, view: int,
-                 size: Optional[Tuple[int, int]], padding: int,
-                 flip_prob: float) -> Tensor:
+    def _augment(
+        self,
+        images: Tensor,
+        index: Tensor,
+        view: int,
+        size: Optional[tuple[int, int]],
+        padding: int,
+        flip_prob: float,
+    ) -> Tensor:
         height, width = images.shape[2:]
         size = size or (height, width)
-        places = (height + 2 * padding - size[0] + 1,
-                  width + 2 * padding - size[1] + 1)
-        choices = choose(self._seed_of_the_run(), view, index.numpy(), places,
-                         flip_prob)
+        places = (height + 2 * padding - size[0] + 1, width + 2 * padding - size[1] + 1)
+        choices = choose(self._seed_of_the_run(), view, index.numpy(), places, flip_prob)
         return crop_and_flip(images, *choices, size, padding)
 
     def _normalise(self, images: Tensor) -> Tensor:
@@ -144,17 +148,15 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
             images.sub_(self.mean).div_(self.std)
         return images
 
-    def _whole(self, gt_label: Tensor, **meta) -> List[DataSample]:
+    def _whole(self, gt_label: Tensor, **meta) -> list[DataSample]:
         sample = DataSample().set_gt_label(self.cast_data(gt_label))
         for name, value in meta.items():
             sample.set_field(value, name, field_type='metainfo')
         return [sample]
 
-    def _split(self, gt_label: Tensor, sample_idx: Tensor,
-               **meta) -> List[DataSample]:
+    def _split(self, gt_label: Tensor, sample_idx: Tensor, **meta) -> list[DataSample]:
         samples = []
-        for label, index in zip(
-                self.cast_data(gt_label).split(1), sample_idx.tolist()):
+        for label, index in zip(self.cast_data(gt_label).split(1), sample_idx.tolist()):
             sample = DataSample().set_gt_label(label)
             sample.set_field(index, 'sample_idx', field_type='metainfo')
             samples.append(sample)

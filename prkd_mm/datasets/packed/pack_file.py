@@ -1,14 +1,16 @@
 """Decode a data set once into a file that any number of processes map."""
+
 import hashlib
 import json
 import os
 import time
 import zlib
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from glob import escape, glob
 from os import path as osp
-from typing import BinaryIO, Iterator, Optional, Sequence
+from typing import BinaryIO, Optional
 from uuid import uuid4
 
 import numpy as np
@@ -43,9 +45,7 @@ class Originals:
         ValueError: If an image has not exactly one label.
     """
 
-    def __init__(self,
-                 dataset: BaseDataset,
-                 once: Sequence[BaseTransform] = ()) -> None:
+    def __init__(self, dataset: BaseDataset, once: Sequence[BaseTransform] = ()) -> None:
         kind = type(dataset).__name__
         self.root = getattr(dataset, 'data_root', None) or ''
         self._infos = [dataset.get_data_info(i) for i in range(len(dataset))]
@@ -54,16 +54,19 @@ class Originals:
         self._then = list(steps.values())
         self.labels = [info.get('gt_label') for info in self._infos]
         if not self.labels or not all(
-                isinstance(label, (int, np.integer))
-                for label in self.labels):
-            raise ValueError(f'PackedImages: {kind} must have images, each '
-                             'with one label; use others by themselves')
-        self._identify([
-            self.labels, dataset.metainfo.get('classes'),
-            *map(repr, [self._load, *self._then])])
-        self.name = '-'.join(
-            [kind, *filter(None, [getattr(dataset, 'split', None)]),
-             self.fingerprint]) + '.npy'
+            isinstance(label, (int, np.integer)) for label in self.labels
+        ):
+            raise ValueError(
+                f'PackedImages: {kind} must have images, each '
+                'with one label; use others by themselves'
+            )
+        self._identify(
+            [self.labels, dataset.metainfo.get('classes'), *map(repr, [self._load, *self._then])]
+        )
+        self.name = (
+            '-'.join([kind, *filter(None, [getattr(dataset, 'split', None)]), self.fingerprint])
+            + '.npy'
+        )
 
     def _identify(self, named: list) -> None:
         content, state = hashlib.sha256(), hashlib.sha256()
@@ -77,7 +80,7 @@ class Originals:
             stat = os.stat(path)
             state.update(f'{stat.st_size} {stat.st_mtime_ns} '.encode())
             if path.startswith(self.root):  # the folder may be moved
-                path = path[len(self.root):]
+                path = path[len(self.root) :]
             content.update(f'{path}\n'.encode())
         self.fingerprint = content.hexdigest()[:16]
         self.state = state.hexdigest()
@@ -98,8 +101,9 @@ class Originals:
             info = step(dict(info))
         image = PackInputs.format_input(info['img']).numpy()
         if image.dtype != np.uint8:
-            raise ValueError(f'PackedImages: {self.describe(i)} is '
-                             f'{image.dtype}, but must be uint8')
+            raise ValueError(
+                f'PackedImages: {self.describe(i)} is {image.dtype}, but must be uint8'
+            )
         return image
 
     def chunks(self) -> Iterator[np.ndarray]:
@@ -121,7 +125,8 @@ class Originals:
                             f'{self.describe(0)} has {first.shape} and '
                             f'{self.describe(i)} has {image.shape}; use the '
                             'data set without PackedImages, with a pipeline '
-                            'that resizes')
+                            'that resizes'
+                        )
                 yield np.stack(images)
 
 
@@ -158,8 +163,7 @@ def map_file(path: str) -> np.memmap:
 def _open_or_write(originals: Originals, path: str) -> np.memmap:
     fault = _fault(originals, path)
     if fault:
-        print_log(f"'{path}' {fault}: packing {len(originals):,} images, once",
-                  logger='current')
+        print_log(f"'{path}' {fault}: packing {len(originals):,} images, once", logger='current')
         _write(originals, path)
     return map_file(path)
 
@@ -195,7 +199,8 @@ def _write(originals: Originals, path: str) -> None:
     except OSError as error:
         raise OSError(
             f"PackedImages: cannot write into '{folder}' ({error}); name "
-            'another folder with its option `cache`') from error
+            'another folder with its option `cache`'
+        ) from error
     try:
         with file:
             _write_to(file, originals)
@@ -214,11 +219,9 @@ def _write_to(file: BinaryIO, originals: Originals) -> None:
         if not file.tell():
             np.lib.format.write_array_header_1_0(
                 file,
-                dict(descr='|u1', fortran_order=False,
-                     shape=(len(originals), *images.shape[1:])))
+                dict(descr='|u1', fortran_order=False, shape=(len(originals), *images.shape[1:])),
+            )
         file.write(images)
         crc = zlib.crc32(images, crc)
     # behind the array, where NumPy does not look and a cut shows
-    file.write(
-        json.dumps(dict(format=_FORMAT, state=originals.state,
-                        crc32=crc)).encode())
+    file.write(json.dumps(dict(format=_FORMAT, state=originals.state, crc32=crc)).encode())

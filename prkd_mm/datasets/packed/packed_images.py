@@ -1,7 +1,9 @@
 """Data sets of small images, decoded once and fetched a batch at a time."""
+
 import zlib
+from collections.abc import Sequence
 from os import path as osp
-from typing import Optional, Sequence, Tuple, Union
+from typing import Optional, Union
 
 import numpy as np
 import torch
@@ -25,7 +27,8 @@ class WholeBatch(dict):
         raise TypeError(
             f'there is no {key!r} in a whole batch of PackedImages; it takes '
             "collate_fn=dict(type='whole_batch') and a data_preprocessor of "
-            "type='BatchClsDataPreprocessor'")
+            "type='BatchClsDataPreprocessor'"
+        )
 
 
 @FUNCTIONS.register_module()
@@ -86,17 +89,19 @@ class PackedImages(Dataset):
         OSError: If the file cannot be written.
     """
 
-    def __init__(self,
-                 dataset: Union[dict, BaseDataset],
-                 cache: Optional[str] = None,
-                 pipeline: Optional[list] = None) -> None:
+    def __init__(
+        self,
+        dataset: Union[dict, BaseDataset],
+        cache: Optional[str] = None,
+        pipeline: Optional[list] = None,
+    ) -> None:
         if isinstance(dataset, dict):
-            dataset = DATASETS.build(
-                dict(dataset, pipeline=pipeline) if pipeline else dataset)
+            dataset = DATASETS.build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
                 f'PackedImages: {type(dataset).__name__} is a wrapper, which '
-                'knows no whole batches; use it without PackedImages')
+                'knows no whole batches; use it without PackedImages'
+            )
         once, self._augment = _read(dataset.pipeline.transforms)
         originals = Originals(dataset, once)
         self.metainfo = dataset.metainfo
@@ -108,8 +113,7 @@ class PackedImages(Dataset):
         self.images = pack(originals, self.file)
         self._check_crop()
         shape = 'x'.join(map(str, self.images.shape))
-        self.source = (f'{self.fingerprint} {shape} '
-                       f'{zlib.crc32(self.images):08x} {self._augment}')
+        self.source = f'{self.fingerprint} {shape} {zlib.crc32(self.images):08x} {self._augment}'
 
     def _check_crop(self) -> None:
         if not self._augment:
@@ -119,7 +123,8 @@ class PackedImages(Dataset):
         if size and (size[0] > height or size[1] > width):
             raise ValueError(
                 f'PackedImages: crop_size={tuple(size)} is larger than the '
-                f'padded images, {(height, width)}')
+                f'padded images, {(height, width)}'
+            )
 
     def full_init(self) -> None:
         """Nothing: all is done from the start."""
@@ -133,9 +138,9 @@ class PackedImages(Dataset):
         batch = WholeBatch(
             inputs=torch.from_numpy(np.take(self.images, indices, axis=0)),
             data_samples=WholeBatch(
-                gt_label=self.labels[index],
-                sample_idx=index,
-                source=self.source))
+                gt_label=self.labels[index], sample_idx=index, source=self.source
+            ),
+        )
         if self._augment:
             batch['augment'] = self._augment
         return batch
@@ -143,13 +148,10 @@ class PackedImages(Dataset):
     def __getitem__(self, idx: int) -> dict:
         """One image, not augmented, as after ``PackInputs``."""
         idx = range(len(self))[idx]
-        sample = DataSample().set_gt_label(self.labels[idx:idx + 1])
+        sample = DataSample().set_gt_label(self.labels[idx : idx + 1])
         sample.set_field(idx, 'sample_idx', field_type='metainfo')
-        sample.set_field(
-            bool(self._augment), 'not_augmented', field_type='metainfo')
-        return dict(
-            inputs=torch.from_numpy(self.images[idx].copy()),
-            data_samples=sample)
+        sample.set_field(bool(self._augment), 'not_augmented', field_type='metainfo')
+        return dict(inputs=torch.from_numpy(self.images[idx].copy()), data_samples=sample)
 
     def __getstate__(self) -> dict:
         # a worker that is not forked maps the file itself
@@ -161,26 +163,30 @@ class PackedImages(Dataset):
             self.images = np.asarray(map_file(self.file))
 
 
-def _read(transforms: list) -> Tuple[list, dict]:
+def _read(transforms: list) -> tuple[list, dict]:
     """What a pipeline does to an image once, and what at random."""
     order = [LoadImageFromFile, Resize, RandomCrop, RandomFlip, PackInputs]
     steps = {type(step): step for step in transforms}
     crop, flip = steps.get(RandomCrop), steps.get(RandomFlip)
-    if (list(map(type, transforms)) != [x for x in order if x in steps]
-            or crop and (not isinstance(crop.padding or 0, int)
-                         or crop.pad_if_needed or crop.pad_val != 0)
-            or flip and (not isinstance(flip.prob, float)
-                         or flip.direction != 'horizontal')):
+    if (
+        list(map(type, transforms)) != [x for x in order if x in steps]
+        or crop
+        and (not isinstance(crop.padding or 0, int) or crop.pad_if_needed or crop.pad_val != 0)
+        or flip
+        and (not isinstance(flip.prob, float) or flip.direction != 'horizontal')
+    ):
         raise ValueError(
             'PackedImages: a pipeline can have LoadImageFromFile, Resize, '
             'RandomCrop (with crop_size, and padding as a number), RandomFlip '
             '(horizontal) and PackInputs, in this order, but not '
-            f'{transforms}; use the data set without PackedImages')
+            f'{transforms}; use the data set without PackedImages'
+        )
     augment = {}
     if crop or flip:
         augment = dict(
             size=crop and tuple(crop.crop_size),
             padding=crop and crop.padding or 0,
-            flip_prob=flip.prob if flip else 0.)
+            flip_prob=flip.prob if flip else 0.0,
+        )
     once = [steps[x] for x in (LoadImageFromFile, Resize) if x in steps]
     return once, augment

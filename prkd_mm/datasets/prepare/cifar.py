@@ -1,7 +1,7 @@
 """Where CIFAR comes from; the data set classes are MMPretrain's own."""
+
 from functools import partial
 from os import path as osp
-from typing import List, Tuple, Type
 
 from mmpretrain.datasets import CIFAR10, CIFAR100
 from mmpretrain.datasets.utils import calculate_md5
@@ -9,7 +9,7 @@ from mmpretrain.datasets.utils import calculate_md5
 from .source import Source
 
 
-def check(cifar: Type[CIFAR10], root: str) -> Tuple[List[str], List[str]]:
+def check(cifar: type[CIFAR10], root: str) -> tuple[list[str], list[str]]:
     """Compare a folder with the MD5s of the official files.
 
     They fix the number of images (50,000 and 10,000), and are what
@@ -33,7 +33,7 @@ def check(cifar: Type[CIFAR10], root: str) -> Tuple[List[str], List[str]]:
     return faults, []
 
 
-def _source(name: str, title: str, cifar: Type[CIFAR10]) -> Source:
+def _source(name: str, title: str, cifar: type[CIFAR10]) -> Source:
     return Source(
         name=name,
         title=title,
@@ -41,7 +41,8 @@ def _source(name: str, title: str, cifar: Type[CIFAR10]) -> Source:
         url=cifar.url,
         md5=cifar.tgz_md5,
         marker=cifar.meta['filename'],
-        check=partial(check, cifar))
+        check=partial(check, cifar),
+    )
 
 
 CIFAR_10 = _source('cifar10', 'CIFAR-10', CIFAR10)

@@ -1,4 +1,5 @@
 """Download, unpack and copy with progress bars, for ``prepare_data.py``."""
+
 import gzip
 import lzma
 import os
@@ -8,29 +9,46 @@ import tarfile
 import time
 import zipfile
 import zlib
+from collections.abc import Iterator
 from http.client import HTTPException
 from os import path as osp
-from typing import BinaryIO, Iterator, Tuple
+from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from mmpretrain.datasets.utils import calculate_md5
-from rich.progress import (BarColumn, DownloadColumn, Progress, TaskID,
-                           TextColumn, TimeRemainingColumn,
-                           TransferSpeedColumn)
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 ATTEMPTS = 5
 TIMEOUT = 30  # seconds without a byte
 
 _LOST = (URLError, ConnectionError, HTTPException, socket.timeout)
-_DAMAGED = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile,
-            tarfile.TarError, zipfile.BadZipFile)
+_DAMAGED = (
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    gzip.BadGzipFile,
+    tarfile.TarError,
+    zipfile.BadZipFile,
+)
 
 
 def _progress() -> Progress:
     return Progress(
-        TextColumn('{task.description}'), BarColumn(), DownloadColumn(),
-        TransferSpeedColumn(), TimeRemainingColumn())
+        TextColumn('{task.description}'),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
 
 
 def download(url: str, path: str, md5: str) -> None:
@@ -57,24 +75,30 @@ def download(url: str, path: str, md5: str) -> None:
                 _receive(url, part, progress, task)
                 error = None
             except _LOST as e:
-                error = e if isinstance(e, HTTPError) else (
-                    getattr(e, 'reason', e))
+                error = e if isinstance(e, HTTPError) else (getattr(e, 'reason', e))
             # 4xx: not there or not for us, and asking again won't change it
             if not error or getattr(error, 'code', 500) < 500:
                 break
             progress.console.print(f'{error}', markup=False)
     if error:
-        kept = (f"; what has arrived is kept in '{part}', and the same "
-                'command goes on from there' if osp.isfile(part) else '')
-        raise ConnectionError(f'cannot download {url}: {error}{kept}; or get '
-                              'the archive elsewhere and name it with '
-                              '--source')
+        kept = (
+            f"; what has arrived is kept in '{part}', and the same command goes on from there"
+            if osp.isfile(part)
+            else ''
+        )
+        raise ConnectionError(
+            f'cannot download {url}: {error}{kept}; or get '
+            'the archive elsewhere and name it with '
+            '--source'
+        )
     digest = calculate_md5(part)
     if digest != md5:
         os.remove(part)
-        raise ValueError(f'what {url} sent has MD5 {digest} instead of {md5} '
-                         'and was removed; try again, or get the archive '
-                         'elsewhere and name it with --source')
+        raise ValueError(
+            f'what {url} sent has MD5 {digest} instead of {md5} '
+            'and was removed; try again, or get the archive '
+            'elsewhere and name it with --source'
+        )
     os.replace(part, path)
 
 
@@ -99,9 +123,7 @@ def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
                 progress.advance(task, len(block))
             # http.client does not tell a cut connection from the end
             if total and f.tell() < total:
-                raise ConnectionError(
-                    f'the connection ended after {f.tell():,} of {total:,} '
-                    'bytes')
+                raise ConnectionError(f'the connection ended after {f.tell():,} of {total:,} bytes')
 
 
 def unpack(archive: str, target: str) -> None:
@@ -121,8 +143,10 @@ def unpack(archive: str, target: str) -> None:
     """
     target = osp.abspath(target)
     folders = set()
-    with _progress() as progress, progress.open(
-            archive, 'rb', description=osp.basename(archive)) as file:
+    with (
+        _progress() as progress,
+        progress.open(archive, 'rb', description=osp.basename(archive)) as file,
+    ):
         files = _zip_files if file.read(2) == b'PK' else _tar_files
         file.seek(0)
         try:
@@ -131,7 +155,8 @@ def unpack(archive: str, target: str) -> None:
                 if content is None or not path.startswith(target + os.sep):
                     raise ValueError(
                         f"'{archive}' is refused: '{name}' in it is a link or "
-                        'leads out of the folder')
+                        'leads out of the folder'
+                    )
                 if osp.dirname(path) not in folders:
                     os.makedirs(osp.dirname(path), exist_ok=True)
                     folders.add(osp.dirname(path))
@@ -140,24 +165,25 @@ def unpack(archive: str, target: str) -> None:
             file.seek(0, os.SEEK_END)  # fills the bar: a zip ends in its index
         except _DAMAGED as e:
             reason = (str(e) or type(e).__name__).splitlines()[0].rstrip(':')
-            raise ValueError(f"'{archive}' is damaged, cut short or no zip or "
-                             f'tar archive ({reason}); get it again') from e
+            raise ValueError(
+                f"'{archive}' is damaged, cut short or no zip or "
+                f'tar archive ({reason}); get it again'
+            ) from e
 
 
-def _zip_files(file: BinaryIO) -> Iterator[Tuple[str, BinaryIO]]:
+def _zip_files(file: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.is_dir():
                 yield info.filename, archive.open(info)
 
 
-def _tar_files(file: BinaryIO) -> Iterator[Tuple[str, BinaryIO]]:
+def _tar_files(file: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
     with tarfile.open(fileobj=file) as archive:
         for member in archive:
             if not member.isdir():
                 is_file = member.isreg()
-                yield member.name, (
-                    archive.extractfile(member) if is_file else None)
+                yield member.name, (archive.extractfile(member) if is_file else None)
 
 
 def copy_folder(folder: str, target: str) -> None:
@@ -169,8 +195,8 @@ def copy_folder(folder: str, target: str) -> None:
     """
     folder = osp.abspath(folder)
     total = sum(
-        osp.getsize(osp.join(path, name))
-        for path, _, names in os.walk(folder) for name in names)
+        osp.getsize(osp.join(path, name)) for path, _, names in os.walk(folder) for name in names
+    )
     with _progress() as progress:
         task = progress.add_task(osp.basename(folder), total=total)
 
@@ -179,7 +205,5 @@ def copy_folder(folder: str, target: str) -> None:
             progress.advance(task, osp.getsize(path))
 
         shutil.copytree(
-            folder,
-            osp.join(target, osp.basename(folder)),
-            copy_function=copy,
-            dirs_exist_ok=True)
+            folder, osp.join(target, osp.basename(folder)), copy_function=copy, dirs_exist_ok=True
+        )

@@ -1,6 +1,7 @@
 """A look at image files, for the check of whole data sets."""
+
+from collections.abc import Sequence
 from os import path as osp
-from typing import List, Sequence
 
 from PIL import Image
 from rich.progress import track
@@ -8,7 +9,7 @@ from rich.progress import track
 from .source import some
 
 
-def find_damaged(paths: Sequence[str]) -> List[str]:
+def find_damaged(paths: Sequence[str]) -> list[str]:
     """Find the images that are none or are cut short, by reading them all.
 
     OpenCV, which loads them for training, fills up what is missing with grey

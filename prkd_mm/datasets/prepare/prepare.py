@@ -1,29 +1,30 @@
 """The logic of ``tools/prepare_data.py``."""
+
 import os
 import shutil
+from collections.abc import Sequence
 from glob import escape, iglob
 from os import path as osp
-from typing import Optional, Sequence
+from typing import Optional
 
 from mmpretrain.datasets.utils import check_integrity
 
 from ..caltech256 import CALTECH_256
+from ..tinyimagenet import TINY_IMAGENET
 from .cifar import CIFAR_10, CIFAR_100
 from .fetch import copy_folder, download, unpack
 from .source import Source
-from ..tinyimagenet import TINY_IMAGENET
 
-SOURCES = {
-    source.name: source
-    for source in (CALTECH_256, CIFAR_10, CIFAR_100, TINY_IMAGENET)
-}
+SOURCES = {source.name: source for source in (CALTECH_256, CIFAR_10, CIFAR_100, TINY_IMAGENET)}
 
 
-def prepare(source: Source,
-            archives: Sequence[str] = (),
-            root: str = 'data',
-            name: Optional[str] = None,
-            partial: bool = False) -> None:
+def prepare(
+    source: Source,
+    archives: Sequence[str] = (),
+    root: str = 'data',
+    name: Optional[str] = None,
+    partial: bool = False,
+) -> None:
     """Put a data set into its folder, whole or not at all.
 
     The work is done in a hidden folder next to it, which gets its name only
@@ -46,12 +47,17 @@ def prepare(source: Source,
     """
     name = name or source.folder
     if name in ('.', '..') or osp.basename(name) != name:
-        raise ValueError(f'the name must be that of a folder inside {root!r}, '
-                         f'not {name!r}')
+        raise ValueError(f'the name must be that of a folder inside {root!r}, not {name!r}')
     target = osp.join(root, name)
     if osp.exists(target):
-        _verify(source, target, target, partial, f"'{target}', which exists,",
-                'remove it first, or choose another --name')
+        _verify(
+            source,
+            target,
+            target,
+            partial,
+            f"'{target}', which exists,",
+            'remove it first, or choose another --name',
+        )
         return
     _look_at(source, archives)
     os.makedirs(root, exist_ok=True)
@@ -67,8 +73,14 @@ def prepare(source: Source,
         for path in archives or [official]:
             (copy_folder if osp.isdir(path) else unpack)(path, work)
         top = _find_top(work, source.marker)
-        _verify(source, top, target, partial, 'what the sources hold',
-                'name all archives of the set with --source')
+        _verify(
+            source,
+            top,
+            target,
+            partial,
+            'what the sources hold',
+            'name all archives of the set with --source',
+        )
         os.replace(top, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -83,7 +95,8 @@ def _look_at(source: Source, archives: Sequence[str]) -> None:
         if osp.isdir(path) and not _has(path, source.marker):
             raise FileNotFoundError(
                 f"the folder '{path}' is no {source.title}: there is no "
-                f'{source.marker} in it; if it holds archives, name those')
+                f'{source.marker} in it; if it holds archives, name those'
+            )
 
 
 def _has(folder: str, marker: str) -> bool:
@@ -100,16 +113,17 @@ def _find_top(work: str, marker: str) -> str:
     return tops[0] if tops else folders[-1]
 
 
-def _verify(source: Source, folder: str, target: str, partial: bool,
-            subject: str, advice: str) -> None:
+def _verify(
+    source: Source, folder: str, target: str, partial: bool, subject: str, advice: str
+) -> None:
     faults, lacks = source.check(folder)
     if faults or (lacks and not partial):
         if not faults:
             advice += ' (--partial accepts fewer classes and images)'
-        raise ValueError(f'{subject} is not the whole {source.title}: '
-                         f"{'; '.join(faults + lacks)}; {advice}")
+        raise ValueError(
+            f'{subject} is not the whole {source.title}: {"; ".join(faults + lacks)}; {advice}'
+        )
     if lacks:
-        print(f"'{target}' holds a part of {source.title}: "
-              f"{'; '.join(lacks)}")
+        print(f"'{target}' holds a part of {source.title}: {'; '.join(lacks)}")
     else:
         print(f"{source.title} is complete in '{target}'")

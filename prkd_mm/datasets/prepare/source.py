@@ -1,7 +1,9 @@
 """What is known of a published data set: its origin and its check."""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 from os import path as osp
-from typing import Callable, List, Sequence, Tuple
+from typing import Callable
 
 
 @dataclass(frozen=True)
@@ -20,21 +22,24 @@ class Source:
             of sentences: faults that make it unusable, and what it lacks of
             the official set.
     """
+
     name: str
     title: str
     folder: str
     url: str
     md5: str
     marker: str
-    check: Callable[[str], Tuple[List[str], List[str]]]
+    check: Callable[[str], tuple[list[str], list[str]]]
 
     @property
     def how_to_get(self) -> str:
         """A sentence for whoever does not have the data."""
-        return ('Run `python tools/prepare_data.py '
-                f'{self.name}` (it downloads {self.url}, MD5 {self.md5}, or '
-                'takes an archive that you have), or set data_root to where '
-                'the data is')
+        return (
+            'Run `python tools/prepare_data.py '
+            f'{self.name}` (it downloads {self.url}, MD5 {self.md5}, or '
+            'takes an archive that you have), or set data_root to where '
+            'the data is'
+        )
 
     def expect_folder(self, data_root: str) -> str:
         """Refuse a ``data_root`` that is no folder.
@@ -54,16 +59,16 @@ class Source:
             raise ValueError(
                 f"data_root is the file '{data_root}', but a folder is "
                 'needed; unpack it with `python tools/prepare_data.py '
-                f"{self.name} --source '{data_root}'`")
+                f"{self.name} --source '{data_root}'`"
+            )
         if not osp.isdir(data_root):
             raise FileNotFoundError(
-                f"there is no {self.title} in '{osp.abspath(data_root)}'. "
-                f'{self.how_to_get}')
+                f"there is no {self.title} in '{osp.abspath(data_root)}'. {self.how_to_get}"
+            )
         return data_root
 
 
 def some(items: Sequence[str], most: int = 5) -> str:
     """List the first items; of the rest, the number."""
     rest = len(items) - most
-    return ', '.join(items[:most]) + (f' and {rest:,} more'
-                                      if rest > 0 else '')
+    return ', '.join(items[:most]) + (f' and {rest:,} more' if rest > 0 else '')

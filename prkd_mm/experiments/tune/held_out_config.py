@@ -1,15 +1,15 @@
 """Configs that validate on a part of the training images."""
+
 import os
 from pathlib import Path
-from typing import Optional, Tuple
+from typing import Optional
 
 from mmengine.config import Config
 
 from ...config import load_config
 
 
-def _with_part(dataset: dict, part: str, every: int,
-               pipeline: Optional[list] = None) -> dict:
+def _with_part(dataset: dict, part: str, every: int, pipeline: Optional[list] = None) -> dict:
     """A data set's config for one part of it, PackedImages or not."""
     split = dict(type='held_out_split', part=part, every=every)
     if dataset['type'].endswith('PackedImages'):
@@ -18,16 +18,16 @@ def _with_part(dataset: dict, part: str, every: int,
         if pipeline:
             outer['pipeline'] = pipeline
         return dict(outer, dataset=inner)
-    return dict(split, dataset=dataset, **(
-        dict(pipeline=pipeline) if pipeline else {}))
+    return dict(split, dataset=dataset, **(dict(pipeline=pipeline) if pipeline else {}))
 
 
-def write_held_out(config: str,
-                   folder: Path,
-                   every: int = 5,
-                   options: Optional[dict] = None,
-                   teacher_options: Optional[dict] = None
-                   ) -> Tuple[Path, Optional[Path]]:
+def write_held_out(
+    config: str,
+    folder: Path,
+    every: int = 5,
+    options: Optional[dict] = None,
+    teacher_options: Optional[dict] = None,
+) -> tuple[Path, Optional[Path]]:
     """Write configs that train on a part and validate on what is held out.
 
     The student's, and its teacher's if ``teacher_config`` says how to train
@@ -55,16 +55,17 @@ def write_held_out(config: str,
     if not teacher_config:
         return _write_one(config, folder, every, options), None
     if Path(teacher_config).stem == Path(config).stem:
-        raise ValueError(f'{config} and its teacher_config {teacher_config} '
-                         'must have different names')
+        raise ValueError(
+            f'{config} and its teacher_config {teacher_config} must have different names'
+        )
     teacher = _write_one(teacher_config, folder, every, teacher_options)
-    model = dict(teacher_ckpt=f'work_dirs/{teacher.stem}',
-                 teacher_config=str(teacher))
+    model = dict(teacher_ckpt=f'work_dirs/{teacher.stem}', teacher_config=str(teacher))
     return _write_one(config, folder, every, options, model=model), teacher
 
 
-def _write_one(config: str, folder: Path, every: int,
-               options: Optional[dict] = None, **more) -> Path:
+def _write_one(
+    config: str, folder: Path, every: int, options: Optional[dict] = None, **more
+) -> Path:
     cfg = load_config(config, None, options)
     train = cfg.train_dataloader.dataset.to_dict()
     validation = cfg.val_dataloader.dataset
@@ -72,8 +73,9 @@ def _write_one(config: str, folder: Path, every: int,
         cfg.val_dataloader.to_dict(),
         _delete_=True,
         dataset=_with_part(
-            train, 'held_out', every,
-            validation.get('pipeline') or validation.dataset.pipeline))
+            train, 'held_out', every, validation.get('pipeline') or validation.dataset.pipeline
+        ),
+    )
     rest = _with_part(train, 'rest', every)
     changes = Config(
         dict(
@@ -81,11 +83,14 @@ def _write_one(config: str, folder: Path, every: int,
             val_dataloader=held_out,
             test_dataloader=held_out,
             work_dir=None,  # not that of the other experiment
-            **more))
+            **more,
+        )
+    )
     path = folder / f'{Path(config).stem}_held_out.py'
     base = os.path.relpath(config, folder)
     path.write_text(
         f'# Trains on a part of the training images of\n# {config},\n'
         f'# and validates on the rest: every {every}th of a class.\n'
-        f'_base_ = {base!r}\n{changes.pretty_text}')
+        f'_base_ = {base!r}\n{changes.pretty_text}'
+    )
     return path

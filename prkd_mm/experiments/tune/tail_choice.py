@@ -1,21 +1,20 @@
 """How many epochs to average, and with which batch-norm statistics."""
+
 from functools import partial
-from typing import Dict, List
 
 import torch
 from mmengine.config import Config
 from torch import Tensor, nn
 
-from ...analysis.spread import measure as spread
-from ...analysis.batches import (load_batches, predict, recalibrate,
-                                 training_batches)
+from ...analysis.batches import load_batches, predict, recalibrate, training_batches
 from ...analysis.nets import build_nets
 from ...analysis.runs import tail_checkpoints
+from ...analysis.spread import measure as spread
 from ...batch_norm import batch_norms
 from ...checkpoints import plain_state_dict, read
 
 
-def tail_choices(cfg: Config, device='cpu') -> List[dict]:
+def tail_choices(cfg: Config, device='cpu') -> list[dict]:
     """Top-1 of the mean of the last I students, by I and batch norm.
 
     From the checkpoints that a run has kept, on its validation images, with
@@ -35,29 +34,32 @@ def tail_choices(cfg: Config, device='cpu') -> List[dict]:
     """
     nets = build_nets(cfg, device)
     tail = tail_checkpoints(cfg.work_dir)
-    states = {epoch: plain_state_dict(read(str(path)))[0]
-              for epoch, path in tail.items()}
+    states = {epoch: plain_state_dict(read(str(path)))[0] for epoch, path in tail.items()}
     batches = load_batches(cfg, 'val', nets.preprocess)
     train = training_batches(
-        cfg, nets.preprocess,
+        cfg,
+        nets.preprocess,
         cfg.default_hooks.tail_average.get('bn_batches', 100),
-        cfg.get('randomness', {}).get('seed') or 0, max(tail) - 1)
+        cfg.get('randomness', {}).get('seed') or 0,
+        max(tail) - 1,
+    )
     labels = torch.cat([labels for _, labels in batches]).cpu()
     modes = dict(
         recalibrate=partial(recalibrate, train),
         average=lambda net: None,  # it has been, like the weights
-        latest=partial(_take_batch_norm, states[max(states)]))
+        latest=partial(_take_batch_norm, states[max(states)]),
+    )
     return [
-        dict(bn=bn, num_epochs=number,
-             top1=spread.accuracy(predicted, labels))
+        dict(bn=bn, num_epochs=number, top1=spread.accuracy(predicted, labels))
         for bn, set_batch_norm in modes.items()
         for number, predicted in spread.averages(
             states, nets.student, set_batch_norm, partial(predict, batches)
-        ).items() if number > 1 or bn == 'latest'
+        ).items()
+        if number > 1 or bn == 'latest'
     ]
 
 
-def _take_batch_norm(state: Dict[str, Tensor], net: nn.Module) -> None:
+def _take_batch_norm(state: dict[str, Tensor], net: nn.Module) -> None:
     layers = set(batch_norms(net))
     for prefix, module in net.named_modules():
         if module in layers:

@@ -1,17 +1,19 @@
 """The settings of a method to try, and which of them is chosen."""
+
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Dict, List, Sequence
 
 from mmengine.config import Config
 from scipy.stats import qmc
 
 # from, to, in units of: 'value' the config's own, 'tau' the trial's tau
 RANGES = dict(
-    tau=(1., 8., None),
-    tau_L=(1 / 8, 1., 'tau'),
-    loss_weight=(1 / 8, 2., 'value'),
-    cor_weight=(1 / 8, 2., 'value'))
+    tau=(1.0, 8.0, None),
+    tau_L=(1 / 8, 1.0, 'tau'),
+    loss_weight=(1 / 8, 2.0, 'value'),
+    cor_weight=(1 / 8, 2.0, 'value'),
+)
 
 
 @dataclass
@@ -26,12 +28,13 @@ class Trial:
         last (list[float]): Top-1 of the last epoch, in percent, by seed.
         averaged (list[float]): The same of the tail average.
     """
+
     method: str
     number: int
-    values: Dict[str, float]
-    options: List[str]
-    last: List[float] = field(default_factory=list)
-    averaged: List[float] = field(default_factory=list)
+    values: dict[str, float]
+    options: list[str]
+    last: list[float] = field(default_factory=list)
+    averaged: list[float] = field(default_factory=list)
 
     @property
     def score(self) -> float:
@@ -39,7 +42,7 @@ class Trial:
         return statistics.fmean(self.averaged)
 
 
-def parameters(cfg: Config) -> Dict[str, List[str]]:
+def parameters(cfg: Config) -> dict[str, list[str]]:
     """Where a config has what can be searched: keys by parameter.
 
     ``tau`` and ``loss_weight`` of its one distillation loss; ``tau_L`` and
@@ -52,18 +55,15 @@ def parameters(cfg: Config) -> Dict[str, List[str]]:
     if len(losses) != 1:
         raise ValueError(
             f'{cfg.filename} has {len(losses)} distillation losses, '
-            f'{list(losses)}; a search is of one')
-    (name, loss), = losses.items()
+            f'{list(losses)}; a search is of one'
+        )
+    ((name, loss),) = losses.items()
     prefix = f'model.distiller.distill_losses.{name}'
-    found = {
-        key: [f'{prefix}.{key}']
-        for key in ('tau', 'loss_weight') if key in loss
-    }
-    hooks = {f'custom_hooks.{i}': hook
-             for i, hook in enumerate(cfg.get('custom_hooks') or [])}
-    hooks.update({f'default_hooks.{key}': hook
-                  for key, hook in cfg.get('default_hooks', {}).items()
-                  if hook})
+    found = {key: [f'{prefix}.{key}'] for key in ('tau', 'loss_weight') if key in loss}
+    hooks = {f'custom_hooks.{i}': hook for i, hook in enumerate(cfg.get('custom_hooks') or [])}
+    hooks.update(
+        {f'default_hooks.{key}': hook for key, hook in cfg.get('default_hooks', {}).items() if hook}
+    )
     for place, hook in hooks.items():
         if not hook['type'].endswith('LossScheduleHook'):
             continue
@@ -87,8 +87,7 @@ def value_at(cfg: Config, key: str) -> float:
     return value
 
 
-def settings(cfg: Config, method: str, number: int, seed: int = 0
-             ) -> List[Trial]:
+def settings(cfg: Config, method: str, number: int, seed: int = 0) -> list[Trial]:
     """The settings to try: the config's own, then points spread evenly.
 
     The points are of a scrambled Halton sequence, even in the logarithms over
@@ -108,20 +107,20 @@ def settings(cfg: Config, method: str, number: int, seed: int = 0
         values = {}
         for name, share in zip(sorted(keys, key=list(RANGES).index), point):
             low, high, unit = RANGES[name]
-            scale = dict(value=own[name], tau=values.get('tau')).get(unit, 1.)
-            value = scale * low * (high / low)**share
+            scale = dict(value=own[name], tau=values.get('tau')).get(unit, 1.0)
+            value = scale * low * (high / low) ** share
             values[name] = float(f'{value:.2g}')
-        options = [f'{key}={values[name]}' for name in keys
-                   for key in keys[name]]
+        options = [f'{key}={values[name]}' for name in keys for key in keys[name]]
         found.append(Trial(method, i, values, options))
     return found
 
 
-def finalists(found: Sequence[Trial], number: int) -> List[Trial]:
+def finalists(found: Sequence[Trial], number: int) -> list[Trial]:
     """The config as it stands, and the best of the other trials."""
     others = [trial for trial in found if trial.number]
     return [trial for trial in found if not trial.number] + sorted(
-        others, key=lambda trial: -trial.score)[:number]
+        others, key=lambda trial: -trial.score
+    )[:number]
 
 
 def winner(final: Sequence[Trial]) -> Trial:

@@ -1,7 +1,9 @@
 """A search, from end to end: train, choose, report."""
+
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
-from typing import List, Optional, Sequence, Tuple
+from typing import Optional
 
 from mmengine.config import Config, DictAction
 from rich.console import Console
@@ -10,25 +12,26 @@ from rich.progress import Progress
 from ...analysis.output import choose_device
 from ...config import METHODS, load_config
 from ...teachers.fill_store import default_folder, store_teacher
+from ..comparison_report import protocol
+from ..job import AVERAGED_TOP1, TOP1, Job, set_aside
 from ..plan import training
 from ..pool import run_all
 from .held_out_config import write_held_out
-from ..job import AVERAGED_TOP1, TOP1, Job, set_aside
-from ..comparison_report import protocol
+from .tail_choice import tail_choices
 from .trials import Trial, finalists, settings, winner
 from .tuning_report import average_over_seeds, write_search
-from .tail_choice import tail_choices
 
 _OF_DATA = ('train_dataloader.dataset', 'val_dataloader')
 
 
-def _split(options: Sequence[str]) -> Tuple[dict, List[str]]:
+def _split(options: Sequence[str]) -> tuple[dict, list[str]]:
     """Overrides of the data, which is cut in two afterwards, and others."""
     of_data = [option for option in options if option.startswith(_OF_DATA)]
     parser = argparse.ArgumentParser()
     parser.add_argument('options', nargs='*', action=DictAction)
     return parser.parse_args(of_data).options or {}, [
-        option for option in options if option not in of_data]
+        option for option in options if option not in of_data
+    ]
 
 
 class Tuning:
@@ -60,33 +63,32 @@ class Tuning:
             teacher from elsewhere in place of the one that is trained.
     """
 
-    def __init__(self,
-                 config: str,
-                 methods: Sequence[str],
-                 out: Path,
-                 train_py: str,
-                 console: Console,
-                 trials: int = 8,
-                 finalists: int = 2,
-                 seeds: int = 3,
-                 held_out: int = 5,
-                 tail: int = 15,
-                 jobs: int = 1,
-                 views: Optional[int] = None,
-                 cfg_options: Sequence[str] = (),
-                 teacher_options: Sequence[str] = (),
-                 amp: bool = False) -> None:
+    def __init__(
+        self,
+        config: str,
+        methods: Sequence[str],
+        out: Path,
+        train_py: str,
+        console: Console,
+        trials: int = 8,
+        finalists: int = 2,
+        seeds: int = 3,
+        held_out: int = 5,
+        tail: int = 15,
+        jobs: int = 1,
+        views: Optional[int] = None,
+        cfg_options: Sequence[str] = (),
+        teacher_options: Sequence[str] = (),
+        amp: bool = False,
+    ) -> None:
         self.out, self.train_py, self.console = out, train_py, console
         self.num_finalists, self.seeds, self.jobs = finalists, seeds, jobs
         self.views, self.amp, self.every = views, amp, held_out
         data, others = _split(cfg_options)
         teachers_data, self.teacher_options = _split(teacher_options)
-        path, self.teacher = write_held_out(config, out, held_out, data,
-                                            teachers_data)
+        path, self.teacher = write_held_out(config, out, held_out, data, teachers_data)
         self.config = str(path)
-        self.options = [
-            f'default_hooks.checkpoint.max_keep_ckpts={tail}', *others
-        ]
+        self.options = [f'default_hooks.checkpoint.max_keep_ckpts={tail}', *others]
         self.found, self.finals = {}, {}
         for method in methods:
             own = training('', self.config, method, self.options).cfg
@@ -97,50 +99,51 @@ class Tuning:
         """Refuse before any training what would fail after it."""
         average = cfg.default_hooks.get('tail_average')
         if not average or not average.get('evaluate', True):
-            raise ValueError('the trials are compared by their tail averages: '
-                             'the config needs a default_hooks.tail_average '
-                             'that is evaluated')
+            raise ValueError(
+                'the trials are compared by their tail averages: '
+                'the config needs a default_hooks.tail_average '
+                'that is evaluated'
+            )
         saving = cfg.default_hooks.get('checkpoint') or {}
         if not saving.get('by_epoch', True) or saving.get('interval') != 1:
             raise ValueError(
                 'what is averaged is tried on the checkpoints of the last '
                 'epochs: the config needs default_hooks.checkpoint.interval=1 '
-                f'epoch, got {dict(saving)}')
+                f'epoch, got {dict(saving)}'
+            )
         epochs = cfg.train_cfg.get('max_epochs') or 0
         if not 2 <= tail <= epochs:
-            raise ValueError(f'--tail must be from 2 to the epochs of a run, '
-                             f'{epochs}; got {tail}')
+            raise ValueError(f'--tail must be from 2 to the epochs of a run, {epochs}; got {tail}')
         if self.views and cfg.train_dataloader.dataset.type != 'PackedImages':
-            raise ValueError('--views needs training images in PackedImages, '
-                             f'got {cfg.train_dataloader.dataset.type!r}; '
-                             'leave it out')
+            raise ValueError(
+                '--views needs training images in PackedImages, '
+                f'got {cfg.train_dataloader.dataset.type!r}; '
+                'leave it out'
+            )
         expected = load_config(self.config).model.get('teacher_ckpt')
         if self.teacher and cfg.model.get('teacher_ckpt') != expected:
             raise ValueError(
                 'a search trains its own teacher, which must not have seen '
                 f'the held-out images; leave out model.teacher_ckpt='
-                f'{cfg.model.get("teacher_ckpt")}')
+                f'{cfg.model.get("teacher_ckpt")}'
+            )
 
     def run(self) -> None:
         """Train what is missing: the teacher, the trials, the finalists."""
         if self.teacher:
-            teacher = training('teacher', str(self.teacher), None,
-                               self.teacher_options, amp=self.amp)
+            teacher = training(
+                'teacher', str(self.teacher), None, self.teacher_options, amp=self.amp
+            )
             run_all([teacher], self.train_py, self.console)
         else:
-            self.console.print(f'Teacher: {self.about_the_teacher()}',
-                               highlight=False)
+            self.console.print(f'Teacher: {self.about_the_teacher()}', highlight=False)
         if self.views:
             self._store()
-        self._run(
-            [trial for found in self.found.values() for trial in found], 1)
+        self._run([trial for found in self.found.values() for trial in found], 1)
         self.finals = {
-            method: finalists(found, self.num_finalists)
-            for method, found in self.found.items()
+            method: finalists(found, self.num_finalists) for method, found in self.found.items()
         }
-        self._run(
-            [trial for final in self.finals.values() for trial in final],
-            self.seeds)
+        self._run([trial for final in self.finals.values() for trial in final], self.seeds)
 
     def _store(self) -> None:
         first = next(iter(self.found.values()))[0]
@@ -151,8 +154,7 @@ class Tuning:
         except ValueError as error:
             if not folder.exists():
                 raise
-            self.console.print(f'{error}\nThey are kept as '
-                               f'{set_aside(folder)}', highlight=False)
+            self.console.print(f'{error}\nThey are kept as {set_aside(folder)}', highlight=False)
             store_teacher(cfg, folder, self.views)
         self.options.append(f'model.teacher_logits={folder}')
 
@@ -160,23 +162,27 @@ class Tuning:
         """Whether it has seen the held-out images."""
         if self.teacher:
             return 'trained without the held-out images'
-        return ('as given (the config has no teacher_config); it may have '
-                'seen the held-out images')
+        return 'as given (the config has no teacher_config); it may have seen the held-out images'
 
-    def jobs_of(self, trial: Trial, seeds: int) -> List[Job]:
+    def jobs_of(self, trial: Trial, seeds: int) -> list[Job]:
         """The runs of a trial."""
         return [
-            training(f'{METHODS[trial.method]}, trial {trial.number}',
-                     self.config, trial.method,
-                     [*self.options, *trial.options], seed, self.amp,
-                     f'_trial{trial.number}') for seed in range(seeds)
+            training(
+                f'{METHODS[trial.method]}, trial {trial.number}',
+                self.config,
+                trial.method,
+                [*self.options, *trial.options],
+                seed,
+                self.amp,
+                f'_trial{trial.number}',
+            )
+            for seed in range(seeds)
         ]
 
     def _run(self, trials: Sequence[Trial], seeds: int) -> None:
         runs = [(trial, self.jobs_of(trial, seeds)) for trial in trials]
         # by seed, so that an early end leaves whole rounds
-        jobs = [job for round_ in zip(*(jobs for _, jobs in runs))
-                for job in round_]
+        jobs = [job for round_ in zip(*(jobs for _, jobs in runs)) for job in round_]
         run_all(jobs, self.train_py, self.console, self.jobs)
         for trial, jobs in runs:
             for name, metric in (('last', TOP1), ('averaged', AVERAGED_TOP1)):
@@ -194,10 +200,11 @@ class Tuning:
             for method, found in self.found.items():
                 watched = progress.track(
                     self.jobs_of(winner(self.finals[method]), self.seeds),
-                    description=f'{METHODS[method]}: the tail')
-                tails[method] = average_over_seeds([
-                    tail_choices(job.cfg, choose_device()) for job in watched
-                ])
+                    description=f'{METHODS[method]}: the tail',
+                )
+                tails[method] = average_over_seeds(
+                    [tail_choices(job.cfg, choose_device()) for job in watched]
+                )
                 for trial in found:
                     runs += self.jobs_of(trial, len(trial.averaged))
         number = {len(found) for found in self.found.values()}.pop()
@@ -205,13 +212,20 @@ class Tuning:
         hours = sum(job.record()['seconds'] for job in runs) / 3600
         self.console.print(
             write_search(
-                self.out, self.found, self.finals, tails,
+                self.out,
+                self.found,
+                self.finals,
+                tails,
                 dict(
                     protocol(runs, command),
                     held_out=f'every {self.every}th training image of a class',
                     teacher=self.about_the_teacher(),
                     budget=f'{number} settings of each method, {others} and '
-                    f'the config\'s own with {self.seeds} seeds: '
+                    f"the config's own with {self.seeds} seeds: "
                     f'{len(runs)} runs of students, {hours:.1f} hours in '
-                    'all')),
-            highlight=False, soft_wrap=True)
+                    'all',
+                ),
+            ),
+            highlight=False,
+            soft_wrap=True,
+        )

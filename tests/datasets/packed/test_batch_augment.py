@@ -5,8 +5,7 @@ import torchvision.transforms.functional as F
 from mmpretrain.registry import TRANSFORMS
 from scipy.stats import chi2_contingency, chisquare
 
-from prkd_mm.datasets.packed.batch_augment import (choose, crop_and_flip,
-                                                   random_words, splitmix64)
+from prkd_mm.datasets.packed.batch_augment import choose, crop_and_flip, random_words, splitmix64
 
 N = 50000  # images
 PLACES = 9
@@ -15,22 +14,32 @@ PLACES = 9
 def test_generator_against_published_outputs():
     # of the reference code at the seed 1234567
     assert splitmix64(1234567, np.arange(5)).tolist() == [
-        6457827717110365317, 3203168211198807973, 9817491932198370423,
-        4593380528125082431, 16408922859458223821
+        6457827717110365317,
+        3203168211198807973,
+        9817491932198370423,
+        4593380528125082431,
+        16408922859458223821,
     ]
 
 
-@pytest.mark.parametrize('shape, padding, size', [
-    ((3, 32, 32), 4, (32, 32)), ((3, 64, 64), 8, (64, 64)),
-    ((1, 8, 8), 1, (8, 8)), ((3, 5, 9), 2, (5, 9)), ((2, 6, 4), 0, (6, 4)),
-    ((3, 9, 7), 1, (4, 6)), ((3, 6, 6), 2, (10, 8))])
+@pytest.mark.parametrize(
+    'shape, padding, size',
+    [
+        ((3, 32, 32), 4, (32, 32)),
+        ((3, 64, 64), 8, (64, 64)),
+        ((1, 8, 8), 1, (8, 8)),
+        ((3, 5, 9), 2, (5, 9)),
+        ((2, 6, 4), 0, (6, 4)),
+        ((3, 9, 7), 1, (4, 6)),
+        ((3, 6, 6), 2, (10, 8)),
+    ],
+)
 @pytest.mark.parametrize('mirror', [True, False])
 def test_crop_and_flip_as_torchvision(shape, padding, size, mirror):
     torch.manual_seed(0)
     n = 3 * PLACES**2
     images = torch.randint(256, (n, *shape), dtype=torch.uint8)
-    rows, columns = (
-        shape[i + 1] + 2 * padding - size[i] + 1 for i in range(2))
+    rows, columns = (shape[i + 1] + 2 * padding - size[i] + 1 for i in range(2))
     top, left = divmod(np.arange(n) % (rows * columns), columns)  # all
     flip = (np.random.RandomState(0).rand(n) < 0.5) & mirror
     before = images.clone()
@@ -44,19 +53,32 @@ def test_crop_and_flip_as_torchvision(shape, padding, size, mirror):
         assert torch.equal(ours[i], image)
 
 
-@pytest.mark.parametrize('top, left, wrong', [
-    (9, 0, r'top must be in 0\.\.8'), (0, 7, r'left must be in 0\.\.6'),
-    (-1, 0, 'top'), (0, -1, 'left')])
+@pytest.mark.parametrize(
+    'top, left, wrong',
+    [
+        (9, 0, r'top must be in 0\.\.8'),
+        (0, 7, r'left must be in 0\.\.6'),
+        (-1, 0, 'top'),
+        (0, -1, 'left'),
+    ],
+)
 def test_no_crop_beyond_the_image(top, left, wrong):
     with pytest.raises(ValueError, match=wrong):
-        crop_and_flip(torch.zeros(1, 3, 8, 8), np.array([top]),
-                      np.array([left]), np.array([False]), (8, 10), padding=4)
+        crop_and_flip(
+            torch.zeros(1, 3, 8, 8),
+            np.array([top]),
+            np.array([left]),
+            np.array([False]),
+            (8, 10),
+            padding=4,
+        )
 
 
 def test_choices_are_a_function_of_the_names_alone():
     index = np.random.RandomState(0).permutation(N)
-    for part, whole in zip(choose(3, 7, index[100:200], (9, 5), 0.5),
-                           choose(3, 7, np.arange(N), (9, 5), 0.5)):
+    for part, whole in zip(
+        choose(3, 7, index[100:200], (9, 5), 0.5), choose(3, 7, np.arange(N), (9, 5), 0.5)
+    ):
         assert (part == whole[index[100:200]]).all()
 
 
@@ -67,26 +89,28 @@ def codes(seed, epoch):
     return (top * 7 + left) * 2 + flip
 
 
-@pytest.mark.parametrize('seed, epoch', [(0, 0), (0, 1), (1, 0), (3, 239),
-                                         (2**31 - 1, 10**6)])
+@pytest.mark.parametrize('seed, epoch', [(0, 0), (0, 1), (1, 0), (3, 239), (2**31 - 1, 10**6)])
 def test_all_choices_are_equally_probable(seed, epoch):
     counts = np.bincount(codes(seed, epoch), minlength=2 * PLACES * 7)
     assert len(counts) == 2 * PLACES * 7
     assert chisquare(counts).pvalue > 1e-3
 
 
-@pytest.mark.parametrize('prob', [0., 0.2, 1.])
+@pytest.mark.parametrize('prob', [0.0, 0.2, 1.0])
 def test_share_of_flips(prob):
     share = choose(0, 0, np.arange(N), flip_prob=prob)[2].mean()
-    assert abs(share - prob) <= 4 * (prob * (1 - prob) / N)**0.5
+    assert abs(share - prob) <= 4 * (prob * (1 - prob) / N) ** 0.5
 
 
-@pytest.mark.parametrize('other', [
-    pytest.param(lambda: codes(5, 9), id='next epoch'),
-    pytest.param(lambda: codes(6, 8), id='next seed'),
-    pytest.param(lambda: codes(8, 5), id='seed and epoch swapped'),
-    pytest.param(lambda: np.roll(codes(5, 8), 1), id='next image'),
-])
+@pytest.mark.parametrize(
+    'other',
+    [
+        pytest.param(lambda: codes(5, 9), id='next epoch'),
+        pytest.param(lambda: codes(6, 8), id='next seed'),
+        pytest.param(lambda: codes(8, 5), id='seed and epoch swapped'),
+        pytest.param(lambda: np.roll(codes(5, 8), 1), id='next image'),
+    ],
+)
 def test_choices_are_independent(other):
     table = np.zeros((18, 18))
     # 9 of the places with the flip, so that no cell is nearly empty
@@ -95,9 +119,12 @@ def test_choices_are_independent(other):
 
 
 def test_streams_of_a_seed_do_not_overlap():
-    words = [random_words(seed, epoch, stream, np.arange(100))
-             for seed in range(10) for epoch in range(50)
-             for stream in range(2)]
+    words = [
+        random_words(seed, epoch, stream, np.arange(100))
+        for seed in range(10)
+        for epoch in range(50)
+        for stream in range(2)
+    ]
     assert len(set(np.concatenate(words).tolist())) == 100 * 1000
 
 
@@ -106,12 +133,10 @@ def test_same_distribution_as_the_stock_transforms():
     crop = TRANSFORMS.build(dict(type='RandomCrop', crop_size=8, padding=1))
     flip = TRANSFORMS.build(dict(type='RandomFlip', prob=0.5))
     np.random.seed(0)
-    stock = [flip(crop(dict(img=image)))['img'].reshape(8, 8).tobytes()
-             for _ in range(4000)]
+    stock = [flip(crop(dict(img=image)))['img'].reshape(8, 8).tobytes() for _ in range(4000)]
     top, left, mirror = choose(0, 0, np.arange(4000), (3, 3), 0.5)
     batch = torch.from_numpy(image).permute(2, 0, 1).repeat(4000, 1, 1, 1)
-    ours = [image.numpy().tobytes()
-            for image in crop_and_flip(batch, top, left, mirror, (8, 8), 1)]
+    ours = [image.numpy().tobytes() for image in crop_and_flip(batch, top, left, mirror, (8, 8), 1)]
     kinds = sorted(set(stock))
     assert len(kinds) == 18 and kinds == sorted(set(ours))
     counts = [[x.count(kind) for kind in kinds] for x in (stock, ours)]

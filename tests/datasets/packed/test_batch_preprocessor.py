@@ -3,9 +3,9 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import toy
 import torch
 import torchvision.transforms.functional as F
+import toy
 from mmengine.dataset import default_collate, pseudo_collate
 from mmengine.dataset.sampler import DefaultSampler
 from mmengine.logging import MessageHub
@@ -30,8 +30,8 @@ def pipeline(size=8, padding=1, prob=0.5, load=False):
     return [
         *[dict(type='LoadImageFromFile')][:load],
         dict(type='RandomCrop', crop_size=size, padding=padding),
-        *[dict(type='RandomFlip', prob=prob)][:prob > 0],
-        dict(type='PackInputs')
+        *[dict(type='RandomFlip', prob=prob)][: prob > 0],
+        dict(type='PackInputs'),
     ]
 
 
@@ -42,11 +42,9 @@ def packed_toys(**kwargs):
 def stock_batch(packed, index, epoch, seed=5):
     """Torchvision's crops and flips by our choices; one sample an image."""
     size, padding, prob = packed.__getitems__([0])['augment'].values()
-    places = [n + 2 * padding - m + 1
-              for n, m in zip(packed.images.shape[2:], size)]
+    places = [n + 2 * padding - m + 1 for n, m in zip(packed.images.shape[2:], size)]
     items = []
-    for i, top, left, flip in zip(
-            index, *choose(seed, epoch, np.array(index), places, prob)):
+    for i, top, left, flip in zip(index, *choose(seed, epoch, np.array(index), places, prob)):
         item = packed[i]
         image = F.crop(F.pad(item['inputs'], [padding]), top, left, *size)
         item['inputs'] = F.hflip(image) if flip else image
@@ -54,10 +52,17 @@ def stock_batch(packed, index, epoch, seed=5):
     return default_collate(items)
 
 
-@pytest.mark.parametrize('kwargs', [
-    dict(), dict(to_rgb=True), dict(mean=None, std=None),
-    dict(mean=[127] * 3, std=[64] * 3, to_rgb=True),
-    dict(pad_size_divisor=16)], ids=str)
+@pytest.mark.parametrize(
+    'kwargs',
+    [
+        dict(),
+        dict(to_rgb=True),
+        dict(mean=None, std=None),
+        dict(mean=[127] * 3, std=[64] * 3, to_rgb=True),
+        dict(pad_size_divisor=16),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize('size', [8, (6, 9)])
 @pytest.mark.parametrize('training', [True, False])
 def test_as_stock_to_the_last_bit(kwargs, size, training):
@@ -66,18 +71,15 @@ def test_as_stock_to_the_last_bit(kwargs, size, training):
     ours.epoch = 4
     out = ours(packed.__getitems__(index), training)
     kwargs = dict(NORM, **kwargs)
-    stock = ClsDataPreprocessor(**kwargs)(
-        stock_batch(packed, index, epoch=4), training)
+    stock = ClsDataPreprocessor(**kwargs)(stock_batch(packed, index, epoch=4), training)
     assert torch.equal(out['inputs'], stock['inputs'])
     labels = torch.cat([s.gt_label for s in out['data_samples']])
-    assert torch.equal(
-        labels, torch.cat([s.gt_label for s in stock['data_samples']]))
+    assert torch.equal(labels, torch.cat([s.gt_label for s in stock['data_samples']]))
 
 
 def test_real_images(mini, tmp_path):
     data = dict(type='TinyImageNet', data_root=str(mini), split='val')
-    packed = PackedImages(
-        dict(data, pipeline=pipeline(64, 8, load=True)), str(tmp_path))
+    packed = PackedImages(dict(data, pipeline=pipeline(64, 8, load=True)), str(tmp_path))
     index = list(range(0, 200, 3))
     kwargs = dict(NORM, to_rgb=True)
     out = preprocessor(**kwargs)(packed.__getitems__(index), True)
@@ -85,19 +87,18 @@ def test_real_images(mini, tmp_path):
     assert torch.equal(out['inputs'], stock['inputs'])
     # without choices: the images of the stock pipeline
     plain = PackedImages(data, str(tmp_path))
-    images = DATASETS.build(dict(data, pipeline=[
-        dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+    images = DATASETS.build(
+        dict(data, pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+    )
     for training in True, False:
         out = preprocessor(**kwargs)(plain.__getitems__(index), training)
-        stock = ClsDataPreprocessor(**kwargs)(
-            default_collate([images[i] for i in index]), training)
+        stock = ClsDataPreprocessor(**kwargs)(default_collate([images[i] for i in index]), training)
         assert torch.equal(out['inputs'], stock['inputs'])
 
 
 def test_grey_images():
-    packed = PackedImages(
-        dict(type='Digits', split='test', pipeline=pipeline(prob=0)))
-    kwargs = dict(mean=[78.], std=[95.7], to_rgb=True)
+    packed = PackedImages(dict(type='Digits', split='test', pipeline=pipeline(prob=0)))
+    kwargs = dict(mean=[78.0], std=[95.7], to_rgb=True)
     index = list(range(100))
     out = preprocessor(**kwargs)(packed.__getitems__(index), True)
     assert out['inputs'].shape == (100, 1, 8, 8)
@@ -108,11 +109,11 @@ def test_grey_images():
 @pytest.mark.parametrize('collate', [default_collate, pseudo_collate])
 @pytest.mark.parametrize('training', [True, False])
 def test_stock_batches_are_still_taken(collate, training):
-    packed = PackedImages(
-        dict(type='ToyImages', pipeline=[dict(type='PackInputs')]))
-    outs = [preprocessor(collate([packed[i] for i in range(4)]), training)
-            for preprocessor in (BatchClsDataPreprocessor(**NORM),
-                                 ClsDataPreprocessor(**NORM))]
+    packed = PackedImages(dict(type='ToyImages', pipeline=[dict(type='PackInputs')]))
+    outs = [
+        preprocessor(collate([packed[i] for i in range(4)]), training)
+        for preprocessor in (BatchClsDataPreprocessor(**NORM), ClsDataPreprocessor(**NORM))
+    ]
     assert torch.equal(outs[0]['inputs'], outs[1]['inputs'])
     for one, two in zip(*(out['data_samples'] for out in outs)):
         assert torch.equal(one.gt_label, two.gt_label)
@@ -122,7 +123,7 @@ def test_one_sample_for_all_when_training():
     ours = preprocessor(views=3)
     ours.epoch = 7
     batch = packed_toys().__getitems__([6, 1])
-    sample, = ours(batch, True)['data_samples']
+    (sample,) = ours(batch, True)['data_samples']
     assert sample.gt_label.tolist() == [2, 1]
     assert sample.sample_idx.tolist() == [6, 1] and sample.view == 1
     assert {'sample_idx', 'view'} <= set(sample.metainfo)
@@ -138,21 +139,25 @@ def test_losses_as_stock():
     net = toy.build(toy.classifier())
     index = list(range(10))
     losses = [
-        net(**data, mode='loss')['loss'] for data in (
+        net(**data, mode='loss')['loss']
+        for data in (
             preprocessor()(packed.__getitems__(index), True),
-            ClsDataPreprocessor(**NORM)(stock_batch(packed, index, 0), True))
+            ClsDataPreprocessor(**NORM)(stock_batch(packed, index, 0), True),
+        )
     ]
     assert torch.equal(*losses) and losses[0] > 0
 
 
 def test_batch_augmentations():
-    kwargs = dict(NORM, num_classes=4, batch_augments=dict(
-        augments=[dict(type='Mixup', alpha=1.)]))
+    kwargs = dict(
+        NORM, num_classes=4, batch_augments=dict(augments=[dict(type='Mixup', alpha=1.0)])
+    )
     packed, index = packed_toys(), [3, 9, 31, 0]
     outs = []
     for pre, batch in (
-            (preprocessor(**kwargs), packed.__getitems__(index)),
-            (ClsDataPreprocessor(**kwargs), stock_batch(packed, index, 0))):
+        (preprocessor(**kwargs), packed.__getitems__(index)),
+        (ClsDataPreprocessor(**kwargs), stock_batch(packed, index, 0)),
+    ):
         np.random.seed(0)
         torch.manual_seed(0)
         outs.append(pre(batch, True))
@@ -164,16 +169,13 @@ def test_batch_augmentations():
 
 def images_by_index(ours, packed, num_workers=0, rank=0, ranks=1):
     """What one rank sees in an epoch: {index: image}."""
-    with mock.patch('mmengine.dataset.sampler.get_dist_info',
-                    lambda: (rank, ranks)):
+    with mock.patch('mmengine.dataset.sampler.get_dist_info', lambda: (rank, ranks)):
         sampler = DefaultSampler(packed, shuffle=True, seed=ranks)
-    loader = DataLoader(packed, 7, sampler=sampler, num_workers=num_workers,
-                        collate_fn=whole_batch)
+    loader = DataLoader(packed, 7, sampler=sampler, num_workers=num_workers, collate_fn=whole_batch)
     seen = {}
     for batch in loader:
         out = ours(batch, True)
-        seen.update(zip(out['data_samples'][0].sample_idx.tolist(),
-                        out['inputs']))
+        seen.update(zip(out['data_samples'][0].sample_idx.tolist(), out['inputs']))
     return seen
 
 
@@ -207,11 +209,16 @@ def test_epoch_seed_and_views():
     assert torch.equal(images(4, views=4), images(0))
 
 
-@pytest.mark.parametrize('info, view', [
-    (dict(), 0), (dict(epoch=3, max_epochs=5, iter=70, max_iters=100), 3),
-    (dict(epoch=0, max_epochs=1, iter=70, max_iters=100), 70),
-    (dict(epoch=5, max_epochs=5, iter=100, max_iters=100), 4),
-    (dict(epoch=0, max_epochs=1, iter=100, max_iters=100), 99)])
+@pytest.mark.parametrize(
+    'info, view',
+    [
+        (dict(), 0),
+        (dict(epoch=3, max_epochs=5, iter=70, max_iters=100), 3),
+        (dict(epoch=0, max_epochs=1, iter=70, max_iters=100), 70),
+        (dict(epoch=5, max_epochs=5, iter=100, max_iters=100), 4),
+        (dict(epoch=0, max_epochs=1, iter=100, max_iters=100), 99),
+    ],
+)
 def test_view_of_a_run(info, view):
     hub = MessageHub.get_instance(f'view of {info}')
     hub.update_info_dict(info)
@@ -225,16 +232,16 @@ def test_drawn_seed_stays():
     batch = packed.__getitems__(list(range(32)))
     np.random.seed(0)
     one = ours(batch, True)['inputs']
-    assert isinstance(hub.state_dict()['runtime_info']['augmentation_seed'],
-                      (int, np.integer))
+    assert isinstance(hub.state_dict()['runtime_info']['augmentation_seed'], (int, np.integer))
     assert torch.equal(ours(batch, True)['inputs'], one)
     MessageHub.get_instance('another run')
     assert not torch.equal(ours(batch, True)['inputs'], one)
 
 
 def draw_as_rank(rank, folder, results):
-    dist.init_process_group('gloo', init_method=f'file://{folder}/rendezvous',
-                            rank=rank, world_size=2)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=2
+    )
     np.random.seed(rank)
     MessageHub.get_instance('ranks')
     batch = packed_toys().__getitems__(list(range(32)))
@@ -245,9 +252,9 @@ def draw_as_rank(rank, folder, results):
 def test_ranks_draw_one_seed(tmp_path):
     context = multiprocessing.get_context('fork')
     results = context.SimpleQueue()
-    processes = [context.Process(target=draw_as_rank,
-                                 args=(rank, tmp_path, results))
-                 for rank in range(2)]
+    processes = [
+        context.Process(target=draw_as_rank, args=(rank, tmp_path, results)) for rank in range(2)
+    ]
     for process in processes:
         process.start()
     one, two = (results.get() for _ in processes)
@@ -264,18 +271,22 @@ def test_views_must_be_a_number(views):
 
 def config(work_dir, ckpt, *hooks, packed=True, num_workers=0, **kwargs):
     cfg = toy.config(
-        toy.distillation(ckpt), work_dir, toy.prkd_schedule(),
+        toy.distillation(ckpt),
+        work_dir,
+        toy.prkd_schedule(),
         dict(type='TailAverageHook', num_epochs=2),
-        dict(type='TeacherCheckHook', min_top1=30), *hooks,
-        num_workers=num_workers, **kwargs)
+        dict(type='TeacherCheckHook', min_top1=30),
+        *hooks,
+        num_workers=num_workers,
+        **kwargs,
+    )
     if packed:
-        cfg.model.data_preprocessor.type = (
-            'mmpretrain.BatchClsDataPreprocessor')
+        cfg.model.data_preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
         for loader in cfg.train_dataloader, cfg.val_dataloader:
             loader.collate_fn = dict(type='whole_batch')
             loader.dataset = dict(
-                type='PackedImages',
-                dataset=dict(loader.dataset, data_root=str(work_dir.parent)))
+                type='PackedImages', dataset=dict(loader.dataset, data_root=str(work_dir.parent))
+            )
     return cfg
 
 
@@ -285,9 +296,8 @@ def run(cfg, checkpoint=None):
 
     def witness(module, args, out):
         if args[1]:
-            sample, = out['data_samples']
-            seen.append((sample.view, dict(zip(sample.sample_idx.tolist(),
-                                               out['inputs'].clone()))))
+            (sample,) = out['data_samples']
+            seen.append((sample.view, dict(zip(sample.sample_idx.tolist(), out['inputs'].clone()))))
 
     if checkpoint:
         cfg.merge_from_dict(dict(resume=True, load_from=str(checkpoint)))
@@ -306,28 +316,24 @@ def runs(request, tmp_path_factory):
     n = request.param
     straight = run(config(path / 'a', ckpt, epochs=4, num_workers=n))
     with pytest.raises(toy.Killed):
-        toy.train(config(path / 'b', ckpt, dict(type='KillHook', epoch=2),
-                         epochs=4, num_workers=n))
+        toy.train(config(path / 'b', ckpt, dict(type='KillHook', epoch=2), epochs=4, num_workers=n))
     np.random.seed(n)  # another process, another state
-    rest = run(config(path / 'c', ckpt, epochs=4, num_workers=n),
-               path / 'b' / 'epoch_2.pth')
+    rest = run(config(path / 'c', ckpt, epochs=4, num_workers=n), path / 'b' / 'epoch_2.pth')
     return path, straight, rest
 
 
 def test_resumed_bit_for_bit(runs):
     path, (_, straight), (_, rest) = runs
     toy.assert_same(straight[8:], rest)
-    assert [view for view, _ in straight] == [e for e in range(4)
-                                              for _ in range(4)]
-    for name, keys in (('epoch_4.pth', ['state_dict', 'optimizer',
-                                        'tail_average']),
-                       ('student_avg.pth', ['state_dict'])):
-        one, two = (torch.load(path / folder / name, weights_only=False)
-                    for folder in 'ac')
+    assert [view for view, _ in straight] == [e for e in range(4) for _ in range(4)]
+    for name, keys in (
+        ('epoch_4.pth', ['state_dict', 'optimizer', 'tail_average']),
+        ('student_avg.pth', ['state_dict']),
+    ):
+        one, two = (torch.load(path / folder / name, weights_only=False) for folder in 'ac')
         for key in keys:
             toy.assert_same(one[key], two[key])
-    assert (one['meta']['metrics'] == two['meta']['metrics']
-            != {'accuracy/top1': 0})
+    assert one['meta']['metrics'] == two['meta']['metrics'] != {'accuracy/top1': 0}
 
 
 def test_epochs_differ(runs):
@@ -335,22 +341,20 @@ def test_epochs_differ(runs):
     epochs = []
     for epoch in range(4):
         images = {}
-        for _, batch in seen[4 * epoch:4 * epoch + 4]:
+        for _, batch in seen[4 * epoch : 4 * epoch + 4]:
             images.update(batch)
         assert sorted(images) == list(range(32))
         epochs.append(images)
     for one in range(4):
         for two in range(one):
-            alike = sum(torch.equal(epochs[one][i], epochs[two][i])
-                        for i in range(32))
+            alike = sum(torch.equal(epochs[one][i], epochs[two][i]) for i in range(32))
             assert alike < 8  # 1 of 18 by chance
 
 
 def test_finished_run_resumed(runs):
     path, *_ = runs
     before = torch.load(path / 'a' / 'student_avg.pth', weights_only=False)
-    toy.resume(config(path / 'd', str(path / 'teacher.pth'), epochs=4),
-               path / 'a' / 'epoch_4.pth')
+    toy.resume(config(path / 'd', str(path / 'teacher.pth'), epochs=4), path / 'a' / 'epoch_4.pth')
     after = torch.load(path / 'd' / 'student_avg.pth', weights_only=False)
     toy.assert_same(before['state_dict'], after['state_dict'])
     assert before['meta']['metrics'] == after['meta']['metrics']
@@ -359,11 +363,14 @@ def test_finished_run_resumed(runs):
 def test_validation_as_stock(runs):
     """The same teacher, on the same images by either way."""
     path, (runner, _), _ = runs
-    stock = toy.start(config(path / 'e', str(path / 'teacher.pth'),
-                             packed=False))
+    stock = toy.start(config(path / 'e', str(path / 'teacher.pth'), packed=False))
     metrics = [
-        evaluate(r, lambda x, s: unwrap(r.model).teacher(
-            unwrap(r.model).teacher_inputs(x), s, mode='predict'))
+        evaluate(
+            r,
+            lambda x, s: unwrap(r.model).teacher(
+                unwrap(r.model).teacher_inputs(x), s, mode='predict'
+            ),
+        )
         for r in (runner, stock)
     ]
     assert metrics[0] == metrics[1] and metrics[0]['accuracy/top1'] > 30
@@ -377,8 +384,7 @@ def test_statistics_are_of_augmented_images(runs):
     assert torch.equal(pre(batch, False)['inputs'], pre(batch, True)['inputs'])
     plain = dict(batch)
     del plain['augment']
-    assert not torch.equal(pre(plain, False)['inputs'],
-                           pre(batch, False)['inputs'])
+    assert not torch.equal(pre(plain, False)['inputs'], pre(batch, False)['inputs'])
 
 
 def test_iteration_based_run(tmp_path):
@@ -396,8 +402,7 @@ def test_other_seed_of_the_run_other_images(tmp_path):
         seen = run(cfg)[1]
         images.append({k: v for _, b in seen[:4] for k, v in b.items()})
     for other, least, most in (images[1], 20, 32), (images[2], 0, 0):
-        differ = sum(not torch.equal(images[0][i], other[i])
-                     for i in range(32))
+        differ = sum(not torch.equal(images[0][i], other[i]) for i in range(32))
         assert least <= differ <= most
 
 
@@ -408,11 +413,16 @@ def test_built_by_name():
 
 def test_wrappers_cannot_train_without_the_augmentation():
     """They ask for one image at a time, which nothing augments."""
-    packed = PackedImages(dict(type='ToyImages', pipeline=[
-        dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-        dict(type='PackInputs')]))
-    loader = DataLoader(
-        ConcatDataset([packed]), batch_size=4, collate_fn=default_collate)
+    packed = PackedImages(
+        dict(
+            type='ToyImages',
+            pipeline=[
+                dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+                dict(type='PackInputs'),
+            ],
+        )
+    )
+    loader = DataLoader(ConcatDataset([packed]), batch_size=4, collate_fn=default_collate)
     batch = next(iter(loader))
     preprocessor = BatchClsDataPreprocessor()
     with pytest.raises(TypeError, match='one by one'):

@@ -6,8 +6,8 @@ from unittest import mock
 
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 from mmengine.dataset import RepeatDataset, default_collate, pseudo_collate
 from mmpretrain.models.utils import ClsDataPreprocessor
 from mmpretrain.registry import DATASETS
@@ -21,13 +21,13 @@ from prkd_mm.datasets.packed.packed_images import whole_batch
 
 def tiny(folder, cache=None, split='train', **kwargs):
     return PackedImages(
-        dict(type='TinyImageNet', data_root=str(folder), split=split,
-             **kwargs), cache=cache and str(cache))
+        dict(type='TinyImageNet', data_root=str(folder), split=split, **kwargs),
+        cache=cache and str(cache),
+    )
 
 
 def pack_toy(folder, **kwargs):
-    return PackedImages(
-        dict(type='ToyImages', data_root=str(folder), **kwargs))
+    return PackedImages(dict(type='ToyImages', data_root=str(folder), **kwargs))
 
 
 def files(folder):
@@ -37,8 +37,9 @@ def files(folder):
 @pytest.fixture
 def decoded():
     """How many images have been decoded."""
-    with mock.patch.object(packing.Originals, 'image', autospec=True,
-                           side_effect=packing.Originals.image) as image:
+    with mock.patch.object(
+        packing.Originals, 'image', autospec=True, side_effect=packing.Originals.image
+    ) as image:
         yield lambda: image.call_count
 
 
@@ -51,15 +52,19 @@ def same(packed, stock):
         assert torch.equal(sample['inputs'], image)
         assert (packed.images[i] == image.numpy()).all()
         assert sample['data_samples'].sample_idx == i
-        assert torch.equal(sample['data_samples'].gt_label,
-                           stock[i]['data_samples'].gt_label)
+        assert torch.equal(sample['data_samples'].gt_label, stock[i]['data_samples'].gt_label)
 
 
 def test_images_and_labels_of_the_stock_pipeline(mini, tmp_path):
     for split in ('train', 'val'):
-        stock = DATASETS.build(dict(
-            type='TinyImageNet', data_root=str(mini), split=split, pipeline=[
-                dict(type='LoadImageFromFile'), dict(type='PackInputs')]))
+        stock = DATASETS.build(
+            dict(
+                type='TinyImageNet',
+                data_root=str(mini),
+                split=split,
+                pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')],
+            )
+        )
         packed = tiny(mini, tmp_path, split)
         same(packed, stock)
         paths = [stock.get_data_info(i)['img_path'] for i in range(len(stock))]
@@ -81,7 +86,7 @@ def test_set_without_a_folder_is_packed_in_memory(tmp_path, monkeypatch):
 
 def test_file_is_plain_npy(tmp_path):
     packed = pack_toy(tmp_path)
-    name, = files(tmp_path)
+    (name,) = files(tmp_path)
     assert packed.file == str(tmp_path / name)
     assert name == f'ToyImages-{packed.fingerprint}.npy'
     images = np.load(packed.file)
@@ -95,8 +100,7 @@ def test_batches(tmp_path):
     batch = packed.__getitems__(indices)
     assert sorted(batch) == ['data_samples', 'inputs']
     assert batch['inputs'].dtype == torch.uint8
-    assert torch.equal(batch['inputs'],
-                       torch.stack([packed[i]['inputs'] for i in indices]))
+    assert torch.equal(batch['inputs'], torch.stack([packed[i]['inputs'] for i in indices]))
     samples = batch['data_samples']
     assert samples['sample_idx'].tolist() == indices
     assert samples['gt_label'].tolist() == [1, 0, 3, 1]
@@ -118,18 +122,14 @@ def test_single_items(tmp_path):
 
 @pytest.mark.parametrize('num_workers', [0, 2])
 def test_loaders(tmp_path, num_workers):
-    packed = pack_toy(
-        tmp_path,
-        pipeline=[dict(type='RandomCrop', crop_size=8, padding=1)])
-    loader = DataLoader(
-        packed, 10, num_workers=num_workers, collate_fn=whole_batch)
+    packed = pack_toy(tmp_path, pipeline=[dict(type='RandomCrop', crop_size=8, padding=1)])
+    loader = DataLoader(packed, 10, num_workers=num_workers, collate_fn=whole_batch)
     batches = list(loader)
     assert [len(batch['inputs']) for batch in batches] == [10, 10, 10, 2]
     images = torch.cat([batch['inputs'] for batch in batches]).numpy()
     assert (images == packed.images).all()
     assert batches[3]['data_samples']['sample_idx'].tolist() == [30, 31]
-    assert batches[3]['augment'] == dict(
-        size=(8, 8), padding=1, flip_prob=0)
+    assert batches[3]['augment'] == dict(size=(8, 8), padding=1, flip_prob=0)
 
 
 def test_workers_get_the_name_of_the_file_not_the_images(tmp_path):
@@ -166,12 +166,11 @@ def test_subsets_have_files_of_their_own(copy, decoded):
 
 def test_file_is_no_class(copy):
     for _ in range(2):
-        packed = PackedImages(dict(
-            type='CustomDataset', data_root=str(copy / 'train')))
+        packed = PackedImages(dict(type='CustomDataset', data_root=str(copy / 'train')))
         assert len(packed) == 500
         assert packed.metainfo['classes'] == tuple(
-            sorted(path.name for path in (copy / 'train').iterdir()
-                   if path.is_dir()))
+            sorted(path.name for path in (copy / 'train').iterdir() if path.is_dir())
+        )
         assert len(packed.metainfo['classes']) == 10
     assert len(files(copy / 'train')) == 1
 
@@ -229,7 +228,7 @@ def damage(name):
         return data[:size]
 
     def flip(data, at):
-        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1:]
+        return data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
 
     return dict(
         empty=lambda data: cut(data, 0),
@@ -240,12 +239,24 @@ def damage(name):
         without_notes=lambda data: cut(data, 128 + 32 * 192),
         one_bit=lambda data: flip(data, 3000),
         last_bit=lambda data: flip(data, 128 + 32 * 192 - 1),
-        other=lambda data: b'something else' * 500)[name]
+        other=lambda data: b'something else' * 500,
+    )[name]
 
 
-@pytest.mark.parametrize('name', [
-    'empty', 'magic', 'header', 'pixels', 'notes', 'without_notes', 'one_bit',
-    'last_bit', 'other'])
+@pytest.mark.parametrize(
+    'name',
+    [
+        'empty',
+        'magic',
+        'header',
+        'pixels',
+        'notes',
+        'without_notes',
+        'one_bit',
+        'last_bit',
+        'other',
+    ],
+)
 def test_damaged_file_is_made_anew(tmp_path, name, decoded):
     packed = pack_toy(tmp_path)
     with open(packed.file, 'rb') as file:
@@ -277,18 +288,16 @@ def test_every_byte_before_and_behind_the_pixels(tmp_path):
             file.write(data)
         if packing._fault(originals, path) is None:
             # a space, of which some do not matter
-            assert intact[at:at + 1] == b' '
+            assert intact[at : at + 1] == b' '
             assert (np.load(path) == packed.images).all()
 
 
 def test_interrupted(tmp_path):
-    with mock.patch.object(packing.zlib, 'crc32',
-                           side_effect=KeyboardInterrupt):
+    with mock.patch.object(packing.zlib, 'crc32', side_effect=KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
             pack_toy(tmp_path)
     assert files(tmp_path) == []
-    left = tmp_path / (
-        f'.{os.path.basename(pack_toy(tmp_path).file)}.0.partial')
+    left = tmp_path / (f'.{os.path.basename(pack_toy(tmp_path).file)}.0.partial')
     left.write_text('of a run that was killed')
     for age, there in (3000, True), (4000, False):
         os.utime(left, (0, time.time() - age))
@@ -306,8 +315,7 @@ def test_two_processes_at_once(tmp_path):
     context = multiprocessing.get_context('fork')
     ready, results = context.Barrier(2), context.Queue()
     processes = [
-        context.Process(target=pack_at_once, args=(tmp_path, ready, results))
-        for _ in range(2)
+        context.Process(target=pack_at_once, args=(tmp_path, ready, results)) for _ in range(2)
     ]
     for process in processes:
         process.start()
@@ -315,7 +323,7 @@ def test_two_processes_at_once(tmp_path):
     for process in processes:
         process.join()
         assert process.exitcode == 0
-    name, = files(tmp_path)
+    (name,) = files(tmp_path)
     assert {np.load(tmp_path / name).sum()} == set(sums)
 
 
@@ -323,8 +331,10 @@ def test_other_ranks_wait_for_the_first(tmp_path, monkeypatch, decoded):
 
     def rank_0_is_done():
         assert not os.listdir(tmp_path)
-        with mock.patch.object(packing, 'is_main_process', lambda: True), \
-                mock.patch.object(packing, 'barrier'):
+        with (
+            mock.patch.object(packing, 'is_main_process', lambda: True),
+            mock.patch.object(packing, 'barrier'),
+        ):
             pack_toy(tmp_path)
         seen.append(decoded())
 
@@ -339,8 +349,11 @@ def test_images_of_several_sizes(copy):
     path = sorted((copy / 'train').rglob('*.JPEG'))[7]
     path.unlink()
     Image.new('RGB', (64, 63)).save(path, 'JPEG')
-    with pytest.raises(ValueError, match=r'(?s)one size.*\.JPEG has \(3, 64, '
-                       r'64\) and .*\.JPEG has \(3, 63, 64\).*pipeline') as e:
+    with pytest.raises(
+        ValueError,
+        match=r'(?s)one size.*\.JPEG has \(3, 64, '
+        r'64\) and .*\.JPEG has \(3, 63, 64\).*pipeline',
+    ) as e:
         tiny(copy)
     assert str(path) in str(e.value)
     assert files(copy) == []
@@ -354,7 +367,6 @@ def test_folder_that_cannot_be_written(mini, tmp_path):
 
 @DATASETS.register_module()
 class Strange(toy.ToyImages):
-
     def __init__(self, strange, **kwargs):
         self.strange = strange
         super().__init__(**kwargs)
@@ -365,43 +377,60 @@ class Strange(toy.ToyImages):
         return infos
 
 
-@pytest.mark.parametrize('strange, message', [
-    (dict(gt_label=[1, 2]), 'one label'),
-    (dict(gt_label=None), 'one label'),
-    (dict(img=np.zeros((8, 8, 3), np.float32)), 'image 9 is float32'),
-    (dict(img=np.zeros((8, 8), np.uint8)), r'image 9 has \(1, 8, 8\)')])
+@pytest.mark.parametrize(
+    'strange, message',
+    [
+        (dict(gt_label=[1, 2]), 'one label'),
+        (dict(gt_label=None), 'one label'),
+        (dict(img=np.zeros((8, 8, 3), np.float32)), 'image 9 is float32'),
+        (dict(img=np.zeros((8, 8), np.uint8)), r'image 9 has \(1, 8, 8\)'),
+    ],
+)
 def test_data_that_cannot_be_packed(strange, message):
     with pytest.raises(ValueError, match=message):
         PackedImages(dict(type='Strange', strange=strange))
 
 
 LOAD, CROP, FLIP, PACK = (
-    dict(type='LoadImageFromFile'), dict(type='RandomCrop', crop_size=8),
-    dict(type='RandomFlip', prob=0.5), dict(type='PackInputs'))
+    dict(type='LoadImageFromFile'),
+    dict(type='RandomCrop', crop_size=8),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PackInputs'),
+)
 
 
-@pytest.mark.parametrize('steps, augment', [
-    ([], None), ([PACK], None), ([LOAD, PACK], None),
-    ([LOAD, CROP, FLIP, PACK], ((8, 8), 0, 0.5)),
-    ([dict(CROP, crop_size=(7, 9), padding=2)], ((7, 9), 2, 0)),
-    ([FLIP, PACK], (None, 0, 0.5))])
+@pytest.mark.parametrize(
+    'steps, augment',
+    [
+        ([], None),
+        ([PACK], None),
+        ([LOAD, PACK], None),
+        ([LOAD, CROP, FLIP, PACK], ((8, 8), 0, 0.5)),
+        ([dict(CROP, crop_size=(7, 9), padding=2)], ((7, 9), 2, 0)),
+        ([FLIP, PACK], (None, 0, 0.5)),
+    ],
+)
 def test_pipelines(steps, augment):
     packed = PackedImages(dict(type='ToyImages', pipeline=steps))
     batch = packed.__getitems__([0])
     assert tuple(batch.get('augment', {}).values()) == (augment or ())
 
 
-@pytest.mark.parametrize('steps, message', [
-    ([FLIP, CROP, PACK], 'in this order'), ([CROP, CROP], 'in this order'),
-    ([PACK, LOAD], 'in this order'),
-    ([dict(type='CenterCrop', crop_size=8)], 'CenterCrop'),
-    ([dict(CROP, padding=(1, 2))], 'padding'),
-    ([dict(CROP, pad_val=3)], 'pad_val=3'),
-    ([dict(CROP, pad_if_needed=True)], 'pad_if_needed=True'),
-    ([dict(FLIP, direction='vertical')], 'horizontal'),
-    ([dict(FLIP, prob=[0.5, 0.2], direction=['horizontal', 'vertical'])],
-     'horizontal'),
-    ([dict(CROP, crop_size=(8, 11), padding=1)], r'\(8, 11\).*\(10, 10\)')])
+@pytest.mark.parametrize(
+    'steps, message',
+    [
+        ([FLIP, CROP, PACK], 'in this order'),
+        ([CROP, CROP], 'in this order'),
+        ([PACK, LOAD], 'in this order'),
+        ([dict(type='CenterCrop', crop_size=8)], 'CenterCrop'),
+        ([dict(CROP, padding=(1, 2))], 'padding'),
+        ([dict(CROP, pad_val=3)], 'pad_val=3'),
+        ([dict(CROP, pad_if_needed=True)], 'pad_if_needed=True'),
+        ([dict(FLIP, direction='vertical')], 'horizontal'),
+        ([dict(FLIP, prob=[0.5, 0.2], direction=['horizontal', 'vertical'])], 'horizontal'),
+        ([dict(CROP, crop_size=(8, 11), padding=1)], r'\(8, 11\).*\(10, 10\)'),
+    ],
+)
 def test_pipelines_that_need_one_image_at_a_time(steps, message):
     with pytest.raises(ValueError, match=message):
         PackedImages(dict(type='ToyImages', pipeline=steps))
@@ -410,24 +439,26 @@ def test_pipelines_that_need_one_image_at_a_time(steps, message):
 def test_pipeline_loads_the_images(mini, tmp_path):
     grey = [dict(LOAD, color_type='grayscale'), PACK]
     packed = tiny(mini, tmp_path, 'val', pipeline=grey)
-    same(packed, DATASETS.build(dict(
-        type='TinyImageNet', data_root=str(mini), split='val',
-        pipeline=grey)))
+    same(
+        packed,
+        DATASETS.build(dict(type='TinyImageNet', data_root=str(mini), split='val', pipeline=grey)),
+    )
     assert packed.images.shape == (200, 1, 64, 64)
     assert tiny(mini, tmp_path, 'val').images.shape == (200, 3, 64, 64)
 
 
 def test_resizes_once(mini, tmp_path):
-    smaller = [LOAD, dict(type='Resize', scale=(32, 24), interpolation='area'),
-               PACK]
+    smaller = [LOAD, dict(type='Resize', scale=(32, 24), interpolation='area'), PACK]
     packed = tiny(mini, tmp_path, 'val', pipeline=smaller)
-    same(packed, DATASETS.build(dict(
-        type='TinyImageNet', data_root=str(mini), split='val',
-        pipeline=smaller)))
+    same(
+        packed,
+        DATASETS.build(
+            dict(type='TinyImageNet', data_root=str(mini), split='val', pipeline=smaller)
+        ),
+    )
     assert packed.images.shape == (200, 3, 24, 32)
     crop = dict(type='RandomCrop', crop_size=16)
-    augmented = tiny(mini, tmp_path, 'val',
-                     pipeline=[*smaller[:2], crop, PACK])
+    augmented = tiny(mini, tmp_path, 'val', pipeline=[*smaller[:2], crop, PACK])
     assert augmented.file == packed.file
     assert tiny(mini, tmp_path, 'val').file != packed.file
     smaller[1]['interpolation'] = 'nearest'

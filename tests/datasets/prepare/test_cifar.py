@@ -4,6 +4,7 @@ The official archives are not at hand: the pickles here have their names and
 keys, and hold Tiny ImageNet's images at 32x32. Where the MD5s matter, those of
 the made files stand in for the official ones.
 """
+
 import hashlib
 import os
 import pickle
@@ -21,10 +22,11 @@ CASES = [('cifar10', CIFAR10), ('cifar100', CIFAR100)]
 @pytest.fixture(scope='session')
 def images(mini):
     """Ten images of each of ten classes: (100, 3072), red first."""
-    paths = [p for d in sorted((mini / 'train').iterdir())
-             for p in sorted(d.rglob('*.JPEG'))[:10]]
-    rows = [np.asarray(Image.open(p).convert('RGB').resize((32, 32)))
-            .transpose(2, 0, 1).ravel() for p in paths]
+    paths = [p for d in sorted((mini / 'train').iterdir()) for p in sorted(d.rglob('*.JPEG'))[:10]]
+    rows = [
+        np.asarray(Image.open(p).convert('RGB').resize((32, 32))).transpose(2, 0, 1).ravel()
+        for p in paths
+    ]
     return np.stack(rows)
 
 
@@ -32,14 +34,13 @@ def images(mini):
 def archive(images, tmp_path, cifar):
     """The archive of the class that the test is parametrized with."""
     key, step = ('labels', 1) if cifar is CIFAR10 else ('fine_labels', 11)
-    parts = np.split(np.arange(100), 10)[:len(cifar.train_list) + 1]
+    parts = np.split(np.arange(100), 10)[: len(cifar.train_list) + 1]
     folder = tmp_path / 'made' / cifar.base_folder
     folder.mkdir(parents=True)
     for (name, _), rows in zip(cifar.train_list + cifar.test_list, parts):
         order = rows[0] // 10 + np.arange(10) * 10  # one of each class
         labels = [int(i) // 10 * step for i in order]
-        (folder / name).write_bytes(
-            pickle.dumps({'data': images[order], key: labels}, protocol=2))
+        (folder / name).write_bytes(pickle.dumps({'data': images[order], key: labels}, protocol=2))
     names = {cifar.meta['key']: [*cifar.METAINFO['classes']]}
     (folder / cifar.meta['filename']).write_bytes(pickle.dumps(names))
     path = tmp_path / cifar.filename
@@ -57,20 +58,17 @@ def official(archive, cifar, tmp_path, monkeypatch):
         return hashlib.md5((folder / name).read_bytes()).hexdigest()
 
     for files in 'train_list', 'test_list':
-        monkeypatch.setattr(cifar, files, [
-            [name, md5(name)] for name, _ in getattr(cifar, files)])
+        monkeypatch.setattr(cifar, files, [[name, md5(name)] for name, _ in getattr(cifar, files)])
     monkeypatch.setitem(cifar.meta, 'md5', md5(cifar.meta['filename']))
     return archive
 
 
 def nothing_left(tmp_path):
-    return not (tmp_path / 'data').exists() or not os.listdir(
-        tmp_path / 'data')
+    return not (tmp_path / 'data').exists() or not os.listdir(tmp_path / 'data')
 
 
 @pytest.mark.parametrize('name, cifar', CASES)
-def test_prepared_where_the_config_looks(official, name, cifar, tool, images,
-                                         tmp_path):
+def test_prepared_where_the_config_looks(official, name, cifar, tool, images, tmp_path):
     code, out, error = tool('--source', official, dataset=name)
     assert (code, error) == (0, '') and 'is complete' in out
     assert os.listdir(tmp_path / 'data') == [cifar.base_folder]
@@ -88,8 +86,7 @@ def test_prepared_where_the_config_looks(official, name, cifar, tool, images,
         assert inputs.mean().abs() < 0.5 and 0.7 < inputs.std() < 1.4
     # red, green, blue in this order, as MMPretrain hands them on
     row = train // 10  # the first row of the test file
-    mean, std = (np.array(cfg.data_preprocessor[k]).reshape(3, 1, 1)
-                 for k in ('mean', 'std'))
+    mean, std = (np.array(cfg.data_preprocessor[k]).reshape(3, 1, 1) for k in ('mean', 'std'))
     want = (images[row].reshape(3, 32, 32) - mean) / std
     first = batch(sets[1], preprocessor)[0].numpy()
     np.testing.assert_allclose(first, want, atol=1e-5)
@@ -98,13 +95,15 @@ def test_prepared_where_the_config_looks(official, name, cifar, tool, images,
 @pytest.mark.parametrize('name, cifar', CASES)
 def test_the_recipe(name, cifar, official, tool, tmp_path):
     tool('--source', official, dataset=name)
-    cfg, (train, test, _), preprocessor = build(
-        name, data_root=str(tmp_path / 'data'))
+    cfg, (train, test, _), preprocessor = build(name, data_root=str(tmp_path / 'data'))
     assert cfg.train_dataloader.batch_size == 64
     image = np.pad(train.images[3], ((0, 0), (4, 4), (4, 4)))
-    crops = {image[:, y:y + 32, x:x + 32][..., ::flip].tobytes():
-             (y, x, flip) for y in range(9) for x in range(9)
-             for flip in (1, -1)}
+    crops = {
+        image[:, y : y + 32, x : x + 32][..., ::flip].tobytes(): (y, x, flip)
+        for y in range(9)
+        for x in range(9)
+        for flip in (1, -1)
+    }
     seen = set()
     mean, std = preprocessor.mean, preprocessor.std
     for preprocessor.epoch in range(900):
@@ -118,8 +117,7 @@ def test_the_recipe(name, cifar, official, tool, tmp_path):
 
 
 @pytest.mark.parametrize('name, cifar', CASES)
-def test_files_that_are_not_official_are_named(archive, name, cifar, tool,
-                                               tmp_path):
+def test_files_that_are_not_official_are_named(archive, name, cifar, tool, tmp_path):
     for args in [], ['--partial']:
         code, _, error = tool('--source', archive, *args, dataset=name)
         assert code == 1 and '--partial' not in error
@@ -129,11 +127,10 @@ def test_files_that_are_not_official_are_named(archive, name, cifar, tool,
 
 
 @pytest.mark.parametrize('name, cifar', CASES)
-def test_what_is_missing_or_cut_is_named(official, name, cifar, tool,
-                                         tmp_path):
+def test_what_is_missing_or_cut_is_named(official, name, cifar, tool, tmp_path):
     cut = tmp_path / 'cut.tar.gz'
     whole = official.read_bytes()
-    cut.write_bytes(whole[:len(whole) // 2])
+    cut.write_bytes(whole[: len(whole) // 2])
     code, _, error = tool('--source', cut, dataset=name)
     assert code == 1 and f"'{cut}' is damaged, cut short" in error
     assert nothing_left(tmp_path)
@@ -157,11 +154,16 @@ def test_without_data_the_config_says_so(name, cifar, tmp_path):
 
 def test_the_archives_are_the_official_ones():
     from prkd_mm.datasets.prepare.prepare import SOURCES
+
     ten, hundred = SOURCES['cifar10'], SOURCES['cifar100']
     host = 'https://www.cs.toronto.edu/~kriz/'
     assert (ten.url, ten.md5, ten.folder) == (
-        f'{host}cifar-10-python.tar.gz', 'c58f30108f718f92721af3b95e74349a',
-        'cifar-10-batches-py')
+        f'{host}cifar-10-python.tar.gz',
+        'c58f30108f718f92721af3b95e74349a',
+        'cifar-10-batches-py',
+    )
     assert (hundred.url, hundred.md5, hundred.folder) == (
-        f'{host}cifar-100-python.tar.gz', 'eb9058c3a382ffc7106e4002c42a8d85',
-        'cifar-100-python')
+        f'{host}cifar-100-python.tar.gz',
+        'eb9058c3a382ffc7106e4002c42a8d85',
+        'cifar-100-python',
+    )

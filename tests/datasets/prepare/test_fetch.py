@@ -13,7 +13,6 @@ MD5 = hashlib.md5(BODY).hexdigest()
 
 
 class Handler(BaseHTTPRequestHandler):
-
     def do_GET(self):
         server = self.server
         asked = self.headers['Range']
@@ -28,7 +27,7 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header('Content-Length', str(len(body)))
         self.end_headers()
         if len(server.asked) <= server.cuts:
-            body = body[:len(body) // 3]  # and the connection is closed
+            body = body[: len(body) // 3]  # and the connection is closed
         self.wfile.write(body)
 
     def log_message(self, *args):
@@ -44,8 +43,7 @@ def server(monkeypatch):
         server.body, server.cuts, server.ranges = BODY, 0, True
         server.asked = []
         server.url = f'http://127.0.0.1:{server.server_port}/set.zip'
-        threading.Thread(
-            target=server.serve_forever, args=[.01], daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         yield server
         server.shutdown()
 

@@ -1,4 +1,5 @@
 """``tools/prepare_data.py`` on a real part of Tiny ImageNet."""
+
 import dataclasses
 import hashlib
 import io
@@ -25,8 +26,9 @@ TOOL = str(REPO / 'tools' / 'prepare_data.py')
 def run_as_user(*args):
     """In a process of its own, which takes seconds to import everything."""
     env = dict(os.environ, PYTHONPATH=str(REPO))
-    return subprocess.run([sys.executable, TOOL, 'tinyimagenet', *args],
-                          env=env, capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, TOOL, 'tinyimagenet', *args], env=env, capture_output=True, text=True
+    )
 
 
 @pytest.fixture
@@ -37,14 +39,13 @@ def ten_classes(monkeypatch):
 
 
 def content(folder):
-    return {p.relative_to(folder): p.read_bytes()
-            for p in Path(folder).rglob('*') if p.is_file()}
+    return {p.relative_to(folder): p.read_bytes() for p in Path(folder).rglob('*') if p.is_file()}
 
 
 def cut(path):
     whole = path.read_bytes()
     path.unlink()  # it is a link to a file that other tests read
-    path.write_bytes(whole[:len(whole) // 2])
+    path.write_bytes(whole[: len(whole) // 2])
 
 
 def nothing_left(tmp_path):
@@ -55,28 +56,31 @@ def nothing_left(tmp_path):
 def test_help(tool):
     _, out, status = tool('--help')
     assert status == '0'
-    for option in ('tinyimagenet', '--source', '--root', '--name',
-                   '--partial'):
+    for option in ('tinyimagenet', '--source', '--root', '--name', '--partial'):
         assert option in out
 
 
 def test_a_zip_as_a_user_would(mini_zip, mini, tmp_path):
-    result = run_as_user('--source', str(mini_zip), '--root', str(tmp_path),
-                         '--partial', '--name', 'mini')
+    result = run_as_user(
+        '--source', str(mini_zip), '--root', str(tmp_path), '--partial', '--name', 'mini'
+    )
     assert result.returncode == 0, result.stderr
     assert os.listdir(tmp_path) == ['mini']
     assert content(tmp_path / 'mini') == content(mini)
     assert len(TinyImageNet(str(tmp_path / 'mini'))) == 500
-    for lack in ('10 of 200 classes', '500 of 100,000 images in train',
-                 'n01443537 has 50', '200 of 10,000 images in val'):
+    for lack in (
+        '10 of 200 classes',
+        '500 of 100,000 images in train',
+        'n01443537 has 50',
+        '200 of 10,000 images in val',
+    ):
         assert lack in ' '.join(result.stdout.split())
 
 
 def test_a_truncated_zip_as_a_user_would(mini_zip, tmp_path):
     cut = tmp_path / 'cut.zip'
     cut.write_bytes(mini_zip.read_bytes()[:500_000])
-    result = run_as_user('--source', str(cut), '--root',
-                         str(tmp_path / 'data'), '--partial')
+    result = run_as_user('--source', str(cut), '--root', str(tmp_path / 'data'), '--partial')
     assert result.returncode == 1
     assert 'Traceback' not in result.stderr
     assert f"error: '{cut}' is damaged, cut short" in result.stderr
@@ -102,8 +106,7 @@ def test_several_archives_and_a_folder(mini, tool, tmp_path, ten_classes):
     assert tool('--source', mini, '--name', 'copied')[0] == 0
     for name in 'tiny-imagenet-200', 'copied':
         assert content(tmp_path / 'data' / name) == content(mini)
-    assert sorted(os.listdir(tmp_path / 'data')) == [
-        'copied', 'tiny-imagenet-200']
+    assert sorted(os.listdir(tmp_path / 'data')) == ['copied', 'tiny-imagenet-200']
 
     # one archive forgotten: five classes, or everything but the images
     code, _, error = tool('--source', sources[0], sources[2], '--name', 'x')
@@ -127,23 +130,26 @@ def test_a_part_needs_to_be_asked_for(mini_zip, tool, tmp_path):
     assert nothing_left(tmp_path)
 
 
-@pytest.mark.parametrize('damage, word', [
-    (lambda d: shutil.rmtree(d / 'train' / 'n04398044'), 'n04398044'),
-    (lambda d: (d / 'train/n04398044/images/n04398044_1.JPEG').unlink(),
-     'n04398044 has 49'),
-    (lambda d: (d / 'val/images/val_13.JPEG').unlink(), 'val_13.JPEG'),
-    (lambda d: (d / 'words.txt').write_text('n01443537\tgoldfish\n'),
-     'words.txt does not name n02002724'),
-    (lambda d: cut(d / 'train/n04398044/images/n04398044_1.JPEG'),
-     'damaged images: images/n04398044_1.JPEG;'),
-    (lambda d: cut(d / 'val/images/val_13.JPEG'),
-     'damaged images: images/val_13.JPEG;'),
-])
-def test_what_is_missing_is_named(copy, tool, tmp_path, ten_classes, damage,
-                                  word):
+@pytest.mark.parametrize(
+    'damage, word',
+    [
+        (lambda d: shutil.rmtree(d / 'train' / 'n04398044'), 'n04398044'),
+        (lambda d: (d / 'train/n04398044/images/n04398044_1.JPEG').unlink(), 'n04398044 has 49'),
+        (lambda d: (d / 'val/images/val_13.JPEG').unlink(), 'val_13.JPEG'),
+        (
+            lambda d: (d / 'words.txt').write_text('n01443537\tgoldfish\n'),
+            'words.txt does not name n02002724',
+        ),
+        (
+            lambda d: cut(d / 'train/n04398044/images/n04398044_1.JPEG'),
+            'damaged images: images/n04398044_1.JPEG;',
+        ),
+        (lambda d: cut(d / 'val/images/val_13.JPEG'), 'damaged images: images/val_13.JPEG;'),
+    ],
+)
+def test_what_is_missing_is_named(copy, tool, tmp_path, ten_classes, damage, word):
     damage(copy)
-    packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', tmp_path,
-                                 'mini')
+    packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', tmp_path, 'mini')
     code, _, error = tool('--source', packed)
     assert code == 1 and word in error
     assert nothing_left(tmp_path)
@@ -151,12 +157,11 @@ def test_what_is_missing_is_named(copy, tool, tmp_path, ten_classes, damage,
 
 @pytest.mark.parametrize('kind', ['zip', 'tar', 'gztar', 'bztar', 'xztar'])
 def test_a_truncated_archive_is_named(mini, tool, tmp_path, kind):
-    whole = Path(shutil.make_archive(
-        str(tmp_path / 'whole'), kind, mini, 'val'))
+    whole = Path(shutil.make_archive(str(tmp_path / 'whole'), kind, mini, 'val'))
     code, _, error = tool('--source', whole)
     assert code == 1 and 'damaged' not in error
     cut = whole.with_name('cut' + ''.join(whole.suffixes))
-    cut.write_bytes(whole.read_bytes()[:whole.stat().st_size * 2 // 3 + 700])
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3 + 700])
     code, _, error = tool('--source', cut, '--partial')
     assert code == 1 and f"'{cut}' is damaged, cut short" in error
     assert nothing_left(tmp_path)
@@ -182,15 +187,19 @@ def add_file(name):
         info = tarfile.TarInfo(name)
         info.size = 3
         archive.addfile(info, io.BytesIO(b'bad'))
+
     return add
 
 
-@pytest.mark.parametrize('add, name', [
-    (add_file('../../evil'), '../../evil'),
-    (add_file('mini/../../../evil'), 'mini/../../../evil'),
-    (add_file('/tmp/prkd-evil'), '/tmp/prkd-evil'),
-    (add_link, 'mini/link'),
-])
+@pytest.mark.parametrize(
+    'add, name',
+    [
+        (add_file('../../evil'), '../../evil'),
+        (add_file('mini/../../../evil'), 'mini/../../../evil'),
+        (add_file('/tmp/prkd-evil'), '/tmp/prkd-evil'),
+        (add_link, 'mini/link'),
+    ],
+)
 def test_a_tar_cannot_reach_out(tool, tmp_path, add, name):
     with tarfile.open(tmp_path / 'evil.tar', 'w') as f:
         add(f)
@@ -220,8 +229,7 @@ def test_a_complete_set_is_left_alone(mini_zip, tool, tmp_path, ten_classes):
     assert (target.stat().st_ino, target.stat().st_mtime_ns) == before
 
 
-def test_an_incomplete_set_is_not_overwritten(mini_zip, copy, tool, tmp_path,
-                                              ten_classes):
+def test_an_incomplete_set_is_not_overwritten(mini_zip, copy, tool, tmp_path, ten_classes):
     target = tmp_path / 'data' / 'tiny-imagenet-200'
     (copy / 'val/images/val_13.JPEG').unlink()
     shutil.copytree(copy, target)
@@ -251,15 +259,12 @@ def test_sources_that_are_none(mini, tool, tmp_path):
     assert nothing_left(tmp_path)
 
 
-def test_without_a_source_it_downloads(mini_zip, mini, tool, tmp_path,
-                                       monkeypatch, ten_classes):
+def test_without_a_source_it_downloads(mini_zip, mini, tool, tmp_path, monkeypatch, ten_classes):
     monkeypatch.setenv('no_proxy', '*')
     handler = partial(SimpleHTTPRequestHandler, directory=mini_zip.parent)
-    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message',
-                        lambda *args: None)
+    monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *args: None)
     with ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
-        threading.Thread(
-            target=server.serve_forever, args=[.01], daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         url = f'http://127.0.0.1:{server.server_port}/{mini_zip.name}'
         official = prepare.SOURCES['tinyimagenet']
         here = dataclasses.replace(official, url=url)
@@ -280,11 +285,13 @@ def test_without_a_source_it_downloads(mini_zip, mini, tool, tmp_path,
 
 
 def test_the_official_archive_beside_the_folder_is_used(
-        mini_zip, mini, tool, tmp_path, monkeypatch, ten_classes):
+    mini_zip, mini, tool, tmp_path, monkeypatch, ten_classes
+):
     here = dataclasses.replace(
         prepare.SOURCES['tinyimagenet'],
         url='http://127.0.0.1:9/set.zip',  # not to be asked
-        md5=hashlib.md5(mini_zip.read_bytes()).hexdigest())
+        md5=hashlib.md5(mini_zip.read_bytes()).hexdigest(),
+    )
     monkeypatch.setitem(prepare.SOURCES, 'tinyimagenet', here)
     (tmp_path / 'data').mkdir()
     shutil.copy(mini_zip, tmp_path / 'data' / 'set.zip')

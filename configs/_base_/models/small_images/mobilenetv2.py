@@ -5,7 +5,6 @@ mobilenetv2 = dict(
     backbone=dict(type='MobileNetV2_CIFAR'),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=1280,
-        loss=dict(type='CrossEntropyLoss')))
+        type='LinearClsHead', num_classes=100, in_channels=1280, loss=dict(type='CrossEntropyLoss')
+    ),
+)

@@ -9,4 +9,6 @@ mobilenetv2_tinyimagenet = dict(
         num_classes=100,
         in_channels=1280,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
-        loss=dict(type='CrossEntropyLoss')))
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)

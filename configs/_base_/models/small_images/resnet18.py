@@ -2,10 +2,9 @@
 resnet18 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(type='ResNet_CIFAR', depth=18, out_indices=(3, )),
+    backbone=dict(type='ResNet_CIFAR', depth=18, out_indices=(3,)),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
-        type='LinearClsHead',
-        num_classes=100,
-        in_channels=512,
-        loss=dict(type='CrossEntropyLoss')))
+        type='LinearClsHead', num_classes=100, in_channels=512, loss=dict(type='CrossEntropyLoss')
+    ),
+)

@@ -2,12 +2,13 @@
 resnet32x4 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(
-        type='ResNet6n2', depth=32, stem_channels=32, base_channels=64),
+    backbone=dict(type='ResNet6n2', depth=32, stem_channels=32, base_channels=64),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=256,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
-        loss=dict(type='CrossEntropyLoss')))
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)

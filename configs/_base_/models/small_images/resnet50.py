@@ -2,15 +2,13 @@
 resnet50 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
-    backbone=dict(
-        type='ResNet_CIFAR',
-        depth=50,
-        out_indices=(3, ),
-        zero_init_residual=False),
+    backbone=dict(type='ResNet_CIFAR', depth=50, out_indices=(3,), zero_init_residual=False),
     neck=dict(type='GlobalAveragePooling'),
     head=dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=2048,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
-        loss=dict(type='CrossEntropyLoss')))
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)

@@ -9,4 +9,6 @@ resnet56 = dict(
         num_classes=100,
         in_channels=64,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
-        loss=dict(type='CrossEntropyLoss')))
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)

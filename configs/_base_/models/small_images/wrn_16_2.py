@@ -9,4 +9,6 @@ wrn_16_2 = dict(
         num_classes=100,
         in_channels=128,
         init_cfg=None,  # PyTorch's own, as in the nets of the tables
-        loss=dict(type='CrossEntropyLoss')))
+        loss=dict(type='CrossEntropyLoss'),
+    ),
+)
