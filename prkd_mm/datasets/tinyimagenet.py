@@ -13,6 +13,7 @@ from .prepare.source import Source, some
 
 ANNOTATIONS = 'val/val_annotations.txt'
 PER_CLASS = dict(train=500, val=50)  # images of the official set
+SPLITS = (*PER_CLASS, 'train+val')
 NUM_CLASSES = 200
 
 Samples = list[tuple[str, int]]  # path, label
@@ -162,14 +163,21 @@ class TinyImageNet(BaseDataset):
 
     Args:
         data_root (str): The folder. Defaults to 'data/tiny-imagenet-200'.
-        split (str): 'train' or 'val'. Defaults to 'train'.
-        samples_per_class (int, optional): Take at most so many images of each
-            class: the first by file name (compared as strings) in 'train',
-            the first annotated in 'val'. For trials. Defaults to None, which
-            means all.
-        num_classes (int, optional): Take only the first so many classes of
-            ``wnids.txt``, which are in no order. For trials. Defaults to
-            None, which means all.
+        split (str): 'train', 'val', or 'train+val': the training images
+            followed by the validation images. Defaults to 'train'.
+        samples_per_class (int, optional): Upper limit of images per class:
+            the first by file name (compared as strings) in 'train', the first
+            annotated in 'val'. Defaults to None, which means all.
+        skip_per_class (int): Training images of each class to leave out
+            before ``samples_per_class`` counts. With ``split='train+val'``
+            this makes a large test set of images that a run with
+            ``samples_per_class=skip_per_class`` has not seen. Validation
+            images are not skipped. Defaults to 0.
+        num_classes (int, optional): Number of classes to use, in the order of
+            ``wnids.txt``, which is not sorted. Defaults to None, which means
+            all.
+        first_class (int): Index in ``wnids.txt`` of the first class to use;
+            it gets label 0. Defaults to 0.
         lazy_init (bool): Whether to leave the images unlisted until they are
             needed. The classes are read in any case. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
@@ -177,8 +185,8 @@ class TinyImageNet(BaseDataset):
     Raises:
         FileNotFoundError: If there is no such folder, or a part of the data
             set is missing in it.
-        ValueError: If ``split``, ``samples_per_class`` or ``num_classes`` is
-            not as above, or ``data_root`` is an archive.
+        ValueError: If ``split`` or one of the subset options is not as above,
+            or ``data_root`` is an archive.
     """
 
     def __init__(
@@ -186,33 +194,40 @@ class TinyImageNet(BaseDataset):
         data_root: str = 'data/tiny-imagenet-200',
         split: str = 'train',
         samples_per_class: Optional[int] = None,
+        skip_per_class: int = 0,
         num_classes: Optional[int] = None,
+        first_class: int = 0,
         lazy_init: bool = False,
         **kwargs,
     ) -> None:
-        if split not in PER_CLASS:
+        if split not in SPLITS:
             raise ValueError(
-                f'TinyImageNet has no split {split!r}; choose one of {list(PER_CLASS)}'
+                f'TinyImageNet has no split {split!r}; choose one of {list(SPLITS)}'
             )
         for name, n in dict(samples_per_class=samples_per_class, num_classes=num_classes).items():
             if n is not None and (type(n) is not int or n < 1):
                 raise ValueError(f'{name} must be a positive integer or None, got {n!r}')
+        for name, n in dict(skip_per_class=skip_per_class, first_class=first_class).items():
+            if type(n) is not int or n < 0:
+                raise ValueError(f'{name} must be an integer of at least 0, got {n!r}')
         data_root = TINY_IMAGENET.expect_folder(data_root)
         self.split = split
         self.samples_per_class = samples_per_class
+        self.skip_per_class = skip_per_class
         classes = self._whole(data_root, *read_classes(data_root))
         self._wnids = list(classes)
-        if (num_classes or 0) > len(classes):
+        available = len(classes) - first_class
+        if available < (num_classes or 1):
             raise ValueError(
-                f'num_classes={num_classes}, but '
-                f"'{osp.abspath(data_root)}' has only "
-                f'{len(classes)} classes'
+                f'first_class={first_class} leaves {max(0, available)} of the {len(classes)} '
+                f"classes in '{osp.abspath(data_root)}', but num_classes={num_classes}"
             )
-        classes = dict(islice(classes.items(), num_classes))
+        last = None if num_classes is None else first_class + num_classes
+        classes = dict(islice(classes.items(), first_class, last))
         super().__init__(
             ann_file=ANNOTATIONS if split == 'val' else '',
             data_root=data_root,
-            data_prefix='train' if split == 'train' else 'val/images',
+            data_prefix='val/images' if split == 'val' else 'train',
             lazy_init=True,
             **kwargs,
         )
@@ -236,16 +251,16 @@ class TinyImageNet(BaseDataset):
         Raises:
             FileNotFoundError: If something is missing.
         """
-        samples = self._whole(self.data_root, *find_images(self.data_root, self.split, self._wnids))
-        if len(self._metainfo['wnids']) < len(self._wnids):
-            samples = [
-                (path, label) for path, label in samples if label < len(self._metainfo['wnids'])
-            ]
-        if self.samples_per_class is not None:
-            seen, first = Counter(), []
-            for path, label in samples:
-                seen[label] += 1
-                if seen[label] <= self.samples_per_class:
-                    first.append((path, label))
-            samples = first
-        return [dict(img_path=path, gt_label=label) for path, label in samples]
+        used = {wnid: label for label, wnid in enumerate(self._metainfo['wnids'])}
+        samples = []
+        for split in self.split.split('+'):
+            skip = self.skip_per_class if split == 'train' else 0
+            most = self.samples_per_class
+            seen = Counter()
+            found = self._whole(self.data_root, *find_images(self.data_root, split, self._wnids))
+            for path, index in found:
+                wnid = self._wnids[index]
+                seen[wnid] += 1
+                if wnid in used and skip < seen[wnid] <= (skip + most if most else seen[wnid]):
+                    samples.append(dict(img_path=path, gt_label=used[wnid]))
+        return samples

@@ -106,6 +106,27 @@ def test_samples_per_class_takes_the_first(mini, official):
     assert len(TinyImageNet(str(mini), samples_per_class=1000)) == 500
 
 
+def test_skipped_images_and_the_rest_make_the_whole(mini, official):
+    first = TinyImageNet(str(mini), samples_per_class=20)
+    rest = TinyImageNet(str(mini), 'train+val', skip_per_class=20)
+    names = [{name(data.get_data_info(i)) for i in range(len(data))} for data in (first, rest)]
+    assert not names[0] & names[1]
+    assert names[0] | names[1] == {*official['train'], *official['val']}
+    assert len(first) == 10 * 20 and len(rest) == 10 * 30 + 200
+    for i in range(len(rest)):
+        info = rest.get_data_info(i)
+        wnid = {**official['train'], **official['val']}[name(info)]
+        assert official['wnids'][info['gt_label']] == wnid
+
+
+def test_first_class_chooses_other_classes_and_labels_them_from_0(mini, official):
+    data = TinyImageNet(str(mini), first_class=3, num_classes=2, samples_per_class=4)
+    assert data.metainfo['wnids'] == tuple(official['wnids'][3:5])
+    labels = {name(i): i['gt_label'] for i in map(data.get_data_info, range(len(data)))}
+    assert sorted(labels.values()) == [0] * 4 + [1] * 4
+    assert all(official['train'][n] == official['wnids'][3 + k] for n, k in labels.items())
+
+
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_num_classes_takes_the_first(mini, official, split):
     few, whole = TinyImageNet(str(mini), split, num_classes=3), TinyImageNet(str(mini), split)
@@ -131,13 +152,16 @@ def test_lazy_init_knows_the_classes(mini):
 @pytest.mark.parametrize(
     'args, words',
     [
-        (dict(split='test'), ["'test'", "['train', 'val']"]),
+        (dict(split='test'), ["'test'", "['train', 'val', 'train+val']"]),
         (dict(samples_per_class=0), ['positive', '0']),
         (dict(samples_per_class=-1), ['positive', '-1']),
         (dict(samples_per_class=True), ['positive', 'True']),
         (dict(samples_per_class=2.0), ['positive', '2.0']),
         (dict(num_classes=0), ['num_classes', 'positive', '0']),
-        (dict(num_classes=11), ['num_classes=11', 'only 10 classes']),
+        (dict(num_classes=11), ['num_classes=11', 'leaves 10 of the 10 classes']),
+        (dict(first_class=10), ['first_class=10', 'leaves 0 of the 10 classes']),
+        (dict(first_class=-1), ['first_class', 'at least 0', '-1']),
+        (dict(skip_per_class=1.5), ['skip_per_class', 'at least 0', '1.5']),
     ],
 )
 def test_wrong_arguments(mini, args, words):

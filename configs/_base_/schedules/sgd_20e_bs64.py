@@ -1,0 +1,9 @@
+# 20 epochs with one drop of the learning rate, and a tail that still moves.
+train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)
+val_cfg = dict()
+test_cfg = dict()
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)
+)
+param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[12], gamma=0.1)
+auto_scale_lr = dict(base_batch_size=64)
