@@ -201,9 +201,7 @@ class TinyImageNet(BaseDataset):
         **kwargs,
     ) -> None:
         if split not in SPLITS:
-            raise ValueError(
-                f'TinyImageNet has no split {split!r}; choose one of {list(SPLITS)}'
-            )
+            raise ValueError(f'TinyImageNet has no split {split!r}; choose one of {list(SPLITS)}')
         for name, n in dict(samples_per_class=samples_per_class, num_classes=num_classes).items():
             if n is not None and (type(n) is not int or n < 1):
                 raise ValueError(f'{name} must be a positive integer or None, got {n!r}')
