@@ -6,21 +6,75 @@ matplotlib is imported when a figure is drawn, not before.
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import Union
+from typing import NamedTuple, Union
 
 import numpy as np
+
+from .config import METHODS
+from .estimates import Estimate
 
 # distinguishable in print and without color vision
 LINE_STYLES = ('-', '--', '-.', ':')
 
 
+class Style(NamedTuple):
+    """Color and dash of a line; bars take the color alone."""
+
+    color: str
+    dash: Union[str, tuple]
+
+
+# one color and one dash for each method, in every figure; Okabe and Ito's palette,
+# https://jfly.uni-koeln.de/color/
+METHOD_STYLES = dict(
+    teacher=Style('#777777', '-'),
+    ce=Style('#000000', ':'),
+    logit=Style('#CC79A7', (0, (1, 1))),
+    kd=Style('#0072B2', '--'),
+    dist=Style('#009E73', '-.'),
+    cor=Style('#B8A800', (0, (5, 1, 1, 1, 1, 1))),
+    prkd_a=Style('#E69F00', (0, (5, 1))),
+    prkd_b=Style('#56B4E9', (0, (3, 1, 1, 1))),
+    prkd=Style('#D55E00', '-'),
+)
+# of what is not a method, such as a checkpoint or the second of two runs of one method
+OTHER_STYLES = tuple(
+    Style(f'tab:{color}', dash)
+    for color, dash in zip(
+        ('brown', 'purple', 'olive', 'cyan', 'pink', 'green', 'blue'), cycle(LINE_STYLES)
+    )
+)
+
+
+def short_title(name: str) -> str:
+    """A method's title in a legend: ``KD`` for ``student, KD``."""
+    return name.removeprefix('student, ')
+
+
+def method_styles(names: Sequence[str]) -> dict[str, Style]:
+    """The style of each name in a figure.
+
+    Args:
+        names: Methods, by key (``kd``) or title (``KD``, ``student, KD``). Any other
+            name takes the next of :data:`OTHER_STYLES`, so that all lines of a figure
+            differ; its style depends on the names before it.
+    """
+    keys = {short_title(title): key for key, title in METHODS.items()}
+    others = cycle(OTHER_STYLES)
+    return {
+        name: METHOD_STYLES.get(keys.get(short_title(name), name)) or next(others) for name in names
+    }
+
+
 def new_figure(width: float, height: float):
+    """A figure of this size in inches that arranges its own panels."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout='constrained')
 
 
 def finish(axes, x: str, y: str, legend: bool = True) -> None:
+    """Label the axes, and add the grid and the legend."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
@@ -29,23 +83,26 @@ def finish(axes, x: str, y: str, legend: bool = True) -> None:
 
 
 def legend_below(axes, columns: int) -> None:
-    """Legend under the axes, for panels without free space."""
+    """Place the legend under the axes, for panels without free space."""
     axes.legend(fontsize='small', ncols=columns, loc='upper center', bbox_to_anchor=(0.5, -0.15))
 
 
 def bars(
-    axes, names: Sequence[str], values: Sequence[dict], label: str, log: bool = False, **style
+    axes, estimates: dict[str, Estimate], label: str, log: bool = False, color='tab:blue'
 ) -> None:
-    """Horizontal bars, the first on top, of ``mean`` with its ``error``."""
-    places = np.arange(len(names))
-    axes.barh(
-        places,
-        [value['mean'] for value in values],
-        xerr=[value['error'] for value in values],
-        capsize=2,
-        color=style.get('color', 'tab:blue'),
-    )
-    axes.set_yticks(places, names)
+    """Draw horizontal bars with error bars, the first on top.
+
+    Args:
+        axes: The panel.
+        estimates: Length and error by name.
+        label: Label of the x axis.
+        log: Logarithmic x axis.
+        color: One color, or a list with one for each bar.
+    """
+    means, errors = zip(*estimates.values())
+    positions = np.arange(len(estimates))
+    axes.barh(positions, means, xerr=errors, capsize=2, color=color)
+    axes.set_yticks(positions, list(estimates))
     if not axes.yaxis_inverted():
         axes.invert_yaxis()
     if log:
@@ -96,38 +153,29 @@ def plot_accuracy(
             the tail average.
         path (str | Path): The picture to write; its suffix is the format.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 4.4), layout='constrained')
+    figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
-    best = max(list(raw.values())[-1] for raw, _ in curves.values())
-    shown = []
-    for (name, (raw, averaged)), style in zip(curves.items(), cycle(LINE_STYLES)):
-        values = list(raw.values())
-        failed = values[-1] < best / 2  # would squeeze all the others
-        (line,) = axes.plot(
-            list(raw),
-            values,
-            style,
-            linewidth=1,
-            label=f'{name} (below: {values[-1]:.1f} %)' if failed else name,
+    best = max(_last(raw) for raw, _ in curves.values())
+    styles = method_styles(list(curves))
+    shown = []  # determines the y axis
+    for name, (raw, averaged) in curves.items():
+        failed = _last(raw) < best / 2  # would squeeze the other curves
+        label = f'{name} (below: {_last(raw):.1f} %)' if failed else name
+        color, dash = styles[name]
+        axes.plot(
+            list(raw), list(raw.values()), color=color, linestyle=dash, linewidth=1, label=label
         )
-        if averaged:
-            axes.plot(
-                list(averaged),
-                list(averaged.values()),
-                color=line.get_color(),
-                linewidth=3,
-                alpha=0.6,
-            )
-        if not failed:  # nor is the beginning what matters
-            shown += values[len(values) // 2 :] + list(averaged.values())
+        axes.plot(list(averaged), list(averaged.values()), color=color, linewidth=3, alpha=0.6)
+        if not failed:  # the start of training would squeeze the end, too
+            shown += [*list(raw.values())[len(raw) // 2 :], *averaged.values()]
     margin = max(1.0, max(shown) - min(shown)) / 4
     axes.set_ylim(min(shown) - margin, min(100.0, max(shown) + margin))
-    axes.set_xlabel('epoch')
-    axes.set_ylabel('top-1 on the validation images, %')
+    finish(axes, 'epoch', 'top-1 on the validation images, %', legend=False)
     if any(averaged for _, averaged in curves.values()):
         axes.set_title('thin: raw weights; thick: averaged over the tail', fontsize='medium')
-    axes.grid(alpha=0.3)
     figure.legend(loc='outside lower center', ncols=3, fontsize='small')
     figure.savefig(path, dpi=120)
+
+
+def _last(curve: dict[int, float]) -> float:
+    return list(curve.values())[-1]

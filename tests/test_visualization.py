@@ -4,7 +4,8 @@ from unittest import mock
 import pytest
 from matplotlib.figure import Figure
 
-from prkd_mm.visualization import plot_schedules
+from prkd_mm.config import METHODS
+from prkd_mm.visualization import METHOD_STYLES, method_styles, plot_accuracy, plot_schedules
 
 EPOCHS = [0, 1, 2, 3]
 TAU, WEIGHT = [4, 3, 2, 1], [1, 0.5, 0.25, 0]
@@ -50,3 +51,28 @@ def test_lines_are_told_apart_without_colours(tmp_path):
         plot_schedules(EPOCHS, {f'a.w{i}': WEIGHT for i in range(4)}, 'a.png')
     (axes,) = savefig.call_args.args[0].axes
     assert len({line.get_linestyle() for line in axes.lines}) == 4
+
+
+def test_a_method_has_one_style_by_key_and_by_title():
+    names = ['teacher', *METHODS]
+    styles = method_styles(names)
+    assert len(set(styles.values())) == len({style.color for style in styles.values()}) == 8
+    assert len({style.dash for style in styles.values()}) == 7  # teacher and PRKD are solid
+    for key, title in METHODS.items():
+        # one at a time and in another order: the style does not depend on the others
+        assert method_styles([title]) == {title: styles[key]}
+    assert method_styles(['PRKD', 'teacher', 'KD'])['KD'] == METHOD_STYLES['kd']
+
+
+def test_other_names_differ_from_the_methods_and_from_each_other():
+    names = ['KD', 'epoch_3', 'PRKD (twin)', 'PRKD']
+    assert len(set(method_styles(names).values())) == 4
+
+
+def test_accuracy_has_the_methods_styles(tmp_path):
+    with mock.patch.object(Figure, 'savefig', autospec=True) as savefig:
+        plot_accuracy({'student, PRKD': ({1: 50.0, 2: 60.0}, {2: 61.0})}, 'a.png')
+    raw, averaged = savefig.call_args.args[0].axes[0].lines
+    color, dash = METHOD_STYLES['prkd']
+    assert (raw.get_color(), averaged.get_color(), raw.get_linestyle()) == (color, color, dash)
+    assert list(averaged.get_ydata()) == [61.0]

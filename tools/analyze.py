@@ -8,7 +8,8 @@ from mmengine.config import DictAction
 
 import prkd_mm  # noqa: F401  before mmrazor, which it mends
 from prkd_mm.analysis import STUDIES
-from prkd_mm.analysis.output import Report, choose_device
+from prkd_mm.analysis.device import choose_device
+from prkd_mm.analysis.output import Report
 from prkd_mm.analysis.runs import find_runs
 from prkd_mm.experiments import METHODS
 

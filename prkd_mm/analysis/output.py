@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -77,14 +76,6 @@ def _shown(x) -> str:
     if x is None:
         return '-'
     return f'{x:.3g}' if isinstance(x, float) else str(x)
-
-
-def choose_device(name: Optional[str] = None) -> torch.device:
-    """A device by name, or the GPU if there is one; exact float32 on it."""
-    device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    torch.backends.cudnn.allow_tf32 = False  # second derivatives need digits
-    torch.backends.cudnn.deterministic = True
-    return device
 
 
 def save_figure(figure, stem: Path) -> list[Path]:

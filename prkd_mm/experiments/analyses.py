@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from ..analysis import STUDIES
-from ..analysis.output import Report, choose_device
+from ..analysis.device import choose_device
+from ..analysis.output import Report
 from ..analysis.runs import Run
 from ..config import METHODS
 from .job import Job

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Optional
 
 from ..batches import collect_logits, load_batches
+from ..device import exact_float32
 from ..nets import build_nets, load_weights
 from ..output import Report
 from ..runs import Run
@@ -11,6 +12,7 @@ from . import figure
 from . import measure as agreement
 
 
+@exact_float32()
 def compare(
     runs: Sequence[Run],
     report: Report,

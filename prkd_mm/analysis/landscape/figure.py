@@ -4,6 +4,7 @@ from itertools import cycle
 
 import numpy as np
 
+from ...estimates import Estimate
 from ...visualization import LINE_STYLES, bars, finish, new_figure
 
 SPLITS = ('train', 'test')
@@ -140,6 +141,6 @@ def sharpness(runs: dict[str, dict], title: str):
         'normalised_trace',
     )
     for axes, key in zip(all_axes.flat, order):
-        bars(axes, list(runs), [run[key] for run in runs.values()], MEASURES[key])
+        bars(axes, {name: Estimate(**run[key]) for name, run in runs.items()}, MEASURES[key])
     all_axes.flat[-1].set_axis_off()
     return figure

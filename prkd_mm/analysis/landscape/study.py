@@ -11,6 +11,7 @@ from torch import nn
 
 from ...batch_norm import recalibrate_bn
 from ..batches import load_batches, training_batches
+from ..device import exact_float32
 from ..nets import Nets, build_nets, load_weights
 from ..output import Report
 from ..runs import Run
@@ -21,6 +22,7 @@ from .measure import Objective
 _SECOND = 1_000_003  # seed of the second direction, less that of the first
 
 
+@exact_float32()
 def landscape(
     runs: Sequence[Run],
     report: Report,

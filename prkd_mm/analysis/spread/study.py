@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...checkpoints import plain_state_dict, read
 from ..batches import load_batches, predict, recalibrate, training_batches
+from ..device import exact_float32
 from ..nets import build_nets, load_weights
 from ..output import Report
 from ..runs import Run
@@ -17,6 +18,7 @@ from . import figure
 from . import measure as scatter
 
 
+@exact_float32()
 def spread(
     runs: Sequence[Run],
     report: Report,

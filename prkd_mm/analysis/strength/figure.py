@@ -4,6 +4,7 @@ from itertools import cycle
 
 import numpy as np
 
+from ...estimates import Estimate
 from ...visualization import LINE_STYLES, bars, finish, legend_below, new_figure
 
 
@@ -20,7 +21,7 @@ def strength(schemes: dict[str, dict], along: dict[str, dict], title: str):
     figure = new_figure(11, 12)
     figure.suptitle(title)
     (spectrum, curvature), (gradient, share), (run, tail) = figure.subplots(3, 2)
-    names, rows = list(schemes), list(schemes.values())
+    rows = list(schemes.values())
     for (name, row), style in zip(schemes.items(), cycle(LINE_STYLES)):
         # what lies below is rounding noise of free directions
         values = np.array(row['spectrum'])
@@ -33,8 +34,7 @@ def strength(schemes: dict[str, dict], along: dict[str, dict], title: str):
 
     bars(
         curvature,
-        names,
-        [row['strength'] for row in rows],
+        {name: Estimate(**row['strength']) for name, row in schemes.items()},
         'mean curvature a direction (trace / C), τ² included',
         log=True,
     )
@@ -48,16 +48,14 @@ def strength(schemes: dict[str, dict], along: dict[str, dict], title: str):
     curvature.set_title('(a) strength at the match; ◆: without τ²')
     bars(
         gradient,
-        names,
-        [row['gradient_norm'] for row in rows],
+        {name: Estimate(**row['gradient_norm']) for name, row in schemes.items()},
         "gradient norm in a sample's logits, τ² included",
         log=True,
     )
     gradient.set_title('(b) gradient on the trained student')
     bars(
         share,
-        names,
-        [_times(row['small_class_share'], 100) for row in rows],
+        {name: Estimate(**_times(row['small_class_share'], 100)) for name, row in schemes.items()},
         '% of the gradient (sum of sizes)',
     )
     share.set_xlim(0, 100)

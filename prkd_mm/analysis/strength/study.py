@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from ..batches import collect_logits, load_batches
+from ..device import exact_float32
 from ..nets import build_nets, load_weights
 from ..output import Report
 from ..runs import Run, tail_checkpoints
@@ -17,6 +18,7 @@ from .along_run import run_length, run_terms
 from .measure import Term
 
 
+@exact_float32()
 def strength(
     runs: Sequence[Run],
     report: Report,

@@ -7,6 +7,7 @@ from mmengine.config import Config
 from torch import Tensor, nn
 
 from ...analysis.batches import load_batches, predict, recalibrate, training_batches
+from ...analysis.device import exact_float32
 from ...analysis.nets import build_nets
 from ...analysis.runs import tail_checkpoints
 from ...analysis.spread import measure as spread
@@ -14,6 +15,7 @@ from ...batch_norm import batch_norms
 from ...checkpoints import plain_state_dict, read
 
 
+@exact_float32()
 def tail_choices(cfg: Config, device='cpu') -> list[dict]:
     """Top-1 of the mean of the last I students, by I and batch norm.
 

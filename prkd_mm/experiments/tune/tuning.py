@@ -9,7 +9,7 @@ from mmengine.config import Config, DictAction
 from rich.console import Console
 from rich.progress import Progress
 
-from ...analysis.output import choose_device
+from ...analysis.device import choose_device
 from ...config import METHODS, load_config
 from ...teachers.fill_store import default_folder, store_teacher
 from ..comparison_report import protocol

@@ -1,0 +1,28 @@
+"""Which device computes, and in which precision."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Optional
+
+import torch
+
+
+def choose_device(name: Optional[str] = None) -> torch.device:
+    """The named device; without a name the GPU if there is one, else the CPU."""
+    return torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+
+
+@contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """Compute in full float32, without TF32 and with deterministic convolutions.
+
+    Second derivatives and small differences between losses need the digits that TF32
+    drops. The settings of cuDNN and cuBLAS are global; they are restored at the end.
+    """
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32
+    cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32 = False, True, False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic, matmul.allow_tf32 = before

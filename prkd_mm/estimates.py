@@ -1,0 +1,36 @@
+"""Means with their errors: the standard deviation, or the standard error of the mean."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Estimate(NamedTuple):
+    """A mean and its error, which is NaN if there was one value only.
+
+    ``f'{estimate:.2f}'`` is ``'1.50 ± 0.71'``, or the mean alone where the error is NaN.
+    """
+
+    mean: float
+    error: float
+
+    def __format__(self, spec: str) -> str:
+        mean = format(self.mean, spec)
+        if math.isnan(self.error):
+            return mean
+        return f'{mean} ± {format(self.error, spec.lstrip("+"))}'
+
+
+def mean_and_deviation(values: Sequence[float]) -> Estimate:
+    """Mean and standard deviation (n − 1) of one sample: how much single values differ."""
+    values = np.asarray(values, float)
+    deviation = values.std(ddof=1) if len(values) > 1 else math.nan
+    return Estimate(float(values.mean()), float(deviation))
+
+
+def mean_and_standard_error(values: Sequence[float]) -> Estimate:
+    """Mean and its standard error, deviation / √n: how precisely the mean is known."""
+    mean, deviation = mean_and_deviation(values)
+    return Estimate(mean, deviation / len(values) ** 0.5)
