@@ -24,7 +24,7 @@ REQUIRES = [
 EXTRAS = {
     'lite': ['mmcv-lite>=2.0.1,<=2.1.0'],  # MMRazor takes no later one
     'digits': ['scikit-learn'],  # the images of the quickstart
-    'test': ['pytest'],
+    'test': ['hypothesis', 'pytest'],
 }
 EXTRAS['all'] = sum(EXTRAS.values(), [])
 

@@ -1,10 +1,14 @@
-"""Statistics of batch normalisation for weights that no step produced."""
+"""Re-estimate batch-norm statistics, and the training batches to do it with."""
 
 from collections.abc import Iterable
 
 import torch
+from mmengine.dataset import DefaultSampler
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.data import DataLoader
+
+from .randomness import seed_worker_by_epoch
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -16,13 +20,36 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     ]
 
 
+def recalibration_loader(train: DataLoader, seed: int) -> DataLoader:
+    """A loader of shuffled training images for :func:`recalibrate_bn`.
+
+    It is separate from the run's own training loader, which may be in use with
+    workers of its own, and draws the same images in every call.
+
+    Args:
+        train (DataLoader): The run's training loader, whose data set, batch
+            size, collation and number of workers are used.
+        seed (int): Seed of the order of the images.
+    """
+    size = train.batch_size or train.batch_sampler.batch_size
+    sampler = DefaultSampler(train.dataset, shuffle=True, seed=seed)
+    return DataLoader(
+        train.dataset,
+        batch_size=size,
+        sampler=sampler,
+        drop_last=len(sampler) >= size,
+        num_workers=train.num_workers,
+        collate_fn=train.collate_fn,
+        worker_init_fn=seed_worker_by_epoch,
+    )
+
+
 def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Re-estimate batch-norm statistics as the mean over ``batches``.
 
-    Running mean and variance become the equal-weight means of the batches'
-    means and unbiased variances. Layers that a net keeps in evaluation mode
-    (frozen stages, ``norm_eval``) stay as they are. Modes and momenta are
-    restored.
+    Running mean and variance become the unweighted means of the batches' means
+    and unbiased variances. Layers that a net keeps in evaluation mode (frozen
+    stages, ``norm_eval``) are left unchanged. Modes and momenta are restored.
 
     Args:
         model (nn.Module): The net; called on each batch.
@@ -35,9 +62,10 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None  # torch's cumulative average
-    with torch.no_grad():
-        for inputs in batches if layers else ():
-            model(inputs)
+    if layers:
+        with torch.no_grad():
+            for inputs in batches:
+                model(inputs)
     for layer, momentum in zip(layers, momenta):
         layer.momentum = momentum
     for module, mode in modes:

@@ -1,5 +1,6 @@
 """Read and write checkpoints without guessing."""
 
+import io
 import os
 from pathlib import Path
 from typing import Union
@@ -7,6 +8,8 @@ from typing import Union
 import torch
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import Tensor, nn
+
+from .files import write_bytes
 
 _HEAD = 5  # names listed of each kind in an error
 
@@ -91,17 +94,14 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
 
 
 def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:
-    """Save so that ``path`` holds the old file or the new one, never half."""
-    path = Path(path)
-    partial = path.with_name(f'.{path.name}.partial')
-    try:
-        with open(partial, 'wb') as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+    """Save a checkpoint so that ``path`` holds the old file or the new one.
+
+    Raises:
+        OSError: If the file cannot be written.
+    """
+    buffer = io.BytesIO()  # torch.save hides why the writing of a file fails
+    torch.save(checkpoint, buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
 def describe(checkpoint: dict) -> str:

@@ -1,16 +1,18 @@
-"""From a command line to a run: what the tools share."""
+"""Read a config with a method and overrides: what all tools share."""
 
 import argparse
 import os
 import os.path as osp
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Optional
-from unittest import mock
 
 import torch
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
-_MMENGINES_HOOKS = (
+# the default hooks of MMEngine, which can be switched off by None
+_DEFAULT_HOOKS = (
     'runtime_info',
     'timer',
     'sampler_seed',
@@ -32,15 +34,15 @@ METHODS = dict(
 
 
 def seed_suffix(seed: int) -> str:
-    """Suffix of a seed's work dir; seed 0 has none."""
+    """Suffix of the work dir of a seed; empty for seed 0."""
     return f'_seed{seed}' if seed else ''
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """The options that MMRazor's train and test tools have in common."""
+    """Add the options that MMRazor's train and test tools have in common."""
     parser.add_argument(
         '--work-dir',
-        help='where to write; default: ./work_dirs/<name of the config>, and in it test/ for tests',
+        help='where to write; default: ./work_dirs/<name of the config>; for tests, test/ in it',
     )
     parser.add_argument(
         '--method',
@@ -61,7 +63,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
         default='none',
         help='job launcher; default: none',
     )
-    # torch.distributed.launch writes it with a dash from torch 2.0 on
+    # torch.distributed.launch passes it with a dash since torch 2.0
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
@@ -71,68 +73,115 @@ def load_config(
     options: Optional[dict] = None,
     work_dir: Optional[str] = None,
 ) -> Config:
-    """Read a config with a method and overrides put in.
+    """Read a config, choose its method and apply overrides.
 
     Args:
         path (str): The config file.
         method (str, optional): Name of a file in ``configs/_base_/methods``.
-            Defaults to None: the config's own.
+            Defaults to None: that of the variable ``PRKD_METHOD`` or the
+            config's own.
         options (dict, optional): Overrides, as
             ``{'train_cfg.max_epochs': 3}``. Defaults to None.
         work_dir (str, optional): Defaults to None: that of the config, or
-            ``./work_dirs/<name of the config>``, with ``_<method>`` behind it
+            ``./work_dirs/<name of the config>``, with the suffix ``_<method>``
             if the method is not the config's own.
 
     Raises:
-        FileNotFoundError: No such config, or no such method.
-        ValueError: The config does not let the method be chosen.
+        FileNotFoundError: If there is no such config, or no such method.
+        ValueError: If the config does not allow the method to be chosen.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f'there is no config {path!r}')
-    asked, method = method, method or os.environ.get(METHOD_VARIABLE)
-    own = cfg = _read(path, None)
-    if method:
-        cfg = _read(path, method)
-    if asked and cfg.get('method') != method:
-        raise ValueError(
-            f'{path} does not let the method be chosen: it has no '
-            f"'_base_/methods/{{{{${METHOD_VARIABLE}:prkd}}}}.py' in _base_ "
-            '(configs/prkd/ shows it)'
-        )
+    own_method = read_config(path).get('method')
+    cfg = choose_method(path, method)
     if options:
         cfg.merge_from_dict(options)
     if work_dir is not None:
         cfg.work_dir = osp.expanduser(work_dir)
     elif cfg.get('work_dir') is None:
-        name = osp.splitext(osp.basename(path))[0]
-        if cfg.get('method') != own.get('method'):
-            name += f'_{cfg.method}'
-        cfg.work_dir = f'./work_dirs/{name}'
-    hooks = cfg.get('default_hooks') or {}
-    for name in [name for name, hook in hooks.items() if hook is None]:
-        if name not in _MMENGINES_HOOKS:  # of others MMEngine takes no None
-            hooks.pop(name)
-    if not torch.cuda.is_available():  # torch would warn at every epoch
-        for phase in ('train', 'val', 'test'):
-            (cfg.get(f'{phase}_dataloader') or {}).pop('pin_memory', None)
+        cfg.work_dir = default_work_dir(path, cfg.get('method'), own_method)
+    tidy_for_mmengine(cfg)
     return cfg
 
 
-def _read(path: str, method: Optional[str]) -> Config:
+def choose_method(path: str, method: Optional[str] = None) -> Config:
+    """Read a config with a method in place of its own.
+
+    Args:
+        path (str): The config file.
+        method (str, optional): Name of the method. Defaults to None: that of
+            the variable ``PRKD_METHOD``, where the config allows it.
+
+    Raises:
+        FileNotFoundError: If there is no such method.
+        ValueError: If the config does not allow the method to be chosen.
+    """
+    cfg = read_config(path, method or os.environ.get(METHOD_VARIABLE))
+    if method and cfg.get('method') != method:
+        raise ValueError(
+            f'{path} does not let the method be chosen: it has no '
+            f"'_base_/methods/{{{{${METHOD_VARIABLE}:prkd}}}}.py' in _base_ "
+            '(configs/prkd/ shows it)'
+        )
+    return cfg
+
+
+def read_config(path: str, method: Optional[str] = None) -> Config:
+    """Read a config file with the method variable set, or unset for None."""
     logger = MMLogger.get_current_instance()
     level = logger.level
-    logger.setLevel('WARNING')  # MMEngine tells of each variable it reads
+    logger.setLevel('WARNING')  # MMEngine logs each variable that it reads
     try:
-        with mock.patch.dict(os.environ):
-            os.environ.pop(METHOD_VARIABLE, None)
-            if method:
-                os.environ[METHOD_VARIABLE] = method
+        with environment(**{METHOD_VARIABLE: method}):
             return Config.fromfile(path)
     except FileNotFoundError as error:
-        if not method or f'methods/{method}.py' not in str(error):
+        missing = osp.basename(error.filename or str(error)) == f'{method}.py'
+        if not method or not missing:
             raise
         raise FileNotFoundError(
             f'there is no method {method!r}: no file {error.filename}'
         ) from error
     finally:
         logger.setLevel(level)
+
+
+@contextmanager
+def environment(**values: Optional[str]) -> Iterator[None]:
+    """Set environment variables for a while; None unsets one."""
+    before = {name: os.environ.get(name) for name in values}
+    _set_variables(values)
+    try:
+        yield
+    finally:
+        _set_variables(before)
+
+
+def _set_variables(values: dict[str, Optional[str]]) -> None:
+    for name, value in values.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
+
+
+def default_work_dir(path: str, method: Optional[str], own_method: Optional[str]) -> str:
+    """The work dir of a config that names none.
+
+    Args:
+        path (str): The config file.
+        method (str, optional): The method that was chosen.
+        own_method (str, optional): The method that the config has by itself.
+    """
+    name = osp.splitext(osp.basename(path))[0]
+    suffix = '' if method == own_method else f'_{method}'
+    return f'./work_dirs/{name}{suffix}'
+
+
+def tidy_for_mmengine(cfg: Config) -> None:
+    """Remove settings that MMEngine refuses or that make torch warn."""
+    hooks = cfg.get('default_hooks') or {}
+    for name in [name for name, hook in hooks.items() if hook is None]:
+        if name not in _DEFAULT_HOOKS:  # MMEngine accepts None only for its own hooks
+            hooks.pop(name)
+    if not torch.cuda.is_available():  # torch would warn in every epoch
+        for phase in ('train', 'val', 'test'):
+            (cfg.get(f'{phase}_dataloader') or {}).pop('pin_memory', None)

@@ -1,16 +1,14 @@
 """Evaluate a model on a run's validation set without touching the run."""
 
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Callable
 
-import numpy as np
 import torch
 from mmengine.evaluator import Evaluator
 from mmengine.model import BaseModel, is_model_wrapper
 from mmengine.runner import Runner, autocast
 from torch.utils.data import DataLoader
+
+from .randomness import untouched_random_state
 
 
 def unwrap(model: torch.nn.Module) -> BaseModel:
@@ -18,24 +16,12 @@ def unwrap(model: torch.nn.Module) -> BaseModel:
     return model.module if is_model_wrapper(model) else model
 
 
-@contextmanager
-def untouched_random_state() -> Iterator[None]:
-    """Whatever is drawn inside, the streams go on as if nothing was."""
-    states = random.getstate(), np.random.get_state()
-    gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(gpu):  # by default of all, with a warning
-            yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-
-
 def evaluate(runner: Runner, predict: Callable) -> dict[str, float]:
     """Metrics of ``predict`` on the validation set of ``runner``.
 
-    Uses the validation loop's data and evaluator but fires no hook: MMEngine's
-    hooks would log, save and select checkpoints by the result.
+    Uses the validation loop's data and evaluator but calls no hook, because
+    MMEngine's hooks would log the result and select checkpoints by it. The
+    random state of the run is unchanged.
 
     Args:
         runner (Runner): A runner with a validation loop.

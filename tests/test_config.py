@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -5,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from prkd_mm import experiments
-from prkd_mm.config import METHOD_VARIABLE, load_config
+from prkd_mm.config import METHOD_VARIABLE, environment, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
@@ -68,3 +69,21 @@ def test_help(tool):
 
 def test_a_comparison_knows_every_method():
     assert sorted(experiments.METHODS) == METHODS
+
+
+class TestEnvironment:
+    def test_sets_and_unsets_for_a_while(self, monkeypatch):
+        monkeypatch.setenv('PRKD_A', 'before')
+        monkeypatch.setenv('PRKD_B', 'before')
+        monkeypatch.delenv('PRKD_C', raising=False)
+        with environment(PRKD_A='inside', PRKD_B=None, PRKD_C='inside'):
+            assert os.environ['PRKD_A'] == os.environ['PRKD_C'] == 'inside'
+            assert 'PRKD_B' not in os.environ
+        assert os.environ['PRKD_A'] == os.environ['PRKD_B'] == 'before'
+        assert 'PRKD_C' not in os.environ
+
+    def test_restores_after_an_error(self, monkeypatch):
+        monkeypatch.setenv('PRKD_A', 'before')
+        with pytest.raises(KeyError), environment(PRKD_A='inside'):
+            raise KeyError
+        assert os.environ['PRKD_A'] == 'before'

@@ -12,7 +12,7 @@ from torch.fx.experimental.optimization import fuse
 
 from ..checkpoints import describe, load_strictly, plain_state_dict, read, resolve
 from ..datasets import BatchClsDataPreprocessor
-from ..evaluation import untouched_random_state
+from ..randomness import untouched_random_state
 from ..teachers.logit_store import OWN, TeacherLogits, describe_normalisation, hash_of_weights
 from ..teachers.stored_teacher import StoredTeacher
 

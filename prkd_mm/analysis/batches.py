@@ -7,16 +7,14 @@ from typing import Callable, Optional
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.dataset import DefaultSampler
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
-from ..batch_norm import recalibrate_bn
+from ..batch_norm import recalibrate_bn, recalibration_loader
 from ..datasets import BatchClsDataPreprocessor
-from ..evaluation import untouched_random_state
-from ..hooks import seed_worker_by_epoch
+from ..randomness import untouched_random_state
 from ..teachers.logit_store import TeacherLogits
 
 Batch = tuple[Tensor, Tensor]
@@ -156,17 +154,7 @@ def training_batches(
             preprocess.seed = seed
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
-    sampler = DefaultSampler(train.dataset, shuffle=True, seed=seed)
-    loader = DataLoader(
-        train.dataset,
-        batch_size=train.batch_size,
-        sampler=sampler,
-        drop_last=len(sampler) >= train.batch_size,
-        num_workers=train.num_workers,
-        collate_fn=train.collate_fn,
-        worker_init_fn=seed_worker_by_epoch,
-    )
-    return Batches(loader, preprocess, limit, seed)
+    return Batches(recalibration_loader(train, seed), preprocess, limit, seed)
 
 
 @torch.no_grad()

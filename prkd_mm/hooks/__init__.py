@@ -1,4 +1,5 @@
-from .epoch_seed_hook import EpochSeedHook, seed_worker_by_epoch
+from ..randomness import seed_worker_by_epoch
+from .epoch_seed_hook import EpochSeedHook
 from .lean_runtime_info_hook import LeanRuntimeInfoHook
 from .loss_schedule_hook import LossScheduleHook
 from .speed_hooks import ChannelsLastHook, CompileHook

@@ -14,29 +14,29 @@ _UNLIMITED = HistoryBuffer().max_length  # a million
 
 @HOOKS.register_module()
 class LeanRuntimeInfoHook(RuntimeInfoHook):
-    """MMEngine's ``RuntimeInfoHook`` at a cost that does not grow.
+    """MMEngine's ``RuntimeInfoHook`` at a cost per iteration that is constant.
 
-    That one reads every loss off the device in every iteration, each a sync
-    of its own, into histories that are copied whole whenever a value is added
-    (13 µs at first, 2 ms after 300,000 iterations). Here
+    MMEngine's hook copies every loss from the device in every iteration, with
+    one synchronization per loss, into histories that are copied whole whenever
+    a value is added (13 µs at first, 2 ms after 300,000 iterations). Here
 
-    - what a training step returns stays on its device until the ``LoggerHook``
-      logs, or an epoch ends, or a checkpoint is saved; then all that a log
-      line needs is read in one sync;
-    - a history keeps only as many values as the ``LogProcessor`` looks back.
-      One that it needs in full stays whole: a ``custom_cfg`` whose window is
-      'global' or not given, or whose method is not MMEngine's.
+    - the outputs of a training step stay on the device until the
+      ``LoggerHook`` logs, an epoch ends or a checkpoint is saved; then all
+      values that a log line needs are copied with one synchronization;
+    - a history keeps only as many values as the ``LogProcessor`` reads. A
+      history that it reads in full is kept whole: that of a ``custom_cfg``
+      whose window is 'global' or not given, or whose method is not MMEngine's.
 
-    The log lines and the scalars are the same. A hook of your own that reads
-    a loss from the message hub between two log lines would find an old one:
-    let it read ``outputs``, which is untouched. On a GPU an iteration's
-    ``time`` no longer waits for the device, only the interval's does: with
-    ``log_processor=dict(window_size=<interval of the LoggerHook>)`` its mean
-    is exact.
+    The log lines and the scalars are the same. Your own hook that reads a loss
+    from the message hub between two log lines would get an old value: let it
+    read ``outputs``, which are unchanged. On a GPU, the ``time`` of an
+    iteration does not wait for the device, only that of the interval does:
+    with ``log_processor=dict(window_size=<interval of the LoggerHook>)`` its
+    mean is exact.
 
     Raises:
-        ValueError: It stands beside a ``RuntimeInfoHook`` instead of in its
-            place; before the run.
+        ValueError: Before the run, if there is another ``RuntimeInfoHook``,
+            which this one must replace.
 
     Examples:
         >>> default_hooks = dict(
@@ -106,7 +106,7 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
 
 
 def _read(values: list) -> list:
-    """The numbers in ``values``, with one sync for all tensors of a kind."""
+    """Copy tensors to numbers, with one synchronization per data type."""
     kinds = {}
     for i, value in enumerate(values):
         if isinstance(value, Tensor):
@@ -120,26 +120,36 @@ def _read(values: list) -> list:
 
 
 def _needed_in_full(runner: Runner) -> set[str]:
-    """Names whose history ``LogProcessor`` may look through from its start."""
-    unbounded = (None, 'global') + ('epoch',) * is_iter_based(runner)
+    """Names of the histories that ``LogProcessor`` may read from the start."""
+    iter_based = is_iter_based(runner)
     return {
-        cfg['data_src']
-        for cfg in runner.log_processor.custom_cfg
-        if cfg['method_name'] != 'current'
-        and (
-            cfg['method_name'] not in ('mean', 'min', 'max') or cfg.get('window_size') in unbounded
-        )
+        cfg['data_src'] for cfg in runner.log_processor.custom_cfg if looks_at_all(cfg, iter_based)
     }
 
 
+def looks_at_all(cfg: dict, iter_based: bool) -> bool:
+    """Whether a ``custom_cfg`` of ``LogProcessor`` reads a history in full.
+
+    Args:
+        cfg (dict): One entry of ``custom_cfg``.
+        iter_based (bool): Whether the run counts iterations, not epochs.
+    """
+    method, window = cfg['method_name'], cfg.get('window_size')
+    if method == 'current':
+        return False
+    if method not in ('mean', 'min', 'max'):
+        return True
+    return window in (None, 'global') or (window == 'epoch' and iter_based)
+
+
 def _windows(runner: Runner) -> dict[str, int]:
-    """How far back ``LogProcessor`` looks at most, in training and else."""
+    """Number of values that ``LogProcessor`` reads at most, per phase."""
     processor = runner.log_processor
     sizes = [cfg.get('window_size') for cfg in processor.custom_cfg]
     longest = max([processor.window_size] + [size for size in sizes if isinstance(size, int)])
     windows = dict(train=longest)
     if 'epoch' in sizes:
         windows['train'] = max(longest, len(runner.train_dataloader))
-    if runner.val_loop is not None:  # it logs the mean time of an epoch
+    if runner.val_loop is not None:  # the mean time of a validation epoch is logged
         windows['val'] = max(longest, len(runner.val_dataloader) + 1)
     return windows

@@ -2,77 +2,70 @@ import copy
 import math
 import os.path as osp
 from collections import OrderedDict
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from typing import Optional
 
-import torch
-from mmengine.dataset import DefaultSampler
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, set_random_seed, weights_to_cpu
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.data import DataLoader
 
-from ..batch_norm import batch_norms, recalibrate_bn
+from ..averaging import State, add_to_sum, batch_norm_statistics, mean_state
+from ..batch_norm import batch_norms, recalibrate_bn, recalibration_loader
 from ..checkpoints import write_atomically
-from ..evaluation import evaluate, untouched_random_state, unwrap
+from ..evaluation import evaluate, unwrap
+from ..randomness import untouched_random_state
 from ..version import __version__
-from .epoch_seed_hook import seed_worker_by_epoch
 from .progress import current_epoch, ends_epoch, is_iter_based, num_epochs
 
 _BN_MODES = ('recalibrate', 'average', 'latest')
 
 
-def _copy_without_hooks(model: nn.Module) -> nn.Module:
-    # MMRazor's recorders hang on forward hooks and hold tensors of the last
-    # graph, which cannot be copied (mmrazor/models/task_modules/recorder).
-    memo = {
-        id(hooks): OrderedDict()
-        for module in model.modules()
-        for hooks in (module._forward_hooks, module._forward_pre_hooks)
-    }
-    return copy.deepcopy(model, memo)
-
-
 @HOOKS.register_module()
 class TailAverageHook(Hook):
-    """Average the students at the end of the last epochs into one.
+    """Average the students of the last epochs into one.
 
     ``θ_MA = 1/I Σ θ_e`` over the last ``I`` epochs ``e``: the final student
     of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). Only the
-    student is averaged (of a plain classifier: the whole), once an epoch,
-    summed in float64 on the CPU. The weights in training, and the checkpoints'
-    ``state_dict``, stay raw; the sum lies in them under ``tail_average``, so
-    that a run resumed within the tail ends in the same bits.
+    student is averaged (of a plain classifier: the whole model), once an epoch,
+    summed in float64 on the CPU. Training continues from the raw weights, and
+    the ``state_dict`` of a checkpoint holds the raw weights; the sum is stored
+    beside it under ``tail_average``, so that a run resumed within the tail ends
+    with the same bits.
 
     The average is validated whenever the raw weights are, from the first
-    epoch of the tail on, and logged beside them as ``student_avg/<metric>``.
-    At the end it is written to ``<work_dir>/student_avg.pth``: a plain
-    MMPretrain checkpoint with its metrics in ``meta``.
+    epoch of the tail on, and logged as ``student_avg/<metric>``. At the end it
+    is written to ``<work_dir>/student_avg.pth``: a plain MMPretrain checkpoint
+    with its metrics in ``meta``.
 
     Args:
         num_epochs (int): I, the number of last epochs. Defaults to 10.
-        interval (int): Take every that many epochs, counted back from the
-            last. Defaults to 1.
-        bn (str): Batch-norm statistics of the average, since the averaged
-            weights have others than any of their summands: 'recalibrate'
-            (from training batches, see
-            :func:`~prkd_mm.batch_norm.recalibrate_bn`), 'average' of the
-            students' or the 'latest' student's. Defaults to
-            'recalibrate'.
-        bn_batches (int): Training batches for 'recalibrate', without batch
-            augmentation; at most one pass. Defaults to 100.
-        evaluate (bool): Validate the average. Defaults to True.
-        filename (str): Defaults to 'student_avg.pth'.
+        interval (int): Average every ``interval``-th epoch, counting back from
+            the last one. Defaults to 1.
+        bn (str): Batch-norm statistics of the average: 'recalibrate'
+            re-estimates them from training batches (see
+            :func:`~prkd_mm.batch_norm.recalibrate_bn`), because averaged
+            weights produce other activations than each student; 'average'
+            takes the mean over the students, 'latest' those of the last
+            student. Defaults to 'recalibrate'.
+        bn_batches (int): Number of training batches for 'recalibrate', without
+            batch augmentation; at most one epoch. Defaults to 100.
+        evaluate (bool): Whether to validate the average. Defaults to True.
+        filename (str): Name of the checkpoint in the work dir. Defaults to
+            'student_avg.pth'.
 
     Raises:
-        ValueError: An argument out of range, or more epochs to average than
-            the run has.
-        RuntimeError: A run is resumed within the tail from a checkpoint that
+        ValueError: If an argument is out of range, or if there are more epochs
+            to average than the run has.
+        RuntimeError: If a run is resumed within the tail from a checkpoint that
             does not hold the sum of this tail.
+
+    Examples:
+        >>> default_hooks = dict(
+        ...     tail_average=dict(type='TailAverageHook', num_epochs=20))
     """
 
     priority = 55  # after SyncBuffersHook (50), before the logger (60)
@@ -105,8 +98,8 @@ class TailAverageHook(Hook):
         self._start()
 
     def _start(self) -> None:
-        self.epochs: list[int] = []  # averaged so far: the N of epoch_N.pth
-        self._sum: dict[str, Tensor] = {}
+        self.epochs: list[int] = []  # already in the sum: the N of epoch_N.pth
+        self._sum: State = {}
         self._average: Optional[tuple[nn.Module, dict]] = None
         self._raw_metrics: dict = {}
 
@@ -123,9 +116,8 @@ class TailAverageHook(Hook):
         total = math.ceil(num_epochs(runner))
         if self.num_epochs > total:
             raise ValueError(
-                f'TailAverageHook: num_epochs={self.num_epochs} epochs are to '
-                f'be averaged, but the run has only {total}; lower num_epochs '
-                'or train longer'
+                f'TailAverageHook: cannot average the last num_epochs={self.num_epochs} '
+                f'epochs of a run that has only {total}; lower num_epochs or train longer'
             )
         resumed, self._resumed = self._resumed or {}, None
         finished = runner.iter >= runner.max_iters
@@ -157,35 +149,22 @@ class TailAverageHook(Hook):
 
     def _add(self, runner: Runner) -> None:
         epoch = current_epoch(runner) + 1
-        if epoch not in self.tail(runner):
-            return
-        for name, value in _student(runner).state_dict().items():
-            if value.is_floating_point():
-                if name not in self._sum:
-                    self._sum[name] = torch.zeros_like(value, dtype=torch.double, device='cpu')
-                self._sum[name] += value.cpu()
-        self.epochs.append(epoch)
-        self._average = None
+        if epoch in self.tail(runner):
+            add_to_sum(self._sum, _student(runner).state_dict())
+            self.epochs.append(epoch)
+            self._average = None
 
     def average(self, runner: Runner) -> tuple[nn.Module, dict]:
         """The averaged student so far, and its metrics (empty if none)."""
         if self._average is None:
             student = _copy_without_hooks(_student(runner)).eval()
-            state = student.state_dict()
-            keep = set()
-            if self.bn == 'latest':
-                keep = {
-                    f'{prefix}.{name}'
-                    for prefix, module in student.named_modules()
-                    if isinstance(module, _BatchNorm)
-                    for name, _ in module.named_buffers()
-                }
-            for name, total in self._sum.items():
-                if name not in keep:
-                    state[name].copy_(total / len(self.epochs))
+            keep = batch_norm_statistics(student) if self.bn == 'latest' else set()
+            student.load_state_dict(
+                mean_state(self._sum, len(self.epochs), student.state_dict(), keep)
+            )
             if self.bn == 'recalibrate':
                 self._recalibrate(runner, student)
-            for layer in batch_norms(student):  # ranks saw other batches
+            for layer in batch_norms(student):  # each rank saw other batches
                 all_reduce(layer.running_mean, 'mean')
                 all_reduce(layer.running_var, 'mean')
             metrics = {}
@@ -195,27 +174,17 @@ class TailAverageHook(Hook):
         return self._average
 
     def _recalibrate(self, runner: Runner, student: nn.Module) -> None:
-        train, seed = runner.train_dataloader, runner.seed
-        size = train.batch_size or train.batch_sampler.batch_size
-        sampler = DefaultSampler(train.dataset, shuffle=True, seed=seed)
-        # a loader of its own: the run's may be in use, with its own workers
-        loader = DataLoader(
-            train.dataset,
-            batch_size=size,
-            sampler=sampler,
-            drop_last=len(sampler) >= size,
-            num_workers=train.num_workers,
-            collate_fn=train.collate_fn,
-            worker_init_fn=seed_worker_by_epoch,
-        )
+        loader = recalibration_loader(runner.train_dataloader, runner.seed)
         preprocess = unwrap(runner.model).data_preprocessor
+
+        def inputs() -> Iterator[Tensor]:
+            for batch in islice(loader, self.bn_batches):
+                # not in training mode: no mixup or other batch augmentation
+                yield preprocess(batch, False)['inputs']
+
         with untouched_random_state():
-            set_random_seed(seed, diff_rank_seed=True)
-            # not in training mode: no mixup or other batch augmentation
-            recalibrate_bn(
-                student,
-                (preprocess(batch, False)['inputs'] for batch in islice(loader, self.bn_batches)),
-            )
+            set_random_seed(runner.seed, diff_rank_seed=True)
+            recalibrate_bn(student, inputs())
 
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:
         if not self.epochs or not self.evaluate:
@@ -230,7 +199,7 @@ class TailAverageHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         tail = checkpoint.get('tail_average')
-        # MMEngine resumes onto the device of the run; we add on the CPU
+        # MMEngine loads onto the device of the run; the sum is on the CPU
         self._resumed = tail and dict(
             tail, sum={name: total.cpu() for name, total in tail['sum'].items()}
         )
@@ -239,33 +208,28 @@ class TailAverageHook(Hook):
         if not self.epochs:
             runner.logger.warning(
                 'TailAverageHook: the run stopped before its last '
-                f'{self.num_epochs} epochs, so there is no average and no '
-                f'{self.filename}'
+                f'{self.num_epochs} epochs, so there is no average and no {self.filename}'
             )
             return
         student, metrics = self.average(runner)
-        if metrics and not self._raw_metrics:  # a finished run, resumed
+        if metrics and not self._raw_metrics:  # a resumed run that was already finished
             raw = _copy_without_hooks(_student(runner)).eval()
             self._raw_metrics = evaluate(runner, partial(raw, mode='predict'))
-        if not is_main_process():
-            return
+        if is_main_process():
+            self._write(runner, student, metrics)
+
+    def _write(self, runner: Runner, student: nn.Module, metrics: dict) -> None:
         path = osp.join(runner.work_dir, self.filename)
-        dataset = runner.train_dataloader.dataset
-        write_atomically(
-            dict(
-                meta=dict(
-                    tail_average=list(self.epochs),
-                    bn=self.bn,
-                    metrics=metrics,
-                    raw_metrics=self._raw_metrics,
-                    dataset_meta=getattr(dataset, 'metainfo', {}),
-                    experiment_name=runner.experiment_name,
-                    prkd_mm_version=__version__,
-                ),
-                state_dict=weights_to_cpu(student.state_dict()),
-            ),
-            path,
+        meta = dict(
+            tail_average=list(self.epochs),
+            bn=self.bn,
+            metrics=metrics,
+            raw_metrics=self._raw_metrics,
+            dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', {}),
+            experiment_name=runner.experiment_name,
+            prkd_mm_version=__version__,
         )
+        write_atomically(dict(meta=meta, state_dict=weights_to_cpu(student.state_dict())), path)
         compared = ''.join(
             f'; {name}: {value:.4f} (last epoch alone: {self._raw_metrics.get(name, math.nan):.4f})'
             for name, value in metrics.items()
@@ -276,3 +240,14 @@ class TailAverageHook(Hook):
 def _student(runner: Runner) -> nn.Module:
     model = unwrap(runner.model)
     return getattr(model, 'architecture', model)
+
+
+def _copy_without_hooks(model: nn.Module) -> nn.Module:
+    # MMRazor's recorders are forward hooks and hold tensors of the last
+    # graph, which cannot be copied (mmrazor/models/task_modules/recorder).
+    memo = {
+        id(hooks): OrderedDict()
+        for module in model.modules()
+        for hooks in (module._forward_hooks, module._forward_pre_hooks)
+    }
+    return copy.deepcopy(model, memo)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import zlib
 from pathlib import Path
 from typing import Optional, Union
@@ -10,6 +9,8 @@ from typing import Optional, Union
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from ..files import write_json
 
 _FORMAT = 1
 _CHUNK = 4096  # images between two points to resume from
@@ -287,6 +288,4 @@ def _name(chunk: tuple[int, int, int]) -> str:
 
 
 def _write(folder: Path, header: dict) -> None:
-    partial = folder / f'.{_HEADER}.partial'
-    partial.write_text(json.dumps(header))
-    os.replace(partial, folder / _HEADER)
+    write_json(folder / _HEADER, header)

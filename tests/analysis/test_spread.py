@@ -8,7 +8,6 @@ from prkd_mm.analysis.spread.measure import (
     disagreement,
     flat,
     gain,
-    mean_of,
     weight_spread,
 )
 
@@ -37,11 +36,9 @@ def test_disagreement():
     assert disagreement([same, same, other]) == pytest.approx(0.5 / 3)
 
 
-def test_mean_of_states():
-    states = [dict(w=torch.tensor([x]), n=torch.tensor(i)) for i, x in enumerate([1.0, 2.0, 6.0])]
-    assert mean_of(states) == dict(w=torch.tensor([3.0]), n=torch.tensor(2))
-    assert states[-1]['w'].item() == 6.0
-    assert flat(states[1], ['w', 'w']).tolist() == [2.0, 2.0]
+def test_named_tensors_are_joined_in_the_given_order():
+    state = dict(a=torch.tensor([[1.0, 2.0]]), b=torch.tensor(3))
+    assert flat(state, ['b', 'a', 'b']).tolist() == [3.0, 1.0, 2.0, 3.0]
 
 
 def test_gain_is_paired():

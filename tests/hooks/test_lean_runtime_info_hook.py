@@ -11,6 +11,7 @@ from mmengine.logging import MessageHub
 from mmengine.runner import LogProcessor
 
 from prkd_mm.hooks import LeanRuntimeInfoHook
+from prkd_mm.hooks.lean_runtime_info_hook import looks_at_all
 
 LENGTH = toy.TRAIN_SIZE // toy.BATCH_SIZE
 OF_THE_CLOCK = ('time', 'data_time')
@@ -284,3 +285,22 @@ def test_beside_mmengines_own(ckpt, tmp_path):
         r'place: default_hooks=dict\(runtime_info=',
     ):
         toy.train(config(tmp_path, ckpt, dict(type='LeanRuntimeInfoHook'), lean=False))
+
+
+@pytest.mark.parametrize(
+    'method, window, iter_based, expected',
+    [
+        ('mean', None, False, True),
+        ('min', 'global', False, True),
+        ('max', 'epoch', False, False),
+        ('max', 'epoch', True, True),
+        ('mean', 10, True, False),
+        ('current', None, True, False),
+        ('statistics', 10, False, True),
+    ],
+)
+def test_which_histories_are_read_in_full(method, window, iter_based, expected):
+    cfg = dict(data_src='loss', method_name=method)
+    if window is not None:
+        cfg['window_size'] = window
+    assert looks_at_all(cfg, iter_based) is expected

@@ -11,7 +11,7 @@ from typing import Callable
 import torch
 from torch import Tensor, nn
 
-State = dict[str, Tensor]
+from ...averaging import State, mean_of
 
 
 def flat(state: State, names: Iterable[str]) -> Tensor:
@@ -55,16 +55,6 @@ def disagreement(predictions: Sequence[Tensor]) -> float:
     stacked = torch.stack(list(predictions))
     pairs = torch.combinations(torch.arange(len(stacked)))
     return (stacked[pairs[:, 0]] != stacked[pairs[:, 1]]).double().mean().item()
-
-
-def mean_of(states: Sequence[State]) -> State:
-    """The mean of state dicts, summed in float64; integers of the last."""
-    result = dict(states[-1])
-    for name, value in result.items():
-        if value.is_floating_point():
-            total = sum(state[name].double() for state in states)
-            result[name] = (total / len(states)).to(value.dtype)
-    return result
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:

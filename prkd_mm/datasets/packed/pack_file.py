@@ -3,15 +3,12 @@
 import hashlib
 import json
 import os
-import time
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from glob import escape, glob
+from contextlib import ExitStack
 from os import path as osp
 from typing import BinaryIO, Optional
-from uuid import uuid4
 
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
@@ -19,6 +16,8 @@ from mmengine.dataset import BaseDataset
 from mmengine.dist import barrier, is_main_process
 from mmengine.logging import print_log
 from mmpretrain.datasets.transforms import PackInputs
+
+from ...files import atomic_file
 
 _FORMAT = 1  # of the files; another number makes all of them anew
 _CHUNK = 1024  # images decoded before they are written
@@ -186,28 +185,17 @@ def _fault(originals: Originals, path: str) -> Optional[str]:
 
 
 def _write(originals: Originals, path: str) -> None:
-    folder, name = osp.split(path)
-    for partial in glob(osp.join(escape(folder), f'.{name}.*.partial')):
-        with suppress(FileNotFoundError):  # others may be cleaning up too
-            if time.time() - osp.getmtime(partial) > 3600:  # of a killed run
-                os.remove(partial)
-    # a name of its own: others may be writing the same
-    partial = osp.join(folder, f'.{name}.{uuid4().hex}.partial')
-    try:
-        os.makedirs(folder, exist_ok=True)
-        file = open(partial, 'wb')
-    except OSError as error:
-        raise OSError(
-            f"PackedImages: cannot write into '{folder}' ({error}); name "
-            'another folder with its option `cache`'
-        ) from error
-    try:
-        with file:
-            _write_to(file, originals)
-        os.replace(partial, path)
-    finally:
-        with suppress(FileNotFoundError):
-            os.remove(partial)
+    folder = osp.dirname(path)
+    with ExitStack() as stack:
+        try:
+            os.makedirs(folder, exist_ok=True)
+            file = stack.enter_context(atomic_file(path))
+        except OSError as error:
+            raise OSError(
+                f"PackedImages: cannot write into '{folder}' ({error}); name "
+                'another folder with its option `cache`'
+            ) from error
+        _write_to(file, originals)
 
 
 def _write_to(file: BinaryIO, originals: Originals) -> None:

@@ -4,14 +4,13 @@ from functools import partial
 
 import torch
 from mmengine.config import Config
-from torch import Tensor, nn
 
 from ...analysis.batches import load_batches, predict, recalibrate, training_batches
 from ...analysis.device import exact_float32
 from ...analysis.nets import build_nets
 from ...analysis.runs import tail_checkpoints
 from ...analysis.spread import measure as spread
-from ...batch_norm import batch_norms
+from ...averaging import restore_statistics
 from ...checkpoints import plain_state_dict, read
 
 
@@ -49,7 +48,7 @@ def tail_choices(cfg: Config, device='cpu') -> list[dict]:
     modes = dict(
         recalibrate=partial(recalibrate, train),
         average=lambda net: None,  # it has been, like the weights
-        latest=partial(_take_batch_norm, states[max(states)]),
+        latest=partial(restore_statistics, states[max(states)]),
     )
     return [
         dict(bn=bn, num_epochs=number, top1=spread.accuracy(predicted, labels))
@@ -59,11 +58,3 @@ def tail_choices(cfg: Config, device='cpu') -> list[dict]:
         ).items()
         if number > 1 or bn == 'latest'
     ]
-
-
-def _take_batch_norm(state: dict[str, Tensor], net: nn.Module) -> None:
-    layers = set(batch_norms(net))
-    for prefix, module in net.named_modules():
-        if module in layers:
-            for name, buffer in module.named_buffers():
-                buffer.copy_(state[f'{prefix}.{name}'])

@@ -1,0 +1,73 @@
+"""The mean of the weights of several students.
+
+The arithmetic of the tail average of "Progressively Relaxed Knowledge
+Distillation" (IJCNN 2024): ``θ_MA = 1/I Σ θ_e``, summed in float64 on the CPU,
+so that the order of magnitude of ``I`` costs no precision.
+"""
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+State = dict[str, Tensor]
+
+
+def add_to_sum(total: State, state: State) -> None:
+    """Add a student's floating-point tensors to a running sum, in place.
+
+    Args:
+        total (dict): Sums by name, float64 on the CPU; empty at first.
+        state (dict): State dict of one student.
+    """
+    for name, value in state.items():
+        if value.is_floating_point():
+            if name not in total:
+                total[name] = torch.zeros_like(value, dtype=torch.double, device='cpu')
+            total[name] += value.cpu()
+
+
+def mean_state(
+    total: State, count: int, latest: State, keep_from_latest: Collection[str] = ()
+) -> State:
+    """The state dict of the averaged student.
+
+    Args:
+        total (dict): Sums by name, from :func:`add_to_sum`.
+        count (int): Number of students in the sum.
+        latest (dict): State dict of the latest student. It gives the order and
+            the data types, and the values of integer tensors.
+        keep_from_latest (Collection[str]): Further names whose values are
+            those of ``latest``.
+    """
+    state = dict(latest)
+    for name, value in latest.items():
+        if value.is_floating_point() and name not in keep_from_latest:
+            state[name] = (total[name] / count).to(value)
+    return state
+
+
+def mean_of(states: Sequence[State]) -> State:
+    """The mean of state dicts; integer tensors are those of the last one."""
+    total: State = {}
+    for state in states:
+        add_to_sum(total, state)
+    return mean_state(total, len(states), states[-1])
+
+
+def batch_norm_statistics(model: nn.Module) -> set[str]:
+    """Names in ``model``'s state dict of its batch-norm running statistics."""
+    return {
+        f'{prefix}.{name}' if prefix else name
+        for prefix, module in model.named_modules()
+        if isinstance(module, _BatchNorm)
+        for name, _ in module.named_buffers()
+    }
+
+
+def restore_statistics(state: State, model: nn.Module) -> None:
+    """Give ``model`` the batch-norm running statistics of a state dict."""
+    own = model.state_dict()
+    for name in batch_norm_statistics(model):
+        own[name].copy_(state[name])

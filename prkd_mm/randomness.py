@@ -1,0 +1,35 @@
+"""Random number generators of a run: preserve their state, seed the workers."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from mmengine.registry import FUNCTIONS
+
+
+@contextmanager
+def untouched_random_state() -> Iterator[None]:
+    """Restore the states of all random number generators at the end."""
+    states = random.getstate(), np.random.get_state()
+    gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(gpu):  # the default is all GPUs, with a warning
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+@FUNCTIONS.register_module()
+def seed_worker_by_epoch(worker_id: int) -> None:
+    """Seed a data worker from the seed that torch drew for this epoch.
+
+    Use it as ``worker_init_fn`` of a training dataloader without persistent
+    workers. MMEngine's default seeds by the worker alone, so that every epoch
+    repeats the augmentations of the first (mmengine/dataset/utils.py).
+    """
+    seed = torch.initial_seed() % 2**32
+    random.seed(seed)
+    np.random.seed(seed)
