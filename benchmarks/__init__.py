@@ -1,6 +1,6 @@
-"""What distillation costs, measured side by side with MMRazor as shipped.
+"""Compute cost of distillation, measured next to MMRazor as shipped.
 
-``tools/benchmark.py`` is the command line. Each subject is a module whose
-``run`` first checks that what it compares computes the same, and then lets
-the cases take turns.
+Run ``python -m benchmarks step`` (or ``python tools/benchmark.py step``). Each
+subject is a module with a function ``run``, which first checks that all cases
+compute the same thing and then times them in turns.
 """

@@ -1,4 +1,4 @@
-"""What came of measuring: numbers by case, ratios, bars to be reached."""
+"""Results of a measurement: times by case, speed-ups, and targets."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,7 +10,7 @@ from .timing import OPPONENTS, OURS, Case, Clock, Samples, Summary, measure, spe
 
 
 class UnequalError(ValueError):
-    """Two cases do not compute the same, so their times say nothing."""
+    """Two cases do not compute the same thing, so their times do not compare."""
 
 
 @dataclass
@@ -18,12 +18,11 @@ class Settings:
     """How to measure.
 
     Args:
-        device (torch.device): Where the nets are.
-        rounds (int): At most so many rounds. Defaults to 7.
-        seconds (float): Begin no further round of a comparison after so long
-            (but do three). Defaults to 45.
-        console (rich.console.Console, optional): Where to show progress.
-            Defaults to None: nowhere.
+        device: Device of the nets.
+        rounds: Maximum number of rounds.
+        seconds: Time after which no further round of a comparison begins (but
+            three are always run).
+        console: ``rich`` console that shows progress, or None.
     """
 
     device: torch.device
@@ -37,37 +36,30 @@ class Settings:
         self.clock = Clock(self.device)
         self.clock_name = 'CPU' if self.device.type == 'cpu' else 'wall'
 
-    def say(self, text: str) -> None:
-        """Show a line."""
-        if self.console is not None:
-            self.console.print(text, highlight=False)
-
     def measure(self, title: str, cases: Sequence[Case]) -> dict[str, Samples]:
-        """Let the cases take turns, and show how far they are."""
+        """Time the cases in turns, with a progress bar."""
         from rich.console import Console
         from rich.progress import Progress
 
         console = self.console or Console(quiet=True)
         with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
             bar = progress.add_task(title, total=self.rounds)
-            return measure(
-                cases,
-                self.rounds,
-                self.seconds,
-                self.clock,
-                lambda done: progress.update(bar, completed=done),
-            )
+
+            def advance(done: int) -> None:
+                progress.update(bar, completed=done)
+
+            return measure(cases, self.rounds, self.seconds, self.clock, advance)
 
 
 @dataclass
-class Bar:
-    """A number that the project promises.
+class Target:
+    """A number that the project aims for.
 
     Args:
-        text (str): Of what it is.
-        value (float): The number measured.
-        at_least (float, optional): Defaults to None: ``at_most`` counts.
-        at_most (float, optional): Defaults to None.
+        text: Description of the quantity.
+        value: Measured value.
+        at_least: Lower limit. None: ``at_most`` is the limit.
+        at_most: Upper limit.
     """
 
     text: str
@@ -84,9 +76,9 @@ class Bar:
 
 @dataclass
 class Result:
-    """A case, measured. Times are seconds a unit.
+    """Measurements of one case, in seconds per unit.
 
-    ``speedups`` are over the cheapest case of each opposing side, by its name.
+    ``speedups`` holds, by opposing side, the speed-up over its fastest case.
     """
 
     name: str
@@ -100,20 +92,20 @@ class Result:
 
 @dataclass
 class Comparison:
-    """Cases that did the same.
+    """Measurements of several cases that compute the same thing.
 
     Args:
-        subject (str): 'feed', 'step' ...
-        title (str): What was compared.
-        unit (str): What times are given for: 'image', 'step' ...
-        clock (str): 'CPU' time or 'wall' time.
-        rounds (int): How many there were.
-        results (list[Result]): One a case.
-        batch (int): Images in a unit, 0 if there are none. Defaults to 0.
-        floor (float, optional): Seconds a unit takes at the machine's peak.
-        floor_text (str): What is counted in it.
-        notes (list[str]): What a reader has to know.
-        bars (list[Bar]): What was promised.
+        subject: 'feed', 'step', ...
+        title: Description of what is compared.
+        unit: Unit that times are given for: 'image', 'step', ...
+        clock: 'CPU' time or 'wall' time.
+        rounds: Number of rounds.
+        results: One result per case.
+        batch: Images per unit; 0 if there are none.
+        lower_bound: Seconds per unit at the machine's peak throughput.
+        lower_bound_text: What the lower bound counts.
+        notes: Remarks for the reader.
+        targets: Targets and whether they are reached.
     """
 
     subject: str
@@ -123,23 +115,23 @@ class Comparison:
     rounds: int
     results: list[Result]
     batch: int = 0
-    floor: Optional[float] = None
-    floor_text: str = ''
+    lower_bound: Optional[float] = None
+    lower_bound_text: str = ''
     notes: list[str] = field(default_factory=list)
-    bars: list[Bar] = field(default_factory=list)
+    targets: list[Target] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Result:
         return next(r for r in self.results if r.name == name)
 
     def opponents(self) -> list[str]:
-        """The sides that ours is compared with, as far as they are there."""
+        """The opposing sides that this comparison has."""
         sides = {result.side for result in self.results}
         return [side for side in OPPONENTS if side in sides]
 
     def expect_speedup(self, name: str, over: str, at_least: float) -> None:
-        """Promise how much faster a case is than an opposing side."""
-        self.bars.append(
-            Bar(
+        """Add a target for the speed-up of a case over an opposing side."""
+        self.targets.append(
+            Target(
                 f'{self.title}: {name}, speed-up over {over}',
                 self[name].speedups[over].median,
                 at_least=at_least,
@@ -147,10 +139,10 @@ class Comparison:
         )
 
     def as_dict(self) -> dict:
-        """All of it, for JSON."""
+        """Everything, for JSON."""
         out = asdict(self)
-        for bar, plain in zip(self.bars, out['bars']):
-            plain['reached'] = bar.reached
+        for target, plain in zip(self.targets, out['targets']):
+            plain['reached'] = target.reached
         return out
 
 
@@ -163,37 +155,31 @@ def compare(
     clock: Optional[str] = None,
     **kwargs,
 ) -> Comparison:
-    """Measure the cases and put their numbers together.
+    """Measure the cases and collect their results.
 
     Args:
-        settings (Settings): How.
-        subject, title, unit (str): As of :class:`Comparison`.
-        cases (Sequence[Case]): Warm, and checked to be equal.
-        clock (str, optional): 'CPU' or 'wall'. Defaults to None: that which
-            tells what the device does.
-        **kwargs: Others of :class:`Comparison`.
+        settings: How to measure.
+        subject, title, unit: As in :class:`Comparison`.
+        cases: Cases, warmed up and checked to be equal.
+        clock: 'CPU' or 'wall'. None: CPU time on a CPU, wall time on a GPU.
+        **kwargs: Further fields of :class:`Comparison`.
     """
     clock = clock or settings.clock_name
     samples = settings.measure(title, cases)
     times = {name: getattr(sample, clock.lower()) for name, sample in samples.items()}
-    medians = {name: Summary.of(values) for name, values in times.items()}
-    best = {}
+    summaries = {name: Summary.of(values) for name, values in times.items()}
+    fastest = {}
     for side in OPPONENTS:
         names = [case.name for case in cases if case.side == side]
         if names:
-            best[side] = min(names, key=lambda name: medians[name].median)
-    results = [
-        Result(
-            case.name,
-            case.side,
-            medians[case.name],
-            Summary.of(samples[case.name].wall),
-            {
-                side: speedup(times[case.name], times[name])
-                for side, name in best.items()
-                if case.side == OURS
-            },
+            fastest[side] = min(names, key=lambda name: summaries[name].median)
+    results = []
+    for case in cases:
+        result = Result(
+            case.name, case.side, summaries[case.name], Summary.of(samples[case.name].wall)
         )
-        for case in cases
-    ]
+        if case.side == OURS:
+            for side, name in fastest.items():
+                result.speedups[side] = speedup(times[case.name], times[name])
+        results.append(result)
     return Comparison(subject, title, unit, clock, len(times[cases[0].name]), results, **kwargs)

@@ -1,4 +1,4 @@
-"""From the data set to the normalised batch on the device: what it costs.
+"""Compare data loading: from the data set to the normalized batch on the device.
 
 CPU time counts, of this process and all workers together: with enough cores
 wall time can be bought, CPU time cannot.
@@ -18,30 +18,28 @@ from torch.utils.data import DataLoader
 from prkd_mm.datasets import PackedImages
 
 from .comparison import Comparison, Settings, UnequalError, compare
-from .floors import Peaks
 from .images import SETS, Images, find_images, our_preprocessor
+from .lower_bounds import Peaks
 from .timing import OURS, STOCK, TUNED, Case, check_workers_can_be_timed
 
-BARS = dict(cifar100=5.0, tinyimagenet=3.0)  # on a CPU
-_WORKERS = (0, 1, 2)
+SPEEDUPS = dict(cifar100=5.0, tinyimagenet=3.0)  # expected on a CPU, over stock and tuned stock
 
 
 def run(settings: Settings, peaks: Peaks, images: int = 1024, batch: int = 64) -> list[Comparison]:
-    """Compare the ways to feed CIFAR-100 and Tiny ImageNet.
+    """Compare data loading for CIFAR-100 and Tiny ImageNet.
 
     Args:
-        settings (Settings): How to measure.
-        peaks (Peaks): Of the machine.
-        images (int): In an epoch, which is what a round takes. Defaults to
-            1024.
-        batch (int): Images in a batch. Defaults to 64.
+        settings: How to measure.
+        peaks: Peak throughput of the machine.
+        images: Images per epoch; a round is one epoch.
+        batch: Images per batch.
 
     Raises:
-        UnequalError: The ways do not give the same batches.
+        UnequalError: If the batches differ.
     """
     check_workers_can_be_timed()
     init_default_scope('mmpretrain')
-    cv2.setNumThreads(0)  # as all configs have it
+    cv2.setNumThreads(0)  # as in all configs
     comparisons = []
     for name in SETS:
         with tempfile.TemporaryDirectory() as folder:
@@ -54,16 +52,15 @@ class Feed:
     """A data loader and a data preprocessor.
 
     Args:
-        images (Images): What to feed.
-        pipeline (list[dict]): ``images.pipeline`` or ``images.plain()``.
-        packed (bool): Whether by :class:`PackedImages`.
-        folder (str): For its file.
-        device (torch.device): Where to.
-        batch (int): Images in a batch.
-        collate_fn (str): 'pseudo_collate' or 'default_collate'. Defaults to
-            'pseudo_collate', MMEngine's own default.
-        workers (int): Defaults to 0.
-        shuffle (bool): Defaults to True.
+        images: Images to feed.
+        pipeline: ``images.pipeline`` or ``images.plain()``.
+        packed: Whether to use :class:`PackedImages`.
+        folder: Folder for its file.
+        device: Device of the batches.
+        batch: Images per batch.
+        collate_fn: 'pseudo_collate', MMEngine's default, or 'default_collate'.
+        workers: Number of worker processes.
+        shuffle: Whether to shuffle.
     """
 
     def __init__(
@@ -98,7 +95,7 @@ class Feed:
         )
         self.preprocess: BaseDataPreprocessor = MODELS.build(preprocessor).to(device)
         if packed:
-            self.preprocess.epoch = 0  # there is no run that counts
+            self.preprocess.epoch = 0  # there is no runner to read it from
 
     def epoch(self) -> None:
         """Feed every image once."""
@@ -120,23 +117,21 @@ class Feed:
 def _compare(
     settings: Settings, peaks: Peaks, name: str, images: Images, batch: int, folder: str
 ) -> Comparison:
+    stock, tuned = dict(packed=False), dict(packed=False, collate_fn='default_collate')
+    feeds = [
+        ('stock, 0 workers', STOCK, dict(stock, workers=0)),
+        ('stock, 2 workers', STOCK, dict(stock, workers=2)),
+        ('tuned stock, 0 workers', TUNED, dict(tuned, workers=0)),
+        ('tuned stock, 1 worker', TUNED, dict(tuned, workers=1)),
+        ('tuned stock, 2 workers', TUNED, dict(tuned, workers=2)),
+        ('ours', OURS, dict(packed=True)),
+    ]
     common = dict(folder=folder, device=settings.device, batch=batch)
-    ways = {
-        ('stock, 0 workers', STOCK): dict(packed=False),
-        ('stock, 2 workers', STOCK): dict(packed=False, workers=2),
-        **{
-            (f'tuned stock, {n} workers', TUNED): dict(
-                packed=False, workers=n, collate_fn='default_collate'
-            )
-            for n in _WORKERS
-        },
-        ('ours', OURS): dict(packed=True),
-    }
     check_equal(images, batch, folder, settings.device)
     cases = []
-    for (label, side), way in ways.items():
-        feed = Feed(images, images.pipeline, **way, **common)
-        feed.epoch()  # caches, workers, the packed file
+    for label, side, options in feeds:
+        feed = Feed(images, images.pipeline, **options, **common)
+        feed.epoch()  # fill the caches, start the workers, write the packed file
         cases.append(Case(label, side, feed.epoch, len(feed.loader.dataset), feed.workers))
     pixels = feed.first()['images'][0].numel()
     comparison = compare(
@@ -147,46 +142,48 @@ def _compare(
         cases,
         clock='CPU',
         batch=1,
-        floor=5 * pixels / peaks.bytes,
-        floor_text=f'{pixels:,} bytes read, {4 * pixels:,} written, at '
+        lower_bound=5 * pixels / peaks.bytes,
+        lower_bound_text=f'{pixels:,} bytes read, {4 * pixels:,} written, at '
         f'{peaks.bytes / 1e9:.3g} GB/s',
         notes=[
-            f'{images.source}; {len(feed.loader.dataset):,} of them, '
+            f'{images.source}; {len(feed.loader.dataset):,} images, '
             f'batches of {batch}; CPU time of all processes together; '
-            'speed-ups are over the cheapest of a side'
+            'speed-ups are over the fastest case of each side'
         ],
     )
     if settings.device.type == 'cpu':
         for side in (STOCK, TUNED):
-            comparison.expect_speedup('ours', side, BARS[name])
+            comparison.expect_speedup('ours', side, SPEEDUPS[name])
     return comparison
 
 
 def check_equal(images: Images, batch: int, folder: str, device: torch.device) -> None:
-    """See that all ways give the same images, and all augment them.
+    """Check that all loaders give the same images, and that all augment them.
 
     Raises:
-        UnequalError: They do not.
+        UnequalError: If they differ.
     """
-    ways = dict(
+    loaders = dict(
         stock=dict(packed=False),
         tuned=dict(packed=False, collate_fn='default_collate'),
         ours=dict(packed=True),
     )
     common = dict(folder=folder, device=device, batch=batch, shuffle=False)
     plain = {
-        name: Feed(images, images.plain(), **way, **common).first() for name, way in ways.items()
+        name: Feed(images, images.plain(), **options, **common).first()
+        for name, options in loaders.items()
     }
-    for name, way in ways.items():
+    for name, options in loaders.items():
         for key, expected in plain['stock'].items():
             got = plain[name][key]
             if got.dtype != expected.dtype or not torch.equal(got, expected):
                 raise UnequalError(
-                    f'feed: the {key} of {name} are not those of stock; there is nothing to compare'
+                    f'feed: the {key} of {name} differ from those of stock; there is nothing '
+                    'to compare'
                 )
-        augmented = Feed(images, images.pipeline, **way, **common).first()
+        augmented = Feed(images, images.pipeline, **options, **common).first()
         changed = (augmented['images'] != plain['stock']['images']).flatten(1).any(1).float().mean()
-        # not at all: 1 of 2 flips times 1 of 81 crops or fewer
+        # an image stays the same in 1 of 2 flips times 1 of 81 crops or fewer
         if augmented['images'].shape != plain['stock']['images'].shape or changed < 0.75:
             raise UnequalError(
                 f'feed: {name} does not crop and flip as stock does; there is nothing to compare'

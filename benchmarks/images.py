@@ -1,4 +1,4 @@
-"""Images to feed: the real ones where they are, else made-up ones."""
+"""Images to feed: a real data set where it is installed, otherwise synthetic ones."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +12,9 @@ from mmpretrain.registry import DATASETS
 
 from prkd_mm.config import load_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / '.mim/configs'
+CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet')
+MakeDataset = Callable[[list[dict]], BaseDataset]
 
 
 @dataclass
@@ -21,13 +22,13 @@ class Images:
     """A training set.
 
     Args:
-        build (Callable): From a pipeline to the data set.
-        source (str): What the images are, in words.
-        pipeline (list[dict]): MMPretrain's training pipeline for them.
-        data_preprocessor (dict): The config of theirs.
+        build: Function from a pipeline to the data set.
+        source: Description of the images.
+        pipeline: MMPretrain's training pipeline for them.
+        data_preprocessor: Config of MMPretrain's data preprocessor for them.
     """
 
-    build: Callable[[list[dict]], BaseDataset]
+    build: MakeDataset
     source: str
     pipeline: list[dict]
     data_preprocessor: dict
@@ -38,13 +39,13 @@ class Images:
 
 
 def find_images(name: str, count: int, folder: Path) -> Images:
-    """The images of a data set's config, or others of their kind.
+    """Take images of a data set, or synthetic ones if it is not installed.
 
     Args:
-        name (str): Of a file in ``configs/_base_/datasets``: 'cifar100' or
+        name: A file in ``configs/_base_/datasets``: 'cifar100' or
             'tinyimagenet'.
-        count (int): How many.
-        folder (Path): Where to write made-up ones.
+        count: Number of images.
+        folder: Folder for synthetic image files.
     """
     cfg = load_config(str(CONFIGS / f'_base_/datasets/{name}.py'))
     stock = cfg.train_dataloader.dataset
@@ -67,26 +68,26 @@ def find_images(name: str, count: int, folder: Path) -> Images:
         build = in_memory(count)
     else:
         build = _write_jpegs(folder / 'jpegs', count)
-    source = SETS[name] if real else f'made up, like {SETS[name]}'
+    source = SETS[name] if real else f'synthetic, like {SETS[name]}'
     return Images(build, f'{source}, {kind}', pipeline, stock_preprocessor(cfg))
 
 
 def stock_preprocessor(cfg: Config) -> dict:
-    """MMPretrain's data preprocessor in the place of a config's own."""
+    """MMPretrain's data preprocessor with the settings of a config's own."""
     preprocessor = cfg.data_preprocessor.to_dict()
-    for extra in ('seed', 'views'):  # only ours takes them
+    for extra in ('seed', 'views'):  # arguments that only ours has
         preprocessor.pop(extra, None)
     return dict(preprocessor, type='mmpretrain.ClsDataPreprocessor')
 
 
 def our_preprocessor(stock: dict) -> dict:
-    """Ours in the place of MMPretrain's."""
+    """Our data preprocessor with the settings of MMPretrain's."""
     return dict(stock, type='mmpretrain.BatchClsDataPreprocessor', seed=0)
 
 
 class _InMemory(BaseDataset):
-    """Images as MMPretrain's CIFAR classes hold them: N × C × H × W, seen as
-    N × H × W × C."""
+    """Images in the memory layout of MMPretrain's CIFAR classes: an array
+    N × C × H × W, viewed as N × H × W × C."""
 
     def __init__(self, images: np.ndarray, num_classes: int, **kwargs) -> None:
         self._images, self._num_classes = images, num_classes
@@ -101,7 +102,7 @@ class _InMemory(BaseDataset):
         ]
 
 
-def made_up_pixels(count: int, size: int) -> np.ndarray:
+def synthetic_pixels(count: int, size: int) -> np.ndarray:
     """Smooth shapes with some noise, ``(count, size, size, 3)``, uint8."""
     random = np.random.RandomState(0)
     images = []
@@ -114,22 +115,20 @@ def made_up_pixels(count: int, size: int) -> np.ndarray:
     return np.stack(images)
 
 
-def in_memory(
-    count: int, size: int = 32, num_classes: int = 100
-) -> Callable[[list[dict]], BaseDataset]:
-    """From a pipeline to a data set of made-up images in memory.
+def in_memory(count: int, size: int = 32, num_classes: int = 100) -> MakeDataset:
+    """Function from a pipeline to a data set of synthetic images in memory.
 
     Args:
-        count (int): How many.
-        size (int): Their height and width. Defaults to 32.
-        num_classes (int): Defaults to 100.
+        count: Number of images.
+        size: Height and width.
+        num_classes: Number of classes.
     """
-    images = np.ascontiguousarray(made_up_pixels(count, size).transpose(0, 3, 1, 2))
+    images = np.ascontiguousarray(synthetic_pixels(count, size).transpose(0, 3, 1, 2))
     return lambda pipeline: _InMemory(images, num_classes, pipeline=pipeline)
 
 
-def _write_jpegs(folder: Path, count: int) -> Callable[[list[dict]], BaseDataset]:
-    for i, image in enumerate(made_up_pixels(count, 64)):
+def _write_jpegs(folder: Path, count: int) -> MakeDataset:
+    for i, image in enumerate(synthetic_pixels(count, 64)):
         path = folder / f'{i % 10}' / f'{i}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)

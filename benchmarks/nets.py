@@ -1,4 +1,4 @@
-"""The nets of a pair under each of the algorithms that are compared."""
+"""The nets of a pair under each of the compared algorithms."""
 
 import copy
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from prkd_mm.datasets import PackedImages
 from prkd_mm.teachers.logit_store import TeacherLogits, describe_normalisation
 
 from .images import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
-from .timing import ALONE, OURS, STOCK, TUNED, Clock
+from .timing import Clock
 
 PAIRS = (
     'resnet34_resnet18_tinyimagenet',
@@ -32,17 +32,18 @@ PAIRS = (
 class Pair:
     """A teacher and a student of ``configs/prkd``, and images for them.
 
-    Random weights: the cost does not depend on them. The teacher's batch-norm
-    statistics are those of the images, so that its logits are of a sound size.
+    The weights are random: the cost does not depend on them. The teacher's
+    batch-norm statistics are estimated from the images, so that its logits
+    have a realistic magnitude.
 
     Args:
-        name (str): Of the config.
-        device (torch.device): Where the nets go.
-        batch (int): Images in a batch. Defaults to 64.
-        size (int): Their height and width. Defaults to 32.
+        name: Name of the config.
+        device: Device of the nets.
+        batch: Images per batch.
+        size: Height and width of the images.
 
     Raises:
-        FileNotFoundError: There is no such config.
+        FileNotFoundError: If there is no such config.
     """
 
     def __init__(self, name: str, device: torch.device, batch: int = 64, size: int = 32) -> None:
@@ -56,7 +57,7 @@ class Pair:
         self.student = self._build(self.cfg.model.architecture)
         self.teacher = self._build(self.cfg.model.teacher)
         pipeline = [
-            # moves nothing, but takes the time
+            # has no effect, but takes the usual time
             dict(type='RandomCrop', crop_size=size),
             dict(type='RandomFlip', prob=0.0, direction='horizontal'),
             dict(type='PackInputs'),
@@ -95,7 +96,7 @@ class Pair:
         return self._ready(model, channels_last)
 
     def ours(self, **options: Any) -> BaseModel:
-        """``FrozenTeacherDistill`` with ``PRKDLoss``, and with options."""
+        """``FrozenTeacherDistill`` with ``PRKDLoss`` and further options."""
         model = self._distiller('FrozenTeacherDistill', self.cfg, True, **options)
         return self._ready(model, True)
 
@@ -113,10 +114,10 @@ class Pair:
         )
 
     def stored(self, folder: Path) -> BaseModel:
-        """``FrozenTeacherDistill`` with the logits of the images stored.
+        """``FrozenTeacherDistill`` with stored logits.
 
         Args:
-            folder (Path): For the store.
+            folder: Folder of the store, which is created.
         """
         preprocess = self._preprocess()
         store = TeacherLogits.create(
@@ -148,7 +149,7 @@ class Pair:
         return self._ready(model, True)
 
     def alone(self) -> BaseModel:
-        """``StudentAlone``, fed as ours."""
+        """``StudentAlone`` with the same batches as ours."""
         return self._ready(
             MODELS.build(
                 dict(
@@ -166,12 +167,12 @@ class Pair:
         if channels_last:
             model.to(memory_format=torch.channels_last)
         if hasattr(model.data_preprocessor, 'epoch'):
-            model.data_preprocessor.epoch = 0  # there is no run that counts
+            model.data_preprocessor.epoch = 0  # there is no runner to read it from
         model.train()
         return model
 
     def batches(self) -> dict[str, Any]:
-        """The same images as each collate function gives them."""
+        """The same images, as a list, stacked, and as a whole batch."""
         samples = [self.images[i] for i in range(self.batch)]
         return dict(
             list=pseudo_collate(samples),
@@ -179,30 +180,8 @@ class Pair:
             whole=self._whole_batch(),
         )
 
-    def ways(self, folder: Path) -> dict[str, tuple[str, 'Step']]:
-        """By name, side and step of all that are compared.
-
-        Args:
-            folder (Path): For the stored logits.
-        """
-        data = self.batches()
-        amp = self.device.type == 'cuda'  # on a CPU it is a trap
-        return {
-            'stock': (STOCK, self._step(self.stock(), data['list'])),
-            'tuned stock': (
-                TUNED,
-                self._step(self.stock(channels_last=True), data['stacked'], amp),
-            ),
-            'student alone': (ALONE, self._step(self.alone(), data['whole'], amp)),
-            'ours, live': (OURS, self._step(self.ours(), data['whole'], amp)),
-            'ours, live, BN folded': (
-                OURS,
-                self._step(self.ours(fold_teacher_bn=True), data['whole'], amp),
-            ),
-            'ours, stored': (OURS, self._step(self.stored(folder), data['whole'], amp)),
-        }
-
-    def _step(self, model: BaseModel, batch: Any, amp: bool = False) -> 'Step':
+    def step(self, model: BaseModel, batch: Any, amp: bool = False) -> 'Step':
+        """A training step of a model on a batch, with the pair's optimizer."""
         cfg = self.cfg.optim_wrapper.to_dict()
         cfg['type'] = 'AmpOptimWrapper' if amp else 'OptimWrapper'
         return Step(model, build_optim_wrapper(model, cfg), batch, Clock(self.device))
@@ -210,13 +189,13 @@ class Pair:
 
 @dataclass
 class Step:
-    """``train_step`` of a model on one batch, with the time of its parts.
+    """``train_step`` of a model on one batch, with the time of its sections.
 
     Args:
-        model (BaseModel): An algorithm, in training mode.
-        optim_wrapper (OptimWrapper): Its optimizer.
-        batch (Any): What a data loader gives.
-        clock (Clock): What marks the parts' beginnings and ends.
+        model: Algorithm, in training mode.
+        optim_wrapper: Its optimizer.
+        batch: A batch of a data loader.
+        clock: Clock that marks the start and end of each section.
     """
 
     model: BaseModel
@@ -247,23 +226,23 @@ class Step:
         setattr(owner, method, watched)
 
     def __call__(self) -> dict[str, torch.Tensor]:
-        """Take a step; what it logs."""
+        """Take a step and return what it logs."""
         start = self.clock.mark()
         out = self.model.train_step(self.batch, self.optim_wrapper)
         self._marks.append(('all', start, self.clock.mark()))
         return out
 
-    def forget(self) -> None:
-        """Let the parts be counted from here on."""
+    def reset(self) -> None:
+        """Discard the section times measured so far."""
         self._marks.clear()
 
     def sections(self) -> dict[str, float]:
-        """The mean seconds of each part in the steps since then."""
+        """Mean seconds of each section per step since the last reset."""
         self.clock.wait()
         total: dict[str, float] = {}
         for name, start, end in self._marks:
             total[name] = total.get(name, 0.0) + self.clock.between(start, end)
         steps = sum(name == 'all' for name, *_ in self._marks)
-        total['rest'] = 2 * total['all'] - sum(total.values())
-        del total['all']
+        whole = total.pop('all')
+        total['rest'] = whole - sum(total.values())
         return {name: seconds / steps for name, seconds in total.items()}

@@ -1,4 +1,4 @@
-"""Let cases take turns, A B B A, and say what one costs of another."""
+"""Interleave cases (A B B A) and compare their times."""
 
 import os
 import statistics
@@ -26,44 +26,42 @@ class Summary:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Summary':
-        """Summarise at least one value."""
-        low, median, high = (
-            statistics.quantiles(values, n=4, method='inclusive')
-            if len(values) > 1
-            else [values[0]] * 3
-        )
+        """Summarize one value or more."""
+        if len(values) == 1:
+            return cls(values[0], values[0], values[0])
+        low, median, high = statistics.quantiles(values, n=4, method='inclusive')
         return cls(median, low, high)
 
 
 class Clock:
-    """CPU time of this process and of its workers, and wall time.
+    """CPU time of this process and its workers, and wall time.
 
     Args:
-        device (torch.device): A GPU is waited for before each reading.
+        device: On a GPU, each reading waits until all kernels have finished.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def __call__(self, workers: Sequence[int] = ()) -> tuple[float, float]:
-        """Read CPU and wall time in seconds.
+        """Read CPU time and wall time in seconds.
 
         Args:
-            workers (Sequence[int]): Ids of living processes whose CPU time
-                counts, too. (``getrusage`` would count them once they have
-                ended, and persistent workers do not end.) Defaults to ().
+            workers: Ids of living processes whose CPU time is included.
+                (``getrusage`` includes a child only after it has ended, and
+                persistent workers do not end.)
         """
         self.wait()
         cpu = time.process_time() + sum(map(_cpu_time_of, workers))
         return cpu, time.perf_counter()
 
     def wait(self) -> None:
-        """Wait until the device has done what it was given."""
+        """Wait until the device has finished its queue."""
         if self.device.type == 'cuda':
             torch.cuda.synchronize(self.device)
 
     def mark(self) -> Any:
-        """A point in time within a step; on a GPU without waiting for it."""
+        """Mark a point in time within a step, without waiting for a GPU."""
         if self.device.type != 'cuda':
             return time.process_time()
         event = torch.cuda.Event(enable_timing=True)
@@ -72,44 +70,42 @@ class Clock:
 
     @staticmethod
     def between(start: Any, end: Any) -> float:
-        """Seconds between two marks; after :meth:`wait`."""
+        """Seconds between two marks. Call :meth:`wait` first."""
         if isinstance(start, float):
             return end - start
         return start.elapsed_time(end) / 1000
 
 
 def _cpu_time_of(pid: int) -> float:
-    # clock_getcpuclockid(3) of Linux, to the nanosecond
+    # the clock id that clock_getcpuclockid(3) of Linux computes for a process
     return time.clock_gettime((~pid << 3) | 2)
 
 
 def check_workers_can_be_timed() -> None:
-    """See that the CPU time of another process can be read.
+    """Check that the CPU time of another process can be read.
 
     Raises:
-        OSError: It cannot, on this system.
+        OSError: If this system does not support it.
     """
     try:
         _cpu_time_of(os.getppid())
     except (OSError, AttributeError) as error:
         raise OSError(
-            'the CPU time of data loader workers is read from '
-            'Linux clocks, which are not there; measure the feed on '
-            'Linux'
+            'the CPU time of data loader workers is read from per-process clocks, which '
+            'only Linux has; run the benchmark `feed` on Linux'
         ) from error
 
 
 @dataclass
 class Case:
-    """One of the things that are compared.
+    """One of the cases that are compared.
 
     Args:
-        name (str): What tables call it.
-        side (str): ``STOCK``, ``TUNED``, ``ALONE`` or ``OURS``.
-        run (Callable): What to measure.
-        units (float): How many units (images, steps ...) a call does.
-            Defaults to 1.
-        workers (Callable): The ids of its worker processes. Defaults to none.
+        name: Name in the tables.
+        side: ``STOCK``, ``TUNED``, ``ALONE`` or ``OURS``.
+        run: Function to measure.
+        units: Number of units (images, steps, ...) in one call.
+        workers: Function that returns the ids of its worker processes.
     """
 
     name: str
@@ -121,7 +117,7 @@ class Case:
 
 @dataclass
 class Samples:
-    """Seconds a unit, one for each round."""
+    """Seconds per unit, one value per round."""
 
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
@@ -134,23 +130,24 @@ def measure(
     clock: Callable,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Samples]:
-    """Time the cases in turn, one call each a round.
+    """Time the cases in turns, with one call of each per round.
 
     Args:
-        cases (Sequence[Case]): All of them warm.
-        rounds (int): At most so many.
-        seconds (float): Begin no round after so long, but do three in any
-            case (or ``rounds``, if fewer).
-        clock (Callable): As :class:`Clock`.
-        on_round (Callable): Told how many are done. Defaults to nobody.
+        cases: Cases, all warmed up.
+        rounds: Maximum number of rounds.
+        seconds: Time after which no further round begins. At least three
+            rounds (or ``rounds``, if that is smaller) are always run.
+        clock: Function with the signature of :class:`Clock`.
+        on_round: Called with the number of finished rounds.
 
     Returns:
-        dict: :class:`Samples` by name of the case.
+        dict: :class:`Samples` by case name.
     """
     samples = {case.name: Samples() for case in cases}
-    began = clock()[1]
+    start = clock()[1]
     for done in range(1, rounds + 1):
-        # to and fro: what a case leaves in caches and heap, all come after
+        # alternate the order, so that no case always follows the same one and
+        # finds the caches and the heap as that one leaves them
         for case in cases if done % 2 else reversed(cases):
             cpu, wall = clock(case.workers())
             case.run()
@@ -158,18 +155,18 @@ def measure(
             samples[case.name].cpu.append((end_cpu - cpu) / case.units)
             samples[case.name].wall.append((end_wall - wall) / case.units)
         on_round(done)
-        if done >= MIN_ROUNDS and clock()[1] - began > seconds:
+        if done >= MIN_ROUNDS and clock()[1] - start > seconds:
             break
     return samples
 
 
 def speedup(ours: Sequence[float], other: Sequence[float]) -> Summary:
-    """How often ``ours`` fits into ``other``: by round, then the median."""
+    """Speed-up of ``ours`` over ``other``: computed per round, then summarized."""
     return Summary.of([b / a for a, b in zip(ours, other)])
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
-    """Bytes of tensors that a call holds at most, beyond those before it."""
+    """Peak size in bytes of the tensors that a call allocates."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)
@@ -183,9 +180,8 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
     ):
         run()
     held = peak = 0
-    for event in sorted(
-        profiler.profiler.kineto_results.events(), key=lambda event: event.start_ns()
-    ):
+    events = profiler.profiler.kineto_results.events()
+    for event in sorted(events, key=lambda event: event.start_ns()):
         if event.name() == '[memory]':
             held += event.nbytes()
             peak = max(peak, held)
@@ -194,12 +190,12 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Hide what C++ writes: the profiler tells of each start and free."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
+    """Hide the output of C++ code: the profiler logs each start and stop."""
+    saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 2)
     try:
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-        os.close(nowhere)
+        os.close(null)

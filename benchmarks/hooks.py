@@ -1,0 +1,228 @@
+"""Compare hooks: averaging the weights, and an iteration's scalars."""
+
+from collections.abc import Sequence
+from itertools import count
+from types import SimpleNamespace
+from typing import Callable
+
+import torch
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.model import StochasticWeightAverage
+from mmengine.runner import LogProcessor
+from torch import nn
+
+from prkd_mm.hooks import LeanRuntimeInfoHook, TailAverageHook
+
+from .comparison import Comparison, Settings, Target, UnequalError, compare
+from .lower_bounds import Peaks
+from .nets import PAIRS, Pair
+from .timing import OURS, STOCK, TUNED, Case, peak_memory
+
+ITERATIONS_PER_EPOCH = 782  # 50,000 images in batches of 64
+ITERATIONS = (1_000, 10_000, 100_000, 300_000)
+_INTERVAL = 100  # iterations between log lines
+_KEYS = ('loss', 'student.loss', 'distill.loss_prkd')
+_CONSTANT = 1.5  # at most, between the first length and the last: noise of 10 µs
+_hub_number = count()  # each run needs a message hub of its own
+
+
+def _in_tail(model: nn.Module) -> SimpleNamespace:
+    """The attributes of a runner in its last epoch that ``TailAverageHook`` reads."""
+    return SimpleNamespace(
+        model=model, train_loop=None, val_loop=None, epoch=9, max_epochs=10, iter=9, max_iters=10
+    )
+
+
+def run_average(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]) -> list[Comparison]:
+    """Compare MMEngine's average with the tail average, per epoch.
+
+    Args:
+        settings: How to measure.
+        peaks: Peak throughput of the machine.
+        pair: Name of a config in ``configs/prkd``.
+
+    Raises:
+        UnequalError: If their means differ.
+    """
+    nets = Pair(pair, settings.device, batch=2)
+    check_same_mean(nets.student)
+    whole, model = nets.stock(), nets.ours()
+    cases, peak = [], {}
+
+    def swa(net: nn.Module) -> Callable:
+        average = StochasticWeightAverage(net)
+        return lambda: average.update_parameters(net)
+
+    def tail() -> Callable:
+        hook, runner = TailAverageHook(num_epochs=10), _in_tail(model)
+        return lambda: hook.after_train_epoch(runner)
+
+    def add(name: str, side: str, make: Callable[[], Callable], updates: int) -> None:
+        updater = []
+
+        def make_and_update() -> None:  # the first update allocates the sums
+            updater.append(make())
+            updater[0]()
+
+        peak[name] = peak_memory(make_and_update, settings.device)
+        cases.append(Case(name, side, updater[0], 1 / updates))
+
+    add('SWA of all nets', STOCK, lambda: swa(whole), ITERATIONS_PER_EPOCH)
+    add('SWA of the student', TUNED, lambda: swa(model.student), ITERATIONS_PER_EPOCH)
+    add('ours: tail average', OURS, tail, 1)
+    size = sum(p.numel() for p in nets.student.parameters())
+    comparison = compare(
+        settings,
+        'average',
+        f'average of {pair}',
+        'epoch',
+        cases,
+        lower_bound=20 * size / peaks.bytes,
+        lower_bound_text=f'{size / 1e6:.3g} M weights read, their float64 sum read '
+        f'and written, once, at {peaks.bytes / 1e9:.3g} GB/s',
+        notes=[
+            f'an epoch of {ITERATIONS_PER_EPOCH} iterations; MMEngine averages in '
+            'every iteration, and its EMAHook averages the whole algorithm, '
+            'teacher included'
+        ],
+    )
+    for result in comparison.results:
+        result.peak_bytes = peak[result.name]
+    return [comparison]
+
+
+@torch.no_grad()
+def check_same_mean(net: nn.Module) -> None:
+    """Check that both average three nets to the same weights.
+
+    Raises:
+        UnequalError: If they differ.
+    """
+    runner = _in_tail(net)
+    hook = TailAverageHook(num_epochs=10, bn='latest', evaluate=False)
+    swa = StochasticWeightAverage(net)
+    for _ in range(3):
+        for parameter in net.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.01)
+        hook.after_train_epoch(runner)
+        swa.update_parameters(net)
+    ours = dict(hook.average(runner)[0].named_parameters())
+    for name, expected in swa.module.named_parameters():
+        if not torch.allclose(ours[name], expected, rtol=1e-4, atol=1e-6):
+            raise UnequalError(f'average: the means of {name} differ; there is nothing to compare')
+
+
+class _Endless:
+    dataset = None
+
+    def __len__(self) -> int:
+        return 10**9
+
+
+class _Run:
+    """A runner with one hook for scalars and MMEngine's logger."""
+
+    def __init__(self, hook: RuntimeInfoHook, device: torch.device) -> None:
+        self.hook, self.iter, self.epoch = hook, 0, 0
+        self.max_iters = self.max_epochs = 10**9
+        self.message_hub = MessageHub.get_instance(f'benchmark_{next(_hub_number)}')
+        self.log_processor = LogProcessor(window_size=10)
+        self.train_loop = self.val_loop = None
+        self.train_dataloader = _Endless()
+        self.optim_wrapper = SimpleNamespace(get_lr=lambda: dict(lr=[0.05], base_lr=[0.05]))
+        self.hooks = [hook, LoggerHook(interval=_INTERVAL)]
+        self._outputs = [
+            {key: torch.tensor(float(i), device=device) for key in _KEYS} for i in range(7)
+        ]
+        hook.before_train(self)
+
+    def go(self, iterations: int) -> None:
+        """Call the hook for this many iterations."""
+        for _ in range(iterations):
+            self.hook.before_train_iter(self, self.iter)
+            self.hook.after_train_iter(self, self.iter, outputs=self._outputs[self.iter % 7])
+            self.iter += 1
+
+    def skip_to(self, iterations: int) -> None:
+        """Fill the histories that MMEngine's hook has after this many iterations."""
+        self.iter = iterations
+        values = [0.5] * iterations
+        for key in list(self.message_hub.log_scalars):
+            self.message_hub.log_scalars[key] = HistoryBuffer(values, [1] * iterations)
+
+
+def run_logging(
+    settings: Settings, peaks: Peaks, iterations: Sequence[int] = ITERATIONS
+) -> list[Comparison]:
+    """Compare the hooks that record scalars, at several lengths of the run.
+
+    Args:
+        settings: How to measure.
+        peaks: Unused; every subject takes it.
+        iterations: Lengths of the run, ascending.
+
+    Raises:
+        UnequalError: If the hooks log different numbers.
+    """
+    check_same_log(settings.device)
+    ours = _Run(LeanRuntimeInfoHook(), settings.device)
+    comparisons = []
+    for length in iterations:
+        stock = _Run(RuntimeInfoHook(), settings.device)
+        stock.go(1)
+        stock.skip_to(length)
+        ours.go(length - ours.iter)
+        comparisons.append(_compare_scalars(settings, stock, ours, length))
+    first, last = (
+        comparison['ours: lean hook'].time.median
+        for comparison in (comparisons[0], comparisons[-1])
+    )
+    comparisons[-1].targets.append(
+        Target(
+            f'scalars: cost of an iteration of ours after {iterations[-1]:,}, relative to '
+            f'that after {iterations[0]:,}',
+            last / first,
+            at_most=_CONSTANT,
+        )
+    )
+    return comparisons
+
+
+def _compare_scalars(settings: Settings, stock: _Run, ours: _Run, length: int) -> Comparison:
+    cases = [
+        Case('stock', STOCK, lambda: stock.go(_INTERVAL), _INTERVAL),
+        Case('ours: lean hook', OURS, lambda: ours.go(10 * _INTERVAL), 10 * _INTERVAL),
+    ]
+    return compare(
+        settings,
+        'logging',
+        f'scalars after {length:,} iterations',
+        'iteration',
+        cases,
+        notes=[
+            f'{len(_KEYS)} losses and 2 learning rates, a log line every {_INTERVAL} '
+            "iterations. Ours has run all earlier iterations; stock's histories were "
+            'filled beforehand'
+        ],
+    )
+
+
+def check_same_log(device: torch.device) -> None:
+    """Check that the log lines contain the same numbers.
+
+    Raises:
+        UnequalError: If they differ.
+    """
+    logged: list[dict[str, float]] = []
+    for hook in (RuntimeInfoHook(), LeanRuntimeInfoHook()):
+        run = _Run(hook, device)
+        run.go(3 * _INTERVAL)
+        window = run.log_processor.window_size
+        logged.append(
+            {key: history.mean(window) for key, history in run.message_hub.log_scalars.items()}
+        )
+    if logged[0] != logged[1]:
+        raise UnequalError(
+            f'logging: {logged[1]} instead of {logged[0]}; there is nothing to compare'
+        )
