@@ -11,11 +11,15 @@ PY := $(VENV)/bin/python
 OURS := $(VENV)/made-by-make
 STAMP := $(VENV)/up-to-date
 
-.PHONY: help train test env FORCE
+.PHONY: help train test test-fast lint format types env FORCE
 
 help:
 	@echo 'make train [CONFIG=configs/...py]   train teacher and students, show a table'
 	@echo 'make test                           run all tests'
+	@echo 'make test-fast                      run the tests that take seconds: the loop while you edit'
+	@echo 'make lint                           check style, imports and spelling; change nothing'
+	@echo 'make format                         format the code and fix what ruff can fix'
+	@echo 'make types                          check the types of the plugin'
 	@echo 'make env                            only make the environment, $(VENV)'
 	@echo 'ARGS=... goes on to the tool behind: make test ARGS="-k schedule -x"'
 
@@ -24,6 +28,21 @@ train: env
 
 test: env
 	@$(PY) -m pytest tests $(ARGS)
+
+test-fast: env
+	@$(PY) -m pytest tests -q -m 'not slow and not e2e and not bench' $(ARGS)
+
+lint: env
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(VENV)/bin/codespell
+
+format: env
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+
+types: env
+	@$(PY) -m mypy
 
 env: $(STAMP)
 

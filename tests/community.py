@@ -148,7 +148,7 @@ NETS = {
 }
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _make(net, classes, **arguments):
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -20,6 +20,7 @@ PARTS = (
     'configs',
     'model-index.yml',
     'prkd_mm',
+    'pyproject.toml',
     'setup.py',
     'tools',
 )

@@ -21,7 +21,7 @@ METAFILE = ROOT / 'configs/prkd/metafile.yml'
 PAIRS = sorted((ROOT / 'configs/prkd').glob('*.py'))
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _cost(model: str, size: int):
     init_default_scope('mmpretrain')
     net = MODELS.build(json.loads(model)).eval()

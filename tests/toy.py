@@ -169,7 +169,7 @@ def distillation(
     )
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _trained(cfg: str) -> dict:
     torch.manual_seed(1)
     net = build(json.loads(cfg))

@@ -10,6 +10,6 @@ _base_ = [
 model = dict(
     architecture=_base_.mobilenetv2,
     teacher=_base_.resnet50,
-    teacher_ckpt='https://download.openmmlab.com/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth',  # noqa: E501
+    teacher_ckpt='https://download.openmmlab.com/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth',
     teacher_config='configs/teachers/resnet50_imagenet.py',
 )

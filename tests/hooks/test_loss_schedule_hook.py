@@ -318,8 +318,8 @@ class TestErrors:
             self.schedule(**changed)
 
     def test_unknown_key(self):
-        with pytest.raises(TypeError, match='strat'):
-            self.schedule(strat=4)
+        with pytest.raises(TypeError, match='begin'):
+            self.schedule(begin=4)
 
     def test_twice_the_same(self):
         schedule = dict(loss='loss_prkd', attr='tau', start=4, end=1)
