@@ -42,7 +42,9 @@ setup(
     ],
     keywords='knowledge distillation, OpenMMLab, MMRazor, MMPretrain',
     packages=find_packages(include=['prkd_mm', 'prkd_mm.*']),
-    package_data={'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')]},
+    package_data={
+        'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')] + ['configs/**/*.py']
+    },
     # From 3.13 on there is no wheel of numpy 1, and MMEngine calls what 3.14
     # has dropped (mmengine/utils/dl_utils/misc.py).
     python_requires='>=3.9,<3.13',

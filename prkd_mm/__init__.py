@@ -1,7 +1,8 @@
 """Progressively Relaxed Knowledge Distillation for OpenMMLab.
 
-Importing the package is all a user does: it mends what newer PyTorch broke in
-the OpenMMLab wheels (:mod:`prkd_mm.compat`) and registers every class.
+``import prkd_mm`` is all that a program needs: it patches what newer versions
+of PyTorch broke in the OpenMMLab packages (:mod:`prkd_mm.compat`), then
+registers every class.
 """
 
 from . import compat
@@ -11,4 +12,4 @@ compat.apply()  # before anything imports mmrazor.models
 from . import algorithms, backbones, datasets, hooks, losses  # noqa: E402
 from .version import __version__  # noqa: E402
 
-__all__ = ['__version__', 'algorithms', 'backbones', 'datasets', 'hooks', 'losses']
+__all__ = ['__version__', 'algorithms', 'backbones', 'compat', 'datasets', 'hooks', 'losses']

@@ -1,0 +1,25 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope='session')
+def run_python():
+    """Run code in a new process, outside of the checkout's folder."""
+
+    def run(code: str) -> subprocess.CompletedProcess:
+        path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+        return subprocess.run(
+            [sys.executable, '-c', code],
+            cwd=os.path.dirname(sys.executable),
+            env=dict(os.environ, PYTHONPATH=path),
+            capture_output=True,
+            text=True,
+        )
+
+    return run

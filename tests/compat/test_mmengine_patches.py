@@ -1,0 +1,165 @@
+import builtins
+import importlib.metadata
+import importlib.util
+import os
+import pickle
+import sys
+import types
+
+import mmengine.config.config
+import mmengine.utils
+import numpy as np
+import pytest
+import torch
+from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
+
+import prkd_mm
+from prkd_mm import compat
+from prkd_mm.compat import mmengine_patches
+
+APPLIED = compat.apply()
+
+
+def save(path, **content):
+    torch.save(dict(meta=dict(epoch=1), state_dict={}, **content), path)
+    return str(path)
+
+
+class Call:
+    """Pickled as a call of ``function``."""
+
+    def __init__(self, function, *args):
+        self.call = function, args
+
+    def __reduce__(self):
+        return self.call
+
+
+class TestCheckpoint:
+    @pytest.fixture
+    def message_hub(self):
+        hub = MessageHub.get_instance('test_compat')
+        for loss in (3.0, 2.0, 1.0):
+            hub.update_scalar('train/loss', loss)
+        hub.update_info('eta', np.float64(1.5))
+        hub.update_info('counts', [np.int64(3), np.float32(0.5), np.bool_(1)])
+        return hub
+
+    def test_training_checkpoint_round_trip(self, tmp_path, message_hub):
+        model = nn.Linear(2, 2)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        path = str(tmp_path / 'epoch_1.pth')
+        torch.save(
+            dict(
+                meta=dict(epoch=1, seed=0, experiment_name='x'),
+                state_dict=model.state_dict(),
+                message_hub=message_hub.state_dict(),
+                optimizer=optimizer.state_dict(),
+            ),
+            path,
+        )
+
+        other = nn.Linear(2, 2)
+        loaded = load_checkpoint(other, path, strict=True)
+        assert torch.equal(other.weight, model.weight)
+        momentum = loaded['optimizer']['state'][0]['momentum_buffer']
+        assert torch.equal(momentum, model.weight.grad)
+        hub = MessageHub.get_instance('test_compat_loaded')
+        hub.load_state_dict(loaded['message_hub'])
+        loss = hub.get_scalar('train/loss')
+        assert loss.data[0].tolist() == [3.0, 2.0, 1.0]
+        assert loss.statistics('mean') == 2.0 and loss.mean(2) == 1.5
+        eta = hub.get_info('eta')
+        assert eta == 1.5 and type(eta) is np.float64
+        assert hub.get_info('counts') == [3, 0.5, True]
+
+    @pytest.mark.parametrize('module', ['numpy.core', 'numpy._core'])
+    def test_from_numpy_1_and_2(self, tmp_path, module):
+        path = tmp_path / 'a.pth'
+        torch.save(
+            [HistoryBuffer([1.0], [1]), np.float64(2)], path, _use_new_zipfile_serialization=False
+        )
+        written = np.zeros(1).__reduce__()[0].__module__
+        name = f'{module}.multiarray'
+        path.write_bytes(path.read_bytes().replace(written.encode(), name.encode()))
+        history, scalar = CheckpointLoader.load_checkpoint(str(path))
+        assert history.mean() == 1.0 and scalar == 2.0
+
+    @pytest.mark.skipif('checkpoint_globals' not in APPLIED, reason='this torch loads anything')
+    @pytest.mark.parametrize(
+        'evil',
+        [
+            Call(os.mkdir, 'hacked'),
+            Call(os.system, 'mkdir hacked'),
+            Call(exec, "import os; os.mkdir('hacked')"),
+            Call(builtins.__import__, 'antigravity'),
+            Call(getattr, HistoryBuffer, '__init__'),
+            Call(getattr, HistoryBuffer, '__class__'),
+            Call(getattr, HistoryBuffer, 'register_statistics'),
+            Call(getattr, HistoryBuffer, 'data'),
+            Call(getattr, np.ndarray, 'tofile'),
+            Call(getattr, Call(HistoryBuffer), 'mean'),
+            Call(HistoryBuffer.mean, 1),
+            Call(setattr, HistoryBuffer, 'mean', 0),
+            Call(np.fromfile, 'hacked'),
+        ],
+        ids=lambda evil: f'{evil.call[0]}'.split(' at ')[0],
+    )
+    def test_arbitrary_code_is_refused(self, tmp_path, monkeypatch, evil):
+        monkeypatch.chdir(tmp_path)
+        path = save('evil.pth', message_hub=evil)
+        with pytest.raises(pickle.UnpicklingError):
+            CheckpointLoader.load_checkpoint(path)
+        assert os.listdir(tmp_path) == ['evil.pth']
+
+    def test_nothing_is_allowed_where_loading_works(self, monkeypatch):
+        load = torch.load
+        monkeypatch.setattr(torch, 'load', lambda f: load(f, weights_only=False))
+        monkeypatch.setattr(torch.serialization, 'add_safe_globals', None)
+        assert mmengine_patches.checkpoint_globals() is False
+
+
+class TestPackageLookup:
+    @pytest.fixture
+    def lookup(self, monkeypatch):
+        """The two functions of MMEngine, to be put back after the test."""
+        from mmengine.utils import package_utils
+
+        for module in (mmengine.utils, package_utils, mmengine.config.config):
+            for name in ('is_installed', 'get_installed_path'):
+                monkeypatch.setattr(module, name, getattr(module, name))
+        return mmengine.utils.get_installed_path
+
+    def install_at(self, monkeypatch, folder):
+        installed = types.SimpleNamespace(locate_file=lambda name: os.path.join(folder, name))
+        monkeypatch.setattr(importlib.metadata, 'distribution', lambda name: installed)
+
+    def test_working_one_is_left_alone(self, monkeypatch, lookup):
+        self.install_at(monkeypatch, os.path.dirname(prkd_mm.__path__[0]))
+        monkeypatch.setattr(importlib.util, 'find_spec', lambda name: True)
+        assert mmengine_patches.package_lookup() is False
+        assert mmengine.utils.get_installed_path is lookup
+
+    def test_editable_install(self, monkeypatch, lookup, tmp_path):
+        self.install_at(monkeypatch, tmp_path)
+        assert mmengine_patches.package_lookup() is True
+        config = mmengine.config.config
+        assert config.is_installed('prkd_mm')
+        assert config.get_installed_path('prkd_mm') == prkd_mm.__path__[0]
+
+    def test_without_pkg_resources(self, monkeypatch, lookup):
+        monkeypatch.setitem(sys.modules, 'pkg_resources', None)
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr(
+            importlib.util,
+            'find_spec',
+            lambda name: None if name == 'pkg_resources' else find_spec(name),
+        )
+        assert mmengine_patches.package_lookup() is True
+        path = mmengine.utils.get_installed_path('mmpretrain')
+        assert os.path.isfile(os.path.join(path, '.mim/model-index.yml'))
