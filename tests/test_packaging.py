@@ -81,9 +81,11 @@ def test_wheel_holds_configs_and_tools(wheel):
 
 def test_wheel_has_every_module(wheel):
     with zipfile.ZipFile(wheel) as file:
-        modules = {
-            name for name in file.namelist() if name.startswith('prkd_mm/') and '/.mim/' not in name
-        }
+        names = {name for name in file.namelist() if name.startswith('prkd_mm/')}
+    # `read_base` needs the configs under a name that can be imported
+    configs = {name for name in names if name.startswith('prkd_mm/configs/')}
+    assert configs == {f'prkd_mm/{name}' for name in shipped('configs') if name.endswith('.py')}
+    modules = {name for name in names if '/.mim/' not in name} - configs
     assert modules == {name for name in shipped('prkd_mm') if '/.mim/' not in name}
 
 
