@@ -17,7 +17,9 @@ from torch import nn
 from prkd_mm.batch_norm import recalibrate_bn
 from prkd_mm.config import load_config
 from prkd_mm.datasets import PackedImages
-from prkd_mm.teachers.logit_store import TeacherLogits, describe_normalisation
+from prkd_mm.teachers import Teacher
+from prkd_mm.teachers.logit_store import TeacherLogits
+from prkd_mm.teachers.normalization import Normalization
 
 from .images import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
 from .timing import Clock
@@ -128,7 +130,7 @@ class Pair:
             teacher='benchmark',
             source=self.packed.source,
             seed=0,
-            normalisation=describe_normalisation(preprocess),
+            normalization=Normalization.of(preprocess).describe(),
         )
         data = preprocess(self._whole_batch(), True)
         with torch.inference_mode():
@@ -208,7 +210,8 @@ class Step:
         model = self.model
         self._watch(model.data_preprocessor, 'forward', 'prepare')
         if hasattr(model, 'teacher'):
-            self._watch(model.teacher, 'forward', 'teacher')
+            ours = isinstance(model.teacher, Teacher)  # MMRazor calls the net itself
+            self._watch(model.teacher, 'logits' if ours else 'forward', 'teacher')
             self._watch(model.distiller, 'compute_distill_losses', 'distill')
         self._watch(model.architecture, 'forward', 'student')
         self._watch(self.optim_wrapper, 'backward', 'backward')

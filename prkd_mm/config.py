@@ -38,6 +38,12 @@ def seed_suffix(seed: int) -> str:
     return f'_seed{seed}' if seed else ''
 
 
+def is_type(cfg: dict, name: str) -> bool:
+    """Whether a config builds the class ``name``, whatever scope precedes it."""
+    kind = cfg.get('type')
+    return getattr(kind, '__name__', str(kind)).rpartition('.')[2] == name
+
+
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that MMRazor's train and test tools have in common."""
     parser.add_argument(

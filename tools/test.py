@@ -6,6 +6,7 @@ import os
 from mmengine.runner import Runner
 
 import prkd_mm  # noqa: F401  before mmrazor, which it mends
+from prkd_mm.algorithms.student_alone import student_alone
 from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read
 from prkd_mm.config import add_common_arguments, load_config
 from prkd_mm.evaluation import unwrap
@@ -30,13 +31,7 @@ def main() -> None:
     if args.work_dir is None:  # the run's own config and logs stay as they are
         cfg.work_dir += '/test'
     cfg.load_from, cfg.resume = None, False
-    if 'architecture' in cfg.model:  # the teacher is not needed
-        cfg.model = dict(
-            _scope_='mmrazor',
-            type='StudentAlone',
-            architecture=cfg.model.architecture,
-            data_preprocessor=cfg.model.get('data_preprocessor', cfg.get('data_preprocessor')),
-        )
+    cfg.model = student_alone(cfg)  # the teacher is not needed
     runner = Runner.from_cfg(cfg)
     model = unwrap(runner.model)
     load_strictly(

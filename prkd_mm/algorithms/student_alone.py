@@ -1,5 +1,7 @@
+import copy
 from typing import Any, Optional
 
+from mmengine.config import Config, ConfigDict
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
@@ -8,15 +10,15 @@ from mmrazor.registry import MODELS
 class StudentAlone(BaseAlgorithm):
     """The student with its own loss only: the baseline of a comparison.
 
-    Takes the config of :class:`FrozenTeacherDistill` and leaves the teacher's
-    part out, so that one config serves every method. The teacher is neither
-    built nor loaded.
+    It takes the config of :class:`FrozenTeacherDistill` and ignores the
+    teacher's part, so that one config serves every method. The teacher is
+    neither built nor loaded.
 
     Args:
         architecture (dict | BaseModel): The student.
         teacher, teacher_ckpt, teacher_config, teacher_logits,
             fold_teacher_bn: Ignored.
-        **kwargs: As of MMRazor's ``BaseAlgorithm``.
+        **kwargs: Arguments of MMRazor's ``BaseAlgorithm``.
     """
 
     def __init__(
@@ -30,3 +32,22 @@ class StudentAlone(BaseAlgorithm):
         **kwargs,
     ) -> None:
         super().__init__(architecture, **kwargs)
+
+
+def student_alone(cfg: Config) -> ConfigDict:
+    """Config of the net that a run trains, without the teacher.
+
+    Args:
+        cfg: Config of a distillation, or of a net trained alone.
+
+    Returns:
+        A model config that has its data preprocessor in it.
+    """
+    model = copy.deepcopy(cfg.model)
+    preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
+    if 'architecture' in model:
+        kept = {key: model[key] for key in ('_scope_', 'architecture') if key in model}
+        model = ConfigDict(kept, type='mmrazor.StudentAlone')
+    if preprocessor is not None:
+        model['data_preprocessor'] = preprocessor
+    return model

@@ -9,7 +9,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from torch import Tensor, nn
 
+from ..algorithms.student_alone import student_alone
 from ..checkpoints import load_strictly, plain_state_dict, read
+from ..teachers import teacher_of
 
 
 class Nets(NamedTuple):
@@ -42,27 +44,18 @@ def build_nets(
         FileNotFoundError: The teacher's checkpoint is not there.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = copy.deepcopy(cfg.model)
-    model.pop('teacher_logits', None)  # of other images than these
-    preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
-    if with_teacher and 'distiller' not in model:
+    if not with_teacher:
+        net = MODELS.build(student_alone(cfg)).to(device).eval()
+        return Nets(getattr(net, 'architecture', net), net.data_preprocessor)
+    if 'distiller' not in cfg.model:
         raise ValueError(
             f'this needs a teacher, and the config{_of(cfg)} has none; take that of a distillation'
         )
-    if 'architecture' in model and not with_teacher:
-        kept = {k: model[k] for k in ('_scope_', 'architecture') if k in model}
-        model = dict(kept, type='mmrazor.StudentAlone')
-    if preprocessor is not None:
-        model['data_preprocessor'] = preprocessor
+    model = copy.deepcopy(cfg.model)
+    model.pop('teacher_logits', None)  # of other images than these
+    model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     net = MODELS.build(model).to(device).eval()
-    own_inputs = getattr(net, 'teacher_inputs', lambda inputs: inputs)
-
-    def teacher(inputs: Tensor) -> Tensor:
-        return net.teacher(own_inputs(inputs))
-
-    return Nets(
-        getattr(net, 'architecture', net), net.data_preprocessor, teacher if with_teacher else None
-    )
+    return Nets(net.architecture, net.data_preprocessor, teacher_of(net).logits)
 
 
 def _of(cfg: Config) -> str:

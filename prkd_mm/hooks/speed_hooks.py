@@ -8,6 +8,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..evaluation import unwrap
+from ..teachers import teacher_of
 
 
 @HOOKS.register_module()
@@ -58,6 +59,7 @@ class CompileHook(Hook):
         model = unwrap(runner.model)
         if self.student:
             getattr(model, 'architecture', model).backbone.compile(**self.options)
-        teacher = getattr(model, 'teacher', None)
-        if self.teacher and hasattr(teacher, 'backbone'):  # is not stored
-            teacher.backbone.compile(**self.options)
+        teacher = teacher_of(model)
+        if self.teacher and teacher is not None:
+            for module in teacher.modules_to_compile():
+                module.compile(**self.options)

@@ -1,41 +1,41 @@
+from functools import partial
 from typing import Optional
 
-import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..evaluation import evaluate, unwrap
-from ..teachers.stored_teacher import StoredTeacher
+from ..teachers import teacher_of
 
 
 @HOOKS.register_module()
 class TeacherCheckHook(Hook):
     """Validate the teacher once, before training.
 
-    A teacher whose logits are stored was validated when they were made.
-    A teacher that did not load, or is fed with another normalisation, trains
-    a student too, only worse; here it shows.
+    A teacher that did not load, or that receives images in another
+    normalization, trains a student too, only a worse one; its accuracy reveals
+    the mistake. A stored teacher was validated when its logits were stored,
+    and that accuracy is used.
 
     Args:
         min_top1 (float, optional): Stop the run if the teacher's top-1
-            accuracy on the validation set, in percent, is below. Defaults to
-            None: only log it.
+            accuracy on the validation set, in percent, is below this value.
+            Defaults to None, which only logs it.
 
     Raises:
-        ValueError: ``min_top1`` is no percentage; there is no teacher; or
-            with ``min_top1`` no validation set or top-1 accuracy to check, or
-            a teacher below it.
+        ValueError: If ``min_top1`` is outside [0, 100]; if there is no teacher;
+            or, with ``min_top1``, if there is no validation set or top-1
+            accuracy to check, or the teacher is below it.
     """
 
     def __init__(self, min_top1: Optional[float] = None) -> None:
         if min_top1 is not None and not 0 <= min_top1 <= 100:
-            raise ValueError(f'TeacherCheckHook: min_top1 is a percentage, got {min_top1!r}')
+            raise ValueError(f'TeacherCheckHook: min_top1 must be in [0, 100], got {min_top1!r}')
         self.min_top1 = min_top1
 
     def before_train(self, runner: Runner) -> None:
-        model = unwrap(runner.model)
-        teacher = getattr(model, 'teacher', None)
+        teacher = teacher_of(unwrap(runner.model))
         if teacher is None:
             raise ValueError('TeacherCheckHook: the model has no teacher; remove the hook')
         if runner.val_loop is None:
@@ -47,24 +47,11 @@ class TeacherCheckHook(Hook):
                 'TeacherCheckHook: there is no validation set, so the teacher stays unchecked'
             )
             return
-        if isinstance(teacher, StoredTeacher):
-            metrics = teacher.store.header.get('metrics', {})
-            return self._tell(runner, metrics, 'Teacher, when stored')
-        adapt = getattr(model, 'teacher_inputs', lambda inputs: inputs)
-
-        def predict(inputs: torch.Tensor, data_samples: list) -> list:
-            return teacher(adapt(inputs), data_samples, mode='predict')
-
-        was_training = teacher.training
-        teacher.eval()
-        metrics = evaluate(runner, predict)
-        teacher.train(was_training)
-        self._tell(runner, metrics, 'Teacher, on the validation set')
-
-    def _tell(self, runner: Runner, metrics: dict, whose: str) -> None:
+        metrics = teacher.metrics(partial(evaluate, runner))
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
         runner.logger.info(
-            f'{whose}: ' + ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
+            f'Teacher, {teacher.measured}: '
+            + ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
         )
         if self.min_top1 is not None:
             self._check(metrics)
@@ -81,6 +68,6 @@ class TeacherCheckHook(Hook):
             raise ValueError(
                 f'TeacherCheckHook: the teacher reaches {top1:.2f} % top-1, '
                 f'below min_top1={self.min_top1:g}. Check teacher_ckpt, the '
-                'order of the classes and the normalisation, or lower '
+                'order of the classes and the normalization, or lower '
                 'min_top1'
             )

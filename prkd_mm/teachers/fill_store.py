@@ -1,26 +1,35 @@
-"""Fill a store of a teacher's logits, from the config of a pair."""
+"""Fill a store with a teacher's logits."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 import torch
+from filelock import Timeout
 from mmengine.config import Config
 from mmengine.evaluator import Evaluator
-from mmengine.model import BaseModel
+from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..checkpoints import plain_state_dict, read
-from ..datasets import PackedImages
+from ..config import is_type
+from ..datasets import BatchClsDataPreprocessor, PackedImages
 from ..evaluation import evaluate_on
-from .logit_store import OWN, TeacherLogits, describe_normalisation, hash_of_weights, size_in_bytes
+from .logit_arrays import size_in_bytes
+from .logit_store import HEADER, Chunk, TeacherLogits
+from .teacher import Teacher
+
+BATCH_SIZE = 256
 
 
 def default_folder(cfg: Config, views: int) -> Path:
-    """Where a pair's store goes if nobody says."""
+    """Default folder of a pair's logit store."""
     teacher = Path(cfg.model.get('teacher_config') or 'teacher').stem
     return Path('work_dirs') / f'{teacher}_{views}_views'
 
@@ -30,124 +39,189 @@ def store_teacher(
     folder: Path,
     views: int,
     topk: Optional[int] = None,
-    batch_size: int = 256,
+    batch_size: int = BATCH_SIZE,
     seed: int = 0,
 ) -> TeacherLogits:
     """Store the logits of a pair's teacher for K views of each image.
 
-    Says how large the store will be, shows progress, and goes on with what is
-    unfinished. The teacher's accuracy on the validation set is noted, too.
+    Prints how large the store will be, shows progress, and resumes an
+    unfinished store. The header also holds the teacher's accuracy on the
+    validation set.
 
     Args:
-        cfg (Config): A config with ``FrozenTeacherDistill``.
-        folder (Path): Where to.
-        views (int): K.
-        topk (int, optional): Keep only that many logits of an image. Defaults
-            to None: all.
-        batch_size (int): Images at a time. Defaults to 256.
-        seed (int): Of the views. Defaults to 0.
+        cfg: A config with ``FrozenTeacherDistill``.
+        folder: The folder of the store.
+        views: Number of views K.
+        topk: Number of logits to keep of each image; None keeps all.
+        batch_size: Images at a time.
+        seed: Seed of the views.
 
     Raises:
-        ValueError: The config has no frozen teacher, its training images are
-            not :class:`~prkd_mm.datasets.PackedImages`, or the folder holds
-            something else.
-        OSError: There is no room.
+        ValueError: If the config has no frozen teacher, its training images
+            are not :class:`~prkd_mm.datasets.PackedImages`, or the folder
+            holds another store.
+        OSError: If there is not enough space.
     """
-    if cfg.model.get('type', '').split('.')[-1] != 'FrozenTeacherDistill':
+    _check_config(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    settings = cfg.model.to_dict()
+    settings.pop('teacher_logits', None)
+    settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = MODELS.build(settings)
+    model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
+    preprocess = model.data_preprocessor
+    store = create_store(folder, model.teacher, preprocess, dataset, views, topk, seed)
+    preprocess.seed = seed
+    missing = store.missing()
+    with _progress_bar(store, missing) as advance:
+        fill(store, missing, model.teacher, preprocess, dataset, batch_size, advance)
+    if 'metrics' not in store.header:
+        store.note(metrics=_validate(cfg, model.teacher, preprocess))
+    return store
+
+
+def create_store(
+    folder: Path,
+    teacher: Teacher,
+    preprocess: BatchClsDataPreprocessor,
+    dataset: PackedImages,
+    views: int,
+    topk: Optional[int] = None,
+    seed: int = 0,
+) -> TeacherLogits:
+    """Begin a store for a teacher and a data set, or resume it.
+
+    The arguments are as in :func:`store_teacher`.
+
+    Raises:
+        ValueError: If the student's preprocessor mixes images, or the folder
+            holds another store.
+        OSError: If there is not enough space.
+    """
+    if preprocess.batch_augments or preprocess.to_onehot:
+        raise ValueError(
+            'stored logits are of single images: no mixup or other batch_augments, no to_onehot'
+        )
+    size = size_in_bytes(views, len(dataset), teacher.num_classes, topk)
+    print_log(
+        f'{views} views of {len(dataset):,} images, {teacher.num_classes} classes: '
+        f'{size / 1e9:.3g} GB in {folder}',
+        logger='current',
+    )
+    if not (folder / HEADER).exists():
+        _check_space(folder, size)
+    return TeacherLogits.create(
+        folder,
+        views,
+        len(dataset),
+        teacher.num_classes,
+        topk,
+        teacher=teacher.fingerprint(),
+        normalization=teacher.input_normalization,
+        source=dataset.source,
+        seed=seed,
+    )
+
+
+def fill(
+    store: TeacherLogits,
+    chunks: list[Chunk],
+    teacher: Teacher,
+    preprocess: BatchClsDataPreprocessor,
+    dataset: PackedImages,
+    batch_size: int = BATCH_SIZE,
+    advance: Callable[[int], None] = lambda images: None,
+) -> None:
+    """Compute and store the logits of some chunks.
+
+    Several processes can fill the same store: each skips the chunks that
+    another one is working on, and waits for them at the end.
+
+    Args:
+        store: An unfinished store.
+        chunks: The chunks to fill.
+        teacher: The live teacher.
+        preprocess: The student's data preprocessor, which draws the views.
+        dataset: The training images.
+        batch_size: Images at a time.
+        advance: Called with the number of images that were finished.
+    """
+
+    def logits_of(chunk: Chunk) -> Iterator[torch.Tensor]:
+        for first in range(chunk.start, chunk.end, batch_size):
+            index = list(range(first, min(first + batch_size, chunk.end)))
+            with _drawing(preprocess, chunk.view):
+                inputs = preprocess(dataset.__getitems__(index), True)['inputs']
+            with torch.inference_mode():
+                yield teacher.logits(inputs).float().cpu()
+            advance(len(index))
+
+    def attempt(chunks: list[Chunk], timeout: float) -> list[Chunk]:
+        held_by_others = []
+        for chunk in chunks:
+            try:
+                with store.lock(chunk).acquire(timeout=timeout):
+                    store.refresh()
+                    if chunk.name in store.header['crc32']:
+                        advance(chunk.end - chunk.start)
+                    else:
+                        store.put(chunk, torch.cat(list(logits_of(chunk))))
+            except Timeout:
+                held_by_others.append(chunk)
+        return held_by_others
+
+    attempt(attempt(chunks, timeout=0), timeout=-1)
+
+
+@contextmanager
+def _drawing(preprocess: BatchClsDataPreprocessor, view: int) -> Iterator[None]:
+    """Let a preprocessor draw one view, whatever the epoch of the run is."""
+    before = preprocess.epoch, preprocess.views
+    preprocess.epoch, preprocess.views = view, None
+    try:
+        yield
+    finally:
+        preprocess.epoch, preprocess.views = before
+
+
+def _check_config(cfg: Config) -> None:
+    if not is_type(cfg.model, 'FrozenTeacherDistill'):
         raise ValueError(
             f"the config's model must be a FrozenTeacherDistill, got {cfg.model.get('type')!r}"
         )
-    if cfg.train_dataloader.dataset.type != 'PackedImages':
+    if not is_type(cfg.train_dataloader.dataset, 'PackedImages'):
         raise ValueError(
             "the config's training images must be PackedImages, whose views "
             f'can be drawn again, got {cfg.train_dataloader.dataset.type!r}'
         )
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    settings = cfg.model.to_dict()
-    settings.pop('teacher_logits', None)  # which this is going to make
-    if not settings.get('teacher_ckpt'):
-        raise ValueError(
-            'the config has no teacher_ckpt, so there is no telling whose logits these would be'
-        )
-    settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(settings)
-    model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
-    preprocessor = model.data_preprocessor
-    if preprocessor.batch_augments or preprocessor.to_onehot:
-        raise ValueError(
-            'stored logits are of single images: no mixup or other batch_augments, no to_onehot'
-        )
-    classes = model.teacher.head.num_classes
-    size = size_in_bytes(views, len(dataset), classes, topk)
-    print(
-        f'{views} views of {len(dataset):,} images, {classes} classes: '
-        f'{size / 1e9:.3g} GB in {folder}',
-        flush=True,
-    )
-    disk = next(path for path in (folder / 'x').resolve().parents if path.exists())
+
+
+def _check_space(folder: Path, size: int) -> None:
+    disk = folder.resolve()
+    while not disk.exists():
+        disk = disk.parent
     free = shutil.disk_usage(disk).free
-    if not (folder / 'store.json').exists() and free < size:
-        raise OSError(f'there is no room for them: {disk} has {free / 1e9:.3g} GB left')
-    store = TeacherLogits.create(
-        folder,
-        views,
-        len(dataset),
-        classes,
-        topk,
-        teacher=hash_of_weights(plain_state_dict(read(settings['teacher_ckpt']))[0]),
-        normalisation=OWN if model.has_own_normalisation else describe_normalisation(preprocessor),
-        source=dataset.source,
-        seed=seed,
-    )
-    _record(model, dataset, store, batch_size)
-    if 'metrics' not in store.header:
-        store.note(metrics=_validate(cfg, model))
-    return store
+    if free < size:
+        raise OSError(
+            f'not enough space on {disk}: {free / 1e9:.3g} GB free, {size / 1e9:.3g} GB needed'
+        )
 
 
-def _record(model: BaseModel, dataset: PackedImages, store: TeacherLogits, batch_size: int) -> None:
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
-    preprocess = model.data_preprocessor
-    preprocess.seed, preprocess.views = store.header['seed'], None
-    total = store.views * len(dataset)
-    missing = store.missing()
-    done = total - sum(end - start for _, start, end in missing)
-    with Progress(
-        TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    ) as progress:
-        bar = progress.add_task('images', total=total, completed=done)
-        for chunk in missing:
-            preprocess.epoch, start, end = chunk
-            logits = []
-            for first in range(start, end, batch_size):
-                index = list(range(first, min(first + batch_size, end)))
-                inputs = preprocess(dataset.__getitems__(index), True)
-                with torch.inference_mode():
-                    logits.append(
-                        model.teacher(model.teacher_inputs(inputs['inputs']), mode='tensor')
-                        .float()
-                        .cpu()
-                    )
-                progress.advance(bar, len(index))
-            store.put(chunk, torch.cat(logits))
+@contextmanager
+def _progress_bar(store: TeacherLogits, missing: list[Chunk]) -> Iterator[Callable[[int], None]]:
+    total = store.views * store.header['images']
+    left = sum(chunk.end - chunk.start for chunk in missing)
+    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
+    with Progress(*columns, TimeRemainingColumn()) as progress:
+        bar = progress.add_task('images', total=total, completed=total - left)
+        yield partial(progress.advance, bar)
 
 
-def _validate(cfg: Config, model: BaseModel) -> dict:
+def _validate(cfg: Config, teacher: Teacher, preprocess: BatchClsDataPreprocessor) -> dict:
     if not cfg.get('val_dataloader'):
         return {}
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
     evaluator = Evaluator(cfg.val_evaluator)
     evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
-
-    def predict(inputs: torch.Tensor, data_samples: list) -> list:
-        return model.teacher(model.teacher_inputs(inputs), data_samples, mode='predict')
-
-    return evaluate_on(loader, evaluator, model.data_preprocessor, predict)
+    return teacher.metrics(partial(evaluate_on, loader, evaluator, preprocess))

@@ -4,33 +4,36 @@ import hashlib
 import json
 import zlib
 from pathlib import Path
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from filelock import FileLock
+from torch import Tensor
 
 from ..files import write_json
+from .logit_arrays import describe_arrays, pack, unpack
 
 _FORMAT = 1
 _CHUNK = 4096  # images between two points to resume from
-_HEADER = 'store.json'
-OWN = 'own'  # a teacher with a data preprocessor of its own
+HEADER = 'store.json'
+OWN_NORMALIZATION = 'own'  # a teacher with a data preprocessor of its own
 
 
-def describe_normalisation(preprocessor: nn.Module) -> list:
-    """What a data preprocessor makes of pixels: order, mean and deviation."""
-    if not preprocessor._enable_normalize:
-        return [preprocessor.to_rgb]
-    return [
-        preprocessor.to_rgb,
-        preprocessor.mean.flatten().tolist(),
-        preprocessor.std.flatten().tolist(),
-    ]
+class Chunk(NamedTuple):
+    """Consecutive images in one view, the unit that is stored at a time."""
+
+    view: int
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return f'{self.view}/{self.start}'
 
 
 def hash_of_weights(state: dict[str, Tensor]) -> str:
-    """A hash of a ``state_dict``: names, shapes and values."""
+    """Hash of a ``state_dict``: names, shapes and values."""
     digest = hashlib.sha256()
     for name, value in sorted(state.items()):
         digest.update(f'{name} {tuple(value.shape)} {value.dtype}'.encode())
@@ -42,30 +45,31 @@ def hash_of_weights(state: dict[str, Tensor]) -> str:
 class TeacherLogits:
     """Logits of a teacher for K views of each of N images.
 
-    Lies in a folder: ``logits.npy``, ``float16``, K × N × C, which is mapped
-    and never read as a whole; with ``topk`` K × N × k, ``classes.npy`` with
-    the classes that these belong to, and ``rest.npy`` with the logarithm of
-    the mass of all others, which :meth:`get` spreads over them evenly. So
-    probabilities of the k classes stay what they are, at any temperature of 1.
-    ``store.json`` says whose logits of which images these are, and holds a
-    checksum of each chunk that is done: writing goes on where it was cut off.
+    The folder holds ``logits.npy``, ``float16``, K × N × C, which is memory
+    mapped. With ``topk`` it is K × N × k, ``classes.npy`` holds the classes
+    of these logits, and ``rest.npy`` the logarithm of the mass of all other
+    classes, which :meth:`get` spreads evenly over them. So the probabilities
+    of the k classes are exact at a temperature of 1.
+    ``store.json`` identifies the teacher and the images, and holds a checksum
+    of each finished chunk, so that an interrupted store can be resumed.
+    Several processes can fill one store at the same time.
 
     Args:
-        folder (str | Path): Where the files are.
-        identity (dict, optional): What the store must be about: ``teacher``,
-            the hash of its weights, ``source``, the images, their order,
-            labels, classes and augmentation, ``seed`` of the augmentation,
-            ``normalisation`` of the images that the teacher got.
-            What is missing here is not checked. Defaults to None.
-        complete (bool): Whether an unfinished store is refused. Defaults to
+        folder (str | Path): The folder.
+        identity (dict, optional): What the store must match: ``teacher``, the
+            hash of its weights; ``source``, a hash of the images, their order,
+            labels, classes and augmentation; ``seed`` of the augmentation;
+            ``normalization`` of the images that the teacher received. Keys
+            that are missing here are not checked. Defaults to None.
+        complete (bool): Whether to reject an unfinished store. Defaults to
             True.
-        verify (bool): Whether checksums are compared, which reads all of it.
-            Defaults to True.
+        verify (bool): Whether to compare checksums, which reads the whole
+            store. Defaults to True.
 
     Raises:
-        FileNotFoundError: There is no store.
-        ValueError: It is of another teacher or other images, unfinished, or
-            damaged.
+        FileNotFoundError: If there is no store.
+        ValueError: If it belongs to another teacher or other images, or is
+            unfinished or damaged.
     """
 
     def __init__(
@@ -76,31 +80,24 @@ class TeacherLogits:
         verify: bool = True,
     ) -> None:
         self.folder = Path(folder)
-        header = self.folder / _HEADER
-        if not header.is_file():
+        if not (self.folder / HEADER).is_file():
             raise FileNotFoundError(
                 f'there are no stored logits in {str(folder)!r}; to make '
                 'them:\n  python tools/cache_teacher.py <config> --views 16 '
                 f'--out {folder}'
             )
-        self.header = json.loads(header.read_text())
-        if self.header.get('format') != _FORMAT:
-            raise ValueError(
-                f'{header} has the format '
-                f'{self.header.get("format")!r}, expected '
-                f'{_FORMAT}; make the store again'
-            )
+        self.refresh()
         self.check(**identity or {})
         self._map('r' if complete else 'r+')
         if complete and self.missing():
             raise ValueError(
                 f'the stored logits in {str(folder)!r} are unfinished: '
                 f'{len(self.missing())} of {len(self.chunks())} parts are '
-                'missing; the command that began them goes on: '
-                'tools/cache_teacher.py'
+                'missing; repeat the tools/cache_teacher.py command that '
+                'began them'
             )
         if complete and verify:
-            self._verify()
+            self.verify()
 
     @classmethod
     def create(
@@ -112,19 +109,20 @@ class TeacherLogits:
         topk: Optional[int] = None,
         **identity,
     ) -> 'TeacherLogits':
-        """Begin a store, or go on with the unfinished one in the folder.
+        """Begin a store, or resume the unfinished one in the folder.
 
         Args:
-            folder (str | Path): Where to.
-            views (int): K.
-            images (int): N.
-            classes (int): C.
-            topk (int, optional): Store only that many. Defaults to None: all.
-            **identity: As above, and whatever else the store is to remember.
+            folder: The folder.
+            views: Number of views K.
+            images: Number of images N.
+            classes: Number of classes C.
+            topk: Number of logits to keep of each image; None keeps all.
+            **identity: As in the constructor, and anything else that the
+                header is to hold.
 
         Raises:
-            ValueError: A bad ``views`` or ``topk``, or the folder holds a
-                store of something else.
+            ValueError: If ``views`` or ``topk`` is out of range, or the folder
+                holds another store.
         """
         if views < 1:
             raise ValueError(f'views must be at least 1, got {views}')
@@ -134,158 +132,142 @@ class TeacherLogits:
             )
         identity = dict(identity, views=views, images=images, classes=classes, topk=topk)
         folder = Path(folder)
-        if (folder / _HEADER).is_file():
-            return cls(folder, identity, complete=False)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, dtype, width in _files(classes, topk):
-            np.lib.format.open_memmap(folder / name, 'w+', dtype, (views, images, *width)).flush()
-        _write(folder, dict(identity, format=_FORMAT, crc32={}))
+        with _header_lock(folder):
+            if (folder / HEADER).is_file():
+                return cls(folder, identity, complete=False)
+            for name, dtype, width in describe_arrays(classes, topk):
+                shape = (views, images, *width)
+                np.lib.format.open_memmap(folder / name, 'w+', dtype, shape).flush()
+            write_json(folder / HEADER, dict(identity, format=_FORMAT, crc32={}))
         return cls(folder, complete=False)
 
+    def refresh(self) -> None:
+        """Read the header again, with what other processes have stored."""
+        path = self.folder / HEADER
+        header = json.loads(path.read_text())
+        if header.get('format') != _FORMAT:
+            raise ValueError(
+                f'{path} has the format {header.get("format")!r}, expected '
+                f'{_FORMAT}; make the store again'
+            )
+        if 'normalisation' in header:  # the spelling of older stores
+            header['normalization'] = header.pop('normalisation')
+        self.header = header
+
     def check(self, **identity) -> None:
-        """Refuse a store that is about something else; names as above.
+        """Raise if the store's identity differs; the keys are as above.
 
         Raises:
-            ValueError: Naming what differs.
+            ValueError: If a value differs; the first one is named.
         """
         for key, value in identity.items():
             if self.header.get(key) != value:
                 raise ValueError(
-                    f'the stored logits in {str(self.folder)!r} are of '
-                    f'another {key}: {self.header.get(key)!r}, expected '
-                    f'{value!r}; make a store for this one with '
-                    'tools/cache_teacher.py, in another folder'
+                    f'the stored logits in {str(self.folder)!r} do not match: '
+                    f'{key} is {self.header.get(key)!r}, expected {value!r}; '
+                    'make a store for this one with tools/cache_teacher.py, '
+                    'in another folder'
                 )
 
     def _map(self, mode: str) -> None:
-        files = _files(self.num_classes, self.header['topk'])
-        self._arrays = [np.load(self.folder / name, mmap_mode=mode) for name, *_ in files]
-        for array, (name, dtype, width) in zip(self._arrays, files):
+        self._arrays = []
+        for name, dtype, width in describe_arrays(self.num_classes, self.header['topk']):
+            array = np.load(self.folder / name, mmap_mode=mode)
             expected = (self.views, self.header['images'], *width)
             if array.shape != expected or array.dtype != dtype:
                 raise ValueError(
-                    f'{self.folder / name} has shape '
-                    f'{array.shape}, expected {expected}; make '
-                    'the store again'
+                    f'{self.folder / name} has shape {array.shape}, expected '
+                    f'{expected}; make the store again'
                 )
+            self._arrays.append(array)
 
     @property
     def views(self) -> int:
-        """K."""
+        """Number of views K."""
         return self.header['views']
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """Number of classes C."""
         return self.header['classes']
 
-    def chunks(self) -> list:
-        """All chunks, ``(view, first image, last image + 1)``, in order."""
+    def chunks(self) -> list[Chunk]:
+        """All chunks, in order."""
         n = self.header['images']
         return [
-            (view, start, min(start + _CHUNK, n))
+            Chunk(view, start, min(start + _CHUNK, n))
             for view in range(self.views)
             for start in range(0, n, _CHUNK)
         ]
 
-    def missing(self) -> list:
+    def missing(self) -> list[Chunk]:
         """The chunks that are not stored yet."""
-        return [chunk for chunk in self.chunks() if _name(chunk) not in self.header['crc32']]
+        return [chunk for chunk in self.chunks() if chunk.name not in self.header['crc32']]
 
-    def _crc(self, chunk: tuple[int, int, int]) -> int:
-        view, start, end = chunk
+    def lock(self, chunk: Chunk) -> FileLock:
+        """The lock to hold while the logits of a chunk are computed."""
+        return FileLock(self.folder / f'.{chunk.view}-{chunk.start}.lock')
+
+    def _crc(self, chunk: Chunk) -> int:
         crc = 0
         for array in self._arrays:
-            crc = zlib.crc32(np.ascontiguousarray(array[view, start:end]), crc)
+            crc = zlib.crc32(np.ascontiguousarray(array[chunk.view, chunk.start : chunk.end]), crc)
         return crc
 
-    def _verify(self) -> None:
+    def verify(self) -> None:
+        """Compare the checksums of all stored chunks.
+
+        Raises:
+            ValueError: If one differs.
+        """
         for chunk in self.chunks():
-            if self._crc(chunk) != self.header['crc32'][_name(chunk)]:
+            stored = self.header['crc32'].get(chunk.name)
+            if stored is not None and stored != self._crc(chunk):
                 raise ValueError(
                     f'the stored logits in {str(self.folder)!r} are damaged '
-                    f'(view {chunk[0]}, images from {chunk[1]} on); remove '
+                    f'(view {chunk.view}, images from {chunk.start} on); remove '
                     'the folder and make them again'
                 )
 
-    def put(self, chunk: tuple[int, int, int], logits: Tensor) -> None:
-        """Store the logits of a chunk, so that it counts as done.
+    def put(self, chunk: Chunk, logits: Tensor) -> None:
+        """Store the logits of a chunk and mark it as finished.
 
         Args:
-            chunk (tuple[int, int, int]): One of :meth:`missing`.
-            logits (Tensor): ``(images of the chunk, C)``.
+            chunk: One of :meth:`missing`.
+            logits: ``(images of the chunk, C)``.
 
         Raises:
-            ValueError: Logits that are not finite in ``float16``.
+            ValueError: If ``float16`` cannot hold the logits.
         """
-        view, start, end = chunk
-        parts = _pack(logits.float(), self.header['topk'])
+        parts = pack(logits.float(), self.header['topk'])
         if not all(np.isfinite(part).all() for part in parts):
             raise ValueError(
                 f'the teacher has logits that float16 cannot hold, up to '
                 f'{logits.abs().max():g}; is it trained, and in evaluation '
                 'mode?'
             )
+        chunk = Chunk(*chunk)
         for array, part in zip(self._arrays, parts):
-            array[view, start:end] = part
+            array[chunk.view, chunk.start : chunk.end] = part
             array.flush()
-        self.header['crc32'][_name(chunk)] = self._crc(chunk)
-        _write(self.folder, self.header)
+        with _header_lock(self.folder):
+            self.refresh()
+            self.header['crc32'][chunk.name] = self._crc(chunk)
+            write_json(self.folder / HEADER, self.header)
 
     def note(self, **values) -> None:
-        """Remember something more in the header."""
-        self.header.update(values)
-        _write(self.folder, self.header)
+        """Add values to the header."""
+        with _header_lock(self.folder):
+            self.refresh()
+            self.header.update(values)
+            write_json(self.folder / HEADER, self.header)
 
     def get(self, view: int, index: np.ndarray) -> Tensor:
         """The logits of some images in one view: ``(B, C)``, ``float32``."""
         parts = [torch.from_numpy(array[view][index]) for array in self._arrays]
-        if not self.header['topk']:
-            return parts[0].float()
-        values, classes, rest = parts
-        others = self.num_classes - values.size(1)
-        even = rest.float() - np.log(others)
-        full = even[:, None].expand(-1, self.num_classes).clone()
-        return full.scatter_(1, classes.long(), values.float())
+        return unpack(parts, self.num_classes)
 
 
-def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = None) -> int:
-    """What a store takes on the disk."""
-    each = sum(
-        np.dtype(dtype).itemsize * int(np.prod(width)) for _, dtype, width in _files(classes, topk)
-    )
-    return views * images * each
-
-
-def _files(classes: int, topk: Optional[int]) -> list:
-    if not topk:
-        return [('logits.npy', np.float16, (classes,))]
-    return [
-        ('logits.npy', np.float16, (topk,)),
-        ('classes.npy', _index_type(classes), (topk,)),
-        ('rest.npy', np.float16, ()),
-    ]
-
-
-def _index_type(classes: int) -> type:
-    return np.int16 if classes <= 2**15 else np.int32
-
-
-def _pack(logits: Tensor, topk: Optional[int]) -> list:
-    if not topk:
-        return [logits.cpu().numpy().astype(np.float16)]
-    values, classes = logits.topk(topk)
-    rest = logits.scatter(1, classes, -torch.inf).logsumexp(1)
-    return [
-        values.cpu().numpy().astype(np.float16),
-        classes.cpu().numpy().astype(_index_type(logits.size(1))),
-        rest.cpu().numpy().astype(np.float16),
-    ]
-
-
-def _name(chunk: tuple[int, int, int]) -> str:
-    return f'{chunk[0]}/{chunk[1]}'
-
-
-def _write(folder: Path, header: dict) -> None:
-    write_json(folder / _HEADER, header)
+def _header_lock(folder: Path) -> FileLock:
+    return FileLock(folder / f'.{HEADER}.lock')

@@ -1,31 +1,54 @@
-from mmengine.model import BaseModel
+"""A teacher that replays stored logits."""
+
+from typing import Optional
+
 from torch import Tensor, nn
 
-from .logit_store import TeacherLogits
+from ..datasets import BatchClsDataPreprocessor
+from .logit_store import OWN_NORMALIZATION, TeacherLogits
+from .logits_net import LogitsNet
+from .normalization import Normalization
+from .teacher import Evaluate, Teacher
 
 
-class StoredTeacher(BaseModel):
-    """What stands in for a teacher whose logits are stored.
-
-    Its ``head.fc`` passes the stored logits on, so that recorders that look
-    there find them.
+class StoredTeacher(Teacher):
+    """Teacher that replays stored logits.
 
     Args:
-        store (TeacherLogits): The logits.
+        store: The logits.
     """
 
-    def __init__(self, store: TeacherLogits) -> None:
-        super().__init__()
-        self.store = store
-        self.head = nn.Module()
-        self.head.fc = nn.Identity()
-        self.head.num_classes = store.num_classes
+    measured = 'when its logits were stored'
 
-    def forward(self, inputs: Tensor, data_samples: list, mode: str = 'tensor') -> Tensor:
-        """The stored logits of a batch of ``PackedImages``, ``(B, C)``.
+    def __init__(self, store: TeacherLogits) -> None:
+        super().__init__(LogitsNet(nn.Identity(), store.num_classes))
+        self.store = store
+
+    def adapt_to(self, preprocessor: nn.Module) -> None:
+        """Let the student's data preprocessor draw the stored views.
 
         Raises:
-            ValueError: The batch is not whole, or of other images.
+            ValueError: If the preprocessor cannot draw them, or normalizes
+                images in another way than when the logits were stored.
+        """
+        if not isinstance(preprocessor, BatchClsDataPreprocessor):
+            raise ValueError(
+                'FrozenTeacherDistill: stored logits need a data_preprocessor '
+                "of type='BatchClsDataPreprocessor', which draws the same "
+                f'views again, got {type(preprocessor).__name__}'
+            )
+        self.input_normalization = self.store.header['normalization']
+        if self.input_normalization != OWN_NORMALIZATION:
+            self.store.check(normalization=Normalization.of(preprocessor).describe())
+        preprocessor.views = self.store.views
+        preprocessor.seed = self.store.header['seed']
+
+    def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
+        """Stored logits ``(B, C)`` of a batch of ``PackedImages``.
+
+        Raises:
+            ValueError: If the images arrived one by one, or are not those of
+                the store.
         """
         sample = data_samples[0] if data_samples else None
         if len(data_samples or ()) != 1 or 'view' not in sample:
@@ -36,4 +59,12 @@ class StoredTeacher(BaseModel):
             )
         self.store.check(source=sample.source)
         logits = self.store.get(sample.view, sample.sample_idx.numpy())
-        return self.head.fc(logits.to(inputs.device, non_blocking=True))
+        return self.net(logits.to(inputs.device, non_blocking=True))
+
+    def metrics(self, evaluate: Evaluate) -> dict[str, float]:
+        """The metrics that were measured when the logits were stored."""
+        return self.store.header.get('metrics', {})
+
+    def fingerprint(self) -> str:
+        """Hash of the weights of the teacher whose logits these are."""
+        return self.store.header['teacher']

@@ -54,11 +54,11 @@ def pretrained(ckpt, width=6):
 
 class TestLoading:
     def test_has_the_weights_of_the_file(self, ckpt):
-        toy.assert_same(build(ckpt).teacher.state_dict(), torch.load(ckpt)['state_dict'])
+        toy.assert_same(build(ckpt).teacher.net.state_dict(), torch.load(ckpt)['state_dict'])
 
     def test_init_weights_keeps_them(self, ckpt, tmp_path):
         runner = toy.train(toy.config(toy.distillation(ckpt), tmp_path))
-        toy.assert_same(runner.model.teacher.state_dict(), torch.load(ckpt)['state_dict'])
+        toy.assert_same(runner.model.teacher.net.state_dict(), torch.load(ckpt)['state_dict'])
 
     def test_missing_file(self):
         with pytest.raises(FileNotFoundError) as error:
@@ -80,7 +80,7 @@ class TestLoading:
     def test_ready_built_teacher_needs_no_file(self, ckpt):
         net = pretrained(ckpt)
         state = copy.deepcopy(net.state_dict())
-        toy.assert_same(build(None, teacher=net).teacher.state_dict(), state)
+        toy.assert_same(build(None, teacher=net).teacher.net.state_dict(), state)
 
     def test_other_architecture(self, ckpt):
         with pytest.raises(ValueError) as error:
@@ -134,11 +134,11 @@ class TestLoading:
         net = toy.classifier()  # the teacher's config is now the student's
         for file in (tmp_path, tmp_path / 'epoch_2.pth'):
             toy.assert_same(
-                build(file, teacher=net).teacher.state_dict(), toy.student(runner).state_dict()
+                build(file, teacher=net).teacher.net.state_dict(), toy.student(runner).state_dict()
             )
         average = build(tmp_path / 'student_avg.pth', teacher=net)
         toy.assert_same(
-            average.teacher.state_dict(), torch.load(tmp_path / 'student_avg.pth')['state_dict']
+            average.teacher.net.state_dict(), torch.load(tmp_path / 'student_avg.pth')['state_dict']
         )
 
 
@@ -173,7 +173,7 @@ class TestTeacherIsBesideTheModel:
                 toy.distillation(ckpt, teacher=toy.classifier(width=6, dropout=0.5)), tmp_path
             )
         )
-        toy.assert_same(runner.model.teacher.state_dict(), torch.load(ckpt)['state_dict'])
+        toy.assert_same(runner.model.teacher.net.state_dict(), torch.load(ckpt)['state_dict'])
         assert all(p.grad is None for p in runner.model.teacher.parameters())
 
     def test_is_always_in_evaluation_mode(self, ckpt):
@@ -187,18 +187,18 @@ class TestTeacherIsBesideTheModel:
         assert model.eval() is model
         model.train()
         x = torch.randn(4, 3, 8, 8)
-        assert torch.equal(model.teacher(x), pretrained(ckpt)(x))
+        assert torch.equal(model.teacher.logits(x), pretrained(ckpt)(x))
 
     def test_gives_logits_only_without_gradient_or_labels(self, ckpt, monkeypatch):
         model = build(ckpt).train()
         calls = []
-        forward = model.teacher.forward
+        forward = model.teacher.net.forward
 
         def spy(*args, **kwargs):
             calls.append((args, kwargs, torch.is_grad_enabled()))
             return forward(*args, **kwargs)
 
-        monkeypatch.setattr(model.teacher, 'forward', spy)
+        monkeypatch.setattr(model.teacher.net, 'forward', spy)
         step(model)
         ((args, kwargs, grad),) = calls
         assert len(args) == 1 and kwargs == dict(mode='tensor') and not grad
@@ -210,7 +210,7 @@ class TestTeacherIsBesideTheModel:
         model = build(ckpt)
         model.distillation_stopped = stopped
         if stopped:
-            monkeypatch.setattr(model.teacher, 'forward', None)
+            monkeypatch.setattr(model.teacher.net, 'forward', None)
         assert ('distill.loss_prkd' in losses(model)) is not stopped
 
     def test_is_the_same_function_with_folded_batch_norms(self, ckpt):
@@ -219,9 +219,7 @@ class TestTeacherIsBesideTheModel:
             isinstance(module, torch.nn.BatchNorm2d) for module in folded.teacher.modules()
         )
         images = torch.randn(5, 3, 8, 8)
-        torch.testing.assert_close(
-            folded.teacher(images, mode='tensor'), plain.teacher(images, mode='tensor')
-        )
+        torch.testing.assert_close(folded.teacher.logits(images), plain.teacher.logits(images))
         torch.testing.assert_close(losses(folded), losses(plain))
 
     @pytest.mark.parametrize(
@@ -249,7 +247,7 @@ class TestTeacherIsBesideTheModel:
         )
         images = torch.randn(2, 3, 32, 32)
         torch.testing.assert_close(
-            model.teacher(images, mode='tensor'), net(images, mode='tensor'), rtol=1e-3, atol=1e-4
+            model.teacher.logits(images), net(images, mode='tensor'), rtol=1e-3, atol=1e-4
         )
 
     def test_batch_norms_that_cannot_be_folded(self, ckpt, monkeypatch):
@@ -262,11 +260,11 @@ class TestTeacherIsBesideTheModel:
         assert model.to(torch.float64) is model
         assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
         x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-        logits = model.teacher(model.teacher_inputs(x))
+        logits = model.teacher.logits(x)
         assert logits.dtype == torch.float64
         model.to('meta')
         assert all(p.is_meta for p in model.teacher.parameters())
-        assert model.teacher_inputs(x.to('meta')).is_meta
+        assert model.teacher.inputs(x.to('meta')).is_meta
 
     def test_moves_along_inside_of_another_module(self, ckpt):
         model = build(ckpt)
@@ -302,10 +300,10 @@ class TestTeacherIsBesideTheModel:
         toy.assert_same(other.state_dict(), model.state_dict())
         toy.assert_same(losses(other.eval()), losses(model.eval()))
         with torch.no_grad():
-            other.teacher.head.fc.weight.zero_()
+            other.teacher.net.head.fc.weight.zero_()
             other.architecture.head.fc.weight.zero_()
         assert losses(model)['distill.loss_prkd'] != losses(other)['distill.loss_prkd']
-        assert model.teacher.head.fc.weight.any()
+        assert model.teacher.net.head.fc.weight.any()
 
     def test_keeps_no_graph_alive(self, ckpt):
         model = build(ckpt).train()
@@ -412,10 +410,10 @@ class TestOwnNormalisation:
         raw = list(batch()['inputs'].to(torch.uint8))  # each by itself
         own = MODELS.build(teacher)(dict(inputs=raw))['inputs']
         ours = model.data_preprocessor(dict(inputs=raw))['inputs']
-        torch.testing.assert_close(model.teacher_inputs(ours), own, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(model.teacher.inputs(ours), own, rtol=1e-5, atol=1e-5)
 
         seen = []
-        model.teacher.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
+        model.teacher.net.register_forward_pre_hook(lambda _, x: seen.append(x[0]))
         model(ours, batch()['data_samples'], mode='loss')
         torch.testing.assert_close(seen[0], own, rtol=1e-5, atol=1e-5)
 
@@ -427,8 +425,8 @@ class TestOwnNormalisation:
         model = MODELS.build(cfg)
         raw = batch(channels=1)['inputs']
         ours = model.data_preprocessor(dict(inputs=raw))['inputs']
-        torch.testing.assert_close(model.teacher_inputs(ours), (raw - 100.0) / 50.0)
+        torch.testing.assert_close(model.teacher.inputs(ours), (raw - 100.0) / 50.0)
 
     def test_teacher_without_one_takes_the_students(self, ckpt):
         x = torch.randn(2, 3, 8, 8)
-        assert build(ckpt).teacher_inputs(x) is x
+        assert build(ckpt).teacher.inputs(x) is x

@@ -73,7 +73,7 @@ def test_channels_last_reaches_student_and_teacher(teacher, tmp_path):
             output.is_contiguous(memory_format=torch.channels_last) and not output.is_contiguous()
         )
 
-    for net in (model.student, model.teacher):
+    for net in (model.student, model.teacher.net):
         net.backbone.conv2.register_forward_hook(look)
         net(torch.rand(2, 3, 8, 8))
     assert seen == [True, True]

@@ -125,5 +125,5 @@ class TestErrors:
 
     @pytest.mark.parametrize('value', [-1, 101, 100.5])
     def test_no_percentage(self, value):
-        with pytest.raises(ValueError, match=f'percentage, got {value}'):
+        with pytest.raises(ValueError, match=rf'in \[0, 100\], got {value}'):
             TeacherCheckHook(min_top1=value)

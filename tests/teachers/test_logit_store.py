@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from prkd_mm.teachers.logit_store import TeacherLogits, hash_of_weights, size_in_bytes
+from prkd_mm.teachers.logit_arrays import size_in_bytes
+from prkd_mm.teachers.logit_store import TeacherLogits, hash_of_weights
 
 IDENTITY = dict(teacher='t', source='s', seed=0)
 N, C = 5000, 7  # more than one chunk
@@ -77,16 +78,16 @@ def test_goes_on_where_it_was_cut_off(tmp_path):
 
 @pytest.mark.parametrize('what', ['teacher', 'source', 'seed'])
 def test_of_something_else_is_refused(folder, what):
-    with pytest.raises(ValueError, match=f'another {what}'):
+    with pytest.raises(ValueError, match=f'do not match: {what} is'):
         TeacherLogits(folder, {**IDENTITY, what: 'other'})
-    with pytest.raises(ValueError, match=f'another {what}'):
+    with pytest.raises(ValueError, match=f'do not match: {what} is'):
         TeacherLogits.create(folder, 3, N, C, **{**IDENTITY, what: 'other'})
 
 
 @pytest.mark.parametrize('change', [dict(views=4), dict(images=N + 1)])
 def test_of_another_size_is_not_overwritten(folder, change):
     arguments = dict(dict(views=3, images=N, classes=C), **change, **IDENTITY)
-    with pytest.raises(ValueError, match=f'another {next(iter(change))}'):
+    with pytest.raises(ValueError, match=f'do not match: {next(iter(change))} is'):
         TeacherLogits.create(folder, **arguments)
     TeacherLogits(folder)
 

@@ -1,3 +1,4 @@
+import functools
 import multiprocessing
 from unittest import mock
 
@@ -365,13 +366,7 @@ def test_validation_as_stock(runs):
     path, (runner, _), _ = runs
     stock = toy.start(config(path / 'e', str(path / 'teacher.pth'), packed=False))
     metrics = [
-        evaluate(
-            r,
-            lambda x, s: unwrap(r.model).teacher(
-                unwrap(r.model).teacher_inputs(x), s, mode='predict'
-            ),
-        )
-        for r in (runner, stock)
+        unwrap(r.model).teacher.metrics(functools.partial(evaluate, r)) for r in (runner, stock)
     ]
     assert metrics[0] == metrics[1] and metrics[0]['accuracy/top1'] > 30
 

@@ -1,0 +1,121 @@
+"""A teacher that runs beside the student and never changes."""
+
+from typing import Optional
+
+from mmengine.logging import print_log
+from mmengine.model import BaseModel
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from ..checkpoints import describe, load_strictly, plain_state_dict, read, resolve
+from .logit_store import OWN_NORMALIZATION, hash_of_weights
+from .normalization import Normalization
+from .teacher import Evaluate, Teacher
+
+
+class FrozenTeacher(Teacher):
+    """A net with trained weights, in its own normalization.
+
+    Args:
+        net: The trained classifier.
+        checkpoint: Where its weights came from: a file, a URL or a work dir.
+    """
+
+    def __init__(self, net: BaseModel, checkpoint: Optional[str] = None) -> None:
+        super().__init__(net)
+        self.checkpoint = checkpoint
+        self._swap_channels = False
+        self.register_buffer('_scale', None, persistent=False)
+        self.register_buffer('_shift', None, persistent=False)
+
+    def adapt_to(self, preprocessor: nn.Module) -> None:
+        """Find the map from the student's normalized images to the teacher's.
+
+        With x = (image - mean) / std: x_T = (x * std + mean - mean_T) / std_T.
+        """
+        students = Normalization.of(preprocessor)
+        own = Normalization.of(self.net.data_preprocessor)
+        if not own.enabled:
+            self.input_normalization = students.describe()
+            return
+        self.input_normalization = OWN_NORMALIZATION
+        mean, std = students.mean, students.std
+        self._swap_channels = students.swaps_channels != own.swaps_channels
+        if self._swap_channels:
+            mean, std = mean.flip(0), std.flip(0)
+        self._scale, self._shift = std / own.std, (mean - own.mean) / own.std
+
+    def inputs(self, inputs: Tensor) -> Tensor:
+        """The student's inputs ``(N, 3, H, W)`` in the teacher's normalization."""
+        if self._scale is None:
+            return inputs
+        if self._swap_channels:
+            inputs = inputs.flip(1)
+        return inputs * self._scale + self._shift
+
+    def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
+        """Logits ``(N, C)`` for the student's inputs."""
+        return self.net(self.inputs(inputs), mode='tensor')
+
+    def metrics(self, evaluate: Evaluate) -> dict[str, float]:
+        """Metrics of the net on the validation set, in evaluation mode."""
+
+        def predict(inputs: Tensor, data_samples: list) -> list:
+            return self.net(self.inputs(inputs), data_samples, mode='predict')
+
+        # MMRazor's SingleTeacherDistill keeps its teacher in training mode.
+        was_training = self.net.training
+        self.net.eval()
+        metrics = evaluate(predict)
+        self.net.train(was_training)
+        return metrics
+
+    def fingerprint(self) -> str:
+        """Hash of the weights."""
+        if self.checkpoint is None:
+            return hash_of_weights(self.net.state_dict())
+        return hash_of_weights(plain_state_dict(read(self.checkpoint))[0])
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        """The backbone."""
+        return [self.net.backbone] if hasattr(self.net, 'backbone') else []
+
+
+def load_teacher(net: BaseModel, path: str, hint: str = '') -> None:
+    """Load a checkpoint into a teacher, strictly.
+
+    Args:
+        net: The teacher.
+        path: The checkpoint: a file, a URL or a work dir.
+        hint: Instructions for training the teacher, for the error message.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If the weights do not match the net.
+    """
+    try:
+        checkpoint = read(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f'FrozenTeacherDistill: {error}; teacher_ckpt must be the '
+            f'checkpoint of a trained teacher{hint}'
+        ) from error
+    load_strictly(net, plain_state_dict(checkpoint)[0], f'The teacher checkpoint {path!r}')
+    print_log(f'Loaded teacher from {resolve(path)} ({describe(checkpoint)})', logger='current')
+
+
+def fold_batch_norms(net: BaseModel) -> None:
+    """Fold batch norms into the convolutions before them, in the backbone.
+
+    Raises:
+        ValueError: If ``torch.fx`` cannot trace the backbone.
+    """
+    net.eval()
+    try:
+        net.backbone = fuse(net.backbone)
+    except Exception as error:  # torch.fx raises errors of any type
+        raise ValueError(
+            'FrozenTeacherDistill: fold_teacher_bn needs a backbone that '
+            'torch.fx can trace, and no recorder in it; leave it out '
+            f'({type(error).__name__}: {error})'
+        ) from error

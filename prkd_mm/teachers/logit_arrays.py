@@ -1,0 +1,69 @@
+"""The arrays that stored logits consist of: all logits, or the k largest."""
+
+from typing import NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class ArrayFile(NamedTuple):
+    """One file of a store.
+
+    Attributes:
+        name (str): The file name.
+        dtype (type): Of its elements.
+        width (tuple): Shape of the values of one image.
+    """
+
+    name: str
+    dtype: type
+    width: tuple
+
+
+def describe_arrays(classes: int, topk: Optional[int]) -> list[ArrayFile]:
+    """The files of a store of ``classes`` logits, or of the ``topk`` largest."""
+    if not topk:
+        return [ArrayFile('logits.npy', np.float16, (classes,))]
+    return [
+        ArrayFile('logits.npy', np.float16, (topk,)),
+        ArrayFile('classes.npy', _index_type(classes), (topk,)),
+        ArrayFile('rest.npy', np.float16, ()),
+    ]
+
+
+def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = None) -> int:
+    """Size of a store in bytes."""
+    each = sum(
+        np.dtype(file.dtype).itemsize * int(np.prod(file.width))
+        for file in describe_arrays(classes, topk)
+    )
+    return views * images * each
+
+
+def pack(logits: Tensor, topk: Optional[int]) -> list[np.ndarray]:
+    """The arrays of a store for logits ``(N, C)``."""
+    if not topk:
+        return [logits.cpu().numpy().astype(np.float16)]
+    values, classes = logits.topk(topk)
+    rest = logits.scatter(1, classes, -torch.inf).logsumexp(1)
+    return [
+        values.cpu().numpy().astype(np.float16),
+        classes.cpu().numpy().astype(_index_type(logits.size(1))),
+        rest.cpu().numpy().astype(np.float16),
+    ]
+
+
+def unpack(parts: list[Tensor], num_classes: int) -> Tensor:
+    """Logits ``(N, C)`` from the arrays of a store, ``float32``."""
+    if len(parts) == 1:
+        return parts[0].float()
+    values, classes, rest = parts
+    others = num_classes - values.size(1)
+    even = rest.float() - np.log(others)
+    full = even[:, None].expand(-1, num_classes).clone()
+    return full.scatter_(1, classes.long(), values.float())
+
+
+def _index_type(classes: int) -> type:
+    return np.int16 if classes <= 2**15 else np.int32

@@ -1,0 +1,55 @@
+"""A classifier around anything that computes logits."""
+
+from typing import Optional
+
+from mmengine.model import BaseModel
+from mmpretrain.models import ClsHead
+from torch import Tensor, nn
+
+
+class LogitsHead(ClsHead):
+    """A head whose features are the logits already.
+
+    Recorders on ``head`` and on ``head.fc`` both find the logits.
+
+    Args:
+        num_classes: Number of classes, or None if it is unknown.
+    """
+
+    def __init__(self, num_classes: Optional[int]) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.fc = nn.Identity()
+
+    def forward(self, feats: Tensor) -> Tensor:
+        """Return the logits ``(N, C)``."""
+        return self.fc(feats)
+
+
+class LogitsNet(BaseModel):
+    """MMPretrain's interface around a module that maps inputs to logits.
+
+    Args:
+        backbone: The module.
+        num_classes: Number of classes, or None if it is unknown.
+        data_preprocessor: Config of the module's own data preprocessor.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_classes: Optional[int],
+        data_preprocessor: Optional[dict] = None,
+    ) -> None:
+        super().__init__(data_preprocessor)
+        self.backbone = backbone
+        self.head = LogitsHead(num_classes)
+
+    def forward(self, inputs: Tensor, data_samples: Optional[list] = None, mode: str = 'tensor'):
+        """Logits in mode 'tensor', data samples with scores in mode 'predict'."""
+        logits = self.backbone(inputs)
+        if mode == 'tensor':
+            return self.head(logits)
+        if mode == 'predict':
+            return self.head.predict(logits, data_samples)
+        raise ValueError(f"mode must be 'tensor' or 'predict' for a frozen net, got {mode!r}")
