@@ -1,4 +1,4 @@
-"""Every config is built and takes one real step on its own input size."""
+"""Every config can be built and takes one training step at its input size."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ def build(cfg, folder: Path) -> torch.nn.Module:
 
 
 def step(cfg, model: torch.nn.Module) -> dict:
-    """One step on random images of the config's size and classes."""
+    """One step on random images of the config's size and number of classes."""
     data = cfg.train_dataloader.dataset
     size = next(
         transform[name]
@@ -51,7 +51,7 @@ def step(cfg, model: torch.nn.Module) -> dict:
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
     before = {name: p.clone() for name, p in model.named_parameters()}
     logged = model.train_step(data, wrapper)
-    # a first step may leave single layers where they are, but not the head
+    # a first step may leave some layers unchanged, but not the head
     moved = [name for name, p in model.named_parameters() if not torch.equal(p, before[name])]
     assert any(name.endswith('head.fc.weight') for name in moved)
     assert all(torch.isfinite(value) for value in logged.values())
@@ -67,7 +67,7 @@ def test_pair(path, tmp_path):
     logged = step(cfg, model)
     assert {'loss', 'student.loss', 'distill.loss_prkd'} <= set(logged)
     terms = model.distiller.distill_losses.loss_prkd.terms
-    assert terms['kl'] > 0 and terms['cor'] > 0  # the recorders hit
+    assert terms['kl'] > 0 and terms['cor'] > 0  # the recorders found the logits
     assert cfg.model.architecture.backbone != cfg.model.teacher.backbone
     students, teachers = (
         sum(p.numel() for p in net.parameters()) for net in (model.student, model.teacher)
@@ -95,11 +95,11 @@ def test_teacher(path, tmp_path):
 
 @pytest.mark.parametrize('path', PAIRS, ids=lambda path: path.stem)
 def test_a_pair_and_its_teacher_agree(path):
-    """Same net, same data; and the checkpoint is where it is looked for."""
+    """Same net, same data, and the checkpoint path is that of the teacher's run."""
     cfg = load_config(str(path))
     teacher = load_config(str(ROOT / cfg.model.teacher_config))
     assert teacher.model == cfg.model.teacher
-    if '://' not in cfg.model.teacher_ckpt:  # no published one
+    if '://' not in cfg.model.teacher_ckpt:  # not a published one
         assert teacher.work_dir == f'./{cfg.model.teacher_ckpt}'
     for key in ('train_dataloader', 'val_dataloader', 'data_preprocessor'):
         assert teacher[key] == cfg[key]
@@ -109,7 +109,7 @@ def test_work_dirs_are_unique():
     own = [load_config(str(path)).work_dir for path in PAIRS + TEACHERS]
     assert len(set(own)) == len(own)
     others = [method for method in METHODS if method != 'prkd']
-    for method in others:  # the rule, on one pair
+    for method in others:  # the rule, for one pair
         cfg = load_config(str(DIGITS), method)
         assert cfg.work_dir == f'./work_dirs/prkd_digits_{method}'
     assert not {f'{name}_{method}' for name in own for method in others} & set(own)
@@ -128,21 +128,31 @@ def test_cifar10_as_image_files(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    'method, loss, found, literature',
+    'method, loss, tuned, literature',
     [
         ('kd', 'loss_kl', (1.6, 1.1), (4, 0.9)),
         ('dist', 'loss_dist', (1.6, 2.5), (4, 2)),
         ('prkd', 'loss_prkd', (4, 0.9), (4, 0.9)),
     ],
 )
-def test_what_a_search_found_is_of_the_trials_alone(method, loss, found, literature):
+def test_only_the_quickstart_uses_the_tuned_settings(method, loss, tuned, literature):
     def settings(path):
         cfg = load_config(str(ROOT / 'configs' / path), method)
-        assert cfg.method == method and 'found' not in cfg
+        assert cfg.method == method
         ((name, each),) = cfg.model.distiller.distill_losses.items()
         assert name == loss
         return each.tau, each.loss_weight
 
-    assert settings('quickstart/prkd_digits.py') == found
-    assert settings('quickstart/prkd_tinyimagenet20.py') == found
+    assert settings('quickstart/prkd_digits.py') == tuned
+    assert settings('quickstart/prkd_tinyimagenet20.py') == tuned
     assert settings('prkd/resnet56_resnet20_cifar100.py') == literature
+
+
+@pytest.mark.parametrize('method', METHODS)
+def test_every_method_has_a_tuned_file(method):
+    own, tuned = (
+        load_config(str(CONFIGS / path), method).model
+        for path in ('prkd/resnet56_resnet20_cifar100.py', 'quickstart/prkd_tinyimagenet20.py')
+    )
+    assert own.type == tuned.type
+    assert own.get('distiller', {}).keys() == tuned.get('distiller', {}).keys()

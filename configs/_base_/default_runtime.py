@@ -2,21 +2,21 @@ custom_imports = dict(imports=['prkd_mm'], allow_failed_imports=False)
 default_scope = 'mmpretrain'
 
 default_hooks = dict(
-    runtime_info=dict(type='LeanRuntimeInfoHook'),  # seldom syncs
+    runtime_info=dict(type='LeanRuntimeInfoHook'),  # syncs once per log line
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # two files: MMEngine removes the old one before it has written the new
+    # two files, since MMEngine removes the old one before it writes the new one
     checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
-    epoch_seed=dict(type='EpochSeedHook'),  # an exact resume
-    channels_last=dict(type='ChannelsLastHook'),  # what convolves fastest
-    sync_buffers=dict(type='SyncBuffersHook'),  # ranks have their own BN
+    epoch_seed=dict(type='EpochSeedHook'),  # so that a resumed run is exact
+    channels_last=dict(type='ChannelsLastHook'),  # fastest layout for convolutions
+    sync_buffers=dict(type='SyncBuffersHook'),  # keep BN buffers equal across ranks
 )
 
 randomness = dict(seed=0)
 env_cfg = dict(
-    cudnn_benchmark=True,  # the input size never changes
+    cudnn_benchmark=True,  # the input size is constant
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl'),
 )

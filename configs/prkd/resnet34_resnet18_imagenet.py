@@ -1,10 +1,11 @@
-# ResNet-34 teaches ResNet-18 on ImageNet, by PRKD with a tail average.
+# ResNet-34 teaches ResNet-18 on ImageNet with PRKD and a tail average.
 _base_ = [
     '../_base_/datasets/imagenet.py',
     '../_base_/models/imagenet/resnet34.py',
     '../_base_/models/imagenet/resnet18.py',
     'mmpretrain::_base_/schedules/imagenet_bs256.py',
     '../_base_/distill_runtime.py',
+    # one config serves every method: --method of the tools sets PRKD_METHOD
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
 ]
 model = dict(

@@ -1,17 +1,19 @@
-# ResNet-50 teaches ResNet-18 on Tiny ImageNet, by PRKD with a tail average.
+# ResNet-50 teaches ResNet-18 on Tiny ImageNet with PRKD and a tail average.
 _base_ = [
     '../_base_/datasets/tinyimagenet.py',
     '../_base_/models/small_images/resnet50.py',
     '../_base_/models/small_images/resnet18.py',
     '../_base_/schedules/sgd_200e_bs256.py',
     '../_base_/distill_runtime.py',
+    # one config serves every method: --method of the tools sets PRKD_METHOD
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
 ]
+# base files cannot all define `model`, so the class count is set on the nets they define
 _base_.resnet50.head.num_classes = 200
 _base_.resnet18.head.num_classes = 200
 model = dict(
     architecture=_base_.resnet18,
     teacher=_base_.resnet50,
-    teacher_ckpt='work_dirs/resnet50_tinyimagenet',  # its latest checkpoint
+    teacher_ckpt='work_dirs/resnet50_tinyimagenet',  # the latest checkpoint in it
     teacher_config='configs/teachers/resnet50_tinyimagenet.py',
 )

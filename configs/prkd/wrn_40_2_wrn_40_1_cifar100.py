@@ -1,15 +1,16 @@
-# WRN-40-2 teaches WRN-40-1 on CIFAR-100, by PRKD with a tail average.
+# WRN-40-2 teaches WRN-40-1 on CIFAR-100 with PRKD and a tail average.
 _base_ = [
     '../_base_/datasets/cifar100.py',
     '../_base_/models/small_images/wrn_40_2.py',
     '../_base_/models/small_images/wrn_40_1.py',
     '../_base_/schedules/sgd_240e_bs64.py',
     '../_base_/distill_runtime.py',
+    # one config serves every method: --method of the tools sets PRKD_METHOD
     '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
 ]
 model = dict(
     architecture=_base_.wrn_40_1,
     teacher=_base_.wrn_40_2,
-    teacher_ckpt='work_dirs/wrn_40_2_cifar100',  # its latest checkpoint
+    teacher_ckpt='work_dirs/wrn_40_2_cifar100',  # the latest checkpoint in it
     teacher_config='configs/teachers/wrn_40_2_cifar100.py',
 )

@@ -6,13 +6,15 @@ _base_ = [
     '../_base_/models/small_images/resnet8.py',
     '../_base_/schedules/sgd_30e_bs64.py',
     '../_base_/distill_runtime.py',
-    '../_base_/methods_as_found.py',
+    # KD and DIST as tuned on held-out photographs; the pairs in configs/prkd use methods/
+    '../_base_/methods_tuned/{{$PRKD_METHOD:prkd}}.py',
 ]
+# base files cannot all define `model`, so the class count is set on the nets they define
 _base_.resnet20.head.num_classes = 20
 _base_.resnet8.head.num_classes = 20
 model = dict(
     architecture=_base_.resnet8,
     teacher=_base_.resnet20,
-    teacher_ckpt='work_dirs/teacher_tinyimagenet20',  # its latest checkpoint
+    teacher_ckpt='work_dirs/teacher_tinyimagenet20',  # the latest checkpoint in it
     teacher_config='configs/quickstart/teacher_tinyimagenet20.py',
 )

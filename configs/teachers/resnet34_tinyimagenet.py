@@ -5,5 +5,6 @@ _base_ = [
     '../_base_/schedules/sgd_200e_bs256.py',
     '../_base_/default_runtime.py',
 ]
+# base files cannot all define `model`, so the class count is set on the nets they define
 _base_.resnet34.head.num_classes = 200
 model = _base_.resnet34

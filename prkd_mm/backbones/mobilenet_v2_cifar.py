@@ -8,22 +8,23 @@ from torch import nn
 
 @MODELS.register_module()
 class MobileNetV2_CIFAR(MobileNetV2):
-    """The MobileNetV2 that tables of distillation on CIFAR-100 mean.
+    """MobileNetV2 of the distillation literature for CIFAR-100.
 
     A variant of `MobileNetV2: Inverted Residuals and Linear Bottlenecks
     <https://arxiv.org/abs/1801.04381>`_ from `Knowledge Distillation via
     Route Constrained Optimization <https://arxiv.org/abs/1904.09149>`_, known
-    as ``mobile_half``. MMPretrain's net differs from it in that here
+    as ``mobile_half``. Differences from MMPretrain's ``MobileNetV2``:
 
     - the second stage keeps its size: 32x32 images end at 2x2;
     - the activation is ReLU, not ReLU6;
-    - channels are cut, not rounded to multiples of 8 (12 in the second stage);
-    - the first block too has an expanding convolution, from 16 to 16.
+    - the number of channels is not rounded to a multiple of 8 (the second stage
+      has 12);
+    - the first block also has an expanding convolution, from 16 to 16.
 
     Args:
-        widen_factor (float): Factor of the channels, but for the last
-            convolution, which has 1280. Defaults to 0.5.
-        act_cfg (dict): Defaults to ``dict(type='ReLU')``.
+        widen_factor (float): Width multiplier of all layers except the last
+            convolution, which has 1280 channels. Defaults to 0.5.
+        act_cfg (dict): Config of the activation. Defaults to ``dict(type='ReLU')``.
         **kwargs: Other arguments of MMPretrain's ``MobileNetV2``.
     """
 
@@ -32,7 +33,10 @@ class MobileNetV2_CIFAR(MobileNetV2):
     ]
 
     def __init__(
-        self, widen_factor: float = 0.5, act_cfg: dict = dict(type='ReLU'), **kwargs: Any
+        self,
+        widen_factor: float = 0.5,
+        act_cfg: dict = dict(type='ReLU'),  # noqa: B006  MMPretrain copies it
+        **kwargs: Any,
     ) -> None:
         super().__init__(widen_factor, act_cfg=act_cfg, **kwargs)
 
@@ -45,7 +49,7 @@ class MobileNetV2_CIFAR(MobileNetV2):
         layer = super().make_layer(
             int(channels * self.widen_factor), num_blocks, stride, expand_ratio
         )
-        if expand_ratio == 1:  # MMPretrain's block leaves it out
+        if expand_ratio == 1:  # MMPretrain's block omits the expansion
             layer[0].conv.insert(
                 0,
                 ConvModule(

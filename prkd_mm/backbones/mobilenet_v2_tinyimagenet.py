@@ -8,24 +8,24 @@ from .mobilenet_v2_cifar import MobileNetV2_CIFAR
 
 @MODELS.register_module()
 class MobileNetV2_TinyImageNet(MobileNetV2_CIFAR):
-    """The MobileNetV2 that tables of distillation on Tiny ImageNet mean.
+    """MobileNetV2 of the distillation literature for Tiny ImageNet.
 
     A variant of `MobileNetV2: Inverted Residuals and Linear Bottlenecks
-    <https://arxiv.org/abs/1801.04381>`_, student of `DOT: A Distillation-
-    Oriented Trainer <https://arxiv.org/abs/2307.08436>`_. MMPretrain's net
-    differs from it in that here
+    <https://arxiv.org/abs/1801.04381>`_, the student of `DOT: A Distillation-
+    Oriented Trainer <https://arxiv.org/abs/2307.08436>`_. Differences from
+    MMPretrain's ``MobileNetV2``:
 
-    - the stem is a 1x1 convolution of stride 1 with a border of 1, and the
+    - the stem is a 1x1 convolution of stride 1 with padding 1, and the
       sixth stage keeps its size: 64x64 images become 66x66 and end at 9x9;
-    - the first block too has an expanding convolution, from 32 to 32.
+    - the first block also has an expanding convolution, from 32 to 32.
 
-    The biases that DOT's code has in front of each batch norm are left out:
-    it subtracts them again.
+    The biases in front of each batch norm in DOT's code are omitted, since batch
+    norm subtracts them.
 
     Args:
-        widen_factor (float): Factor of the channels, but for the last
-            convolution, which has 1280. Defaults to 1.0.
-        act_cfg (dict): Defaults to ``dict(type='ReLU6')``.
+        widen_factor (float): Width multiplier of all layers except the last
+            convolution, which has 1280 channels. Defaults to 1.0.
+        act_cfg (dict): Config of the activation. Defaults to ``dict(type='ReLU6')``.
         **kwargs: Other arguments of MMPretrain's ``MobileNetV2``.
     """
 
@@ -40,7 +40,10 @@ class MobileNetV2_TinyImageNet(MobileNetV2_CIFAR):
     ]
 
     def __init__(
-        self, widen_factor: float = 1.0, act_cfg: dict = dict(type='ReLU6'), **kwargs: Any
+        self,
+        widen_factor: float = 1.0,
+        act_cfg: dict = dict(type='ReLU6'),  # noqa: B006  MMPretrain copies it
+        **kwargs: Any,
     ) -> None:
         super().__init__(widen_factor, act_cfg=act_cfg, **kwargs)
         self.conv1 = ConvModule(

@@ -7,14 +7,14 @@ from mmpretrain.registry import MODELS
 
 @MODELS.register_module()
 class ResNet6n2(ResNet_CIFAR):
-    """The ResNets of depth 6n + 2, made for images of 32x32.
+    """ResNets of depth 6n + 2 for 32x32 images.
 
     `Deep Residual Learning for Image Recognition
     <https://arxiv.org/abs/1512.03385>`_, section 4.2: a 3x3 stem and three
     stages of n basic blocks; with a 1x1 convolution and BN where a shortcut
     changes shape, as in `Contrastive Representation Distillation
-    <https://arxiv.org/abs/1910.10699>`_ and all who compare with it. Their
-    ``resnet20`` to ``resnet110`` are of the default width; ``resnet8x4`` and
+    <https://arxiv.org/abs/1910.10699>`_ and later work. There,
+    ``resnet20`` to ``resnet110`` have the default width; ``resnet8x4`` and
     ``resnet32x4`` have ``stem_channels=32, base_channels=64``.
 
     Args:
@@ -22,17 +22,17 @@ class ResNet6n2(ResNet_CIFAR):
         stem_channels (int): Channels of the stem. Defaults to 16.
         base_channels (int): Channels of the first stage; doubled in the
             second, and again in the third. Defaults to 16.
-        out_indices (Sequence[int]): Which stages to put out. Defaults to
-            (2, ), the last.
-        zero_init_residual (bool): Whether blocks start as the identity, which
-            those of the literature do not. Defaults to False.
+        out_indices (Sequence[int]): Stages to return. Defaults to (2, ), the
+            last.
+        zero_init_residual (bool): Whether blocks start as the identity. Defaults
+            to False, as in the literature.
         **kwargs: Other arguments of MMPretrain's ``ResNet_CIFAR``.
 
     Raises:
         ValueError: If the depth is not 6n + 2.
     """
 
-    arch_settings = {  # to the 1202 of the paper
+    arch_settings = {  # up to depth 1202, as in the paper
         6 * n + 2: (BasicBlock, (n, n, n)) for n in range(1, 201)
     }
 

@@ -1,15 +1,15 @@
 # Caltech-256, 257 classes: python tools/prepare_data.py caltech256
-# Without clutter: num_classes=256, and with_clutter=False in each dataset
+# Without clutter: num_classes=256, and with_clutter=False in each data set
 data_preprocessor = dict(
     type='mmpretrain.ClsDataPreprocessor',
     num_classes=257,
-    # RGB, of ImageNet: photos of the same kind, and pretrained nets expect it
+    # RGB statistics of ImageNet: similar photos, and pretrained nets expect them
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,  # mmcv decodes to BGR
 )
 
-# photos of many sizes, cut as MMPretrain cuts ImageNet's
+# photos of many sizes, cropped like those of ImageNet in MMPretrain's configs
 train_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='RandomResizedCrop', scale=224),  # 8 to 100 % of the area
@@ -24,12 +24,13 @@ val_pipeline = [
 ]
 
 train_dataloader = dict(
-    batch_size=64,  # as in the CIFAR recipes: about 385 steps an epoch
-    num_workers=8,  # some hundred images/s each: decoding is most of it
-    persistent_workers=False,  # workers that start anew see the epoch:
+    batch_size=64,  # as in the CIFAR recipes: about 385 steps per epoch
+    num_workers=8,  # a few hundred images/s each; most of the time is decoding
+    # workers that start again in each epoch can be seeded by the epoch
+    persistent_workers=False,
     worker_init_fn=dict(type='seed_worker_by_epoch'),
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),  # stacks in the worker
+    collate_fn=dict(type='default_collate'),  # stacks the batch in the worker
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
         type='Caltech256',
@@ -41,7 +42,7 @@ train_dataloader = dict(
 )
 val_dataloader = dict(
     batch_size=64,  # the accuracy does not depend on it
-    num_workers=4,  # a quarter of the images, and fewer steps with each
+    num_workers=4,  # a quarter of the images, and a cheaper pipeline
     persistent_workers=False,
     pin_memory=True,
     collate_fn=dict(type='default_collate'),

@@ -1,4 +1,4 @@
-# CIFAR-10 as image files, in data/cifar10-images/{train,test}/<class>/.
+# CIFAR-10 as image files in data/cifar10-images/{train,test}/<class>/.
 _base_ = './cifar10.py'
 
 data_preprocessor = dict(to_rgb=True)  # mmcv decodes to BGR

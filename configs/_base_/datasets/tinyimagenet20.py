@@ -1,5 +1,5 @@
-# A trial for a CPU: 20 classes of Tiny ImageNet, 250 training images and all
-# 50 validation images each, at 32x32.
+# A trial for a CPU: 20 classes of Tiny ImageNet at 32x32, each with 250 training
+# images and all 50 validation images.
 _base_ = './tinyimagenet.py'
 data_preprocessor = dict(num_classes=20)
 load = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), interpolation='area')]

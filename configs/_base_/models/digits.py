@@ -1,5 +1,5 @@
-# For 8x8 grey images: a ResNet-18 of a quarter of the width, and a student
-# of a sixteenth, small enough to need a teacher.
+# For 8x8 gray images: a ResNet-18 at 1/4 of the width as the teacher, and one at
+# 1/16 as the student, which is small enough to need a teacher.
 teacher = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',

@@ -1,7 +1,7 @@
-# ResNet-50 for photos of 224x224, as in MMPretrain's config for ImageNet.
-_base_ = []  # a file that starts with an import is another kind to MMEngine
+# ResNet-50 for 224x224 photos, taken from MMPretrain's config for ImageNet.
+_base_ = []  # keeps MMEngine from treating this file as a lazy config
 from mmengine.hub import get_config  # noqa: E402
 
 resnet50 = get_config('mmpretrain::resnet/resnet50_8xb32_in1k.py').model
 resnet50._scope_ = 'mmpretrain'
-resnet50.head.loss.pop('loss_weight')  # which the method sets
+resnet50.head.loss.pop('loss_weight')  # each method sets its own

@@ -1,4 +1,4 @@
-# MobileNetV2 of half the width for 32x32 images, as the CIFAR-100 tables have.
+# MobileNetV2 at width 0.5 for 32x32 images, as in the CIFAR-100 tables.
 mobilenetv2 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',

@@ -1,4 +1,4 @@
-# MobileNetV2 of full width for 64x64 images, as in tables on Tiny ImageNet.
+# MobileNetV2 at width 1.0 for 64x64 images, as in the Tiny ImageNet tables.
 mobilenetv2_tinyimagenet = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
@@ -8,7 +8,7 @@ mobilenetv2_tinyimagenet = dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=1280,
-        init_cfg=None,  # PyTorch's own, as in the nets of the tables
+        init_cfg=None,  # PyTorch's default, as in the published code
         loss=dict(type='CrossEntropyLoss'),
     ),
 )

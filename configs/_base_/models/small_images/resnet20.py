@@ -8,7 +8,7 @@ resnet20 = dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=64,
-        init_cfg=None,  # PyTorch's own, as in the nets of the tables
+        init_cfg=None,  # PyTorch's default, as in the published code
         loss=dict(type='CrossEntropyLoss'),
     ),
 )

@@ -8,7 +8,7 @@ resnet32x4 = dict(
         type='LinearClsHead',
         num_classes=100,
         in_channels=256,
-        init_cfg=None,  # PyTorch's own, as in the nets of the tables
+        init_cfg=None,  # PyTorch's default, as in the published code
         loss=dict(type='CrossEntropyLoss'),
     ),
 )

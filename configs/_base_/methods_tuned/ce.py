@@ -1,0 +1,2 @@
+# The student alone has nothing to tune.
+_base_ = '../methods/ce.py'
