@@ -1,6 +1,5 @@
 import copy
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,17 +8,12 @@ from mmengine.hooks import EMAHook
 from mmengine.registry import DefaultScope
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
+from project import ROOT
 
 from prkd_mm.config import load_config
 
-ROOT = Path(__file__).resolve().parents[2]
 STUDENT = dict(mean=[127.5] * 3, std=[60.0] * 3)  # of toy.distillation
 OWN = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0])
-
-
-@pytest.fixture(scope='module')
-def ckpt(tmp_path_factory):
-    return toy.save_teacher(tmp_path_factory.mktemp('ckpt') / 'teacher.pth')
 
 
 def batch(n=6, channels=3):

@@ -12,11 +12,6 @@ from torch import nn
 BOTH = [toy.prkd_schedule(), dict(type='TailAverageHook', num_epochs=2)]
 
 
-@pytest.fixture
-def ckpt(tmp_path):
-    return toy.save_teacher(tmp_path / 'teacher.pth')
-
-
 def load(path):
     return torch.load(path, weights_only=False)
 

@@ -28,8 +28,8 @@ class TestImport:
         filters = list(warnings.filters)
         with pytest.warns(UserWarning) as caught:
             with imports.without_warning('known'):
-                warnings.warn('known to all')
-                warnings.warn('news')
+                warnings.warn('known to all', stacklevel=1)
+                warnings.warn('news', stacklevel=1)
         assert [str(warning.message) for warning in caught] == ['news']
         assert warnings.filters == filters
 

@@ -51,11 +51,6 @@ def histories(checkpoint):
     }
 
 
-@pytest.fixture
-def ckpt(tmp_path):
-    return toy.save_teacher(tmp_path / 'teacher.pth')
-
-
 @pytest.mark.parametrize('by_epoch', [True, False])
 @pytest.mark.parametrize(
     'options',

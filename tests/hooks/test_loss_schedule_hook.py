@@ -65,11 +65,6 @@ PROGRESS = {
 }
 
 
-@pytest.fixture
-def ckpt(tmp_path):
-    return toy.save_teacher(tmp_path / 'teacher.pth')
-
-
 @pytest.mark.parametrize('accumulate', [1, 3])
 @pytest.mark.parametrize('epoch_based_run', [True, False])
 @pytest.mark.parametrize('by_epoch', [True, False])

@@ -50,11 +50,6 @@ def plain_batch(preprocessor, dataset):
     return (x - preprocessor.mean) / preprocessor.std
 
 
-@pytest.fixture
-def ckpt(tmp_path):
-    return toy.save_teacher(tmp_path / 'teacher.pth')
-
-
 class TestAverage:
     """Of the files that a real run has saved."""
 

@@ -25,11 +25,6 @@ def top1(teacher_cfg, ckpt, preprocessor, dataset):
     return 100 * hits.float().mean().item()
 
 
-@pytest.fixture
-def ckpt(tmp_path):
-    return toy.save_teacher(tmp_path / 'teacher.pth')
-
-
 def config(ckpt, tmp_path, hook, algorithm='FrozenTeacherDistill', **kwargs):
     return toy.config(
         toy.distillation(ckpt, algorithm=algorithm, **kwargs),

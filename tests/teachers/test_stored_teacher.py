@@ -15,11 +15,6 @@ from prkd_mm.teachers.logit_store import TeacherLogits
 VIEWS = 2
 
 
-@pytest.fixture(scope='module')
-def ckpt(tmp_path_factory):
-    return toy.save_teacher(tmp_path_factory.mktemp('ckpt') / 'teacher.pth')
-
-
 def config(ckpt, folder, logits=None, min_top1=None, epochs=3, **options):
     """A run on packed images; its views are those of the store."""
     cfg = toy.config(

@@ -1,0 +1,45 @@
+"""The files of this project, and its commands as a user types them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Relative to a checkout, as in a command. The digits need no download.
+DIGITS = 'configs/quickstart/prkd_digits.py'
+TEACHER_DIGITS = 'configs/quickstart/teacher_digits.py'
+
+
+def link_checkout(folder: Path) -> Path:
+    """Link the configs and tools into a folder, and return it."""
+    for name in ('configs', 'tools'):
+        if not (folder / name).exists():
+            (folder / name).symlink_to(ROOT / name)
+    return folder
+
+
+def type_command(*command: str, cwd: Path = ROOT, fails: bool = False, **variables: str) -> str:
+    """Run Python with a command line in a new process.
+
+    Args:
+        command: Script, or ``-m`` and a module, and its arguments.
+        cwd: The folder to run it in.
+        fails: Whether the command has to fail; else it must not.
+        variables: Environment variables to set.
+
+    Returns:
+        What it printed, errors included.
+    """
+    path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
+    done = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=cwd,
+        env=dict(os.environ, PYTHONPATH=path, **variables),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert (done.returncode != 0) == fails, done.stdout
+    return done.stdout
