@@ -73,6 +73,27 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def find_config(path: str) -> str:
+    """Path of a config: as given, or among those that come with the package.
+
+    Args:
+        path: A file; ``configs/prkd/<name>.py`` or ``prkd_mm::prkd/<name>.py``,
+            which also work outside of a checkout.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    if osp.isfile(path):
+        return path
+    package = osp.join(osp.dirname(osp.abspath(__file__)), '.mim')
+    shipped = osp.join(package, path.replace('prkd_mm::', 'configs/', 1))
+    if osp.isfile(shipped):
+        return shipped
+    raise FileNotFoundError(
+        f'there is no config {path!r}; those of the package are in {osp.join(package, "configs")}'
+    )
+
+
 def load_config(
     path: str,
     method: Optional[str] = None,
@@ -96,8 +117,7 @@ def load_config(
         FileNotFoundError: If there is no such config, or no such method.
         ValueError: If the config does not allow the method to be chosen.
     """
-    if not osp.isfile(path):
-        raise FileNotFoundError(f'there is no config {path!r}')
+    path = find_config(path)
     own_method = read_config(path).get('method')
     cfg = choose_method(path, method)
     if options:

@@ -44,5 +44,5 @@ def apply() -> tuple[str, ...]:
 
 def describe() -> dict[str, str]:
     """Name each applied patch and, in one sentence, what it is for."""
-    reasons = {patch.__name__: patch.__doc__.partition('\n')[0] for patch in _PATCHES}
+    reasons = {patch.__name__: (patch.__doc__ or '').partition('\n')[0] for patch in _PATCHES}
     return {name: reasons[name] for name in apply()}

@@ -1,0 +1,191 @@
+"""Look at an installation: what is there, what is wrong, and what solves it."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shlex
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+import torch
+
+from . import compat
+from .checkpoints import resolve
+from .config import load_config
+from .datasets.prepare.prepare import SOURCES
+from .version import __version__
+
+# The versions in requirements.txt: each test of the project runs with them.
+TESTED = {
+    'mmengine': '0.10.7',
+    'mmcv-lite': '2.1.0',
+    'mmpretrain': '1.2.0',
+    'mmrazor': '1.0.0',
+    'torch': '2.13.0',
+    'torchvision': '0.28.0',
+    'numpy': '1.26.4',
+    'opencv-python': '4.11.0.86',
+    'setuptools': '81.0.0',
+}
+_EITHER = {'mmcv-lite': 'mmcv', 'opencv-python': 'opencv-python-headless'}
+_CONFIGS = Path(__file__).parent / '.mim' / 'configs'
+
+
+@dataclass
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        text: What was found.
+        remedy: What solves the problem, as a rule a command; None if there is
+            no problem.
+    """
+
+    text: str
+    remedy: Optional[str] = None
+
+
+def version_of(package: str) -> Optional[str]:
+    """Installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def versions() -> Iterator[Finding]:
+    """Installed versions beside those that the tests run with."""
+    yield Finding(f'Python {platform.python_version()} (tested: 3.11 and 3.12)')
+    for package, tested in TESTED.items():
+        found = version_of(package)
+        other = _EITHER.get(package, '')
+        if found is None and other:
+            package, found = other, version_of(other)
+        if found is None:
+            yield Finding(f'{package} is missing', f'pip install {package}=={tested}')
+        elif found.partition('+')[0] == tested:
+            yield Finding(f'{package} {found}')
+        else:
+            yield Finding(f'{package} {found} (tested: {tested})')
+
+
+def conflicts() -> Iterator[Finding]:
+    """Combinations of packages that do not work together."""
+    if version_of('mmcv') and version_of('mmcv-lite'):
+        yield Finding(
+            'mmcv and mmcv-lite are both installed and overwrite each other',
+            'pip uninstall -y mmcv mmcv-lite && pip install mmcv-lite==2.1.0',
+        )
+    try:
+        importlib.import_module('cv2')
+    except ImportError as error:
+        yield Finding(
+            f'OpenCV cannot be imported: {error}',
+            'pip uninstall -y opencv-python && pip install opencv-python-headless==4.11.0.86',
+        )
+    if int((version_of('numpy') or '1').partition('.')[0]) > 1:
+        yield Finding(
+            'numpy 2: ColorJitter with a hue fails in mmcv 2.1',
+            'pip install "numpy<2" "opencv-python<4.12"',
+        )
+
+
+def mim() -> Iterator[Finding]:
+    """Whether OpenMMLab's ``mim`` finds this package where it looks for it."""
+    try:
+        site = Path(str(importlib.metadata.distribution('prkd_mm').locate_file('prkd_mm')))
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding(
+            'prkd_mm is used from a folder that is not installed',
+            'pip install --no-deps -e <folder of setup.py>',
+        )
+        return
+    package = Path(__file__).parent
+    if site.exists():
+        yield Finding('mim finds prkd_mm')
+        return
+    link = shlex.join(['ln', '-s', str(package), str(site)])
+    text = 'mim does not look for packages where an editable install puts them'
+    # without mim nobody needs to act on it
+    yield Finding(text, link if version_of('openmim') else None)
+
+
+def patches() -> Iterator[Finding]:
+    """The patches applied, each with its reason."""
+    for name, reason in compat.describe().items():
+        yield Finding(f'{name}: {reason}')
+
+
+def devices() -> Iterator[Finding]:
+    """Processors and GPUs that PyTorch can use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    yield Finding(f'{cores} CPU cores, {torch.get_num_threads()} threads of PyTorch')
+    for index in range(torch.cuda.device_count()):
+        properties = torch.cuda.get_device_properties(index)
+        memory = properties.total_memory / 2**30
+        yield Finding(f'GPU {index}: {properties.name}, {memory:.0f} GiB')
+    if not torch.cuda.is_available():
+        yield Finding('no GPU that PyTorch can use; everything runs on the CPU')
+    if torch.version.cuda is None and Path('/proc/driver/nvidia').exists():
+        yield Finding(
+            'this computer has an NVIDIA GPU, but PyTorch is a build for CPUs',
+            'pip install --force-reinstall torch==2.13.0 torchvision==0.28.0 '
+            '--index-url https://download.pytorch.org/whl/cu128',
+        )
+
+
+def data_sets() -> Iterator[Finding]:
+    """The data sets that ``tools/prepare_data.py`` can get, in ``data``."""
+    for name, source in SOURCES.items():
+        folder = Path('data', source.folder)
+        if folder.exists():
+            yield Finding(f'{source.title} in {folder}')
+        else:
+            yield Finding(f'no {source.title}: python tools/prepare_data.py {name}')
+
+
+def teachers() -> Iterator[Finding]:
+    """The trained teachers, where their configs put them."""
+    missing = []
+    for config in sorted([*_CONFIGS.glob('teachers/*.py'), *_CONFIGS.glob('quickstart/teach*.py')]):
+        try:
+            yield Finding(f'{config.stem}: {resolve(load_config(str(config)).work_dir)}')
+        except FileNotFoundError:
+            missing.append(f'configs/{config.relative_to(_CONFIGS)}')
+    if missing:
+        yield Finding(f'{len(missing)} not trained, such as: python tools/train.py {missing[0]}')
+
+
+SECTIONS = {
+    'Versions': versions,
+    'Conflicts': conflicts,
+    'mim': mim,
+    'Patches': patches,
+    'Devices': devices,
+    'Data sets': data_sets,
+    'Teachers': teachers,
+}
+
+
+def main() -> int:
+    """Print the report.
+
+    Returns:
+        The number of problems, which is the exit status.
+    """
+    print(f'prkd_mm {__version__} in {Path(__file__).parent}, Python {sys.executable}')
+    problems = 0
+    for title, check in SECTIONS.items():
+        print(f'\n{title}')
+        for finding in list(check()) or [Finding('none')]:
+            print(f'  {"x" if finding.remedy else "-"} {finding.text}')
+            if finding.remedy:
+                problems += 1
+                print(f'      solve it with: {finding.remedy}')
+    print(f'\n{problems or "no"} problem{"s" if problems != 1 else ""}')
+    return problems

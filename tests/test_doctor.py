@@ -1,0 +1,133 @@
+import importlib
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from prkd_mm import doctor
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def problems(section):
+    return [finding for finding in section() if finding.remedy]
+
+
+def test_the_tested_versions_are_those_of_the_requirements():
+    lines = (ROOT / 'requirements.txt').read_text().splitlines()
+    pins = [Requirement(line) for line in lines if line and not line.startswith('#')]
+    pins = {pin.name: str(pin.specifier).lstrip('=') for pin in pins}
+    assert {name: pins[name] for name in doctor.TESTED} == doctor.TESTED
+
+
+def test_a_missing_package_is_a_problem_with_its_command(monkeypatch):
+    names = {'mmpretrain': None}
+    monkeypatch.setattr(
+        doctor, 'version_of', lambda name: names.get(name, doctor.TESTED.get(name, '1'))
+    )
+    (problem,) = problems(doctor.versions)
+    assert problem.text == 'mmpretrain is missing'
+    assert problem.remedy == 'pip install mmpretrain==1.2.0'
+
+
+def test_another_version_is_named_but_is_no_problem(monkeypatch):
+    monkeypatch.setattr(
+        doctor, 'version_of', lambda name: '2.15.0+cu132' if name == 'torch' else '1'
+    )
+    assert 'torch 2.15.0+cu132 (tested: 2.13.0)' in [x.text for x in doctor.versions()]
+    assert problems(doctor.versions) == []
+
+
+def test_both_builds_of_mmcv_are_a_conflict(monkeypatch):
+    monkeypatch.setattr(doctor, 'version_of', lambda name: '1.26.4')
+    (problem,) = problems(doctor.conflicts)
+    assert 'mmcv and mmcv-lite' in problem.text
+
+
+def test_opencv_without_libgl_is_a_conflict(monkeypatch):
+    def fail(name):
+        raise ImportError('libGL.so.1: cannot open shared object file')
+
+    monkeypatch.setattr(doctor, 'version_of', lambda name: None)
+    monkeypatch.setattr(importlib, 'import_module', fail)
+    (problem,) = problems(doctor.conflicts)
+    assert 'libGL.so.1' in problem.text and 'opencv-python-headless' in problem.remedy
+
+
+@pytest.mark.parametrize('has_mim', [False, True])
+def test_an_editable_install_is_a_problem_only_for_mim(monkeypatch, tmp_path, has_mim):
+    class Installed:
+        def locate_file(self, name):
+            return tmp_path / name
+
+    monkeypatch.setattr(importlib.metadata, 'distribution', lambda name: Installed())
+    monkeypatch.setattr(doctor, 'version_of', lambda name: '0.3.9' if has_mim else None)
+    (finding,) = doctor.mim()
+    if has_mim:
+        subprocess.run(finding.remedy, shell=True, check=True)
+        assert (tmp_path / 'prkd_mm/.mim/model-index.yml').is_file()
+        (finding,) = doctor.mim()
+    assert finding.remedy is None
+
+
+def test_data_and_teachers_are_found_in_the_working_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'data/tiny-imagenet-200').mkdir(parents=True)
+    texts = [finding.text for finding in doctor.data_sets()]
+    assert 'Tiny ImageNet in data/tiny-imagenet-200' in texts
+    assert 'no CIFAR-100: python tools/prepare_data.py cifar100' in texts
+    (before,) = doctor.teachers()
+    assert re.match(r'\d+ not trained, such as: python tools/train.py configs/', before.text)
+    work_dir = tmp_path / 'work_dirs/teacher_digits'
+    work_dir.mkdir(parents=True)
+    (work_dir / 'epoch_3.pth').touch()
+    (work_dir / 'last_checkpoint').write_text(str(work_dir / 'epoch_3.pth'))
+    found, _ = doctor.teachers()
+    assert re.fullmatch(r'teacher_digits: .*epoch_3\.pth', found.text)
+
+
+def test_the_report_counts_the_problems(monkeypatch, capsys):
+    sections = dict(
+        One=lambda: [doctor.Finding('good'), doctor.Finding('bad', 'do this')], Two=list
+    )
+    monkeypatch.setattr(doctor, 'SECTIONS', sections)
+    assert doctor.main() == 1
+    shown = capsys.readouterr().out
+    assert '  x bad\n      solve it with: do this\n' in shown
+    assert '\nTwo\n  - none\n' in shown and shown.endswith('\n1 problem\n')
+
+
+class TestLauncher:
+    def run(self, *arguments, cwd):
+        return subprocess.run(
+            [sys.executable, '-m', 'prkd_mm', *arguments], cwd=cwd, capture_output=True, text=True
+        )
+
+    def test_a_script_sees_its_arguments_and_the_patches(self, tmp_path):
+        (tmp_path / 'neighbor.py').write_text('WORD = "found"\n')
+        (tmp_path / 'script.py').write_text(
+            'import sys, neighbor, mmrazor.models\n'
+            'print(__name__, sys.argv[1:], neighbor.WORD, __file__ == sys.argv[0])\n'
+        )
+        done = self.run('script.py', '--option', '1', cwd=tmp_path)
+        assert done.stdout == "__main__ ['--option', '1'] found True\n", done.stderr
+
+    def test_scripts_of_packages_and_names_of_configs(self, tmp_path):
+        """MMRazor's own train.py trains from a config of this package, in an empty folder."""
+        (tmp_path / 'run.py').write_text(
+            "_base_ = 'prkd_mm::quickstart/teacher_digits.py'\n"
+            'train_cfg = dict(max_epochs=1)\n'
+            'train_dataloader = dict(dataset=dict(dataset=dict(indices=64)))\n'
+        )
+        done = self.run('mmrazor::train.py', 'run.py', cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (tmp_path / 'work_dirs/run/epoch_1.pth').is_file()
+
+    def test_a_script_that_does_not_exist(self, tmp_path):
+        done = self.run('nothing.py', cwd=tmp_path)
+        assert done.returncode == 1
+        assert done.stderr == "error: there is no script 'nothing.py'\n"
