@@ -87,3 +87,13 @@ class TestEnvironment:
         with pytest.raises(KeyError), environment(PRKD_A='inside'):
             raise KeyError
         assert os.environ['PRKD_A'] == 'before'
+
+
+def test_configs_of_the_package_are_found_outside_of_a_checkout(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ('configs/quickstart/prkd_digits.py', 'prkd_mm::quickstart/prkd_digits.py'):
+        cfg = load_config(name)
+        assert cfg.work_dir == './work_dirs/prkd_digits'
+        assert load_config(cfg.model.teacher_config).work_dir == './work_dirs/teacher_digits'
+    with pytest.raises(FileNotFoundError, match='no config .*those of the package are in'):
+        load_config('configs/quickstart/nothing.py')
