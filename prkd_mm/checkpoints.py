@@ -2,8 +2,11 @@
 
 import io
 import os
+import pickle
+import re
+import zipfile
 from pathlib import Path
-from typing import Union
+from typing import Any, Union
 
 import torch
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 from .files import write_bytes
 
 _HEAD = 5  # names listed of each kind in an error
+_TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'  # torch's own switch, which MMEngine obeys, too
 
 
 def resolve(path: str) -> str:
@@ -36,8 +40,64 @@ def resolve(path: str) -> str:
 
 
 def read(path: str) -> dict:
-    """Load a checkpoint (a file, a work dir or a URL) to the CPU."""
-    return CheckpointLoader.load_checkpoint(resolve(path), map_location='cpu', logger='silent')
+    """Load a checkpoint (a file, a work dir or a URL) to the CPU.
+
+    Only plain data is read: a file that would execute code is refused.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged, not a checkpoint, or would execute
+            code.
+    """
+    path = resolve(path)
+    if '://' in path:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
+    else:
+        checkpoint = _read_file(path)
+    if not isinstance(checkpoint, dict):
+        raise ValueError(
+            f'{path!r} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict'
+        )
+    return checkpoint
+
+
+def _read_file(path: str) -> Any:
+    trusted = os.environ.get(_TRUST) in ('1', 'y', 'yes', 'true')
+    try:
+        return torch.load(path, map_location='cpu', weights_only=not trusted)
+    except pickle.UnpicklingError as error:
+        if not _is_whole(path):
+            raise ValueError(_damaged(path)) from error
+        raise ValueError(
+            f'{path!r} was refused, because it holds more than plain weights and could run code '
+            f'when it is opened ({_first_sentence(error)}). If you made this file yourself, set '
+            f'{_TRUST}=1'
+        ) from error
+    except PermissionError:
+        raise
+    # torch raises what its reader stumbles over
+    except (RuntimeError, OSError, EOFError, LookupError, AttributeError, TypeError) as error:
+        raise ValueError(_damaged(path)) from error
+
+
+def _damaged(path: str) -> str:
+    size = os.path.getsize(path)
+    return f'{path!r} ({size:,} bytes) is damaged, cut short or not a checkpoint'
+
+
+def _is_whole(path: str) -> bool:
+    """Whether a file is a pickle or a zip archive, as checkpoints are."""
+    with open(path, 'rb') as file:
+        first = file.read(2)
+    return first[:1] == b'\x80' or zipfile.is_zipfile(path)
+
+
+def _first_sentence(error: Exception) -> str:
+    lines = [
+        line.strip() for line in str(error).splitlines() if 'GLOBAL' in line or 'global' in line
+    ]
+    match = re.search(r'(?:GLOBAL|global) (\S+)', ' '.join(lines))
+    return f'it asks for {match[1]}' if match else type(error).__name__
 
 
 def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:

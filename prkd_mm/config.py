@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from typing import Optional
 
 import torch
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from mmengine.logging import MMLogger
+
+from .cli import ConfigOptions
 
 # the default hooks of MMEngine, which can be switched off by None
 _DEFAULT_HOOKS = (
@@ -58,7 +60,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=ConfigOptions,
         metavar='KEY=VALUE',
         help='override settings of the config, as train_cfg.max_epochs=3 '
         'optim_wrapper.optimizer.lr=0.05 or, with lists, key="[a,b]"',

@@ -38,7 +38,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        _sync_folder(path.parent)
+        sync_file(path.parent)  # else a power cut may undo the renaming
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -73,10 +73,10 @@ def _remove_abandoned(path: Path) -> None:
                 partial.unlink()
 
 
-def _sync_folder(folder: Path) -> None:
-    # without it a power cut may undo the renaming; not every system can do it
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
+def sync_file(path: Union[str, Path]) -> None:
+    """Make the system write a file (or the names in a folder) to the disk."""
+    with contextlib.suppress(OSError):  # not every file system can sync
+        descriptor = os.open(path, os.O_RDONLY)
         try:
             os.fsync(descriptor)
         finally:

@@ -151,3 +151,56 @@ class TestWriteAtomically:
 )
 def test_describe(checkpoint, words):
     assert describe(checkpoint) == words
+
+
+class Payload:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return os.mkdir, (self.target,)
+
+
+class TestRead:
+    @pytest.mark.parametrize('zipped', [True, False])
+    def test_a_payload_is_refused_and_does_not_run(self, tmp_path, zipped):
+        path, target = tmp_path / 'bad.pth', tmp_path / 'made'
+        torch.save(
+            dict(state_dict={}, extra=Payload(target)), path, _use_new_zipfile_serialization=zipped
+        )
+        with pytest.raises(ValueError, match=f"'{path}' was refused.*could run code.*mkdir"):
+            read(str(path))
+        assert not target.exists()
+
+    def test_a_whole_module_is_refused(self, tmp_path):
+        torch.save(nn.Linear(2, 2), tmp_path / 'net.pth')
+        with pytest.raises(ValueError, match='was refused.*Linear'):
+            read(str(tmp_path / 'net.pth'))
+
+    def test_the_users_own_file_can_be_trusted(self, tmp_path, monkeypatch):
+        torch.save(dict(state_dict={}, extra=Payload(tmp_path / 'made')), tmp_path / 'own.pth')
+        monkeypatch.setenv('TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD', '1')
+        assert read(str(tmp_path / 'own.pth'))['state_dict'] == {}
+        assert (tmp_path / 'made').exists()
+
+    @pytest.mark.parametrize('content', [b'', b'some text', b'{"a": 1}', b'PK\x03\x04' + bytes(99)])
+    def test_not_a_checkpoint(self, tmp_path, content):
+        (tmp_path / 'a.pth').write_bytes(content)
+        with pytest.raises(ValueError, match="a.pth' .*damaged, cut short or not a checkpoint"):
+            read(str(tmp_path / 'a.pth'))
+
+    @pytest.mark.parametrize('share', [0.01, 0.5, 0.99])
+    def test_cut_short(self, tmp_path, share):
+        path = tmp_path / 'a.pth'
+        torch.save(dict(state_dict=nn.Linear(99, 99).state_dict()), path)
+        content = path.read_bytes()
+        path.write_bytes(content[: int(share * len(content))])
+        with pytest.raises(ValueError, match='damaged, cut short'):
+            read(str(path))
+
+    def test_a_list(self, tmp_path):
+        torch.save([1, 2], tmp_path / 'a.pth')
+        with pytest.raises(ValueError, match='holds a list, not a dict'):
+            read(str(tmp_path / 'a.pth'))

@@ -5,15 +5,17 @@ import os
 
 from mmengine.runner import Runner
 
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
+import prkd_mm  # noqa: F401  before mmrazor, which it patches
+from prkd_mm import cli
 from prkd_mm.algorithms.student_alone import student_alone
 from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read
 from prkd_mm.config import add_common_arguments, load_config
 from prkd_mm.evaluation import unwrap
+from prkd_mm.launch import processes_of, use_gloo_without_gpu
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config file of the run')
     parser.add_argument(
         'checkpoint', help='student_avg.pth, epoch_N.pth, or a work dir: its latest'
@@ -32,6 +34,8 @@ def main() -> None:
         cfg.work_dir += '/test'
     cfg.load_from, cfg.resume = None, False
     cfg.model = student_alone(cfg)  # the teacher is not needed
+    processes_of(args.launcher)  # refuse a launcher that started nothing
+    use_gloo_without_gpu(cfg)
     runner = Runner.from_cfg(cfg)
     model = unwrap(runner.model)
     load_strictly(
@@ -47,4 +51,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main)

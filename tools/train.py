@@ -1,17 +1,24 @@
 """Train a student (or a teacher) from a config."""
 
 import argparse
+import contextlib
 import os
 
+from mmengine.config import Config
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
+import prkd_mm  # noqa: F401  before mmrazor, which it patches
+from prkd_mm import cli
+from prkd_mm.checkpoints import read
 from prkd_mm.config import add_common_arguments, load_config
+from prkd_mm.folder_lock import lock_folder
+from prkd_mm.launch import learning_rate_note, processes_of, use_gloo_without_gpu
+from prkd_mm.resume import set_resume
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config file')
     add_common_arguments(parser)
     parser.add_argument(
@@ -19,7 +26,13 @@ def parse_args() -> argparse.Namespace:
         nargs='?',
         const='auto',
         metavar='CHECKPOINT',
-        help='go on from that checkpoint; without a name, from the latest in the work dir',
+        help='resume from this checkpoint; without a name, from the newest intact one in the '
+        'work dir',
+    )
+    parser.add_argument(
+        '--allow-changes',
+        action='store_true',
+        help='resume although settings that decide the result have changed',
     )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
     parser.add_argument(
@@ -30,11 +43,13 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> None:
-    args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+def prepare(args: argparse.Namespace) -> Config:
+    """The config of the run, with the options of the command line."""
     cfg = load_config(args.config, args.method, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
+    for name in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'model'):
+        if not cfg.get(name):
+            raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
@@ -46,12 +61,30 @@ def main() -> None:
                 '--auto-scale-lr scales from'
             )
         cfg.auto_scale_lr.enable = True
-    if args.resume:
-        cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
-    runner = RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
-    runner.train()
+    return cfg
+
+
+def main() -> None:
+    args = parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = prepare(args)
+    processes = processes_of(args.launcher)
+    with contextlib.ExitStack() as stack:
+        if processes.rank == 0:
+            stack.enter_context(lock_folder(cfg.work_dir))
+        notes = []
+        if args.resume:
+            notes = set_resume(cfg, args.resume, args.allow_changes, processes.number)
+        elif cfg.get('load_from'):
+            read(cfg.load_from)  # refuse a bad file before anything is built
+        if note := learning_rate_note(cfg, processes):
+            notes.append(note)
+        use_gloo_without_gpu(cfg)
+        runner = RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
+        for note in notes:
+            runner.logger.warning(note)
+        runner.train()
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main, 'interrupted; the same command with --resume goes on from here')

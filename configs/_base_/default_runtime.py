@@ -6,8 +6,8 @@ default_hooks = dict(
     timer=dict(type='IterTimerHook'),
     logger=dict(type='LoggerHook', interval=100),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    # two files, since MMEngine removes the old one before it writes the new one
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=2),
+    # complete or absent; two, so that one is left if the disk damages the other
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     epoch_seed=dict(type='EpochSeedHook'),  # so that a resumed run is exact
     channels_last=dict(type='ChannelsLastHook'),  # fastest layout for convolutions

@@ -2,6 +2,7 @@ from ..randomness import seed_worker_by_epoch
 from .epoch_seed_hook import EpochSeedHook
 from .lean_runtime_info_hook import LeanRuntimeInfoHook
 from .loss_schedule_hook import LossScheduleHook
+from .safe_checkpoint_hook import SafeCheckpointHook
 from .speed_hooks import ChannelsLastHook, CompileHook
 from .tail_average_hook import TailAverageHook
 from .teacher_check_hook import TeacherCheckHook
@@ -12,6 +13,7 @@ __all__ = [
     'EpochSeedHook',
     'LeanRuntimeInfoHook',
     'LossScheduleHook',
+    'SafeCheckpointHook',
     'TailAverageHook',
     'TeacherCheckHook',
     'seed_worker_by_epoch',

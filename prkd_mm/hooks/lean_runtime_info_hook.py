@@ -1,3 +1,5 @@
+import math
+from itertools import islice
 from typing import Optional
 
 import torch
@@ -34,7 +36,12 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
     with ``log_processor=dict(window_size=<interval of the LoggerHook>)`` its
     mean is exact.
 
+    A loss that is not finite stops the run when it is copied, that is within
+    one log interval and before a checkpoint is saved.
+
     Raises:
+        FloatingPointError: If a loss is not finite; names the terms and the
+            iteration.
         ValueError: Before the run, if there is another ``RuntimeInfoHook``,
             which this one must replace.
 
@@ -94,15 +101,37 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
             in_full = mode not in windows or whole & {key, name}
             return _UNLIMITED if in_full else windows[mode]
 
-        pending = [
-            (key, value) for key, values in self._pending.items() for value in values[-limit(key) :]
-        ]
+        numbers = iter(_read([value for values in self._pending.values() for value in values]))
+        pending = {key: list(islice(numbers, len(v))) for key, v in self._pending.items()}
         self._pending.clear()
-        values = _read([value for _, value in pending])
-        for (key, _), value in zip(pending, values):
-            hub.update_scalar(key, value)
+        _check_losses(pending, runner)
+        for key, values in pending.items():
+            for value in values[-limit(key) :]:
+                hub.update_scalar(key, value)
         for key, history in hub.log_scalars.items():
             history.max_length = limit(key)
+
+
+def _check_losses(pending: dict[str, list], runner: Runner) -> None:
+    """Stop a run whose losses since the last log are not all finite."""
+    losses = {key: values for key, values in pending.items() if 'loss' in key}
+    wrong = [
+        (i - len(values), key.partition('/')[2], values[i])
+        for key, values in losses.items()
+        for i in range(len(values))
+        if isinstance(values[i], float) and not math.isfinite(values[i])
+    ]
+    if not wrong:
+        return
+    first = min(position for position, *_ in wrong)
+    found = {name: value for position, name, value in wrong if position == first}
+    terms = {name: value for name, value in found.items() if name != 'loss'} or found
+    raise FloatingPointError(
+        f'the run was stopped: {", ".join(f"{name} was {x}" for name, x in terms.items())} in '
+        f'iteration {runner.iter + 1 + first + 1} (epoch {runner.epoch + 1}). The checkpoints in '
+        f'{runner.work_dir!r} are from before; lower the learning rate, clip the gradients '
+        '(optim_wrapper.clip_grad), or check the teacher and the weights of the losses'
+    )
 
 
 def _read(values: list) -> list:

@@ -1,0 +1,126 @@
+"""What all command lines share: one place for errors, and types of arguments."""
+
+import argparse
+import copy
+import os
+import sys
+import traceback
+from typing import Any, Callable, Optional
+
+from mmengine.config import DictAction
+
+_DEBUG = '--debug'
+# Errors of these types have messages for users; others need their type to be understood.
+_EXPLAINED = (OSError, ValueError, FloatingPointError, NotImplementedError, ModuleNotFoundError)
+
+
+def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
+    """Run a tool: an error becomes one message and exit status 1.
+
+    ``--debug`` anywhere in the command line shows the traceback, too, as do
+    the processes of a distributed run.
+
+    Args:
+        main (Callable): The tool.
+        interrupted (str): What to print after Ctrl-C.
+    """
+    debug = _DEBUG in sys.argv or int(os.environ.get('WORLD_SIZE', 1)) > 1
+    sys.argv = [argument for argument in sys.argv if argument != _DEBUG]
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(interrupted)
+    except BrokenPipeError:  # the output goes to a program that has ended, as head does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.exit(f'error: {explain(error)}')
+
+
+def explain(error: Exception) -> str:
+    """The message of an error, with its type unless that goes without saying."""
+    # MMEngine and Python quote the message of a KeyError
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    text = text.strip()
+    if isinstance(error, FileNotFoundError) and error.filename and error.strerror:
+        return f'{error.strerror}: {error.filename!r}'
+    if text and (isinstance(error, _EXPLAINED) or type(error).__module__.startswith('prkd_mm')):
+        return text
+    return f'{type(error).__name__}: {text}'.rstrip(': ') + f' ({_DEBUG} shows where)'
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """A parser that knows ``--debug``, for :func:`run`."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.add_argument(
+            _DEBUG,
+            action='store_true',
+            default=argparse.SUPPRESS,
+            help='show the traceback of an error',
+        )
+
+
+def whole_number(at_least: int) -> Callable[[str], int]:
+    """The type of an argument: an integer with a lower bound."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = at_least - 1
+        if value < at_least:
+            raise argparse.ArgumentTypeError(
+                f'must be a whole number, at least {at_least}; got {text!r}'
+            )
+        return value
+
+    return parse
+
+
+def positive_number(text: str) -> float:
+    """The type of an argument: a finite number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise argparse.ArgumentTypeError(f'must be a number above 0; got {text!r}')
+    return value
+
+
+def positive_numbers(text: str) -> list[float]:
+    """The type of an argument: comma-separated finite numbers above 0."""
+    return [positive_number(part) for part in text.split(',')]
+
+
+class ConfigOptions(DictAction):
+    """MMEngine's action for ``KEY=VALUE``, which keeps spaces inside of strings."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: Optional[str] = None,
+    ) -> None:
+        options = copy.copy(getattr(namespace, self.dest, None) or {})
+        for text in values or []:
+            key, equals, value = text.partition('=')
+            if not equals or not key.strip():
+                parser.error(f'argument {option_string}: expected KEY=VALUE, got {text!r}')
+            options[key.strip()] = self._parse(parser, text, value)
+        setattr(namespace, self.dest, options)
+
+    def _parse(self, parser: argparse.ArgumentParser, text: str, value: str) -> Any:
+        # MMEngine removes all spaces, which only lists and tuples can do without
+        if ' ' in value.strip() and not value.strip().startswith(('[', '(')):
+            return value
+        try:
+            return self._parse_iterable(value)
+        except AssertionError:
+            parser.error(f'the brackets in {text!r} do not match')

@@ -1,0 +1,182 @@
+import os.path as osp
+from contextlib import suppress
+from pathlib import Path
+from typing import Optional, Union
+
+import torch
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
+from mmengine.fileio import LocalBackend, register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ..files import sync_file, write_bytes, write_text
+from ..scalars import validated_steps
+from .progress import is_iter_based
+
+
+@register_backend('atomic')
+class AtomicLocalBackend(LocalBackend):
+    """MMEngine's local files, written atomically and synced.
+
+    ``hold_removals`` collects the files to remove, so that a caller can write
+    the new file first.
+    """
+
+    def __init__(self) -> None:
+        self.hold_removals: Optional[list[str]] = None
+
+    def put(self, obj: bytes, filepath: Union[str, Path]) -> None:
+        """Write a file, see :func:`~prkd_mm.files.atomic_file`."""
+        Path(filepath).parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(filepath, obj)
+
+    def remove(self, filepath: Union[str, Path]) -> None:
+        """Remove a file now, or later if removals are held."""
+        if self.hold_removals is None:
+            super().remove(filepath)
+        else:
+            self.hold_removals.append(str(filepath))
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, safe against crashes and bad weights.
+
+    - ``epoch_N.pth`` and ``last_checkpoint`` are written to temporary files,
+      synced and renamed, so that they are complete or absent.
+    - An old checkpoint is removed only after the new one is on the disk.
+      ``CheckpointHook`` removes it first.
+    - Weights that are not finite are not saved; the run stops instead.
+    - A resumed run first validates the epoch of its checkpoint if the run was
+      killed between the checkpoint and the end of its validation.
+
+    The arguments are those of ``CheckpointHook``, for checkpoints on a local
+    disk. ``meta`` in a checkpoint also gets ``world_size``, the number of
+    processes.
+
+    Raises:
+        FloatingPointError: If weights to be saved are not finite.
+        OSError: If a checkpoint cannot be written, for example because the
+            disk is full.
+
+    Examples:
+        >>> default_hooks = dict(
+        ...     checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=2))
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        kwargs.setdefault('backend_args', dict(backend='atomic'))
+        super().__init__(*args, **kwargs)
+
+    def before_train(self, runner: Runner) -> None:
+        super().before_train(runner)
+        if _owes_validation(runner):
+            runner.logger.info(
+                f'The run was stopped before the validation of step {_step(runner)} ended: '
+                'validating now'
+            )
+            runner.val_loop.run()
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        checkpoint['meta']['world_size'] = get_world_size()
+        for name, value in checkpoint['state_dict'].items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                raise FloatingPointError(
+                    f'{name} has values that are not finite, so no checkpoint was saved; resume '
+                    'from the one before with a lower learning rate or with gradient clipping '
+                    '(optim_wrapper.clip_grad)'
+                )
+
+    def after_train_epoch(self, runner: Runner) -> None:
+        super().after_train_epoch(runner)
+        _sync_scalars(runner)
+
+    def after_val_epoch(self, runner: Runner, metrics: dict) -> None:
+        super().after_val_epoch(runner, metrics)
+        _sync_scalars(runner)
+
+    def _save_checkpoint_with_step(self, runner: Runner, step: int, meta: dict) -> None:
+        outdated = self._outdated(runner, step)
+        name = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, name)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            name,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        if is_main_process():
+            write_text(osp.join(runner.work_dir, 'last_checkpoint'), self.last_ckpt)
+            self._remove(outdated)
+
+    def _outdated(self, runner: Runner, step: int) -> list[str]:
+        """Note a step to keep; return the checkpoints that are too many."""
+        if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
+            return []
+        steps = [*self.keep_ckpt_ids, step]
+        self.keep_ckpt_ids.append(step)  # a deque of max_keep_ckpts
+        runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+        return [
+            self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old))
+            for old in steps
+            if old not in self.keep_ckpt_ids
+        ]
+
+    def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
+        if not self.save_best or not isinstance(self.file_backend, AtomicLocalBackend):
+            return super()._save_best_checkpoint(runner, metrics)
+        self.file_backend.hold_removals = held = []
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend.hold_removals = None
+        several = getattr(self, 'best_ckpt_path_dict', {})
+        best = [getattr(self, 'best_ckpt_path', None), *several.values()]
+        self._remove([path for path in held if path not in best])
+
+    def _remove(self, paths: list[str]) -> None:
+        for path in paths:
+            with suppress(FileNotFoundError):
+                self.file_backend.remove(path)
+
+
+def _step(runner: Runner) -> int:
+    return runner.iter if is_iter_based(runner) else runner.epoch
+
+
+def _owes_validation(runner: Runner) -> bool:
+    """Whether a resumed run lacks the validation that follows its checkpoint."""
+    loop, step = runner.train_loop, _step(runner)
+    if not step or runner.val_loop is None or step < loop.val_begin:
+        return False
+    total = runner.max_iters if is_iter_based(runner) else runner.max_epochs
+    if step % loop.val_interval and step != total:
+        return False
+    resumed_from = osp.dirname(runner.message_hub.get_info('last_ckpt', ''))
+    logged = any(step in validated_steps(folder) for folder in {runner.work_dir, resumed_from})
+    answer = [not logged or _learns_from_metrics(runner)]
+    broadcast_object_list(answer)  # the ranks may see different files
+    return answer[0]
+
+
+def _learns_from_metrics(runner: Runner) -> bool:
+    """Whether the state of the run depends on metrics that the checkpoint lacks."""
+    if any(getattr(hook, 'save_best', None) for hook in runner.hooks):
+        return True
+    schedulers = runner.param_schedulers or []
+    if isinstance(schedulers, dict):
+        schedulers = [each for group in schedulers.values() for each in group]
+    return any(getattr(each, 'need_val_args', False) for each in schedulers)
+
+
+def _sync_scalars(runner: Runner) -> None:
+    if is_main_process():
+        for file in Path(runner.log_dir).glob('vis_data/scalars.json'):
+            sync_file(file)

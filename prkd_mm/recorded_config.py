@@ -1,0 +1,126 @@
+"""Compare the config that a checkpoint recorded with that of a new run."""
+
+import ast
+from typing import Any, NamedTuple, Optional
+
+# Settings outside of these do not change what a training computes.
+_COMPARED = ('method', 'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler')
+# Hooks that do, wherever they are in the config.
+_HOOKS = ('LossScheduleHook', 'TailAverageHook', 'EMAHook', 'EpochSeedHook', 'SyncBuffersHook')
+# They stretch over the whole run, so that another length is another run.
+_HOOKS_OVER_THE_RUN = ('LossScheduleHook', 'TailAverageHook')
+_LOADING = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'batch_size')
+_PATHS = ('data_root', 'ann_file', 'data_prefix', 'cache', 'root')
+_SHOWN = 4  # changes listed in a message
+
+
+class Changes(NamedTuple):
+    """Differences between two configs, one sentence each.
+
+    Attributes:
+        decisive (list[str]): Those that make it another run.
+        harmless (list[str]): Those that do not, but deserve a note.
+    """
+
+    decisive: list[str]
+    harmless: list[str]
+
+
+def parse(text: str) -> dict:
+    """Read the text of a dumped config without executing it.
+
+    Args:
+        text (str): Assignments of literals and ``dict(...)``, as in the
+            ``meta`` of MMEngine's checkpoints.
+
+    Raises:
+        ValueError: If it holds anything else.
+    """
+    try:
+        statements = ast.parse(text).body
+        return {statement.targets[0].id: _value(statement.value) for statement in statements}
+    except (SyntaxError, AttributeError) as error:
+        raise ValueError(f'the checkpoint records a config that cannot be read: {error}') from error
+
+
+def _value(node: ast.AST) -> Any:
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict' and not node.args:
+        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Dict):
+        keys = (ast.literal_eval(key) for key in node.keys)
+        return dict(zip(keys, map(_value, node.values)))
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(element) for element in node.elts]
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'float':
+        return float(ast.literal_eval(node.args[0]))  # float('inf')
+    return ast.literal_eval(node)
+
+
+def changes(
+    before: dict, now: dict, ranks_before: Optional[int] = None, ranks_now: int = 1
+) -> Changes:
+    """The settings that differ between a recorded run and a new one.
+
+    Args:
+        before (dict): The recorded config, from :func:`parse`.
+        now (dict): The config of the new run.
+        ranks_before (int, optional): Number of processes of the recorded run;
+            None if it was not recorded.
+        ranks_now (int): Number of processes of the new run.
+    """
+    old, new = _relevant(before, ranks_before or ranks_now), _relevant(now, ranks_now)
+    decisive, harmless = [], []
+    for key in dict.fromkeys([*old, *new]):
+        one, other = old.get(key), new.get(key)
+        if one == other:
+            continue
+        text = f'{key} was {one!r} and is now {other!r}'
+        if _is_harmless(key, new):
+            harmless.append(text)
+        else:
+            decisive.append(text)
+    return Changes(_shorten(decisive), _shorten(harmless))
+
+
+def _shorten(texts: list[str]) -> list[str]:
+    more = len(texts) - _SHOWN
+    return texts[:_SHOWN] + ([f'and {more} more'] if more > 0 else [])
+
+
+def _is_harmless(key: str, settings: dict) -> bool:
+    *_, name = key.split('.')
+    if key in ('train_cfg.max_epochs', 'train_cfg.max_iters'):
+        return not any(hook in setting for hook in _HOOKS_OVER_THE_RUN for setting in settings)
+    return any(part in _PATHS for part in key.split('.')) and name != 'teacher_ckpt'
+
+
+def _relevant(cfg: dict, ranks: int) -> dict[str, Any]:
+    """The settings that decide a result, by dotted name."""
+    loader = dict(cfg.get('train_dataloader') or {})
+    train_cfg = cfg.get('train_cfg') or {}
+    parts = {name: cfg.get(name) for name in _COMPARED}
+    parts['train_cfg'] = {
+        name: train_cfg.get(name) for name in ('by_epoch', 'max_epochs', 'max_iters')
+    }
+    parts['randomness'] = dict(seed=(cfg.get('randomness') or {}).get('seed'))
+    parts['images of a step (batch size × processes)'] = loader.get('batch_size', 0) * ranks
+    parts['train_dataloader'] = {k: v for k, v in loader.items() if k not in _LOADING}
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    for hook in hooks:
+        if hook and hook.get('type') in _HOOKS:
+            parts[hook['type']] = hook
+    flat: dict[str, Any] = {}
+    for name, part in parts.items():
+        _flatten(part, name, flat)
+    return flat
+
+
+def _flatten(value: Any, name: str, into: dict[str, Any]) -> None:
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _flatten(part, f'{name}.{key}', into)
+    elif isinstance(value, (list, tuple)) and any(isinstance(part, dict) for part in value):
+        for i, part in enumerate(value):
+            _flatten(part, f'{name}.{i}', into)
+    elif value is not None:  # a missing setting and None are the same
+        into[name] = list(value) if isinstance(value, tuple) else value

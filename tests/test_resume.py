@@ -1,0 +1,199 @@
+import shutil
+
+import pytest
+import torch
+import toy
+from mmengine.config import Config
+
+from prkd_mm.recorded_config import changes, parse
+from prkd_mm.resume import find_resume_point, set_resume
+
+
+def config(work_dir, ckpt, **options):
+    return toy.config(
+        toy.distillation(ckpt),
+        work_dir,
+        toy.prkd_schedule(),
+        dict(type='TailAverageHook', num_epochs=2),
+        epochs=3,
+        **{'default_hooks.checkpoint.type': 'SafeCheckpointHook'},
+        **options,
+    )
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """The work dir of a run of three epochs, and its teacher."""
+    path = tmp_path_factory.mktemp('finished')
+    ckpt = toy.save_teacher(path / 'teacher.pth')
+    toy.train(config(path / 'run', ckpt))
+    return path / 'run', ckpt
+
+
+@pytest.fixture
+def run(finished, tmp_path):
+    """A copy of it that a test may damage."""
+    return shutil.copytree(finished[0], tmp_path / 'copy')
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    if how == 'missing':
+        path.unlink()
+    else:
+        path.write_bytes(dict(half=content[: len(content) // 2], empty=b'', text=b'no' * 99)[how])
+
+
+class TestWhichCheckpoint:
+    def test_the_latest_one_of_this_folder(self, run):
+        """`last_checkpoint` names the file of the original folder."""
+        assert str(run) not in (run / 'last_checkpoint').read_text()
+        point = find_resume_point(run)
+        assert point.path == str(run / 'epoch_3.pth') and not point.notes
+        assert point.checkpoint['meta']['epoch'] == 3
+
+    @pytest.mark.parametrize('how', ['half', 'empty', 'text'])
+    def test_the_one_before_a_damaged_one(self, run, how):
+        damage(run / 'epoch_3.pth', how)
+        point = find_resume_point(run)
+        assert point.path == str(run / 'epoch_2.pth')
+        (note,) = point.notes
+        assert 'skipped' in note and "epoch_3.pth'" in note and 'damaged' in note
+
+    def test_two_damaged_ones(self, run):
+        for epoch in (2, 3):
+            damage(run / f'epoch_{epoch}.pth', 'half')
+        point = find_resume_point(run)
+        assert point.path == str(run / 'epoch_1.pth') and len(point.notes) == 2
+
+    def test_all_damaged(self, run):
+        for epoch in (1, 2, 3):
+            damage(run / f'epoch_{epoch}.pth', 'half')
+        with pytest.raises(ValueError, match='no checkpoint .* can be read.*without --resume'):
+            find_resume_point(run)
+
+    @pytest.mark.parametrize('how', ['missing', 'empty', 'text'])
+    def test_a_bad_last_checkpoint_file(self, run, how):
+        damage(run / 'last_checkpoint', how)
+        point = find_resume_point(run)
+        assert point.path == str(run / 'epoch_3.pth')
+        assert 'names no checkpoint' in point.notes[0]
+
+    def test_a_latest_checkpoint_that_is_gone(self, run):
+        damage(run / 'epoch_3.pth', 'missing')
+        assert find_resume_point(run).path == str(run / 'epoch_2.pth')
+
+    def test_files_of_an_earlier_longer_run_are_not_taken(self, run):
+        (run / 'last_checkpoint').write_text(str(run / 'epoch_2.pth'))
+        assert find_resume_point(run).path == str(run / 'epoch_2.pth')
+
+    def test_ten_comes_after_nine(self, run):
+        for epoch in (9, 10):
+            shutil.copy(run / 'epoch_3.pth', run / f'epoch_{epoch}.pth')
+        (run / 'last_checkpoint').unlink()
+        assert find_resume_point(run).path == str(run / 'epoch_10.pth')
+
+    def test_an_empty_folder_starts_from_the_beginning_and_says_so(self, tmp_path):
+        point = find_resume_point(tmp_path)
+        assert point.path is None and 'from the beginning' in point.notes[0]
+
+
+class TestSetResume:
+    def test_same_run(self, finished):
+        cfg = config(*finished)
+        assert set_resume(cfg) == []
+        assert cfg.resume and cfg.load_from == str(finished[0] / 'epoch_3.pth')
+
+    def test_nothing_to_resume(self, tmp_path):
+        cfg = config(tmp_path, None)
+        (note,) = set_resume(cfg)
+        assert 'from the beginning' in note and not cfg.resume and cfg.load_from is None
+
+    @pytest.mark.parametrize(
+        'options, words',
+        [
+            ({'train_cfg.max_epochs': 4}, 'train_cfg.max_epochs was 3 and is now 4'),
+            ({'train_dataloader.batch_size': 4}, 'images of a step .* was 8 and is now 4'),
+            ({'optim_wrapper.optimizer.lr': 0.2}, r'lr was 0\.1 and is now 0\.2'),
+            ({'model.teacher_ckpt': 'other.pth'}, 'teacher_ckpt was .* and is now .other.pth'),
+            ({'model.architecture.backbone.width': 8}, 'width was 4 and is now 8'),
+            ({'randomness.seed': 4}, 'seed was 3 and is now 4'),
+            ({'train_dataloader.dataset.size': 16}, 'size was None and is now 16'),
+            ({'custom_hooks.0.schedules.0.end': 2.0}, r'end was 1\.0 and is now 2\.0'),
+            ({'custom_hooks.1.num_epochs': 1}, 'num_epochs was 2 and is now 1'),
+        ],
+        ids=lambda x: next(iter(x)) if isinstance(x, dict) else '',
+    )
+    def test_another_run_is_refused_with_the_difference(self, finished, options, words):
+        cfg = config(*finished)
+        cfg.merge_from_dict(options)
+        with pytest.raises(ValueError, match=f'(?s)of another run.*{words}.*--allow-changes'):
+            set_resume(cfg)
+        notes = set_resume(cfg, allow_changes=True)
+        assert len(notes) == 1 and 'changed setting' in notes[0]
+
+    @pytest.mark.parametrize(
+        'options',
+        [
+            {'train_dataloader.num_workers': 2},
+            {'default_hooks.logger.interval': 5},
+            {'train_cfg.val_interval': 2},
+            {'log_level': 'INFO'},
+            {'val_dataloader.batch_size': 3},
+        ],
+        ids=lambda x: next(iter(x)),
+    )
+    def test_settings_without_influence_may_change(self, finished, options):
+        cfg = config(*finished)
+        cfg.merge_from_dict(options)
+        assert set_resume(cfg) == []
+
+    def test_moved_data_is_noted(self, finished):
+        cfg = config(*finished)
+        cfg.merge_from_dict({'train_dataloader.dataset.data_root': 'elsewhere'})
+        (note,) = set_resume(cfg)
+        assert "data_root was None and is now 'elsewhere'" in note
+
+    def test_a_longer_run_of_a_net_alone_is_noted(self, tmp_path):
+        cfg = toy.config(toy.classifier(), tmp_path)
+        toy.train(cfg)
+        cfg.merge_from_dict({'train_cfg.max_epochs': 4})
+        (note,) = set_resume(cfg)
+        assert 'max_epochs was 2 and is now 4' in note
+
+    def test_processes_times_batch_size_count(self, finished):
+        cfg = config(*finished)
+        with pytest.raises(ValueError, match='was 8 and is now 16'):
+            set_resume(cfg, processes=2)
+        checkpoint = torch.load(finished[0] / 'epoch_3.pth', weights_only=False)
+        recorded = parse(checkpoint['meta']['cfg'])
+        cfg.merge_from_dict({'train_dataloader.batch_size': 4})
+        assert changes(recorded, cfg.to_dict(), 1, 2) == ([], [])
+
+    def test_weights_alone_cannot_be_resumed(self, finished):
+        path = str(finished[0] / 'student_avg.pth')
+        with pytest.raises(ValueError, match=f"'{path}' cannot be resumed: .*load_from={path}"):
+            set_resume(config(*finished), path)
+
+    def test_a_named_work_dir(self, finished, tmp_path):
+        cfg = config(tmp_path, finished[1])
+        set_resume(cfg, str(finished[0]))
+        assert cfg.load_from == str(finished[0] / 'epoch_3.pth')
+        with pytest.raises(FileNotFoundError, match='no checkpoint in the work dir'):
+            set_resume(cfg, str(tmp_path))
+
+
+class TestParse:
+    def test_reads_what_mmengine_writes(self):
+        cfg = dict(
+            a=dict(type='X', b=[1, -2.5, (3, None)], c={'d-e': True}), text="it's", far=float('inf')
+        )
+        expected = dict(cfg, a=dict(cfg['a'], b=[1, -2.5, [3, None]]))
+        assert parse(Config(cfg).pretty_text) == expected
+
+    def test_nothing_is_executed(self, tmp_path):
+        target = tmp_path / 'made'
+        for text in (f"a = open({str(target)!r}, 'w')", f"__import__('os').mkdir({str(target)!r})"):
+            with pytest.raises(ValueError):
+                parse(text)
+        assert not target.exists()
