@@ -13,6 +13,8 @@ import torch
 from mmengine.logging import MMLogger
 from rich.console import Console
 
+from prkd_mm import cli
+
 from . import feed, hooks, loss, step, tables
 from .comparison import Comparison, Settings
 from .lower_bounds import Peaks, measure_peaks
@@ -119,7 +121,7 @@ def _add_options(parser: argparse.ArgumentParser, subject: str) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(_program(), description=__doc__, epilog=EPILOG)
+    parser = cli.ArgumentParser(_program(), description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest='command', required=True)
     for subject, words in SUBJECTS.items():
         description = words[0].upper() + words[1:] + '.'
@@ -152,30 +154,25 @@ def main() -> None:
     args, start, console = parse_args(), time.time(), Console()
     torch.set_num_threads(args.threads)
     MMLogger.get_current_instance().setLevel('ERROR')
-    try:
-        settings = Settings(args.device, args.rounds, args.seconds, console)
-        command = f'python {_program()} {shlex.join(sys.argv[1:])}'
-        about = dict(command=command, machine=tables.machine(args.device))
-        peaks = measure_peaks(args.device, args.quick)
-        console.print(
-            f'{about["machine"]["cpu"]}, {args.device}, {args.threads} thread(s): peak '
-            f'{peaks.flops / 1e9:.4g} GFLOP/s and {peaks.bytes / 1e9:.3g} GB/s',
-            highlight=False,
-        )
-        comparisons = []
-        for subject, run in choose(args, settings, peaks).items():
-            console.print(f'{subject}: {SUBJECTS[subject]} ...', highlight=False)
-            for comparison in run():
-                comparisons.append(comparison)
-                tables.show(console, comparison)
-    except (OSError, RuntimeError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted')
+    settings = Settings(args.device, args.rounds, args.seconds, console)
+    command = f'python {_program()} {shlex.join(sys.argv[1:])}'
+    about = dict(command=command, machine=tables.machine(args.device))
+    peaks = measure_peaks(args.device, args.quick)
+    console.print(
+        f'{about["machine"]["cpu"]}, {args.device}, {args.threads} thread(s): peak '
+        f'{peaks.flops / 1e9:.4g} GFLOP/s and {peaks.bytes / 1e9:.3g} GB/s',
+        highlight=False,
+    )
+    comparisons = []
+    for subject, run in choose(args, settings, peaks).items():
+        console.print(f'{subject}: {SUBJECTS[subject]} ...', highlight=False)
+        for comparison in run():
+            comparisons.append(comparison)
+            tables.show(console, comparison)
     about['seconds'] = time.time() - start
     for path in tables.save(args.out, comparisons, peaks, about):
         console.print(str(path), highlight=False, soft_wrap=True)
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main)

@@ -44,16 +44,21 @@ def parse(text: str) -> dict:
 
 
 def _value(node: ast.AST) -> Any:
-    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'dict' and not node.args:
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Dict):
         keys = (ast.literal_eval(key) for key in node.keys)
         return dict(zip(keys, map(_value, node.values)))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element) for element in node.elts]
-    if isinstance(node, ast.Call) and getattr(node.func, 'id', '') == 'float':
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    function = getattr(node.func, 'id', None)
+    if function == 'dict':  # dict(a=1), or dict({'a-b': 1}) for other keys
+        parts = [_value(argument) for argument in node.args]
+        parts += [{keyword.arg: _value(keyword.value)} for keyword in node.keywords]
+        return {key: value for part in parts for key, value in part.items()}
+    if function == 'float':
         return float(ast.literal_eval(node.args[0]))  # float('inf')
-    return ast.literal_eval(node)
+    raise ValueError(f'the checkpoint records a config that calls {function or "a function"}')
 
 
 def changes(

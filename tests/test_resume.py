@@ -186,7 +186,9 @@ class TestSetResume:
 class TestParse:
     def test_reads_what_mmengine_writes(self):
         cfg = dict(
-            a=dict(type='X', b=[1, -2.5, (3, None)], c={'d-e': True}), text="it's", far=float('inf')
+            a=dict(type='X', b=[1, -2.5, (3, None)], c={'d-e': True}),
+            words="it's",
+            far=float('inf'),
         )
         expected = dict(cfg, a=dict(cfg['a'], b=[1, -2.5, [3, None]]))
         assert parse(Config(cfg).pretty_text) == expected

@@ -1,12 +1,10 @@
 """Look at trained students: why a method does what it does."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
+import prkd_mm  # noqa: F401  before mmrazor, which it patches
+from prkd_mm import cli
 from prkd_mm.analysis import STUDIES
 from prkd_mm.analysis.device import choose_device
 from prkd_mm.analysis.output import Report
@@ -58,7 +56,7 @@ def add_common(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=cli.ConfigOptions,
         metavar='KEY=VALUE',
         help='override settings of the config',
     )
@@ -150,7 +148,7 @@ def add_own(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.ArgumentParser(
         description=__doc__,
         epilog='Each prints its numbers and writes them as JSON and CSV beside a PNG and an SVG.',
     )
@@ -166,23 +164,18 @@ def main() -> None:
     args = vars(parse_args())
     name = args.pop('command')
     methods = [method for method in args.pop('methods').split(',') if method]
-    try:
-        runs = find_runs(
-            args.pop('config'),
-            methods,
-            args.pop('checkpoints'),
-            args.pop('cfg_options'),
-            args.pop('work_dirs'),
-            args.pop('trainings', 1),
-        )
-        out = args.pop('out') or Path(runs[-1].cfg.work_dir, 'analysis')
-        args['device'] = choose_device(args['device'])
-        STUDIES[name](runs, Report(out, name), **args)
-    except (FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted')
+    runs = find_runs(
+        args.pop('config'),
+        methods,
+        args.pop('checkpoints'),
+        args.pop('cfg_options'),
+        args.pop('work_dirs'),
+        args.pop('trainings', 1),
+    )
+    out = args.pop('out') or Path(runs[-1].cfg.work_dir, 'analysis')
+    args['device'] = choose_device(args['device'])
+    STUDIES[name](runs, Report(out, name), **args)
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main)

@@ -1,18 +1,16 @@
 """Store a teacher's logits for K augmented views of each training image."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from mmengine.config import DictAction
-
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
+import prkd_mm  # noqa: F401  before mmrazor, which it patches
+from prkd_mm import cli
 from prkd_mm.config import load_config
 from prkd_mm.teachers.fill_store import default_folder, store_teacher
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.ArgumentParser(
         description="Store a teacher's logits for K augmented views of each "
         'training image, so that students train without it: '
         '--cfg-options model.teacher_logits=FOLDER. Epoch e takes view e mod '
@@ -37,7 +35,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--cfg-options',
         nargs='+',
-        action=DictAction,
+        action=cli.ConfigOptions,
         metavar='KEY=VALUE',
         help='override settings of the config',
     )
@@ -46,14 +44,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        cfg = load_config(args.config, options=args.cfg_options)
-        folder = args.out or default_folder(cfg, args.views)
-        store_teacher(cfg, folder, args.views, args.topk, args.batch_size, args.seed)
-    except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted; the same command goes on from here')
+    cfg = load_config(args.config, options=args.cfg_options)
+    folder = args.out or default_folder(cfg, args.views)
+    store_teacher(cfg, folder, args.views, args.topk, args.batch_size, args.seed)
     print(
         f'{folder}: done. To train with it:\n  python tools/train.py '
         f'{args.config} --cfg-options model.teacher_logits={folder}'
@@ -61,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main, 'interrupted; the same command goes on from here')

@@ -1,13 +1,13 @@
 """Fetch a data set and put it where the configs look for it."""
 
 import argparse
-import sys
 
+from prkd_mm import cli
 from prkd_mm.datasets.prepare.prepare import SOURCES, prepare
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.ArgumentParser(
         description='Fetch a data set and put it where the configs look for '
         'it. Without --source it is downloaded (a download that was cut off '
         'goes on where it stopped) and its checksum verified. In any case the '
@@ -47,13 +47,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    try:
-        prepare(SOURCES[args.dataset], args.source, args.root, args.name, args.partial)
-    except (OSError, ValueError) as e:
-        sys.exit(f'error: {e}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted; run the same command again')
+    prepare(SOURCES[args.dataset], args.source, args.root, args.name, args.partial)
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main, 'interrupted; run the same command again')

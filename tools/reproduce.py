@@ -11,14 +11,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
+import prkd_mm  # noqa: F401  before mmrazor, which it patches
+from prkd_mm import cli
 from prkd_mm.analysis import STUDIES
-from prkd_mm.experiments import METHODS, TrainingFailed, plan, run_all, table, write_report
+from prkd_mm.experiments import METHODS, plan, run_all, table, write_report
 from prkd_mm.experiments.analyses import analyse
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='a config with methods, or any other')
     parser.add_argument(
         '--methods',
@@ -84,20 +85,15 @@ def main() -> None:
     args = parse_args()
     console = Console()
     command = shlex.join(['python', 'tools/reproduce.py'] + sys.argv[1:])
-    try:
-        jobs = plan(
-            args.config, args.methods, args.cfg_options, args.teacher_options, args.seeds, args.amp
-        )
-        run_all(jobs, str(Path(__file__).with_name('train.py')), console, args.jobs)
-        rows = write_report(jobs, args.out, command)  # in case figures fail
-        console.print(table(rows))
-        if args.figures:
-            figures = analyse(jobs, args.figures, args.out, console)
-            write_report(jobs, args.out, command, figures)
-    except (TrainingFailed, FileNotFoundError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted; the same command goes on from here')
+    jobs = plan(
+        args.config, args.methods, args.cfg_options, args.teacher_options, args.seeds, args.amp
+    )
+    run_all(jobs, str(Path(__file__).with_name('train.py')), console, args.jobs)
+    rows = write_report(jobs, args.out, command)  # in case figures fail
+    console.print(table(rows))
+    if args.figures:
+        figures = analyse(jobs, args.figures, args.out, console)
+        write_report(jobs, args.out, command, figures)
     console.print(f'Report: {args.out / "report.html"}', highlight=False, soft_wrap=True)
     first = next(job for job in jobs if job.method == jobs[-1].method)
     student = first.work_dir / 'student_avg.pth'
@@ -106,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main, 'interrupted; the same command goes on from here')

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-import prkd_mm  # noqa: F401  before mmrazor, which it mends
-from prkd_mm.experiments import METHODS, TrainingFailed
+import prkd_mm  # noqa: F401  before mmrazor, which it patches
+from prkd_mm import cli
+from prkd_mm.experiments import METHODS
 from prkd_mm.experiments.tune.tuning import Tuning
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = cli.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument('config', help='a config with methods')
@@ -86,18 +87,11 @@ def main() -> None:
     args = vars(parse_args())
     command = shlex.join(['python', 'tools/tune.py'] + sys.argv[1:])
     out = args['out']
-    try:
-        tuning = Tuning(
-            **args, train_py=str(Path(__file__).with_name('train.py')), console=Console()
-        )
-        tuning.run()
-        tuning.write(command)
-    except (TrainingFailed, OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    except KeyboardInterrupt:
-        sys.exit('interrupted; the same command goes on from here')
+    tuning = Tuning(**args, train_py=str(Path(__file__).with_name('train.py')), console=Console())
+    tuning.run()
+    tuning.write(command)
     print(f'Report: {out / "tuning.md"}')
 
 
 if __name__ == '__main__':
-    main()
+    cli.run(main, 'interrupted; the same command goes on from here')

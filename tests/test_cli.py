@@ -1,0 +1,109 @@
+import argparse
+import re
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from prkd_mm import cli
+
+
+def end_of(main, monkeypatch, capsys, *arguments):
+    """Exit status or message, and standard error, of a tool."""
+    monkeypatch.setattr(sys, 'argv', ['tool', *arguments])
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    return end.value.code, capsys.readouterr().err
+
+
+class Unexplained(Exception):
+    pass
+
+
+class TestRun:
+    @pytest.mark.parametrize(
+        'error, text',
+        [
+            (ValueError('tau must be above 0'), 'tau must be above 0'),
+            (FileNotFoundError(2, 'No such file or directory', 'a.pth'), 'No such file .*: .a.pth'),
+            (KeyError('X is not in the registry'), 'KeyError: X is not in .* [(]--debug shows'),
+            (Unexplained('text'), 'Unexplained: text [(]--debug shows where[)]'),
+            (AssertionError(), 'AssertionError [(]--debug'),
+        ],
+        ids=lambda x: type(x).__name__,
+    )
+    def test_an_error_is_one_sentence(self, monkeypatch, capsys, error, text):
+        def main():
+            raise error
+
+        message, shown = end_of(main, monkeypatch, capsys)
+        assert re.fullmatch(f'error: {text}.*', message)
+        assert 'Traceback' not in shown
+
+    @pytest.mark.parametrize('ranks, arguments', [('1', ['--debug']), ('2', [])])
+    def test_frames_are_shown_on_request_and_by_ranks(self, monkeypatch, capsys, ranks, arguments):
+        def main():
+            assert '--debug' not in sys.argv
+            raise ValueError('bad')
+
+        monkeypatch.setenv('WORLD_SIZE', ranks)
+        message, shown = end_of(main, monkeypatch, capsys, *arguments)
+        assert message == 'error: bad' and 'Traceback' in shown and 'in main' in shown
+
+    def test_interrupted(self, monkeypatch, capsys):
+        def main():
+            raise KeyboardInterrupt
+
+        assert end_of(main, monkeypatch, capsys) == ('interrupted', '')
+
+    def test_the_option_is_in_the_help(self, capsys):
+        with pytest.raises(SystemExit):
+            cli.ArgumentParser().parse_args(['--help'])
+        assert '--debug' in capsys.readouterr().out
+
+
+def options(*arguments):
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=cli.ConfigOptions)
+    return parser.parse_args(['--cfg-options', *arguments]).cfg_options
+
+
+class TestConfigOptions:
+    @pytest.mark.parametrize(
+        'text, value',
+        [
+            ('a=1', 1), ('a=1e-3', 1e-3), ('a=true', True), ('a=None', None), ('a=x', 'x'),
+            ('a=[1, 2]', [1, 2]), ('a=(a, b)', ('a', 'b')), ('a=1,2', [1, 2]),
+            ('a=my data/x y', 'my data/x y'), ('a=key=value', 'key=value'), ('a=', ''),
+        ],
+    )  # fmt: skip
+    def test_values(self, text, value):
+        assert options(text) == {'a': value}
+
+    def test_several(self):
+        assert options('a.b=1', 'c=x y', 'd=2') == {'a.b': 1, 'c': 'x y', 'd': 2}
+
+    @pytest.mark.parametrize('text', ['a', '=1', 'a=[1,2', 'a=(1'])
+    def test_bad_ones_are_named(self, capsys, text):
+        with pytest.raises(SystemExit):
+            options(text)
+        assert repr(text) in capsys.readouterr().err
+
+    @given(st.text('abc /._-', min_size=1).filter(lambda text: text == text.strip()))
+    def test_paths_are_kept(self, path):
+        assert options(f'a={path}') == {'a': path}
+
+
+class TestTypes:
+    def test_whole_number(self):
+        assert cli.whole_number(0)('0') == 0
+        for text in ('-1', '1.5', 'x', ''):
+            with pytest.raises(argparse.ArgumentTypeError, match=f'at least 0; got {text!r}'):
+                cli.whole_number(0)(text)
+
+    def test_positive_numbers(self):
+        assert cli.positive_numbers('8,0.5') == [8.0, 0.5]
+        for text in ('0', '-1', 'nan', 'inf', 'x', '1,0'):
+            with pytest.raises(argparse.ArgumentTypeError, match='above 0'):
+                cli.positive_numbers(text)
