@@ -120,7 +120,6 @@ class ConfigOptions(DictAction):
         # MMEngine removes all spaces, which only lists and tuples can do without
         if ' ' in value.strip() and not value.strip().startswith(('[', '(')):
             return value
-        try:
-            return self._parse_iterable(value)
-        except AssertionError:
+        if value.count('(') != value.count(')') or value.count('[') != value.count(']'):
             parser.error(f'the brackets in {text!r} do not match')
+        return self._parse_iterable(value)

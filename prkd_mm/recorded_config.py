@@ -49,6 +49,10 @@ def _value(node: ast.AST) -> Any:
         return dict(zip(keys, map(_value, node.values)))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element) for element in node.elts]
+    if isinstance(node, ast.Name) and node.id in ('inf', 'nan'):  # as MMEngine writes them
+        return float(node.id)
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand)
     if not isinstance(node, ast.Call):
         return ast.literal_eval(node)
     function = getattr(node.func, 'id', None)
@@ -56,8 +60,6 @@ def _value(node: ast.AST) -> Any:
         parts = [_value(argument) for argument in node.args]
         parts += [{keyword.arg: _value(keyword.value)} for keyword in node.keywords]
         return {key: value for part in parts for key, value in part.items()}
-    if function == 'float':
-        return float(ast.literal_eval(node.args[0]))  # float('inf')
     raise ValueError(f'the checkpoint records a config that calls {function or "a function"}')
 
 
