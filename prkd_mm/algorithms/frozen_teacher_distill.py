@@ -7,7 +7,7 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..teachers import build_teacher
+from ..teachers import Spec, build_teachers
 
 
 @MODELS.register_module()
@@ -23,26 +23,39 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     - the teacher is no submodule: optimizer, ``state_dict``, EMA and DDP do
       not see it, so checkpoints hold the student alone;
     - a teacher with a ``data_preprocessor`` of its own receives its images in
-      its own normalization and channel order.
+      its own normalization and channel order;
+    - the teacher may come from another library or a file, and there may be
+      several.
 
     Args:
         distiller (dict): Config of the distiller.
-        teacher (dict | BaseModel): Config of the teacher, or the built one.
-        teacher_ckpt (str, optional): The teacher's checkpoint: a file, a URL,
-            or a work dir, which stands for its latest checkpoint. It may be a
-            training checkpoint, a plain one, or one of a distilled student.
-            Required unless the teacher is built already or is one of
-            MMEngine's ``dict(cfg_path=..., pretrained=True)``. Defaults to
-            None.
-        teacher_config (str, optional): The config that trains the teacher,
-            named in the error if ``teacher_ckpt`` is missing. Defaults to
-            None.
-        teacher_logits (str | dict, optional): The folder of a teacher's stored
-            logits (``tools/cache_teacher.py``), or the arguments of
+        teacher (dict | BaseModel | str | list): Config of the teacher, or the
+            built one; or a name: a model of MMPretrain's zoo, or
+            ``timm::NAME``, ``torchvision::NAME``, ``transformers::NAME``; or a
+            TorchScript file (``.pt``), a ``torch.export`` file (``.pt2``) or
+            an ONNX file (``.onnx``). ``dict(source=NAME, mean=..., std=...,
+            to_rgb=..., image_size=...)`` states the inputs of a named teacher,
+            see :class:`~prkd_mm.teachers.SourceTeacher`. A list describes
+            several teachers, and the student learns from their mean.
+        teacher_ckpt (str | list, optional): The teacher's checkpoint: a file, a
+            URL, or a work dir, which stands for its latest checkpoint. It may
+            be a training checkpoint, a plain one, or one of a distilled
+            student. Required for a config, unless it is one of MMEngine's
+            ``dict(cfg_path=..., pretrained=True)``. A named teacher without it
+            has its published weights. Defaults to None.
+        teacher_config (str | list, optional): The config that trains the
+            teacher, named in the error if ``teacher_ckpt`` is missing.
+            Defaults to None.
+        teacher_logits (str | dict | list, optional): The folder of a teacher's
+            stored logits (``tools/cache_teacher.py``), or the arguments of
             :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. The teacher
             itself is then not loaded. If ``teacher_ckpt`` exists, its weights
             must be the ones that the logits were computed with. Defaults to
             None.
+        teacher_mean (dict, optional): How to average several teachers:
+            ``dict(of='logits')``, or ``dict(of='probabilities', tau=4.0)`` for
+            the mean of their probabilities at that temperature. Defaults to
+            None, which averages the logits.
         fold_teacher_bn (bool): Whether to fold the teacher's batch norms into
             the convolutions before them, where there are any. This saves
             kernel launches on a GPU and nothing on a CPU. Defaults to False.
@@ -63,10 +76,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     def __init__(
         self,
         distiller: dict,
-        teacher: Union[BaseModel, dict],
-        teacher_ckpt: Optional[str] = None,
-        teacher_config: Optional[str] = None,
-        teacher_logits: Union[str, dict, None] = None,
+        teacher: Union[BaseModel, dict, str, list, None],
+        teacher_ckpt: Union[str, list, None] = None,
+        teacher_config: Union[str, list, None] = None,
+        teacher_logits: Union[str, dict, list, None] = None,
+        teacher_mean: Optional[dict] = None,
         fold_teacher_bn: bool = False,
         **kwargs,
     ) -> None:
@@ -76,9 +90,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'the teacher does not; for anything else use '
                 "type='SingleTeacherDistill'"
             )
-        built = build_teacher(
-            teacher, teacher_ckpt, teacher_config, teacher_logits, fold_teacher_bn
-        )
+        spec = Spec(teacher, teacher_ckpt, teacher_config, teacher_logits)
+        classes = _num_classes(kwargs.get('architecture'))
+        built = build_teachers(spec, teacher_mean, fold_teacher_bn, classes)
         super().__init__(distiller=distiller, teacher=built.net, **kwargs)
         self._check_classes(built.num_classes)
         built.adapt_to(self.data_preprocessor)
@@ -86,7 +100,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.__dict__['teacher'] = built.eval()  # keeps it out of the module tree
 
     def _check_classes(self, teachers: Optional[int]) -> None:
-        students = getattr(getattr(self.student, 'head', None), 'num_classes', None)
+        students = _num_classes(self.student)
         if None not in (students, teachers) and students != teachers:
             raise ValueError(
                 f'FrozenTeacherDistill: the student has {students} classes and '
@@ -124,3 +138,10 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         # `to`, `cuda`, `half` ... reach the teacher here
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
+
+
+def _num_classes(net: Union[nn.Module, dict, None]) -> Optional[int]:
+    """Number of classes of a net or its config, or None if it is not declared."""
+    if isinstance(net, dict):
+        return (net.get('head') or {}).get('num_classes')
+    return getattr(getattr(net, 'head', None), 'num_classes', None)

@@ -1,8 +1,19 @@
 """Teachers: live nets, stored logits, and the files of stored logits."""
 
-from .build import build_teacher, teacher_of
+from .build import Spec, build_teachers, teacher_of
 from .frozen_teacher import FrozenTeacher
+from .mean_teacher import MeanTeacher
+from .source_teacher import SourceTeacher
 from .stored_teacher import StoredTeacher
 from .teacher import Teacher
 
-__all__ = ['FrozenTeacher', 'StoredTeacher', 'Teacher', 'build_teacher', 'teacher_of']
+__all__ = [
+    'FrozenTeacher',
+    'MeanTeacher',
+    'SourceTeacher',
+    'Spec',
+    'StoredTeacher',
+    'Teacher',
+    'build_teachers',
+    'teacher_of',
+]

@@ -1,7 +1,7 @@
 """Build the teacher that a config describes."""
 
 from contextlib import suppress
-from typing import Optional, Union
+from typing import NamedTuple, Optional, Union
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -12,49 +12,90 @@ from ..checkpoints import plain_state_dict, read, resolve
 from ..randomness import untouched_random_state
 from .frozen_teacher import FrozenTeacher, fold_batch_norms, load_teacher
 from .logit_store import TeacherLogits, hash_of_weights
+from .mean_teacher import MeanTeacher
+from .source_teacher import SourceTeacher
+from .sources import is_source
 from .stored_teacher import StoredTeacher
 from .teacher import Teacher
+from .zoo import load_from_zoo
+
+Net = Union[BaseModel, dict, str, None]
 
 
-def build_teacher(
-    teacher: Union[BaseModel, dict, None],
-    checkpoint: Optional[str] = None,
-    config: Optional[str] = None,
-    logits: Union[str, dict, None] = None,
-    fold_bn: bool = False,
-) -> Teacher:
-    """Build a live teacher, or one that replays its stored logits.
+class Spec(NamedTuple):
+    """One teacher, as the arguments of ``FrozenTeacherDistill`` describe it.
 
-    Args:
-        teacher: The net or its config; not used with ``logits``.
+    Attributes:
+        teacher: The net, its config, or the name of its source; not used with
+            ``logits``.
         checkpoint: Its weights: a file, a URL or a work dir.
         config: The config that trains the teacher, for error messages.
         logits: The folder of its stored logits, or the arguments of
             :class:`TeacherLogits`.
+    """
+
+    teacher: Net
+    checkpoint: Optional[str] = None
+    config: Optional[str] = None
+    logits: Union[str, dict, None] = None
+
+    def split(self) -> list['Spec']:
+        """One description per teacher, where arguments are lists.
+
+        Raises:
+            ValueError: If the lists differ in length.
+        """
+        lengths = {len(value) for value in self if isinstance(value, list)}
+        if not lengths:
+            return [self]
+        if len(lengths) > 1 or 0 in lengths:
+            raise ValueError(
+                'FrozenTeacherDistill: teacher, teacher_ckpt, teacher_config and teacher_logits '
+                f'must be lists of the same length, got the lengths {sorted(lengths)}'
+            )
+        columns = [v if isinstance(v, list) else [v] * min(lengths) for v in self]
+        return [Spec(*row) for row in zip(*columns)]
+
+
+def build_teachers(
+    spec: Spec,
+    mean: Optional[dict] = None,
+    fold_bn: bool = False,
+    num_classes: Optional[int] = None,
+) -> Teacher:
+    """Build one teacher, or the mean of several.
+
+    Args:
+        spec: The teacher; its lists describe several.
+        mean: Arguments of :class:`MeanTeacher`.
         fold_bn: Whether to fold batch norms into convolutions.
+        num_classes: The student's number of classes.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint or store.
+        FileNotFoundError: If there is no such checkpoint, file or store.
         ValueError: If the weights would be random, or do not match the net.
     """
-    if logits is not None:
-        return _stored(logits, checkpoint)
-    hint = f'. To train it:\n  python tools/train.py {config}' if config else ''
-    if isinstance(teacher, dict):
-        if checkpoint is None and not teacher.get('pretrained'):
-            raise ValueError(
-                'FrozenTeacherDistill: teacher_ckpt is missing, so the '
-                "teacher would have random weights; give the teacher's "
-                f'checkpoint{hint}'
-            )
-        # A seed produces the same student with and without a teacher.
-        with untouched_random_state():
-            teacher = MODELS.build(teacher)
-    if checkpoint is not None:
-        load_teacher(teacher, checkpoint, hint)
+    specs = spec.split()
+    if mean is not None and len(specs) == 1:
+        raise ValueError('FrozenTeacherDistill: teacher_mean needs a list of teachers')
+    # A seed produces the same student with and without a teacher.
+    with untouched_random_state():
+        teachers = [build_teacher(each, fold_bn, num_classes) for each in specs]
+    teacher = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers, **mean or {})
+    return teacher.requires_grad_(False)
+
+
+def build_teacher(spec: Spec, fold_bn: bool = False, num_classes: Optional[int] = None) -> Teacher:
+    """Build a live teacher, or one that replays its stored logits.
+
+    Arguments and errors are as in :func:`build_teachers`.
+    """
+    if spec.logits is not None:
+        return _stored(spec)
+    teacher = _from_source(spec, num_classes) or _from_config(spec)
     if fold_bn:
-        fold_batch_norms(teacher)
-    return FrozenTeacher(teacher, checkpoint)
+        fold_batch_norms(teacher.net)
+    return teacher
 
 
 def teacher_of(model: nn.Module) -> Optional[Teacher]:
@@ -65,14 +106,46 @@ def teacher_of(model: nn.Module) -> Optional[Teacher]:
     return FrozenTeacher(teacher)  # a bare net in MMRazor's SingleTeacherDistill
 
 
-def _stored(logits: Union[str, dict], checkpoint: Optional[str]) -> StoredTeacher:
-    store = TeacherLogits(**(dict(folder=logits) if isinstance(logits, str) else logits))
+def _from_source(spec: Spec, num_classes: Optional[int]) -> Optional[FrozenTeacher]:
+    """The teacher from another library, a file or MMPretrain's model zoo, if it is one."""
+    source, options = spec.teacher, {}
+    if isinstance(source, dict) and 'source' in source:
+        options = dict(source)
+        source = options.pop('source')
+    if is_source(source):
+        options = dict(dict(num_classes=num_classes), **options)
+        return SourceTeacher(source, spec.checkpoint, **options)
+    if isinstance(source, str):
+        return load_from_zoo(source, spec.checkpoint, **options)
+    return None
+
+
+def _from_config(spec: Spec) -> FrozenTeacher:
+    net = spec.teacher
+    hint = f'. To train it:\n  python tools/train.py {spec.config}' if spec.config else ''
+    if isinstance(net, dict):
+        if spec.checkpoint is None and not net.get('pretrained'):
+            raise ValueError(
+                'FrozenTeacherDistill: teacher_ckpt is missing, so the '
+                "teacher would have random weights; give the teacher's "
+                f'checkpoint{hint}'
+            )
+        net = MODELS.build(net)
+    if spec.checkpoint is not None:
+        load_teacher(net, spec.checkpoint, hint)
+    return FrozenTeacher(net, spec.checkpoint)
+
+
+def _stored(spec: Spec) -> StoredTeacher:
+    options = dict(folder=spec.logits) if isinstance(spec.logits, str) else spec.logits
+    store = TeacherLogits(**options)
     verified = 'checkpoint not verified'
+    from_config = isinstance(spec.teacher, dict) and 'source' not in spec.teacher
     with suppress(FileNotFoundError):
-        if checkpoint and '://' not in checkpoint:
-            state = plain_state_dict(read(checkpoint))[0]
+        if from_config and spec.checkpoint and '://' not in spec.checkpoint:
+            state = plain_state_dict(read(spec.checkpoint))[0]
             store.check(teacher=hash_of_weights(state))
-            verified = f'those of {resolve(checkpoint)}'
+            verified = f'those of {resolve(spec.checkpoint)}'
     print_log(
         f'Using stored teacher logits from {store.folder} ({store.views} views of '
         f'{store.header["images"]:,} images; {verified})',

@@ -1,11 +1,12 @@
 """A teacher that runs beside the student and never changes."""
 
-from typing import Optional
+from typing import Optional, Union
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
+from torch.nn.functional import interpolate
 
 from ..checkpoints import describe, load_strictly, plain_state_dict, read, resolve
 from .logit_store import OWN_NORMALIZATION, hash_of_weights
@@ -14,16 +15,26 @@ from .teacher import Evaluate, Teacher
 
 
 class FrozenTeacher(Teacher):
-    """A net with trained weights, in its own normalization.
+    """A net with trained weights, in its own normalization and image size.
 
     Args:
         net: The trained classifier.
         checkpoint: Where its weights came from: a file, a URL or a work dir.
+        image_size: Height and width that images are resized to; an int for
+            both. None leaves their size.
     """
 
-    def __init__(self, net: BaseModel, checkpoint: Optional[str] = None) -> None:
+    def __init__(
+        self,
+        net: BaseModel,
+        checkpoint: Optional[str] = None,
+        image_size: Union[int, tuple[int, int], None] = None,
+    ) -> None:
         super().__init__(net)
         self.checkpoint = checkpoint
+        if isinstance(image_size, int):
+            image_size = (image_size, image_size)
+        self.image_size = image_size and tuple(image_size)
         self._swap_channels = False
         self.register_buffer('_scale', None, persistent=False)
         self.register_buffer('_shift', None, persistent=False)
@@ -46,12 +57,14 @@ class FrozenTeacher(Teacher):
         self._scale, self._shift = std / own.std, (mean - own.mean) / own.std
 
     def inputs(self, inputs: Tensor) -> Tensor:
-        """The student's inputs ``(N, 3, H, W)`` in the teacher's normalization."""
-        if self._scale is None:
+        """The student's inputs ``(N, 3, H, W)`` as the teacher expects them."""
+        if self._scale is not None:
+            if self._swap_channels:
+                inputs = inputs.flip(1)
+            inputs = inputs * self._scale + self._shift
+        if self.image_size is None or inputs.shape[-2:] == self.image_size:
             return inputs
-        if self._swap_channels:
-            inputs = inputs.flip(1)
-        return inputs * self._scale + self._shift
+        return interpolate(inputs, self.image_size, mode='bilinear', antialias=True)
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
         """Logits ``(N, C)`` for the student's inputs."""

@@ -18,6 +18,7 @@ class StoredTeacher(Teacher):
         store: The logits.
     """
 
+    is_live = False
     measured = 'when its logits were stored'
 
     def __init__(self, store: TeacherLogits) -> None:

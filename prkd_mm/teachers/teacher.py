@@ -19,6 +19,8 @@ class Teacher(nn.Module):
             produces the logits.
 
     Attributes:
+        is_live (bool): Whether the teacher can answer for any image, and not
+            only for those whose logits are stored.
         measured (str): When or on what :meth:`metrics` were measured, for the
             log.
         input_normalization: Description of the normalization of the images
@@ -26,6 +28,7 @@ class Teacher(nn.Module):
             by :meth:`adapt_to`.
     """
 
+    is_live = True
     measured = 'on the validation set'
 
     def __init__(self, net: BaseModel) -> None:

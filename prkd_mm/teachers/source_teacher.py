@@ -1,0 +1,87 @@
+"""A teacher from another library or file format."""
+
+from typing import Optional, Union
+
+import torch
+from torch import nn
+
+from .frozen_teacher import FrozenTeacher
+from .logit_store import hash_of_weights
+from .logits_net import LogitsNet
+from .normalization import Normalization
+from .sources import FileNet, load_source
+
+
+class SourceTeacher(FrozenTeacher):
+    """A frozen teacher from timm, torchvision, Hugging Face or a file.
+
+    It receives RGB images in the normalization and size that its source
+    states. A file (TorchScript, ``torch.export``, ONNX) does not state a
+    normalization; without ``mean`` and ``std`` it receives the images in the
+    student's.
+
+    Args:
+        source: The net; see :func:`~prkd_mm.teachers.sources.load_source`.
+        checkpoint: Its weights.
+        num_classes: Number of classes of the net in ``checkpoint``.
+        mean, std: Normalization of the images, on the scale 0 to 255.
+        to_rgb: Whether the channels of loaded images are reversed to get RGB,
+            as in MMPretrain's data preprocessor. Only needed where the student
+            does not reverse them.
+        image_size: Height and width of the images; an int for both.
+        **options: Arguments of the library's function that creates the net.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        checkpoint: Optional[str] = None,
+        num_classes: Optional[int] = None,
+        mean: Optional[list[float]] = None,
+        std: Optional[list[float]] = None,
+        to_rgb: Optional[bool] = None,
+        image_size: Union[int, tuple[int, int], None] = None,
+        **options,
+    ) -> None:
+        loaded = load_source(source, checkpoint, num_classes, **options)
+        mean, std = mean or loaded.mean, std or loaded.std
+        preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=to_rgb is not False)
+        if mean is not None:
+            preprocessor.update(mean=mean, std=std)
+        net = LogitsNet(loaded.module, loaded.num_classes, preprocessor)
+        super().__init__(net, image_size=image_size or loaded.image_size)
+        self.source, self.to_rgb = source, to_rgb
+
+    def adapt_to(self, preprocessor: nn.Module) -> None:
+        """Find the map from the student's normalized images to the teacher's.
+
+        Raises:
+            ValueError: If it is unknown whether loaded images are RGB or BGR.
+        """
+        students = Normalization.of(preprocessor)
+        own = Normalization.of(self.net.data_preprocessor)
+        ambiguous = own.enabled and not students.swaps_channels and students.mean.numel() == 3
+        if ambiguous and self.to_rgb is None:
+            raise ValueError(
+                f'the teacher {self.source!r} expects RGB images, and the '
+                "student's data_preprocessor has to_rgb=False, which does not tell the order "
+                'of the loaded channels; use teacher=dict(source=..., to_rgb=False) if the data '
+                'set loads RGB images (CIFAR), or to_rgb=True if it loads BGR images'
+            )
+        super().adapt_to(preprocessor)
+
+    def fingerprint(self) -> str:
+        """Hash of the weights, the normalization and the image size."""
+        own = Normalization.of(self.net.data_preprocessor)
+        return hash_of_weights(
+            dict(
+                self.net.state_dict(),
+                input_mean=own.mean,
+                input_std=own.std,
+                input_size=torch.tensor(self.image_size or ()),
+            )
+        )
+
+    def modules_to_compile(self) -> list[nn.Module]:
+        """The net, unless it comes from a file, which is compiled already."""
+        return [] if isinstance(self.net.backbone, FileNet) else [self.net.backbone]

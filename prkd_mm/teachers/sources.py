@@ -1,0 +1,275 @@
+"""Classifiers of other libraries and file formats, as modules that compute logits.
+
+Each loader returns a :class:`SourceNet`. The library is imported when it is
+needed, and its absence raises an error that names the package to install.
+"""
+
+import hashlib
+import importlib
+from pathlib import Path
+from types import ModuleType
+from typing import Callable, NamedTuple, Optional
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints import load_strictly, plain_state_dict, read
+
+
+class SourceNet(NamedTuple):
+    """A classifier from another library, with the inputs it was trained on.
+
+    Attributes:
+        module (nn.Module): Maps images ``(N, 3, H, W)`` to logits ``(N, C)``.
+        num_classes (int, optional): C, or None if the file does not state it.
+        mean, std (list, optional): Of the RGB channels, on the scale 0 to 255;
+            None if the source does not state them.
+        image_size (tuple, optional): Height and width, or None if the source
+            does not state them.
+    """
+
+    module: nn.Module
+    num_classes: Optional[int] = None
+    mean: Optional[list[float]] = None
+    std: Optional[list[float]] = None
+    image_size: Optional[tuple[int, int]] = None
+
+
+def load_source(
+    source: str, checkpoint: Optional[str] = None, num_classes: Optional[int] = None, **options
+) -> SourceNet:
+    """Load a classifier.
+
+    Args:
+        source: ``timm::NAME``, ``torchvision::NAME``, ``transformers::NAME``,
+            or the path of a TorchScript file (``.pt``, ``.torchscript``), a
+            ``torch.export`` file (``.pt2``) or an ONNX file (``.onnx``).
+        checkpoint: Weights for the first three: a file, a URL or a work dir.
+            Without it, the library downloads its pre-trained weights.
+        num_classes: Number of classes of the net in ``checkpoint``.
+        **options: Further arguments of the library's function that creates
+            the net.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ImportError: If the library is not installed.
+        ValueError: If the source is unknown, or the weights do not match.
+    """
+    library, separator, name = source.partition('::')
+    if separator:
+        if library not in _LIBRARIES:
+            raise ValueError(
+                f'unknown library {library!r} of the teacher {source!r}; expected one of '
+                f'{sorted(_LIBRARIES)}, a file, or a model name of MMPretrain without "::"'
+            )
+        return _from_library(_LIBRARIES[library], name, checkpoint, num_classes, options)
+    if not Path(source).is_file():
+        raise FileNotFoundError(f'FrozenTeacherDistill: no teacher file {source!r}')
+    if checkpoint or options:
+        raise ValueError(
+            f'the teacher file {source!r} holds its weights; remove teacher_ckpt '
+            f'and {sorted(options)}'
+        )
+    return _FORMATS[Path(source).suffix](source)
+
+
+def is_source(teacher: object) -> bool:
+    """Whether a teacher comes from another library or file format."""
+    return isinstance(teacher, str) and ('::' in teacher or Path(teacher).suffix in _FORMATS)
+
+
+def _from_library(
+    create: Callable,
+    name: str,
+    checkpoint: Optional[str],
+    num_classes: Optional[int],
+    options: dict,
+) -> SourceNet:
+    if checkpoint is None:
+        return create(name, True, options)
+    if num_classes is not None:
+        options = dict(dict(num_classes=num_classes), **options)
+    net = create(name, False, options)
+    state = plain_state_dict(read(checkpoint))[0]
+    load_strictly(net.module, state, f'The teacher checkpoint {checkpoint!r}')
+    return net
+
+
+def _import(module: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f'this teacher needs the package {package}, which is not installed: '
+            f'pip install {package}'
+        ) from error
+
+
+def _timm(name: str, pretrained: bool, options: dict) -> SourceNet:
+    timm = _import('timm', 'timm')
+    net = timm.create_model(name, pretrained=pretrained, **options)
+    data = timm.data.resolve_model_data_config(net)
+    return SourceNet(
+        net,
+        net.num_classes,
+        [255 * value for value in data['mean']],
+        [255 * value for value in data['std']],
+        tuple(data['input_size'][-2:]),
+    )
+
+
+def _torchvision(name: str, pretrained: bool, options: dict) -> SourceNet:
+    models = _import('torchvision.models', 'torchvision')
+    weights = models.get_model_weights(name).DEFAULT
+    net = models.get_model(name, weights=weights if pretrained else None, **options)
+    transform = weights.transforms()
+    return SourceNet(
+        net,
+        options.get('num_classes', len(weights.meta['categories'])),
+        [255 * value for value in transform.mean],
+        [255 * value for value in transform.std],
+        (transform.crop_size[0], transform.crop_size[0]),
+    )
+
+
+class _LogitsOfOutput(nn.Module):
+    """Logits of a Hugging Face classifier, whose output is an object."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.net(pixel_values=inputs).logits
+
+    def state_dict(self, *args, **kwargs) -> dict:
+        return self.net.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state: dict, *args, **kwargs) -> object:
+        return self.net.load_state_dict(state, *args, **kwargs)
+
+
+def _transformers(name: str, pretrained: bool, options: dict) -> SourceNet:
+    transformers = _import('transformers', 'transformers')
+    create = transformers.AutoModelForImageClassification
+    options = dict(options)
+    if pretrained:
+        net = create.from_pretrained(name, **options)
+    else:
+        if 'num_classes' in options:
+            options['num_labels'] = options.pop('num_classes')
+        net = create.from_config(transformers.AutoConfig.from_pretrained(name, **options))
+    processor = transformers.AutoImageProcessor.from_pretrained(name)
+    size = getattr(net.config, 'image_size', None) or _shortest_edge(processor.size)
+    return SourceNet(
+        _LogitsOfOutput(net),
+        net.config.num_labels,
+        [255 * value for value in processor.image_mean],
+        [255 * value for value in processor.image_std],
+        (size, size),
+    )
+
+
+def _shortest_edge(size: dict) -> int:
+    return size.get('shortest_edge') or size['height']
+
+
+class FileNet(nn.Module):
+    """A module from a file, in evaluation mode for good.
+
+    A frozen TorchScript file and an ONNX file have no parameters, so the
+    ``state_dict`` holds a hash of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        digest = hashlib.sha256(Path(path).read_bytes()).digest()
+        self.register_buffer('file_hash', torch.tensor(list(digest), dtype=torch.uint8))
+
+    def train(self, mode: bool = True) -> 'FileNet':
+        # An exported program raises an error in its train() and eval().
+        self.training = False
+        return self
+
+
+class _TorchFile(FileNet):
+    def __init__(self, path: str, net: nn.Module) -> None:
+        super().__init__(path)
+        self.net = net
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.net(inputs)
+
+
+def _torchscript(path: str) -> SourceNet:
+    try:
+        net = torch.jit.load(path, map_location='cpu')
+    except RuntimeError as error:
+        raise ValueError(
+            f'{path!r} is not a TorchScript file; if it is a checkpoint, name the net in '
+            '`teacher` and the checkpoint in `teacher_ckpt`'
+        ) from error
+    return SourceNet(_TorchFile(path, net.eval()))
+
+
+def _exported(path: str) -> SourceNet:
+    return SourceNet(_TorchFile(path, torch.export.load(path).module()))
+
+
+class OnnxNet(FileNet):
+    """An ONNX file, run by ONNX Runtime.
+
+    Args:
+        path: The file. Its first input is a batch of images, and its first
+            output the logits. A fixed batch size is filled up with zeros.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+        self._open()
+
+    def _open(self) -> None:
+        runtime = _import('onnxruntime', 'onnxruntime')
+        options = runtime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        self.session = runtime.InferenceSession(
+            self.path, options, providers=runtime.get_available_providers()
+        )
+        self.image, self.output = self.session.get_inputs()[0], self.session.get_outputs()[0]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits ``(N, C)``, ``float32``."""
+        fixed = self.image.shape[0]
+        size = fixed if isinstance(fixed, int) else max(len(inputs), 1)
+        parts = [self._run(part, size) for part in inputs.split(size)]
+        return torch.cat(parts).to(inputs.device)
+
+    def _run(self, images: Tensor, size: int) -> Tensor:
+        padded = torch.zeros(size, *images.shape[1:])
+        padded[: len(images)] = images
+        dtype = torch.float16 if 'float16' in self.image.type else torch.float32
+        arrays = {self.image.name: padded.to(dtype).numpy()}
+        logits = self.session.run([self.output.name], arrays)[0]
+        return torch.from_numpy(logits[: len(images)]).float()
+
+    def __getstate__(self) -> dict:
+        opened = ('session', 'image', 'output')  # they cannot be copied
+        return {key: value for key, value in self.__dict__.items() if key not in opened}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._open()
+
+
+def _onnx(path: str) -> SourceNet:
+    net = OnnxNet(path)
+    classes, size = net.output.shape[-1], tuple(net.image.shape[-2:])
+    fixed_size = all(isinstance(side, int) for side in size)
+    return SourceNet(
+        net, classes if isinstance(classes, int) else None, image_size=size if fixed_size else None
+    )
+
+
+_LIBRARIES = dict(timm=_timm, torchvision=_torchvision, transformers=_transformers)
+_FORMATS = {'.pt': _torchscript, '.torchscript': _torchscript, '.pt2': _exported, '.onnx': _onnx}

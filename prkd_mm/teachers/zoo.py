@@ -1,0 +1,63 @@
+"""Teachers by their name in MMPretrain's model zoo."""
+
+from typing import Optional, Union
+
+from mmengine.config import Config
+from mmpretrain.apis import ModelHub, get_model, list_models
+
+from .frozen_teacher import FrozenTeacher, load_teacher
+
+
+def load_from_zoo(
+    name: str,
+    checkpoint: Optional[str] = None,
+    image_size: Union[int, tuple[int, int], None] = None,
+    **options,
+) -> FrozenTeacher:
+    """A net of MMPretrain's model zoo, or of any MMPretrain config file.
+
+    Args:
+        name: A model name, such as 'resnet50_8xb32_in1k', or the path of a
+            config.
+        checkpoint: Its weights; None stands for those of the model zoo.
+        image_size: Height and width of its images; None takes them from the
+            config of the model.
+        **options: Overrides of the model config.
+
+    Raises:
+        ValueError: If there is no such model, or it has no weights.
+    """
+    if name.endswith('.py'):
+        config, weights = Config.fromfile(name), None
+    else:
+        config, weights = _look_up(name)
+    if not (checkpoint or weights):
+        raise ValueError(
+            f'FrozenTeacherDistill: teacher_ckpt is missing, and {name!r} has no published weights'
+        )
+    net = get_model(name, pretrained=False, **options)
+    load_teacher(net, checkpoint or weights)
+    return FrozenTeacher(net, checkpoint or weights, image_size or _image_size(config))
+
+
+def _look_up(name: str) -> tuple[Config, Optional[str]]:
+    try:
+        found = ModelHub.get(name)
+    except ValueError as error:
+        similar = list_models(f'*{name.split("_")[0]}*')[:5]
+        raise ValueError(
+            f'FrozenTeacherDistill: there is no model {name!r} in MMPretrain; similar names: '
+            f'{", ".join(similar) or "none"}. A teacher from another library is written '
+            "as 'timm::NAME', 'torchvision::NAME' or 'transformers::NAME', a file ends with "
+            '.pt, .pt2 or .onnx'
+        ) from error
+    return found.config, found.weights
+
+
+def _image_size(config: Config) -> Optional[int]:
+    """The size that the test pipeline of a config crops or resizes to."""
+    loader = config.get('test_dataloader') or {}
+    size = None
+    for step in loader.get('dataset', {}).get('pipeline', []):
+        size = step.get('crop_size', step.get('scale', size))
+    return size if isinstance(size, int) else None

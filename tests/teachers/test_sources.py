@@ -1,0 +1,306 @@
+"""Teachers from other libraries and file formats compute what those compute."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+import toy
+from mmengine.config import Config
+from torch import nn
+
+from prkd_mm.teachers.sources import load_source
+
+STUDENT = dict(mean=[127.5] * 3, std=[60.0] * 3)  # the normalization in toy.distillation
+MEAN, STD = [100.0, 110.0, 120.0], [50.0, 60.0, 70.0]
+
+
+class SmallNet(nn.Module):
+    """A classifier of RGB images that knows nothing of OpenMMLab."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 5, 3, padding=1)
+        self.norm = nn.BatchNorm2d(5)
+        self.fc = nn.Linear(5, toy.NUM_CLASSES)
+
+    def forward(self, x):
+        return self.fc(torch.relu(self.norm(self.conv(x))).mean((2, 3)))
+
+
+@pytest.fixture(scope='module')
+def net():
+    torch.manual_seed(0)
+    net = SmallNet()
+    net(torch.randn(64, 3, 8, 8))  # statistics that differ from a batch's own
+    return net.eval()
+
+
+@pytest.fixture(scope='module')
+def files(net, tmp_path_factory):
+    """The same net in each file format, by suffix."""
+    folder = tmp_path_factory.mktemp('files')
+    example = torch.randn(2, 3, 8, 8)
+    torch.jit.trace(net, example).save(str(folder / 'net.pt'))
+    batch = torch.export.Dim('batch', min=1, max=512)
+    program = torch.export.export(net, (example,), dynamic_shapes=({0: batch},))
+    torch.export.save(program, folder / 'net.pt2')
+    return folder
+
+
+@pytest.fixture(scope='module')
+def onnx_file(net, tmp_path_factory):
+    """The net as ONNX, written by hand, so that no exporter is needed."""
+    onnx = pytest.importorskip('onnx', reason='the test writes an ONNX file')
+    pytest.importorskip('onnxruntime', reason='the teacher runs in ONNX Runtime')
+    path = tmp_path_factory.mktemp('onnx') / 'net.onnx'
+    write_onnx(onnx, net, path)
+    return path
+
+
+def write_onnx(onnx, net, path, batch='N'):
+    make = onnx.helper
+    weights = {name: value.numpy() for name, value in net.state_dict().items() if value.ndim}
+    nodes = [
+        make.make_node('Conv', ['x', 'conv.weight', 'conv.bias'], ['c'], pads=[1, 1, 1, 1]),
+        make.make_node(
+            'BatchNormalization',
+            ['c', *(f'norm.{n}' for n in ('weight', 'bias', 'running_mean', 'running_var'))],
+            ['b'],
+        ),
+        make.make_node('Relu', ['b'], ['r']),
+        make.make_node('GlobalAveragePool', ['r'], ['p']),
+        make.make_node('Flatten', ['p'], ['f']),
+        make.make_node('Gemm', ['f', 'fc.weight', 'fc.bias'], ['y'], transB=1),
+    ]
+    value = make.make_tensor_value_info
+    graph = make.make_graph(
+        nodes,
+        'net',
+        [value('x', onnx.TensorProto.FLOAT, [batch, 3, 8, 8])],
+        [value('y', onnx.TensorProto.FLOAT, [batch, toy.NUM_CLASSES])],
+        [onnx.numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    model = make.make_model(graph, opset_imports=[make.make_opsetid('', 17)], ir_version=9)
+    onnx.save(model, path)
+
+
+def distillation(teacher, ckpt=None, to_rgb=True, student=None, **kwargs):
+    cfg = toy.distillation(ckpt, teacher=teacher, student=student, **kwargs)
+    cfg['data_preprocessor']['to_rgb'] = to_rgb
+    return cfg
+
+
+def raw_images(n=5, size=8):
+    return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(0))
+
+
+def logits(model, images):
+    with torch.no_grad():
+        return model.teacher.logits(model.data_preprocessor(dict(inputs=images))['inputs'])
+
+
+def expected(net, images, mean=MEAN, std=STD, size=None):
+    """By hand: BGR to RGB, normalization, size, net."""
+    mean, std = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    x = (images.flip(1).float() - mean) / std
+    if size:
+        x = nn.functional.interpolate(x, (size, size), mode='bilinear', antialias=True)
+    with torch.no_grad():
+        return net(x)
+
+
+@pytest.mark.parametrize('suffix', ['pt', 'pt2', 'onnx'])
+class TestFiles:
+    def path(self, suffix, request):
+        if suffix == 'onnx':
+            return str(request.getfixturevalue('onnx_file'))
+        return str(request.getfixturevalue('files') / f'net.{suffix}')
+
+    def test_logits_are_those_of_the_net(self, suffix, net, request):
+        teacher = dict(source=self.path(suffix, request), mean=MEAN, std=STD)
+        model = toy.build(distillation(teacher)).train()
+        images = raw_images()
+        torch.testing.assert_close(logits(model, images), expected(net, images))
+
+    def test_without_normalization_it_gets_the_students(self, suffix, net, request):
+        model = toy.build(distillation(self.path(suffix, request)))
+        images = raw_images()
+        torch.testing.assert_close(
+            logits(model, images), expected(net, images, STUDENT['mean'], STUDENT['std'])
+        )
+
+    def test_trains_a_student_by_one_line_in_the_config(self, suffix, request, tmp_path):
+        cfg = toy.config(
+            distillation(self.path(suffix, request)),
+            tmp_path,
+            toy.prkd_schedule(),
+            dict(type='TeacherCheckHook'),
+            dict(type='TailAverageHook', num_epochs=1),
+        )
+        runner = toy.train(cfg)
+        rows = toy.logged(tmp_path)
+        assert any('teacher/accuracy/top1' in row for row in rows)
+        assert any(row.get('distill.loss_prkd', 0) > 0 for row in rows)
+        assert all(name.startswith('architecture.') for name in runner.model.state_dict())
+
+    def test_can_be_copied_and_identified(self, suffix, request):
+        model = toy.build(distillation(self.path(suffix, request)))
+        other = copy.deepcopy(model)
+        images = raw_images()
+        toy.assert_same(logits(model, images), logits(other, images))
+        assert model.teacher.fingerprint() == other.teacher.fingerprint()
+        resized = toy.build(distillation(dict(source=self.path(suffix, request), image_size=16)))
+        assert resized.teacher.fingerprint() != model.teacher.fingerprint()
+
+
+def test_onnx_file_with_a_fixed_batch_size_takes_any_batch(net, tmp_path):
+    onnx = pytest.importorskip('onnx', reason='the test writes an ONNX file')
+    pytest.importorskip('onnxruntime', reason='the teacher runs in ONNX Runtime')
+    write_onnx(onnx, net, tmp_path / 'net.onnx', batch=4)
+    source = load_source(str(tmp_path / 'net.onnx'))
+    assert source.num_classes == toy.NUM_CLASSES and source.image_size == (8, 8)
+    x = torch.randn(11, 3, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(source.module(x), net(x))
+
+
+def test_onnx_file_of_another_class_count_is_refused(onnx_file):
+    student = toy.classifier(num_classes=5)
+    with pytest.raises(ValueError, match='student has 5 classes and the teacher 4'):
+        toy.build(distillation(str(onnx_file), student=student))
+
+
+def test_images_are_resized_to_the_teachers_size(files, net):
+    teacher = dict(source=str(files / 'net.pt'), mean=MEAN, std=STD, image_size=8)
+    model = toy.build(distillation(teacher))
+    images = raw_images(size=12)
+    torch.testing.assert_close(logits(model, images), expected(net, images, size=8))
+
+
+@pytest.mark.parametrize('to_rgb, swap', [(True, True), (False, False)])
+def test_channel_order_is_stated_where_it_cannot_be_known(files, net, to_rgb, swap):
+    """The student's preprocessor leaves the order, so the data set decides."""
+    teacher = dict(source=str(files / 'net.pt'), mean=MEAN, std=STD)
+    with pytest.raises(ValueError, match='if the data set loads RGB images'):
+        toy.build(distillation(teacher, to_rgb=False))
+    model = toy.build(distillation(dict(teacher, to_rgb=to_rgb), to_rgb=False))
+    images = raw_images()
+    shown = images if swap else images.flip(1)
+    torch.testing.assert_close(logits(model, images), expected(net, shown))
+
+
+class TestTimm:
+    @pytest.fixture(autouse=True)
+    def timm(self):
+        return pytest.importorskip('timm', reason='timm is not installed')
+
+    @pytest.mark.parametrize('name, size', [('test_resnet', 160), ('test_vit', 160)])
+    def test_logits_are_those_of_timm_on_its_own_inputs(self, timm, tmp_path, name, size):
+        torch.manual_seed(0)
+        net = timm.create_model(name, num_classes=toy.NUM_CLASSES).eval()
+        torch.save(net.state_dict(), tmp_path / 'net.pth')
+        model = toy.build(distillation(f'timm::{name}', tmp_path / 'net.pth')).train()
+        images = raw_images(2, 32)
+        data = timm.data.resolve_model_data_config(net)
+        assert data['input_size'] == (3, size, size)
+        mean, std = (np.multiply(data[key], 255.0).tolist() for key in ('mean', 'std'))
+        mean, std = (np.float32(v).tolist() for v in (mean, std))
+        torch.testing.assert_close(
+            logits(model, images), expected(net, images, mean, std, size), rtol=1e-4, atol=1e-5
+        )
+
+    def test_options_and_image_size(self, timm, tmp_path):
+        teacher = dict(source='timm::test_resnet', image_size=32, drop_rate=0.5)
+        net = timm.create_model('test_resnet', num_classes=toy.NUM_CLASSES)
+        torch.save(net.state_dict(), tmp_path / 'net.pth')
+        model = toy.build(distillation(teacher, tmp_path / 'net.pth')).train()
+        assert model.teacher.image_size == (32, 32)
+        assert model.teacher.net.backbone.drop_rate == 0.5
+        images = raw_images()
+        toy.assert_same(logits(model, images), logits(model, images))  # no dropout
+
+    def test_weights_of_another_net_are_refused(self, timm, tmp_path):
+        torch.save(timm.create_model('test_vit').state_dict(), tmp_path / 'net.pth')
+        with pytest.raises(ValueError, match='does not fit the model'):
+            toy.build(distillation('timm::test_resnet', tmp_path / 'net.pth'))
+
+
+def test_torchvision(tmp_path):
+    import torchvision  # after prkd_mm, which makes it importable on every machine
+
+    torch.manual_seed(0)
+    net = torchvision.models.get_model('squeezenet1_1', num_classes=toy.NUM_CLASSES).eval()
+    torch.save(net.state_dict(), tmp_path / 'net.pth')
+    model = toy.build(distillation('torchvision::squeezenet1_1', tmp_path / 'net.pth')).train()
+    images = raw_images(2, 32)
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    torch.testing.assert_close(
+        logits(model, images), expected(net, images, mean, std, 224), rtol=1e-4, atol=1e-5
+    )
+
+
+def test_transformers(tmp_path):
+    transformers = pytest.importorskip('transformers', reason='transformers is not installed')
+    torch.manual_seed(0)
+    options = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+    config = transformers.ViTConfig(image_size=16, patch_size=8, num_labels=4, **options)
+    net = transformers.ViTForImageClassification(config).eval()
+    net.save_pretrained(tmp_path)
+    transformers.ViTImageProcessor(size=dict(height=16, width=16)).save_pretrained(tmp_path)
+    model = toy.build(distillation(f'transformers::{tmp_path}')).train()
+    images = raw_images(2)
+    by_hand = expected(lambda x: net(x).logits, images, [127.5] * 3, [127.5] * 3, 16)
+    torch.testing.assert_close(logits(model, images), by_hand, rtol=1e-4, atol=1e-5)
+
+
+class TestZoo:
+    def test_model_by_its_name(self, tmp_path):
+        name = 'resnet18_8xb16_cifar10'
+        from mmpretrain import get_model
+
+        torch.manual_seed(0)
+        net = get_model(name, pretrained=False).eval()
+        torch.save(dict(state_dict=net.state_dict()), tmp_path / 'net.pth')
+        student = toy.classifier(num_classes=10)
+        cfg = distillation(name, tmp_path / 'net.pth', student=student)
+        model = toy.build(cfg)
+        images = raw_images(2, 32)
+        with torch.no_grad():
+            own = net(net.data_preprocessor(dict(inputs=images))['inputs'])
+        torch.testing.assert_close(logits(model, images), own, rtol=1e-4, atol=1e-4)
+
+    def test_unknown_name_lists_similar_ones(self):
+        with pytest.raises(ValueError, match="no model 'resnet18_none'.*resnet18_8xb16_cifar10"):
+            toy.build(distillation('resnet18_none'))
+
+    def test_config_file_needs_a_checkpoint(self, tmp_path):
+        Config(dict(model=toy.classifier())).dump(tmp_path / 'net.py')
+        with pytest.raises(ValueError, match='teacher_ckpt is missing'):
+            toy.build(distillation(str(tmp_path / 'net.py')))
+
+
+class TestErrors:
+    def test_missing_file(self):
+        with pytest.raises(FileNotFoundError, match="no teacher file 'none.onnx'"):
+            toy.build(distillation('none.onnx'))
+
+    def test_checkpoint_of_weights_in_place_of_torchscript(self, tmp_path):
+        torch.save(SmallNet().state_dict(), tmp_path / 'net.pt')
+        with pytest.raises(ValueError, match='is not a TorchScript file; if it is a checkpoint'):
+            toy.build(distillation(str(tmp_path / 'net.pt')))
+
+    def test_file_with_a_checkpoint(self, files, tmp_path):
+        with pytest.raises(ValueError, match='holds its weights; remove teacher_ckpt'):
+            toy.build(distillation(str(files / 'net.pt'), 'some.pth'))
+
+    def test_unknown_library(self):
+        with pytest.raises(ValueError, match="unknown library 'keras'.*'timm'"):
+            toy.build(distillation('keras::resnet'))
+
+    def test_missing_package_is_named(self, monkeypatch):
+        import sys
+
+        monkeypatch.setitem(sys.modules, 'timm', None)
+        with pytest.raises(ImportError, match='pip install timm'):
+            toy.build(distillation('timm::resnet18'))
