@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent
 # mmcv has no place here: mmcv-lite and mmcv are the same folder, and pip would
 # put the one over the other. The extra `lite` is for those who have neither.
 REQUIRES = [
+    'filelock',  # several processes fill one store of logits
     'joblib',  # MMRazor imports it without declaring it
     'matplotlib',
     'mmengine>=0.10.5,<0.11',
@@ -24,7 +25,9 @@ REQUIRES = [
 EXTRAS = {
     'lite': ['mmcv-lite>=2.0.1,<=2.1.0'],  # MMRazor takes no later one
     'digits': ['scikit-learn'],  # the images of the quickstart
-    'test': ['hypothesis', 'pytest'],
+    # Teachers from elsewhere; those of Hugging Face need transformers, too.
+    'teachers': ['onnxruntime', 'timm'],
+    'test': ['hypothesis', 'onnx', 'pytest'],
 }
 EXTRAS['all'] = sum(EXTRAS.values(), [])
 
