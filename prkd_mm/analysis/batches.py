@@ -154,6 +154,8 @@ def training_batches(
             preprocess.seed = seed
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+    if isinstance(preprocess, BatchClsDataPreprocessor):
+        preprocess.choose_view(train.dataset)
     return Batches(recalibration_loader(train, seed), preprocess, limit, seed)
 
 

@@ -1,6 +1,7 @@
 from .caltech256 import Caltech256
 from .digits import Digits
 from .held_out_split import held_out_split
+from .image_views import ImageViews
 from .packed.batch_preprocessor import BatchClsDataPreprocessor
 from .packed.packed_images import PackedImages
 from .tinyimagenet import TinyImageNet
@@ -9,6 +10,7 @@ __all__ = [
     'BatchClsDataPreprocessor',
     'Caltech256',
     'Digits',
+    'ImageViews',
     'PackedImages',
     'TinyImageNet',
     'held_out_split',

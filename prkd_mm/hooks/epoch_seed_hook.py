@@ -2,6 +2,10 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, set_random_seed
 
+from ..datasets import BatchClsDataPreprocessor, ImageViews
+from ..evaluation import unwrap
+from .progress import is_iter_based
+
 
 @HOOKS.register_module()
 class EpochSeedHook(Hook):
@@ -18,10 +22,16 @@ class EpochSeedHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
-        # BatchClsDataPreprocessor draws its crops and flips from this seed
+        # BatchClsDataPreprocessor and ImageViews draw from this seed
         runner.message_hub.update_info('augmentation_seed', runner.seed)
 
     def before_train_epoch(self, runner: Runner) -> None:
         # a stride that keeps (seed, epoch) and (seed + 1, epoch') apart
         seed = (runner.seed + 1_000_003 * (runner.epoch + 1)) % 2**31
         set_random_seed(seed, diff_rank_seed=True)
+        preprocessor = unwrap(runner.model).data_preprocessor
+        if isinstance(preprocessor, BatchClsDataPreprocessor):
+            dataset = runner.train_dataloader.dataset
+            if isinstance(dataset, ImageViews) and is_iter_based(runner):
+                raise ValueError('ImageViews needs an epoch-based loop (train_cfg.by_epoch=True)')
+            preprocessor.choose_view(dataset)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Callable, Optional, Union
 
 import torch
 from filelock import Timeout
@@ -17,9 +17,11 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
 
 from ..config import is_type
-from ..datasets import BatchClsDataPreprocessor, PackedImages
+from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
+from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
 from .logit_arrays import size_in_bytes
 from .logit_store import HEADER, Chunk, TeacherLogits
@@ -58,8 +60,9 @@ def store_teacher(
 
     Raises:
         ValueError: If the config has no frozen teacher, its training images
-            are not :class:`~prkd_mm.datasets.PackedImages`, or the folder
-            holds another store.
+            are neither :class:`~prkd_mm.datasets.PackedImages` nor
+            :class:`~prkd_mm.datasets.ImageViews`, or the folder holds another
+            store.
         OSError: If there is not enough space.
     """
     _check_config(cfg)
@@ -74,8 +77,9 @@ def store_teacher(
     store = create_store(folder, model.teacher, preprocess, dataset, views, topk, seed)
     preprocess.seed = seed
     missing = store.missing()
+    workers = cfg.train_dataloader.get('num_workers', 0)
     with _progress_bar(store, missing) as advance:
-        fill(store, missing, model.teacher, preprocess, dataset, batch_size, advance)
+        fill(store, missing, model.teacher, preprocess, dataset, batch_size, workers, advance)
     if 'metrics' not in store.header:
         store.note(metrics=_validate(cfg, model.teacher, preprocess))
     return store
@@ -85,7 +89,7 @@ def create_store(
     folder: Path,
     teacher: Teacher,
     preprocess: BatchClsDataPreprocessor,
-    dataset: PackedImages,
+    dataset: Union[PackedImages, ImageViews],
     views: int,
     topk: Optional[int] = None,
     seed: int = 0,
@@ -129,8 +133,9 @@ def fill(
     chunks: list[Chunk],
     teacher: Teacher,
     preprocess: BatchClsDataPreprocessor,
-    dataset: PackedImages,
+    dataset: Union[PackedImages, ImageViews],
     batch_size: int = BATCH_SIZE,
+    workers: int = 0,
     advance: Callable[[int], None] = lambda images: None,
 ) -> None:
     """Compute and store the logits of some chunks.
@@ -145,17 +150,23 @@ def fill(
         preprocess: The student's data preprocessor, which draws the views.
         dataset: The training images.
         batch_size: Images at a time.
+        workers: Number of processes that load images.
         advance: Called with the number of images that were finished.
     """
 
     def logits_of(chunk: Chunk) -> Iterator[torch.Tensor]:
-        for first in range(chunk.start, chunk.end, batch_size):
-            index = list(range(first, min(first + batch_size, chunk.end)))
-            with _drawing(preprocess, chunk.view):
-                inputs = preprocess(dataset.__getitems__(index), True)['inputs']
-            with torch.inference_mode():
-                yield teacher.logits(inputs).float().cpu()
-            advance(len(index))
+        order = torch.arange(chunk.start, chunk.end).split(batch_size)
+        batches = [index.tolist() for index in order]
+        with _drawing(preprocess, chunk.view):
+            preprocess.choose_view(dataset)
+            loader = DataLoader(
+                dataset, batch_sampler=batches, num_workers=workers, collate_fn=whole_batch
+            )
+            for batch in loader:
+                inputs = preprocess(batch, True)['inputs']
+                with torch.inference_mode():
+                    yield teacher.logits(inputs).float().cpu()
+                advance(len(inputs))
 
     def attempt(chunks: list[Chunk], timeout: float) -> list[Chunk]:
         held_by_others = []
@@ -190,9 +201,10 @@ def _check_config(cfg: Config) -> None:
         raise ValueError(
             f"the config's model must be a FrozenTeacherDistill, got {cfg.model.get('type')!r}"
         )
-    if not is_type(cfg.train_dataloader.dataset, 'PackedImages'):
+    dataset = cfg.train_dataloader.dataset
+    if not any(is_type(dataset, name) for name in ('PackedImages', 'ImageViews')):
         raise ValueError(
-            "the config's training images must be PackedImages, whose views "
+            "the config's training images must be PackedImages or ImageViews, whose views "
             f'can be drawn again, got {cfg.train_dataloader.dataset.type!r}'
         )
 

@@ -45,7 +45,7 @@ class StoredTeacher(Teacher):
         preprocessor.seed = self.store.header['seed']
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
-        """Stored logits ``(B, C)`` of a batch of ``PackedImages``.
+        """Stored logits ``(B, C)`` of a batch of ``PackedImages`` or ``ImageViews``.
 
         Raises:
             ValueError: If the images arrived one by one, or are not those of
@@ -54,9 +54,9 @@ class StoredTeacher(Teacher):
         sample = data_samples[0] if data_samples else None
         if len(data_samples or ()) != 1 or 'view' not in sample:
             raise ValueError(
-                'stored logits belong to whole batches of PackedImages, which '
-                'BatchClsDataPreprocessor augments (and nothing else: no '
-                'mixup); without those, train with the teacher itself'
+                'stored logits belong to whole batches of PackedImages or ImageViews, with '
+                'no mixup or other batch augmentations; for other images, train with the '
+                'teacher itself'
             )
         self.store.check(source=sample.source)
         logits = self.store.get(sample.view, sample.sample_idx.numpy())

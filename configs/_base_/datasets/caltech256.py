@@ -1,7 +1,7 @@
 # Caltech-256, 257 classes: python tools/prepare_data.py caltech256
 # Without clutter: num_classes=256, and with_clutter=False in each data set
 data_preprocessor = dict(
-    type='mmpretrain.ClsDataPreprocessor',
+    type='mmpretrain.BatchClsDataPreprocessor',
     num_classes=257,
     # RGB statistics of ImageNet: similar photos, and pretrained nets expect them
     mean=[123.675, 116.28, 103.53],
@@ -26,18 +26,19 @@ val_pipeline = [
 train_dataloader = dict(
     batch_size=64,  # as in the CIFAR recipes: about 385 steps per epoch
     num_workers=8,  # a few hundred images/s each; most of the time is decoding
-    # workers that start again in each epoch can be seeded by the epoch
     persistent_workers=False,
-    worker_init_fn=dict(type='seed_worker_by_epoch'),
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),  # stacks the batch in the worker
+    collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='Caltech256',
-        data_root='data/256_ObjectCategories',
-        split='train',
-        with_clutter=True,
-        pipeline=train_pipeline,
+        type='ImageViews',  # each augmented view can be drawn again, for stored logits
+        dataset=dict(
+            type='Caltech256',
+            data_root='data/256_ObjectCategories',
+            split='train',
+            with_clutter=True,
+            pipeline=train_pipeline,
+        ),
     ),
 )
 val_dataloader = dict(
@@ -45,7 +46,7 @@ val_dataloader = dict(
     num_workers=4,  # a quarter of the images, and a cheaper pipeline
     persistent_workers=False,
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),
+    collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=False),
     dataset=dict(
         type='Caltech256',

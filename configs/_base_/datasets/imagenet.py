@@ -1,15 +1,18 @@
-# ImageNet-1k, as MMPretrain prepares it, in data/imagenet.
+# ImageNet-1k with the pipelines of MMPretrain, in data/imagenet.
 _base_ = 'mmpretrain::_base_/datasets/imagenet_bs32.py'
 
-data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor')
+data_preprocessor = dict(type='mmpretrain.BatchClsDataPreprocessor')
 train_dataloader = dict(
-    # workers that start again in each epoch can be seeded by the epoch
     persistent_workers=False,
-    worker_init_fn=dict(type='seed_worker_by_epoch'),
     pin_memory=True,
-    collate_fn=dict(type='default_collate'),  # stacks the batch in the worker
+    collate_fn=dict(type='whole_batch'),
+    dataset=dict(
+        _delete_=True,
+        type='ImageViews',  # each augmented view can be drawn again, for stored logits
+        dataset=_base_.train_dataloader.dataset,
+    ),
 )
 val_dataloader = dict(
-    persistent_workers=False, pin_memory=True, collate_fn=dict(type='default_collate')
+    persistent_workers=False, pin_memory=True, collate_fn=dict(type='whole_batch')
 )
 test_dataloader = val_dataloader

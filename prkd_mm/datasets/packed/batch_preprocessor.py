@@ -8,49 +8,52 @@ from mmpretrain.models.utils import ClsDataPreprocessor
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor
+from torch.utils.data import Dataset
 
+from ..image_views import ImageViews
 from .batch_augment import choose, crop_and_flip
 
 
 @MODELS.register_module()
 class BatchClsDataPreprocessor(ClsDataPreprocessor):
-    """Augment and normalise the whole batches of :class:`PackedImages`.
+    """Augment and normalize whole batches on the device of the model.
 
-    On the device of the model, and without an object for each image: when
-    training, ``data_samples`` is a list of one ``DataSample`` whose
-    ``gt_label`` are the labels ``(B, )`` of the batch, which is what
-    MMPretrain's heads make of many. As metainfo it has ``sample_idx``, the
-    images' places ``(B, )`` in the data set, on the CPU, and ``view``, the
-    number that crops and flips were drawn with (None without them). Otherwise,
-    and with batch augmentations (mixup ...), each image has its
-    ``DataSample``.
+    For each batch of :class:`PackedImages` (:class:`ImageViews` has already
+    done steps 2 to 4 in its workers):
 
-    What to do with the images comes with them, from the data set. Crop and
-    flip are a function of (seed, view, index of the image), where the view is
-    the epoch, or in an iteration-based run (and one of a single epoch) the
-    iteration: no epoch repeats another, and a resumed run goes on as if it
-    had not been interrupted. An image that a sampler gives twice in an epoch
-    is the same twice.
+    1. copy the ``uint8`` images ``(B, C, H, W)`` to the device;
+    2. draw each image's crop and flip from (seed, view, index of the image);
+    3. pad with zeros and crop;
+    4. flip;
+    5. swap BGR to RGB, convert to float, subtract the mean, divide by the
+       standard deviation, as ``ClsDataPreprocessor`` does, bit for bit.
 
-    The result is that of MMPretrain's ``ClsDataPreprocessor`` on the same
-    images, to the last bit; batches of other data sets are left to it.
+    The view is the epoch, modulo ``views``; in an iteration-based run, and in
+    one of a single epoch, it is the iteration. So no two epochs are alike, and
+    a resumed run draws what an uninterrupted one would have drawn.
+
+    In training, ``data_samples`` is a list of one ``DataSample`` that holds the
+    labels ``(B, )`` of the batch, and as metainfo ``sample_idx``, the indices
+    ``(B, )`` of the images in the data set, on the CPU, ``source`` of the data
+    set, and ``view`` (None without augmentation). In evaluation, and with batch
+    augmentations (mixup, ...), each image has its own ``DataSample``. Batches
+    of other data sets are passed to ``ClsDataPreprocessor``.
 
     Args:
         seed (int, optional): Seed of crops and flips. Defaults to None: drawn
-            at the first batch, after which the run and its checkpoints keep
-            it (in the message hub, as ``augmentation_seed``). What is drawn
-            depends on the run's own seed.
-        views (int, optional): K, the number of different views of an image:
-            the epoch counts modulo K. Defaults to None: no two are alike.
-        **kwargs: As of ``ClsDataPreprocessor``: ``mean``, ``std``, ``to_rgb``
-            ...
+            at the first batch and kept in the message hub, as
+            ``augmentation_seed``, and in checkpoints.
+        views (int, optional): Number K of different views of an image.
+            Defaults to None: every epoch has its own.
+        **kwargs: Arguments of ``ClsDataPreprocessor``: ``mean``, ``std``,
+            ``to_rgb``, ...
 
     Attributes:
-        epoch (int, optional): The epoch to draw by in the place of the run's,
-            for use without a runner. None: the run's, or 0 if there is none.
+        epoch (int, optional): Epoch that replaces that of the run, for use
+            without a runner. None: the run's, or 0 if there is none.
 
     Raises:
-        ValueError: ``views`` is no positive number.
+        ValueError: If ``views`` is not a positive integer.
     """
 
     def __init__(
@@ -65,21 +68,23 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         self.seed = seed
         self.views = views
         self.epoch: Optional[int] = None
-        self._non_blocking = True  # to the device only, so always safe
+        self._non_blocking = True  # safe, since copies go to the device only
 
     @property
     def view(self) -> int:
-        """The number that the next batch's crops and flips are drawn with."""
+        """Number of the view that the next batch is drawn with."""
         epoch = self.epoch
         if epoch is None:
             get = MessageHub.get_current_instance().get_info
-            # an iteration-based loop calls itself one epoch
+            # an iteration-based loop counts as a single epoch
             unit = 'iter' if get('max_epochs') == 1 else 'epoch'
-            # a finished run that is resumed is past its last
+            # a finished run that is resumed is past its last epoch
             epoch = min(get(unit, 0), get(f'max_{unit}s', math.inf) - 1)
         return epoch if self.views is None else epoch % self.views
 
-    def _seed_of_the_run(self) -> int:
+    @property
+    def view_seed(self) -> int:
+        """Seed that the views are drawn with."""
         if self.seed is not None:
             return self.seed
         hub = MessageHub.get_current_instance()
@@ -87,33 +92,46 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
             hub.update_info('augmentation_seed', sync_random_seed())
         return hub.get_info('augmentation_seed')
 
-    def forward(self, data: dict, training: bool = False) -> dict:
-        """Augment as the data set says, and normalise.
+    def choose_view(self, dataset: Dataset) -> None:
+        """Set the view that a data set with augmentation in its workers draws next.
 
         Args:
-            data (dict): A batch of :class:`PackedImages`, or one that
-                ``ClsDataPreprocessor`` takes.
-            training (bool): Whether one ``DataSample`` for all will do, and
-                batch augmentations are wanted. Defaults to False.
+            dataset (Dataset): A training set. Nothing is done unless it is
+                :class:`ImageViews`.
+        """
+        if isinstance(dataset, ImageViews):
+            dataset.choose(self.view_seed, self.view)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        """Augment as the data set requires, and normalize.
+
+        Args:
+            data (dict): A batch of :class:`PackedImages`, :class:`ImageViews`,
+                or any other data set.
+            training (bool): Whether to return one ``DataSample`` for the whole
+                batch, and to apply batch augmentations. Defaults to False.
 
         Returns:
-            dict: ``inputs`` and ``data_samples``, as the model takes them.
+            dict: ``inputs`` and ``data_samples`` for the model.
         """
         if isinstance(data.get('data_samples'), Mapping):
             return self._forward_whole(data, training)
         samples = data.get('data_samples')
         if training and samples and getattr(samples[0], 'not_augmented', None):
             raise TypeError(
-                'images of PackedImages came one by one, as through a wrapper '
-                '(RepeatDataset ...), and so without crop and flip; use the '
+                'images of PackedImages arrived one by one, probably from a wrapper '
+                '(RepeatDataset, ...), and therefore without crop and flip; use the '
                 'data set without PackedImages there'
             )
         return super().forward(data, training)
 
     def _forward_whole(self, data: dict, training: bool) -> dict:
-        samples = data['data_samples']
+        samples = dict(data['data_samples'])
         inputs, view = self.cast_data(data['inputs']), None
-        if 'augment' in data:
+        if 'view' in samples:
+            view = samples.pop('view')
+            self._check_view(samples.pop('seed'), view, training)
+        elif 'augment' in data:
             view = self.view
             inputs = self._augment(inputs, samples['sample_idx'], view, **data['augment'])
         split = self._split if self.to_onehot or not training else self._whole
@@ -121,8 +139,17 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         if self.to_onehot or self.pad_size_divisor > 1:
             out = super().forward(out, training)
         else:
-            out['inputs'] = self._normalise(inputs)
+            out['inputs'] = self._normalize(inputs)
         return out
+
+    def _check_view(self, seed: int, view: int, training: bool) -> None:
+        epochs = MessageHub.get_current_instance().get_info('max_epochs', 0)
+        if training and epochs > 1 and (seed, view) != (self.view_seed, self.view):
+            raise RuntimeError(
+                f'the images were drawn for view {view} with seed {seed}, but the run is at '
+                f'view {self.view} with seed {self.view_seed}; ImageViews needs '
+                "default_hooks=dict(epoch_seed=dict(type='EpochSeedHook'))"
+            )
 
     def _augment(
         self,
@@ -135,12 +162,12 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
     ) -> Tensor:
         height, width = images.shape[2:]
         size = size or (height, width)
-        places = (height + 2 * padding - size[0] + 1, width + 2 * padding - size[1] + 1)
-        choices = choose(self._seed_of_the_run(), view, index.numpy(), places, flip_prob)
+        positions = (height + 2 * padding - size[0] + 1, width + 2 * padding - size[1] + 1)
+        choices = choose(self.view_seed, view, index.numpy(), positions, flip_prob)
         return crop_and_flip(images, *choices, size, padding)
 
-    def _normalise(self, images: Tensor) -> Tensor:
-        # as the parent, but in place: a third of the memory to write
+    def _normalize(self, images: Tensor) -> Tensor:
+        # the parent's computation in place, which writes a third of the memory
         if self.to_rgb and images.size(1) == 3:
             images = images.flip(1)
         images = images.float()

@@ -10,9 +10,9 @@ from ...config import load_config
 
 
 def _with_part(dataset: dict, part: str, every: int, pipeline: Optional[list] = None) -> dict:
-    """A data set's config for one part of it, PackedImages or not."""
+    """A data set's config for one part of it, inside PackedImages or ImageViews or not."""
     split = dict(type='held_out_split', part=part, every=every)
-    if dataset['type'].endswith('PackedImages'):
+    if dataset['type'].endswith(('PackedImages', 'ImageViews')):
         outer = {k: v for k, v in dataset.items() if k != 'dataset'}
         inner = dict(split, dataset=dataset['dataset'])
         if pipeline:

@@ -114,9 +114,9 @@ class Tuning:
         epochs = cfg.train_cfg.get('max_epochs') or 0
         if not 2 <= tail <= epochs:
             raise ValueError(f'--tail must be from 2 to the epochs of a run, {epochs}; got {tail}')
-        if self.views and cfg.train_dataloader.dataset.type != 'PackedImages':
+        if self.views and cfg.train_dataloader.dataset.type not in ('PackedImages', 'ImageViews'):
             raise ValueError(
-                '--views needs training images in PackedImages, '
+                '--views needs training images in PackedImages or ImageViews, '
                 f'got {cfg.train_dataloader.dataset.type!r}; '
                 'leave it out'
             )

@@ -1,0 +1,179 @@
+"""Images of any size whose augmentation is a function of (seed, view, index)."""
+
+import hashlib
+import json
+import random
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Optional, Union
+
+import numpy as np
+import torch
+from mmengine.dataset import BaseDataset
+from mmpretrain.registry import DATASETS
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from .packed.batch_augment import PIPELINE, random_words
+from .packed.packed_images import WholeBatch
+
+
+@DATASETS.register_module()
+class ImageViews(Dataset):
+    """Images of another data set, augmented reproducibly by its own pipeline.
+
+    For images that are too large, or of too many sizes, for
+    :class:`PackedImages`. The pipeline of the data set runs unchanged in the
+    worker processes, but before each image the random number generators
+    (Python's, NumPy's and PyTorch's on the CPU) are seeded with a hash of
+    (seed, view, index of the image). An augmented image then depends on
+    nothing else: not on the order of the images, the workers, the ranks, or
+    whether the run was resumed. So a teacher's logits can be stored for a few
+    views of each image. The distribution is that of the pipeline.
+
+    The view is the epoch, modulo the number of stored views if there are any.
+    :class:`EpochSeedHook` sets it before each epoch, which requires an
+    epoch-based loop. The data loader takes
+    ``collate_fn=dict(type='whole_batch')`` and any number of workers, and the
+    data preprocessor is :class:`BatchClsDataPreprocessor`.
+
+    Args:
+        dataset (dict | BaseDataset): The data set. Its pipeline may hold any
+            transforms; it ends with ``PackInputs`` and returns ``uint8``
+            images of one size.
+        pipeline (list[dict], optional): Pipeline of the data set, if that is a
+            dict. Defaults to None: its own.
+
+    Attributes:
+        source (str): Hash of the paths, labels, classes and pipeline; part of
+            each batch. The contents of the files are not compared.
+
+    Raises:
+        TypeError: If ``dataset`` wraps other data sets.
+        ValueError: If the images of a batch differ in size.
+
+    Examples:
+        >>> train_dataloader = dict(
+        ...     num_workers=8,
+        ...     collate_fn=dict(type='whole_batch'),
+        ...     dataset=dict(
+        ...         type='ImageViews',
+        ...         dataset=dict(
+        ...             type='CustomDataset',
+        ...             data_root='data/photos/train',
+        ...             pipeline=[
+        ...                 dict(type='LoadImageFromFile'),
+        ...                 dict(type='RandomResizedCrop', scale=224),
+        ...                 dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+        ...                 dict(type='PackInputs'),
+        ...             ])))
+    """
+
+    def __init__(self, dataset: Union[dict, BaseDataset], pipeline: Optional[list] = None) -> None:
+        if isinstance(dataset, dict):
+            dataset = DATASETS.build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
+        if not isinstance(dataset, BaseDataset):
+            raise TypeError(
+                f'ImageViews: {type(dataset).__name__} wraps other data sets and has no pipeline '
+                'of its own; put ImageViews inside of it'
+            )
+        dataset.full_init()
+        self.dataset = dataset
+        self.metainfo = dataset.metainfo
+        self.source = _fingerprint(dataset)
+        # in shared memory, so that workers that are already running see a change
+        self._seed_and_view = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def full_init(self) -> None:
+        """No-op; the data set is always initialized."""
+
+    def choose(self, seed: int, view: int) -> None:
+        """Choose which augmented view of the images comes next.
+
+        Args:
+            seed (int): Seed of the views.
+            view (int): Number of the view.
+        """
+        self._seed_and_view.copy_(torch.tensor([seed, view]))
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, idx: int) -> dict:
+        """One image, as MMPretrain's ``PackInputs`` returns it."""
+        seed, view = self._seed_and_view.tolist()
+        with _restored_generators():
+            return self._draw([range(len(self))[idx]], seed, view)[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> WholeBatch:
+        """The batch of these images; called by PyTorch's data loader."""
+        seed, view = self._seed_and_view.tolist()
+        with _restored_generators():
+            samples = self._draw(indices, seed, view)
+        self._check_sizes([sample['inputs'] for sample in samples], indices)
+        return WholeBatch(
+            # in a worker this stacks into memory shared with the main process
+            inputs=default_collate([sample['inputs'] for sample in samples]),
+            data_samples=WholeBatch(
+                gt_label=torch.cat([sample['data_samples'].gt_label for sample in samples]),
+                sample_idx=torch.tensor(indices),
+                source=self.source,
+                view=view,
+                seed=seed,
+            ),
+        )
+
+    def _draw(self, indices: Sequence[int], seed: int, view: int) -> list[dict]:
+        samples = []
+        words = random_words(seed, view, PIPELINE, np.asarray(indices)).tolist()
+        for index, word in zip(indices, words):
+            _seed_generators(word)
+            samples.append(self.dataset[index])
+        return samples
+
+    def _check_sizes(self, images: Sequence[Tensor], indices: Sequence[int]) -> None:
+        for image, index in zip(images, indices):
+            if image.shape != images[0].shape:
+                first, other = (self.dataset.get_data_info(i) for i in (indices[0], index))
+                raise ValueError(
+                    'ImageViews: the pipeline must return images of one size, but it returns '
+                    f'{tuple(images[0].shape)} for {first.get("img_path", indices[0])} and '
+                    f'{tuple(image.shape)} for {other.get("img_path", index)}; add a transform '
+                    'such as RandomResizedCrop'
+                )
+
+
+def _fingerprint(dataset: BaseDataset) -> str:
+    transforms = re.sub(r' at 0x[0-9a-f]+', '', repr(dataset.pipeline))
+    digest = hashlib.sha256(
+        json.dumps([transforms, dataset.metainfo.get('classes')], default=str).encode()
+    )
+    root = getattr(dataset, 'data_root', None) or ''
+    for index in range(len(dataset)):
+        info = dataset.get_data_info(index)
+        digest.update(f'{info.get("gt_label")} '.encode())
+        if 'img' in info:
+            digest.update(np.ascontiguousarray(info['img']))
+        else:  # relative to the folder, which may be moved
+            digest.update(info['img_path'].removeprefix(root).encode())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def _restored_generators() -> Iterator[None]:
+    """Restore the generators of the process, which also serve dropout and shuffling."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
+
+
+def _seed_generators(word: int) -> None:
+    random.seed(word)
+    np.random.seed([word & 0xFFFFFFFF, word >> 32])
+    # torch.manual_seed would also seed the GPUs, whose generators serve dropout
+    torch.default_generator.manual_seed(word >> 1)
