@@ -26,11 +26,12 @@ class Estimate(NamedTuple):
 def mean_and_deviation(values: Sequence[float]) -> Estimate:
     """Mean and standard deviation (n − 1) of one sample: how much single values differ."""
     values = np.asarray(values, float)
+    mean = values.mean() if len(values) else math.nan
     deviation = values.std(ddof=1) if len(values) > 1 else math.nan
-    return Estimate(float(values.mean()), float(deviation))
+    return Estimate(float(mean), float(deviation))
 
 
 def mean_and_standard_error(values: Sequence[float]) -> Estimate:
     """Mean and its standard error, deviation / √n: how precisely the mean is known."""
     mean, deviation = mean_and_deviation(values)
-    return Estimate(mean, deviation / len(values) ** 0.5)
+    return Estimate(mean, deviation / max(len(values), 1) ** 0.5)

@@ -13,9 +13,10 @@ def test_deviation_is_of_the_values_and_standard_error_of_their_mean():
 
 
 @pytest.mark.parametrize('function', [mean_and_deviation, mean_and_standard_error])
-def test_one_value_has_no_error(function):
+def test_one_value_has_no_error_and_none_has_no_mean(function):
     mean, error = function([3.0])
     assert mean == 3.0 and math.isnan(error)
+    assert all(map(math.isnan, function([])))
 
 
 def test_format_shows_the_error_if_there_is_one():

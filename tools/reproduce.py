@@ -15,7 +15,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.analysis import STUDIES
 from prkd_mm.experiments import METHODS, plan, run_all, table, write_report
-from prkd_mm.experiments.analyses import analyse
+from prkd_mm.experiments.analyses import analyze
 
 
 def parse_args() -> argparse.Namespace:
@@ -92,7 +92,7 @@ def main() -> None:
     rows = write_report(jobs, args.out, command)  # in case figures fail
     console.print(table(rows))
     if args.figures:
-        figures = analyse(jobs, args.figures, args.out, console)
+        figures = analyze(jobs, args.figures, args.out, console)
         write_report(jobs, args.out, command, figures)
     console.print(f'Report: {args.out / "report.html"}', highlight=False, soft_wrap=True)
     first = next(job for job in jobs if job.method == jobs[-1].method)

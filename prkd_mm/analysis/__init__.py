@@ -1,22 +1,45 @@
-"""The pictures behind the method: how hard a loss ties the student, where the
-student ends up, how far its last checkpoints are apart, what it took over.
+"""Studies of trained students, as ``tools/analyze.py`` runs them.
 
-``tools/analyze.py`` draws them; every function here serves from Python too.
-The numbers (``strength``, ``landscape``, ``spread``, ``compare``) are apart
-from the pictures (``figures``), from what loads and writes (``trained``,
-``report``), and from what does all of it in turn (``*_study``).
+A study is a folder: ``measure.py`` has the numbers, ``figure.py`` the figures, and
+``study.py`` its options and ``run(runs, report, options)``, which loads, computes, prints
+and writes. The studies share ``runs`` (which students), ``nets``, ``batches`` (fixed
+images), ``options``, ``device`` and ``output``.
 """
 
-from .agreement import study as compare_study
-from .landscape import study as landscape_study
-from .spread import study as spread_study
-from .strength import study as strength_study
+from typing import Any, Callable, NamedTuple
+
+from . import agreement, landscape, spread, strength
+
+
+class Study(NamedTuple):
+    """A study.
+
+    Attributes:
+        run (Callable): ``run(runs, report, options)``; the first line of its docstring
+            describes the study.
+        options (type): The class of its options.
+        checkpoints (str): How it uses several ``--checkpoints``.
+    """
+
+    run: Callable[..., Any]
+    options: type
+    checkpoints: str
+
+    @property
+    def description(self) -> str:
+        """One line."""
+        return (self.run.__doc__ or '').partition('\n')[0]
+
 
 STUDIES = dict(
-    strength=strength_study.strength,
-    spread=spread_study.spread,
-    compare=compare_study.compare,
-    landscape=landscape_study.landscape,
+    strength=Study(strength.run, strength.StrengthOptions, 'the last one is used'),
+    spread=Study(spread.run, spread.SpreadOptions, 'all are the tail'),
+    compare=Study(agreement.run, agreement.AgreementOptions, 'each is a student'),
+    landscape=Study(
+        landscape.run,
+        landscape.LandscapeOptions,
+        'the last one is the student, and three span the plane',
+    ),
 )
 
-__all__ = ['STUDIES']
+__all__ = ['STUDIES', 'Study']

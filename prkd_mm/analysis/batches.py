@@ -1,4 +1,4 @@
-"""Fixed images to look at nets with: the same ones at every pass."""
+"""Fixed images to evaluate nets on: the same ones at every pass."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -23,15 +23,15 @@ Batch = tuple[Tensor, Tensor]
 class Batches:
     """The same samples at every pass, as ``(inputs, labels)`` on the device.
 
-    They stay in memory where all of them fit into ``memory``; otherwise every
-    pass loads them anew, in the same order and with the same random numbers.
+    They stay in memory if all of them fit into ``memory``; otherwise every pass loads
+    them again, in the same order and with the same random numbers.
 
     Args:
-        loader (DataLoader): Where they come from.
-        preprocess (Callable): A model's data preprocessor.
-        limit (int, optional): Batches a pass. Defaults to None: all.
-        seed (int): Of each pass. Defaults to 0.
-        memory (int): Bytes. Defaults to 1 GiB.
+        loader: Loads the samples.
+        preprocess: The data preprocessor of a model.
+        limit: Batches a pass; all if not given.
+        seed: Seed of each pass.
+        memory: Bytes.
     """
 
     def __init__(
@@ -82,17 +82,15 @@ def load_batches(
     batch_size: Optional[int] = None,
     seed: int = 0,
 ) -> Batches:
-    """Images of a config's train or validation set, never augmented.
+    """Images of a config's training or validation set, without augmentation.
 
     Args:
-        cfg (Config): The config.
-        split (str): 'val', or 'train': the training images through the
-            validation pipeline.
-        preprocess (Callable): Of :class:`Nets`.
-        samples (int, optional): Take that many, drawn by ``seed``. Defaults
-            to None: all.
-        batch_size (int, optional): Defaults to None: that of validation.
-        seed (int): Defaults to 0.
+        cfg: The config.
+        split: 'val', or 'train' for the training images with the validation pipeline.
+        preprocess: See :class:`~prkd_mm.analysis.nets.Nets`.
+        samples: Number of images, drawn by ``seed``; all if not given.
+        batch_size: That of validation if not given.
+        seed: Draws the images.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loader_cfg = copy.deepcopy(cfg.val_dataloader)
@@ -122,9 +120,8 @@ def _innermost(dataset: dict) -> dict:
         dataset = dataset['dataset']
     if 'pipeline' not in dataset:
         raise ValueError(
-            f'the data set {dataset.get("type")} of the config '
-            'has no `pipeline`, so that its images cannot be '
-            'read un-augmented'
+            f'the data set {dataset.get("type")} of the config has no `pipeline`, so its '
+            'images cannot be loaded without augmentation'
         )
     return dataset
 
@@ -134,16 +131,15 @@ def training_batches(
 ) -> Batches:
     """Augmented batches for batch-norm statistics.
 
-    The very ones that :class:`~prkd_mm.hooks.TailAverageHook` takes in a run
-    of one process, if ``seed`` is that of the run and ``epoch`` its last.
+    The same batches that :class:`~prkd_mm.hooks.TailAverageHook` uses in a run of one
+    process, if ``seed`` is that of the run and ``epoch`` its last.
 
     Args:
-        cfg (Config): The config.
-        preprocess (Callable): Of :class:`Nets`.
-        limit (int): Batches, at most one pass. Defaults to 100.
-        seed (int): Defaults to 0.
-        epoch (int): 0-based; a ``BatchClsDataPreprocessor`` draws by it.
-            Defaults to 0.
+        cfg: The config.
+        preprocess: See :class:`~prkd_mm.analysis.nets.Nets`.
+        limit: Number of batches, at most one pass.
+        seed: Seed of the run.
+        epoch: 0-based; determines the augmentation of a ``BatchClsDataPreprocessor``.
     """
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.epoch = epoch
@@ -165,7 +161,7 @@ def collect_logits(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Logits ``(N, C)`` of several nets on the same samples, and the labels.
 
-    In one pass and on the CPU: 4·N·C bytes a net, whatever the images' size.
+    Takes one pass, and 4·N·C bytes of CPU memory for each net.
     """
     logits: dict[str, list[Tensor]] = {name: [] for name in nets}
     labels = []
@@ -182,6 +178,11 @@ def predict(batches: Iterable[Batch], net: nn.Module) -> Tensor:
     return torch.cat([net(inputs).argmax(1).cpu() for inputs, _ in batches])
 
 
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    """Top-1 in percent, for predicted classes ``(N,)``."""
+    return 100 * (predicted == labels).double().mean().item()
+
+
 def recalibrate(batches: Batches, net: nn.Module) -> None:
-    """:func:`~prkd_mm.batch_norm.recalibrate_bn` on all batches."""
+    """Re-estimate the batch-norm statistics of a net from all batches."""
     recalibrate_bn(net, (inputs for inputs, _ in batches))

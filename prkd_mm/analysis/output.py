@@ -4,28 +4,32 @@ import contextlib
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Optional, Union
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from ..estimates import Estimate
+
 
 class Report:
-    """Shows progress and numbers, and writes what an analysis found.
+    """Shows progress and numbers, and writes the results of a study.
 
     Args:
-        folder (str | Path): Where to.
-        name (str): How the files' names begin.
-        console (Console, optional): Defaults to None: the standard output.
+        folder: Where to write.
+        name: First part of the file names.
+        console: Standard output if not given.
 
     Attributes:
         pictures (list[Path]): The PNGs written so far.
     """
 
-    def __init__(self, folder, name: str, console: Optional[Console] = None) -> None:
+    def __init__(
+        self, folder: Union[str, Path], name: str, console: Optional[Console] = None
+    ) -> None:
         self.stem = Path(folder) / name
         self.console = console or Console()
         self.pictures: list[Path] = []
@@ -33,21 +37,26 @@ class Report:
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[None]:
-        """Show bars, inside; without a screen a line for each."""
+        """Show progress bars inside the block; one line for each without a terminal."""
         with Progress(console=self.console, transient=True) as self._progress:
             yield
         self._progress = None
 
-    def track(self, what: str) -> Callable[[Iterable], Iterable]:
-        """A function that passes a sequence on and shows how far it got."""
+    def track(self, description: str) -> Callable[[Iterable], Iterable]:
+        """A function that returns an iterable's items and shows their progress."""
         if not self.console.is_terminal:
-            self.console.print(f'{what} ...', highlight=False)
-        if self._progress is None:
+            self.note(f'{description} ...')
+        progress = self._progress
+        if progress is None:
             return iter
-        return lambda items: self._progress.track(items, description=what)
+        return lambda items: progress.track(items, description=description)
 
-    def table(self, title: str, rows: list[dict], headings: dict[str, str]) -> None:
-        """Print the columns that have a heading, numbers in three digits."""
+    def note(self, text: str, soft_wrap: bool = False) -> None:
+        """Print a text; ``soft_wrap`` leaves line breaks to the terminal, as paths need."""
+        self.console.print(text, highlight=False, soft_wrap=soft_wrap)
+
+    def table(self, title: str, rows: Sequence[Mapping], headings: dict[str, str]) -> None:
+        """Print the columns that have a heading, numbers with three digits."""
         table = Table(title=title, padding=(0, 0))
         for key, heading in headings.items():
             text = isinstance(rows[0][key], str)
@@ -67,15 +76,15 @@ class Report:
             paths += save_figure(figure, Path(f'{self.stem}{key}'))
         self.pictures += [path for path in paths if path.suffix == '.png']
         for path in paths:
-            self.console.print(str(path), highlight=False, soft_wrap=True)
+            self.note(str(path), soft_wrap=True)
 
 
-def _shown(x) -> str:
-    if isinstance(x, dict):  # a mean and its error
-        return f'{x["mean"]:.3g} ± {x["error"]:.3g}'
+def _shown(x: Union[str, float, Estimate, None]) -> str:
     if x is None:
         return '-'
-    return f'{x:.3g}' if isinstance(x, float) else str(x)
+    if isinstance(x, (float, Estimate)):
+        return format(x, '.3g')
+    return str(x)
 
 
 def save_figure(figure, stem: Path) -> list[Path]:
@@ -84,14 +93,14 @@ def save_figure(figure, stem: Path) -> list[Path]:
 
     stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [Path(f'{stem}.png'), Path(f'{stem}.svg')]
-    with rc_context({'svg.hashsalt': stem.name}):  # the same file every time
+    with rc_context({'svg.hashsalt': stem.name}):  # makes the file reproducible
         figure.savefig(paths[0], dpi=120)
         figure.savefig(paths[1], metadata={'Date': None})
     return paths
 
 
 def save_json(numbers: dict, stem: Path) -> Path:
-    """Write ``<stem>.json``; what is not a number becomes null."""
+    """Write ``<stem>.json``; named tuples become objects, NaN and infinity null."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     path = Path(f'{stem}.json')
     path.write_text(json.dumps(_plain(numbers), indent=1, ensure_ascii=False))
@@ -99,7 +108,7 @@ def save_json(numbers: dict, stem: Path) -> Path:
 
 
 def save_csv(rows: list[dict], stem: Path) -> Path:
-    """Write ``<stem>.csv`` with the first row's keys as its header."""
+    """Write ``<stem>.csv`` with the keys of the first row as its header."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     path = Path(f'{stem}.csv')
     with open(path, 'w', newline='', encoding='utf-8') as file:
@@ -110,6 +119,8 @@ def save_csv(rows: list[dict], stem: Path) -> Path:
 
 
 def _plain(x: Any) -> Any:
+    if hasattr(x, '_asdict'):  # a named tuple
+        x = x._asdict()
     if isinstance(x, dict):
         return {str(key): _plain(value) for key, value in x.items()}
     if isinstance(x, (list, tuple)):

@@ -10,6 +10,7 @@ from mmengine.config import Config
 
 from ..checkpoints import resolve
 from ..config import METHODS, load_config, seed_suffix
+from ..visualization import short_title
 
 _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 
@@ -18,12 +19,10 @@ class Run(NamedTuple):
     """A trained student: a config, and where its weights are.
 
     Attributes:
-        title (str): What the figures call it.
-        cfg (Config): Its config.
-        checkpoints (list[str]): The files to take, in place of the work
-            dir's. Defaults to (): those of the work dir.
-        repeats (list[str]): The work dirs of the same with other seeds.
-            Defaults to (): none.
+        title: Its name in the figures.
+        cfg: Its config.
+        checkpoints: Files to use instead of those in the work dir.
+        repeats: The work dirs of the same training with other seeds.
     """
 
     title: str
@@ -34,16 +33,15 @@ class Run(NamedTuple):
     def tail(self, at_least: int = 2, last: Optional[int] = None) -> dict[str, str]:
         """The checkpoints of the last epochs by label, ascending.
 
-        Given ``checkpoints`` are the tail as they are.
+        If the run has ``checkpoints``, these are the tail.
 
         Args:
-            at_least (int): Defaults to 2.
-            last (int, optional): Of so many epochs. Defaults to None: as many
-                as the run averages, or 10.
+            at_least: Number of checkpoints needed.
+            last: Number of epochs; as many as the run averages, or 10, if not given.
 
         Raises:
-            FileNotFoundError: Fewer than ``at_least``.
-            ValueError: ``last`` is.
+            FileNotFoundError: If there are fewer than ``at_least``.
+            ValueError: If ``last`` is less than ``at_least``.
         """
         if last is not None and last < at_least:
             raise ValueError(f'--tail must be at least {at_least}, got {last}')
@@ -54,27 +52,26 @@ class Run(NamedTuple):
             return {f'epoch {n}': str(path) for n, path in kept.items()}
         if len(self.checkpoints) < at_least:
             raise FileNotFoundError(
-                f'this needs {at_least} checkpoints and --checkpoints names {len(self.checkpoints)}'
+                f'{at_least} checkpoints are needed, but --checkpoints has {len(self.checkpoints)}'
             )
         return dict(zip(_labels(self.checkpoints), self.checkpoints))
 
     def weights(self, which: str = 'latest') -> str:
-        """The checkpoint to look at.
+        """The checkpoint to analyze; the last one if the run has ``checkpoints``.
 
         Args:
-            which (str): 'latest': the raw student; 'average': the mean of the
-                tail, ``student_avg.pth``. Of given ``checkpoints`` the last
-                one is taken. Defaults to 'latest'.
+            which: 'latest' is the raw student, 'average' the mean of the tail,
+                ``student_avg.pth``.
 
         Raises:
-            FileNotFoundError: It is not there.
+            FileNotFoundError: If the checkpoint is missing.
         """
         if self.checkpoints:
             return resolve(self.checkpoints[-1])
         return self._weights_in(self.cfg.work_dir, which)
 
     def all_weights(self, which: str = 'latest') -> list[str]:
-        """The checkpoints of all seeds, as :meth:`weights`."""
+        """The checkpoints of all seeds, each as in :meth:`weights`."""
         return [self.weights(which), *(self._weights_in(folder, which) for folder in self.repeats)]
 
     def _weights_in(self, folder: str, which: str) -> str:
@@ -83,8 +80,8 @@ class Run(NamedTuple):
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'{error}: {self.title} has to be trained first '
-                f'(tools/train.py {self.cfg.filename} --method ...), or its '
-                'weights named with --checkpoints'
+                f'(tools/train.py {self.cfg.filename} --method ...); or give its '
+                'weights with --checkpoints'
             ) from error
 
 
@@ -103,58 +100,57 @@ def find_runs(
     work_dirs: Sequence[str] = (),
     trainings: int = 1,
 ) -> list[Run]:
-    """The runs of a config under several methods.
+    """The runs of a config with several methods.
 
     Args:
-        config (str): The config file.
-        methods (Sequence[str]): Defaults to (): the config's own.
-        checkpoints (Sequence[str]): Files of the one run, in place of those
-            of its work dir. Defaults to ().
-        options (dict, optional): Overrides, as of ``load_config``.
-        work_dirs (Sequence[str]): One a method. Defaults to (): the methods'
-            own.
-        trainings (int): Of each, with the seeds 0, 1, ... in work dirs as
-            ``tools/reproduce.py`` names them. Defaults to 1.
+        config: The config file.
+        methods: The method of the config if empty.
+        checkpoints: Files of a single run, instead of those in its work dir.
+        options: Overrides, as for :func:`~prkd_mm.config.load_config`.
+        work_dirs: One for each method; the default work dirs if empty.
+        trainings: Trainings of each method, with the seeds 0, 1, ... in work dirs named
+            like those of ``tools/reproduce.py``.
 
     Raises:
-        ValueError: Checkpoints for several methods or trainings, a number of
-            work dirs that is not that of the methods, no training, or one run
-            twice.
-        FileNotFoundError: No such config, method or checkpoint.
+        ValueError: If there are checkpoints for several methods or trainings, another
+            number of work dirs than methods, ``trainings`` below 1, or a run twice.
+        FileNotFoundError: If a config, method or checkpoint is missing.
     """
     methods = list(methods) or [None]
     work_dirs = [folder.rstrip('/') for folder in work_dirs]
     if checkpoints and len(methods) > 1:
         raise ValueError(
-            f'--checkpoints are of one run, and --methods names '
-            f'{len(methods)}; leave one of the two out'
+            f'--checkpoints are those of one run, but --methods has {len(methods)}; '
+            'leave one of the two out'
         )
     if work_dirs and len(work_dirs) != len(methods):
-        raise ValueError(f'{len(work_dirs)} --work-dirs for {len(methods)} methods; give one each')
+        raise ValueError(
+            f'{len(work_dirs)} --work-dirs for {len(methods)} methods; give one for each'
+        )
     if trainings < 1:
         raise ValueError(f'--trainings must be at least 1, got {trainings}')
     if checkpoints and trainings > 1:
         raise ValueError(
-            f'--checkpoints are of one run, and --trainings says '
-            f'{trainings}; leave one of the two out'
+            f'--checkpoints are those of one run, but --trainings is {trainings}; '
+            'leave one of the two out'
         )
     runs = []
     for method, work_dir in zip(methods, work_dirs or [None] * len(methods)):
         cfg = load_config(config, method, options, work_dir)
-        name = METHODS.get(cfg.get('method'), Path(config).stem)
+        title = short_title(METHODS.get(cfg.get('method'), Path(config).stem))
         runs.append(
             Run(
-                name.replace('student, ', ''),
+                title,
                 cfg,
                 [resolve(path) for path in checkpoints],
                 [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)],
             )
         )
-    return _told_apart(runs)
+    return _with_unique_titles(runs)
 
 
-def _told_apart(runs: list[Run]) -> list[Run]:
-    """With the work dir in the titles that several have."""
+def _with_unique_titles(runs: list[Run]) -> list[Run]:
+    """Append the work dir to titles that occur more than once."""
     titles = [run.title for run in runs]
     found = [
         run
@@ -163,7 +159,9 @@ def _told_apart(runs: list[Run]) -> list[Run]:
         for run in runs
     ]
     if len({run.title for run in found}) < len(runs):
-        raise ValueError(f'{titles}: methods that occur twice need --work-dirs of different names')
+        raise ValueError(
+            f'{titles}: a method that occurs twice needs --work-dirs of different names'
+        )
     return found
 
 
@@ -173,13 +171,12 @@ def tail_checkpoints(
     """The ``epoch_N.pth`` that a run has kept, by N, ascending.
 
     Args:
-        work_dir (str | Path): Of the run.
-        at_least (int): Defaults to 2.
-        last (int, optional): Only those of the last so many epochs. Defaults
-            to None: all.
+        work_dir: The work dir of the run.
+        at_least: Number of checkpoints needed.
+        last: Only those of the last ``last`` epochs; all if not given.
 
     Raises:
-        FileNotFoundError: Fewer than ``at_least``.
+        FileNotFoundError: If there are fewer than ``at_least``.
     """
     found = {
         int(match[1]): path
@@ -190,11 +187,10 @@ def tail_checkpoints(
         first = max(found) - last
         found = {n: path for n, path in found.items() if n > first}
     if len(found) < at_least:
-        of = f' of its last {last} epochs' if last else ''
+        epochs = f' of its last {last} epochs' if last else ''
         raise FileNotFoundError(
-            f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth that '
-            f'a run leaves{of}, and this needs {at_least}. By default a run '
-            f'keeps its last two: train with {_KEEP} to keep the tail, '
-            'or name files with --checkpoints'
+            f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth{epochs}, but '
+            f'{at_least} are needed. By default a run keeps its last two: train with {_KEEP} '
+            'to keep the tail, or give files with --checkpoints'
         )
     return dict(sorted(found.items()))

@@ -1,79 +1,80 @@
-"""The analyses of a comparison's students, for its report."""
+"""The studies of a comparison's students, for its report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Optional
 
 from rich.console import Console
 
 from ..analysis import STUDIES
-from ..analysis.device import choose_device
 from ..analysis.output import Report
 from ..analysis.runs import Run
 from ..config import METHODS
+from ..visualization import short_title
 from .job import Job
 
-# whose landscapes the paper sets side by side; each costs some hundred passes
+# the landscapes that the paper compares; each costs some hundred passes
 _LANDSCAPES = ('kd', 'dist', 'prkd')
 
 
-def analyse(
+def analyze(
     jobs: Sequence[Job], names: Sequence[str], folder: Path, console: Console
 ) -> list[Path]:
-    """Look at the students of seed 0; at the landscapes of all seeds.
+    """Run studies of the students of seed 0; the landscape study takes all seeds.
 
-    What an analysis lacks (a teacher, the checkpoints of the tail) is told,
-    and the others go on.
+    A study that lacks something (a teacher, the checkpoints of the tail) is reported and
+    skipped.
 
     Args:
-        jobs (Sequence[Job]): Finished, of :func:`plan`.
-        names (Sequence[str]): Of :data:`~prkd_mm.analysis.STUDIES`.
-        folder (Path): Where to.
-        console (Console): Where progress and numbers are shown.
+        jobs: Finished jobs of :func:`~prkd_mm.experiments.plan.plan`.
+        names: Of :data:`~prkd_mm.analysis.STUDIES`.
+        folder: Where the numbers and figures go.
+        console: Where progress and numbers are shown.
 
     Returns:
         list[Path]: The figures, as PNG.
     """
-    # of a config without methods all jobs are the same net's
-    students = [job for job in jobs if job.method] or jobs
-    runs = {
-        job.method: Run(
-            METHODS.get(job.method, job.title).replace('student, ', ''),
-            job.cfg,
-            (),
-            [
-                str(other.work_dir)
-                for other in students
-                if other.method == job.method and other.seed
-            ],
-        )
-        for job in students
-        if job.seed == 0
-    }
-    options = (
-        dict(landscape=dict(seeds=1))
-        if max(job.seed for job in students)
-        else {}  # a draw for each training
-    )
-    distilled = {name: run for name, run in runs.items() if 'distiller' in run.cfg.model}
-    chosen = dict(
-        strength=distilled,
-        compare=runs if distilled else {},  # with the teacher
-        landscape={name: run for name, run in runs.items() if name in _LANDSCAPES} or runs,
-    )
-    pictures = []
+    # without methods all jobs train the same net
+    students = [job for job in jobs if job.method] or list(jobs)
+    several_seeds = any(job.seed for job in students)
+    runs = {job.method: _run(job, students) for job in students if not job.seed}
+    figures = []
     for name in names:
-        of = chosen.get(name, runs)
-        if not of:
+        chosen = _choose(name, runs)
+        if not chosen:
             console.print(f'No figure of {name}: it needs a student that was distilled')
             continue
-        if len(of) < len(runs):
-            console.print(f'{name}: of {", ".join(of)}')
+        if len(chosen) < len(runs):
+            console.print(f'{name}: only {", ".join(map(str, chosen))}')
+        options = STUDIES[name].options()
+        if name == 'landscape' and several_seeds:
+            options = replace(options, seeds=1)  # one draw for each training
         report = Report(folder, name, console)
         try:
-            STUDIES[name](
-                list(of.values()), report, device=choose_device(), **options.get(name, {})
-            )
+            STUDIES[name].run(list(chosen.values()), report, options)
         except (FileNotFoundError, ValueError) as error:
-            console.print(f'No figure of {name}: {error}', highlight=False, soft_wrap=True)
-        pictures += report.pictures
-    return pictures
+            report.note(f'No figure of {name}: {error}', soft_wrap=True)
+        figures += report.pictures
+    return figures
+
+
+def _run(job: Job, students: Sequence[Job]) -> Run:
+    """The run of seed 0 with the work dirs of its other seeds."""
+    repeats = [
+        str(other.work_dir) for other in students if other.method == job.method and other.seed
+    ]
+    title = short_title(METHODS.get(job.method, job.title))
+    return Run(title, job.cfg, repeats=repeats)
+
+
+def _choose(name: str, runs: dict[Optional[str], Run]) -> dict[Optional[str], Run]:
+    """The runs that a study can use."""
+    distilled = {method: run for method, run in runs.items() if 'distiller' in run.cfg.model}
+    if name == 'strength':
+        return distilled
+    if name == 'compare':
+        return runs if distilled else {}  # needs the teacher of one
+    if name == 'landscape':
+        return {method: run for method, run in runs.items() if method in _LANDSCAPES} or runs
+    return runs

@@ -3,16 +3,17 @@ import pytest
 import torch
 
 from prkd_mm.analysis.agreement.measure import (
+    Agreement,
     agreement,
     class_accuracy,
     class_correlation,
-    comparison,
+    compare,
     reliability,
 )
 
 
 def with_confidence(confidence, right):
-    """Logits of two classes whose larger one has that probability."""
+    """Logits of two classes; the first one has the given probability."""
     p = torch.tensor(confidence).double()
     logits = torch.stack([p, 1 - p], 1).log()
     return logits, torch.tensor([0 if x else 1 for x in right])
@@ -20,32 +21,32 @@ def with_confidence(confidence, right):
 
 def test_a_calibrated_predictor():
     found = reliability(*with_confidence([0.75] * 4, [1, 1, 1, 0]), bins=10)
-    assert found['ece'] == pytest.approx(0, abs=1e-12)
-    assert found['bin_accuracy'][7] == 0.75
-    assert found['bin_confidence'][7] == pytest.approx(0.75)
-    assert found['bin_share'] == [0] * 7 + [1, 0, 0]
-    assert found['bin_accuracy'][0] is None
+    assert found.ece == pytest.approx(0, abs=1e-12)
+    assert found.bin_accuracy[7] == 0.75
+    assert found.bin_confidence[7] == pytest.approx(0.75)
+    assert found.bin_share == [0] * 7 + [1, 0, 0]
+    assert found.bin_accuracy[0] is None
 
 
-def test_calibration_errors_are_weighed_by_the_samples():
+def test_calibration_errors_are_weighted_by_samples():
     found = reliability(*with_confidence([0.95] * 4 + [0.65], [1, 1, 0, 0, 1]), bins=10)
-    assert found['ece'] == pytest.approx((4 * 0.45 + 0.35) / 5)
+    assert found.ece == pytest.approx((4 * 0.45 + 0.35) / 5)
 
 
 def test_a_calibrated_predictor_drawn_at_random():
     torch.manual_seed(0)
     logits = 2 * torch.randn(20000, 10).double()
     labels = torch.multinomial(logits.softmax(1), 1)[:, 0]
-    assert reliability(logits, labels)['ece'] < 0.02
-    assert reliability(3 * logits, labels)['ece'] > 0.1  # overconfident
+    assert reliability(logits, labels).ece < 0.02
+    assert reliability(3 * logits, labels).ece > 0.1  # overconfident
 
 
-def test_a_certain_predictor_is_in_the_last_bin():
+def test_a_confidence_of_one_is_in_the_last_bin():
     found = reliability(torch.tensor([[1000.0, 0.0]]), torch.tensor([0]))
-    assert found['ece'] == 0 and found['bin_share'] == 14 * [0] + [1]
+    assert found.ece == 0 and found.bin_share == 14 * [0] + [1]
 
 
-def test_class_correlation_is_numpys():
+def test_class_correlation_equals_numpys():
     x = torch.tensor(np.random.RandomState(0).randn(20, 4))
     np.testing.assert_allclose(class_correlation(x), np.corrcoef(x.numpy().T), rtol=1e-10)
     x[:, 1] = 3.0
@@ -57,11 +58,11 @@ def test_agreement():
     labels = torch.tensor([0, 1, 2, 0])
     teacher = eye[[0, 1, 2, 1]]  # errs on the last
     same = agreement(teacher, teacher, labels)
-    assert same == dict(accuracy=75.0, top1=100.0, top1_on_errors=100.0, kl=0.0, correlation=0.0)
+    assert same == Agreement(75.0, top1=100.0, top1_on_errors=100.0, kl=0.0, correlation=0.0)
     other = agreement(eye[[0, 1, 0, 0]], teacher, labels)
-    assert (other['accuracy'], other['top1'], other['top1_on_errors']) == (75.0, 50.0, 0.0)
-    assert other['kl'] > 0 and other['correlation'] > 0
-    assert agreement(teacher, eye[labels], labels)['top1_on_errors'] is None
+    assert other[:3] == (75.0, 50.0, 0.0)
+    assert other.kl > 0 and other.correlation > 0
+    assert agreement(teacher, eye[labels], labels).top1_on_errors is None
 
 
 def test_class_accuracy():
@@ -74,10 +75,10 @@ def test_gains_refer_to_the_first_student():
     eye = torch.eye(2)
     labels = torch.tensor([0, 0, 1])
     teacher, one, other = eye[[0, 0, 0]], eye[[0, 1, 1]], eye[[0, 0, 1]]
-    found = comparison(dict(one=one, other=other), teacher, labels, classes=['cat', 'dog'])
-    assert found['reference'] == 'one'
-    assert list(found['nets']) == ['teacher', 'one', 'other']
-    assert found['classes'][0] == {
+    found = compare(dict(one=one, other=other), teacher, labels, classes=['cat', 'dog'])
+    assert found.reference == 'one'
+    assert list(found.nets) == ['teacher', 'one', 'other']
+    assert found.classes[0].row() == {
         'class': 'cat',
         'accuracy teacher': 100.0,
         'accuracy one': 50.0,
@@ -85,7 +86,7 @@ def test_gains_refer_to_the_first_student():
         'gain one': 0.0,
         'gain other': 50.0,
     }
-    alone = comparison(dict(one=one), teacher, labels)
-    assert alone['reference'] == 'teacher'
-    assert [row['gain one'] for row in alone['classes']] == [-50.0, 100.0]
-    assert alone['classes'][1]['class'] == '1'
+    alone = compare(dict(one=one), teacher, labels)
+    assert alone.reference == 'teacher'
+    assert [result.gain['one'] for result in alone.classes] == [-50.0, 100.0]
+    assert alone.classes[1].name == '1'

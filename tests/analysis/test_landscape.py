@@ -8,18 +8,9 @@ import toy
 from torch import nn
 from torch.func import functional_call, hessian
 
-from prkd_mm.analysis.landscape.figure import MEASURES
-from prkd_mm.analysis.landscape.measure import (
-    Objective,
-    num_filters,
-    plane,
-    random_direction,
-    surface,
-    top_eigenvalue,
-    trace,
-    worst_loss,
-)
-from prkd_mm.analysis.landscape.study import mean_std
+from prkd_mm.analysis.landscape.measure import Draw, over_trainings, plane, values_at
+from prkd_mm.analysis.landscape.objective import Objective, num_filters, random_direction
+from prkd_mm.analysis.landscape.sharpness import top_eigenvalue, trace, worst_loss
 
 
 def half_square(outputs, targets):
@@ -46,7 +37,7 @@ def test_quadratic_loss(X):
     v = torch.arange(5.0).double()
     torch.testing.assert_close(objective.hessian_times(v), H @ v)
     objective.set_weights(v)
-    assert objective.value()['loss'] == pytest.approx((v @ H @ v / 2).item())
+    assert objective.value().loss == pytest.approx((v @ H @ v / 2).item())
     torch.testing.assert_close(objective.gradient(), H @ v)
 
 
@@ -58,15 +49,15 @@ def test_top_eigenvalue_and_trace_of_a_quadratic_loss(X, scale):
         pytest.approx(torch.linalg.eigvalsh(H)[-1].item())
     )
     found = trace(quadratic(X), scale, probes=300)
-    assert abs(found['mean'] - H.trace().item()) < 4 * found['error']
-    assert found['error'] < 0.1 * found['mean']
+    assert abs(found.mean - H.trace().item()) < 4 * found.error
+    assert found.error < 0.1 * found.mean
 
 
 def test_trace_of_a_diagonal_hessian_is_exact():
     X = torch.diag(torch.arange(1.0, 6.0)).double()
     found = trace(quadratic(X), probes=2)
-    assert found['mean'] == pytest.approx((1 + 4 + 9 + 16 + 25) / 5)
-    assert found['error'] == pytest.approx(0, abs=1e-12)
+    assert found.mean == pytest.approx((1 + 4 + 9 + 16 + 25) / 5)
+    assert found.error == pytest.approx(0, abs=1e-12)
 
 
 def test_worst_loss_of_a_quadratic_is_along_the_top_eigenvector(X):
@@ -88,7 +79,7 @@ def small_net():
     return net.eval(), batches
 
 
-def test_hessian_of_a_net_is_that_which_autograd_finds():
+def test_hessian_of_a_net_equals_autograds():
     net, batches = small_net()
     net.backbone.requires_grad_(False)  # only the classifier, small enough
     objective = Objective(net, batches)
@@ -111,10 +102,10 @@ def test_hessian_of_a_net_is_that_which_autograd_finds():
 def test_error_counts_wrong_predictions():
     net, batches = small_net()
     wrong = sum((net(x).argmax(1) != y).sum().item() for x, y in batches)
-    assert Objective(net, batches).value()['error'] == pytest.approx(100 * wrong / 8)
+    assert Objective(net, batches).value().error == pytest.approx(100 * wrong / 8)
 
 
-def test_a_direction_has_the_filters_norms_and_leaves_bn_and_biases():
+def test_a_direction_has_the_filters_norms_and_excludes_bn_and_biases():
     net, batches = small_net()
     objective = Objective(net, batches)
     direction = random_direction(objective, seed=1)
@@ -135,7 +126,7 @@ def test_a_direction_has_the_filters_norms_and_leaves_bn_and_biases():
     assert u.norm().item() == pytest.approx(num_filters(objective) ** 0.5)
 
 
-def test_normalised_sharpness_does_not_see_the_scale_under_a_batch_norm():
+def test_normalized_sharpness_is_independent_of_the_scale_before_a_batch_norm():
     net, batches = small_net()
     same = copy.deepcopy(net)
     with torch.no_grad():
@@ -159,20 +150,20 @@ def test_normalised_sharpness_does_not_see_the_scale_under_a_batch_norm():
     assert raw[0] == pytest.approx(9 * raw[1])
 
 
-def test_worst_loss_is_worse_than_a_random_direction():
+def test_worst_loss_exceeds_that_of_a_random_direction():
     net, batches = small_net()
     objective = Objective(net, batches)
-    (row,) = surface(
+    (value,) = values_at(
         dict(train=objective), objective.weights, [random_direction(objective, 1)], [(0.1,)]
     )
-    assert worst_loss(objective, 0.1, objective.filter_norms()) > row['train_loss']
+    assert worst_loss(objective, 0.1, objective.filter_norms()) > value['train'].loss
 
 
 def test_surface_of_a_quadratic_loss(X):
     objective, H = quadratic(X), X.T @ X / 7
     one, other = torch.eye(5).double()[:2]
     origin, seen = torch.ones(5).double(), []
-    rows = surface(
+    values = values_at(
         dict(a=objective, b=objective),
         origin,
         [one, other],
@@ -180,8 +171,8 @@ def test_surface_of_a_quadratic_loss(X):
         lambda net: seen.append(net.weight[0].tolist()),
     )
     at = origin + 2 * one - other
-    assert rows[1]['a_loss'] == pytest.approx((at @ H @ at / 2).item())
-    assert rows[1]['b_loss'] == rows[1]['a_loss']
+    assert values[1]['a'].loss == pytest.approx((at @ H @ at / 2).item())
+    assert values[1]['b'].loss == values[1]['a'].loss
     assert seen == [[1.0] * 5, at.tolist()]
     assert objective.weights.tolist() == [0.0] * 5
 
@@ -202,12 +193,11 @@ def test_plane_through_three():
 
 
 def test_error_bars_are_over_trainings_if_there_are_several():
-    def rows(values):
-        return [dict.fromkeys(MEASURES, x) | dict(checkpoint=name) for name, x in values]
-
     def over(values):
-        return mean_std(rows(values))['trace']
+        return over_trainings(
+            [Draw(name, 0, {}, None) for name, _ in values], [x for _, x in values]
+        )
 
-    assert over([('a', 1.0), ('a', 3.0)]) == dict(mean=2, error=2**0.5)
-    assert over([('a', 1.0), ('a', 3.0), ('b', 3.0), ('b', 5.0)]) == dict(mean=3, error=2**0.5)
-    assert math.isnan(over([('a', 1.0)])['error'])
+    assert over([('a', 1.0), ('a', 3.0)]) == (2, 2**0.5)
+    assert over([('a', 1.0), ('a', 3.0), ('b', 3.0), ('b', 5.0)]) == (3, 2**0.5)
+    assert math.isnan(over([('a', 1.0)]).error)

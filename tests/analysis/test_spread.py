@@ -2,31 +2,26 @@ import pytest
 import torch
 from torch import nn
 
-from prkd_mm.analysis.spread.measure import (
-    accuracy,
-    averages,
-    disagreement,
-    flat,
-    gain,
-    weight_spread,
-)
+from prkd_mm.analysis.batches import accuracy
+from prkd_mm.analysis.spread.measure import averages, disagreement, flat, gain, weight_spread
+from prkd_mm.estimates import Estimate
 
 
 def test_spread_of_two_points():
     found = weight_spread([torch.tensor([4.0, 3.0]), torch.tensor([0.0, 3.0])])
-    assert found['distances'] == [[0.0, 4.0], [4.0, 0.0]]
-    assert found['mean_distance'] == 4.0
-    assert found['variance'] == pytest.approx(4**2 / 2)
-    assert found['relative_rms'] == pytest.approx(8**0.5 / 13**0.5)
+    assert found.distances == [[0.0, 4.0], [4.0, 0.0]]
+    assert found.mean_distance == 4.0
+    assert found.variance == pytest.approx(4**2 / 2)
+    assert found.relative_rms == pytest.approx(8**0.5 / 13**0.5)
 
 
 def test_spread_of_many_points_is_their_variance():
     torch.manual_seed(0)
     x = 1e-3 * torch.randn(6, 50) + 100  # where x·x − 2x·y + y·y has no digits
     found = weight_spread(list(x))
-    assert found['variance'] == pytest.approx(x.double().var(0).sum().item(), rel=1e-6)
+    assert found.variance == pytest.approx(x.double().var(0).sum().item(), rel=1e-6)
     d = (x[:, None].double() - x).norm(dim=2)
-    assert found['mean_distance'] == pytest.approx(d.sum().item() / 30, rel=1e-6)
+    assert found.mean_distance == pytest.approx(d.sum().item() / 30, rel=1e-6)
 
 
 def test_disagreement():
@@ -46,10 +41,10 @@ def test_gain_is_paired():
     raw = [torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1, 2, 1])]
     assert [accuracy(x, labels) for x in raw] == [50.0, 75.0]
     found = gain(labels, raw, labels)
-    assert found['gain'] == pytest.approx(100 - 62.5)
+    assert found.mean == pytest.approx(100 - 62.5)
     difference = 100 * torch.tensor([0.0, 0.0, 0.5, 1.0])
-    assert found['error'] == pytest.approx(difference.std().item() / 2)
-    assert gain(raw[0], raw[:1], labels) == dict(gain=0.0, error=0.0)
+    assert found.error == pytest.approx(difference.std().item() / 2)
+    assert gain(raw[0], raw[:1], labels) == Estimate(0.0, 0.0)
 
 
 def test_averages_are_of_the_last():

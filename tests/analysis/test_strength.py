@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS
 from torch.func import hessian
 
-from prkd_mm.analysis.strength import measure as strength
+from prkd_mm.analysis.strength import measure
 from prkd_mm.analysis.strength.along_run import run_terms, terms_of
 from prkd_mm.analysis.strength.measure import (
     KINDS,
@@ -17,9 +17,9 @@ from prkd_mm.analysis.strength.measure import (
     free_directions,
     gradients,
     hessians,
-    mean_and_error,
     mean_curvature,
     noticeable_share,
+    over_samples,
     small_class_share,
     summary,
 )
@@ -34,7 +34,7 @@ def logits(samples=6, classes=5, spread=3.0, seed=0):
 
 
 @pytest.mark.parametrize('kind', KINDS)
-def test_closed_forms_are_the_hessians_that_autograd_finds(kind):
+def test_closed_forms_equal_the_hessians_of_autograd(kind):
     z, term = logits(), Term(kind, tau=2.5, weight=1.7)
     whole = hessian(lambda z_S: len(z) * distance(term, z_S, z))(z)
     blocks = torch.stack([whole[i, :, i] for i in range(len(z))])
@@ -60,16 +60,16 @@ def test_softmax_hessian_of_equal_and_of_two_classes():
     assert two[0].tolist() == pytest.approx([0, 2 * p * (1 - p)], abs=1e-12)
 
 
-def test_cor_leaves_the_shift_and_the_scale_of_the_probabilities():
+def test_cor_does_not_constrain_shift_and_scale_of_the_probabilities():
     z = logits()
     p = (z / 4).softmax(1)
-    halfway = 4 * (0.5 * p + 0.5 / 5).log() + 7  # scaled, centred on 1/C
+    halfway = 4 * (0.5 * p + 0.5 / 5).log() + 7  # scaled, centered on 1/C
     assert distance(Term('inter', 4.0), halfway, z) < 1e-12
     assert distance(Term('kl', 4.0), halfway, z) > 1e-3
     assert distance(Term('kl', 4.0), z + 7, z) < 1e-12
 
 
-def test_probabilities_without_a_pattern_are_tied_to_nothing():
+def test_equal_probabilities_have_no_curvature():
     assert not hessians(Term('inter'), torch.zeros(2, 5).double()).any()
     assert not hessians(Term('intra'), torch.ones(4, 5).double()).any()
 
@@ -91,7 +91,7 @@ def test_mean_curvature_is_the_mean_eigenvalue():
     )
 
 
-def test_memory_is_bounded_and_the_values_do_not_see_it(monkeypatch):
+def test_memory_is_bounded_without_changing_the_values(monkeypatch):
     z, terms = logits(8), [Term('intra', 4.0), Term('kl', 2.0)]
     values, held = eigenvalues(terms, z, batch_size=6), []
 
@@ -99,14 +99,14 @@ def test_memory_is_bounded_and_the_values_do_not_see_it(monkeypatch):
         held.append(hessians(*args))
         return held[-1]
 
-    monkeypatch.setattr(strength, 'hessians', watched)
-    monkeypatch.setattr(strength, '_ELEMENTS', 60)
+    monkeypatch.setattr(measure, 'hessians', watched)
+    monkeypatch.setattr(measure, '_ELEMENTS', 60)
     torch.testing.assert_close(eigenvalues(terms, z, batch_size=6), values)
     assert max(H.numel() for H in held) == 2 * 25
 
 
-def test_of_two_classes_a_correlation_sees_nothing():
-    """Two probabilities have no pattern but which is larger."""
+def test_correlation_of_two_classes_has_no_curvature():
+    """Two centered probabilities have one direction only."""
     values = eigenvalues([Term('inter', 4.0, 16.0)], logits(50, 2))
     assert not values.any() and not noticeable_share(values).any()
 
@@ -129,17 +129,17 @@ def test_shares():
     assert small_class_share(0 * gradient, z_T).isnan().all()
     values = torch.tensor([[0.0, 0.5, 2.0, 100.0]])
     assert noticeable_share(values).tolist() == [0.5]
-    x = mean_and_error(torch.tensor([1.0, 3.0, math.nan]))
-    assert x == pytest.approx(dict(mean=2.0, error=1.0))
+    assert over_samples(torch.tensor([1.0, 3.0, math.nan])) == pytest.approx((2.0, 1.0))
 
 
 def test_summary():
     z = logits()
-    found = summary([Term('logit')], z, z + 1)
-    assert found['strength']['mean'] == pytest.approx(1 / 5)
-    assert found['spectrum'] == pytest.approx([1 / 5] * 5)
-    assert found['gradient_norm']['mean'] == pytest.approx(1 / 5**0.5)
-    assert 'gradient_norm' not in summary([Term('logit')], z)
+    found = summary(Term('logit', weight=3.0), z + 1, z)
+    assert found.strength.mean == pytest.approx(3 / 5)
+    assert found.without_tau2 == pytest.approx(1 / 5)
+    assert found.spectrum == pytest.approx([3 / 5] * 5)
+    assert found.gradient_norm.mean == pytest.approx(3 / 5**0.5)
+    assert found.free_directions == 0
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_terms_add_up_to_the_loss(loss):
     )
 
 
-def test_other_losses_are_refused():
+def test_other_losses_raise():
     for loss in (
         torch.nn.MSELoss(),
         MODELS.build(dict(type='mmrazor.KLDivergence', reduction='mean')),
@@ -203,6 +203,6 @@ def test_terms_of_constant_and_of_iteration_based_schedules():
     assert run_terms(cfg, [0, 20]) == by_epoch  # 20 of 40, 400 of 800
 
 
-def test_a_config_without_distillation_is_refused():
+def test_a_config_without_distillation_raises():
     with pytest.raises(ValueError, match='no distill_losses'):
         run_terms(Config(dict(model=dict(type='A'))), [0])

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from prkd_mm.experiments import plan
-from prkd_mm.experiments.analyses import analyse
+from prkd_mm.experiments.analyses import analyze
 
 DIGITS = 'configs/quickstart/prkd_digits.py'
 
@@ -22,7 +22,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path, monkeypatch, request, methods, n
     monkeypatch.chdir(tmp_path)
     console = Console(record=True, width=200)
     jobs = plan(DIGITS, methods)
-    assert analyse(jobs, [name], tmp_path / 'out', console) == []
+    assert analyze(jobs, [name], tmp_path / 'out', console) == []
     assert words in console.export_text()
 
 
@@ -64,7 +64,7 @@ def test_a_config_without_methods_has_its_figures(request, tmp_path, monkeypatch
     jobs = plan('configs/quickstart/teacher_digits.py', [], seeds=2)
     console = Console(record=True, width=200)
     names = ['spread', 'landscape', 'strength']
-    assert analyse(jobs, names, tmp_path, console) == []
+    assert analyze(jobs, names, tmp_path, console) == []
     said = console.export_text()
     assert 'spread: ./work_dirs/teacher_digits has 0 of the checkp' in said
     assert 'landscape: ' in said and 'has to be trained first' in said

@@ -1,68 +1,76 @@
 """Figures of the agreement study."""
 
 from collections.abc import Sequence
-from itertools import cycle
 
 import numpy as np
 
-from ...visualization import LINE_STYLES, finish, legend_below, new_figure
+from ...visualization import Style, finish, legend_below, method_styles, new_figure
+from .measure import Comparison, NetResult
+
+_SHOWN_SHARE = 0.01  # the accuracy of a bin with fewer samples is noise
+_FEW_CLASSES = 30  # bars with names; more classes are drawn as curves
 
 
-def agreement(nets: dict[str, dict]):
+def agreement(nets: dict[str, NetResult]):
     """Reliability diagram, calibration error, and agreement with the teacher.
 
     Args:
-        nets (dict): ``nets`` of
-            :func:`~prkd_mm.analysis.agreement.measure.comparison`.
+        nets: By name, the teacher among them.
     """
     figure = new_figure(11, 4.8)
-    diagram, ece, same = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
-    colours = ['0.4'] + [f'C{i % 10}' for i in range(len(nets) - 1)]
-    diagram.plot([0, 1], [0, 1], color='black', linewidth=0.8)
-    for (name, row), colour, style in zip(nets.items(), colours, cycle(LINE_STYLES)):
-        x, y, share = zip(
-            *(
-                point
-                for point in zip(row['bin_confidence'], row['bin_accuracy'], row['bin_share'])
-                if point[2] >= 0.01
-            )  # fewer images say nothing
-        )
-        diagram.plot(x, y, style, color=colour, linewidth=1, label=name)
-        # the area is the share of the images
-        diagram.scatter(x, y, 400 * np.array(share), color=colour, alpha=0.5)
-    finish(diagram, 'confidence (largest probability)', 'accuracy', False)
-    legend_below(diagram, 3)
-    diagram.set_title('reliability; area: share of the images')
-    ece.barh(list(nets), [100 * row['ece'] for row in nets.values()], color=colours)
-    ece.set_xlabel('expected calibration error, points')
-    ece.set_title('calibration')
-    students = [name for name in nets if name != 'teacher']
-    places = np.arange(len(students))
-    for key, label, offset in (
-        ('top1', 'on all images', -0.2),
-        ('top1_on_errors', 'where it errs', 0.2),
-    ):
-        same.barh(
-            places + offset,
-            [np.nan if nets[name][key] is None else nets[name][key] for name in students],
-            0.4,
-            label=label,
-        )
-    same.set_yticks(places, students)
-    same.set_xlabel('same top-1, % of the images')
-    same.set_title('agreement with the teacher')
-    legend_below(same, 2)
-    for axes in (ece, same):
-        axes.invert_yaxis()
-        axes.grid(alpha=0.3, axis='x')
+    diagram, calibration, same = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
+    styles = method_styles(list(nets))
+    _draw_reliability(diagram, nets, styles)
+    _draw_calibration(calibration, nets, styles)
+    _draw_same_top1(same, {name: net for name, net in nets.items() if name != 'teacher'})
     return figure
 
 
+def _draw_reliability(axes, nets: dict[str, NetResult], styles: dict[str, Style]) -> None:
+    axes.plot([0, 1], [0, 1], color='black', linewidth=0.8)
+    for name, found in nets.items():
+        bins = zip(found.bin_confidence, found.bin_accuracy, found.bin_share)
+        x, y, share = zip(*(point for point in bins if point[2] >= _SHOWN_SHARE))
+        color, dash = styles[name]
+        axes.plot(x, y, color=color, linestyle=dash, linewidth=1, label=name)
+        axes.scatter(x, y, 400 * np.array(share), color=color, alpha=0.5)
+    finish(axes, 'confidence (largest probability)', 'accuracy', legend=False)
+    legend_below(axes, 3)
+    axes.set_title('reliability; area: share of the images')
+
+
+def _draw_calibration(axes, nets: dict[str, NetResult], styles: dict[str, Style]) -> None:
+    axes.barh(
+        list(nets),
+        [100 * net.ece for net in nets.values()],
+        color=[styles[name].color for name in nets],
+    )
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3, axis='x')
+    axes.set_xlabel('expected calibration error, points')
+    axes.set_title('calibration')
+
+
+def _draw_same_top1(axes, students: dict[str, NetResult]) -> None:
+    positions = np.arange(len(students))
+    # None, where the teacher makes no error, becomes NaN: no bar
+    on_errors = np.array([student.top1_on_errors for student in students.values()], float)
+    on_all = [student.top1 for student in students.values()]
+    axes.barh(positions - 0.2, on_all, 0.4, label='all images')
+    axes.barh(positions + 0.2, on_errors, 0.4, label='teacher is wrong')
+    axes.set_yticks(positions, list(students))
+    axes.invert_yaxis()
+    axes.grid(alpha=0.3, axis='x')
+    axes.set_xlabel('same top-1, % of the images')
+    axes.set_title('agreement with the teacher')
+    legend_below(axes, 2)
+
+
 def correlation_maps(maps: dict[str, np.ndarray]):
-    """Student's less teacher's class correlation, a map a student.
+    """Class correlation of each student minus that of the teacher, one map a student.
 
     Args:
-        maps (dict): By name, ``(C, C)``.
+        maps: By name, ``(C, C)``.
     """
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
@@ -77,48 +85,46 @@ def correlation_maps(maps: dict[str, np.ndarray]):
         axes.set_xlabel('class')
     for axes in all_axes[:, 0]:
         axes.set_ylabel('class')
-    figure.colorbar(
-        image,
-        ax=all_axes.ravel().tolist(),
-        label='correlation of the logits,\nstudent less teacher',
-    )
+    label = 'correlation of the logits,\nstudent − teacher'
+    figure.colorbar(image, ax=all_axes.ravel().tolist(), label=label)
     return figure
 
 
-def class_gains(rows: list[dict], names: Sequence[str], reference: str):
-    """Each class's gain in top-1 over the reference, per student.
-
-    Args:
-        rows (list[dict]): ``classes`` of
-            :func:`~prkd_mm.analysis.agreement.measure.comparison`.
-        names (Sequence[str]): The students.
-        reference (str): What the gains refer to; not shown.
-    """
-    few = len(rows) <= 30
+def class_gains(comparison: Comparison):
+    """Gain of each student in the top-1 of each class, over the reference."""
+    classes, reference = comparison.classes, comparison.reference
+    few = len(classes) <= _FEW_CLASSES
     figure = new_figure(10 if few else 8, 4)
     axes = figure.subplots()
-    shown = [name for name in names if name != reference]
-    width = 0.8 / len(shown)
-    for i, (name, style) in enumerate(zip(shown, cycle(LINE_STYLES))):
-        gains = np.array([row[f'gain {name}'] for row in rows])
-        colour = f'C{names.index(name) % 10}'
-        if few:
-            axes.bar(
-                np.arange(len(rows)) + (i - (len(shown) - 1) / 2) * width,
-                gains,
-                width,
-                color=colour,
-                label=name,
-            )
-        else:
-            axes.plot(np.sort(gains), style, color=colour, label=name)
-    axes.axhline(0, color='black', linewidth=0.8)
+    gains = {
+        name: np.array([result.gain[name] for result in classes])
+        for name in classes[0].gain
+        if name != reference
+    }
+    styles = method_styles(list(comparison.nets))
     if few:
-        labels = [row['class'].split(',')[0] for row in rows]  # no synonyms
-        long = sum(map(len, labels)) > 80
-        axes.set_xticks(
-            np.arange(len(rows)), labels, rotation=40 * long, ha='right' if long else 'center'
-        )
-    finish(axes, 'class' if few else 'class, by its gain', f'top-1 over {reference}, points', False)
+        _draw_bars(axes, gains, styles)
+        _name_classes(axes, [result.name.split(',')[0] for result in classes])  # no synonyms
+    else:
+        for name, values in gains.items():
+            color, dash = styles[name]
+            axes.plot(np.sort(values), color=color, linestyle=dash, label=name)
+    axes.axhline(0, color='black', linewidth=0.8)
+    x = 'class' if few else 'class, sorted by gain'
+    finish(axes, x, f'top-1 over {reference}, points', legend=False)
     figure.legend(loc='outside upper center', ncols=7, fontsize='small')
     return figure
+
+
+def _draw_bars(axes, gains: dict[str, np.ndarray], styles: dict[str, Style]) -> None:
+    width = 0.8 / len(gains)
+    for i, (name, values) in enumerate(gains.items()):
+        positions = np.arange(len(values)) + (i - (len(gains) - 1) / 2) * width
+        axes.bar(positions, values, width, color=styles[name].color, label=name)
+
+
+def _name_classes(axes, names: Sequence[str]) -> None:
+    if sum(map(len, names)) > 80:  # characters that fit side by side
+        axes.set_xticks(np.arange(len(names)), names, rotation=40, ha='right')
+    else:
+        axes.set_xticks(np.arange(len(names)), names)

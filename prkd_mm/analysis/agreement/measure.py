@@ -1,28 +1,86 @@
-"""What a student took over from its teacher, and what it made of it."""
+"""Agreement between student and teacher, and calibration."""
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ...losses.functional import kl_divergence
-from ..spread.measure import accuracy
+from ..batches import accuracy
+
+
+class Reliability(NamedTuple):
+    """Accuracy against confidence, in bins of the confidence."""
+
+    ece: float  # expected calibration error in [0, 1]
+    bin_confidence: list[Optional[float]]  # mean in each bin; None where it is empty
+    bin_accuracy: list[Optional[float]]  # in [0, 1]; None where the bin is empty
+    bin_share: list[float]  # of the samples
+
+
+class Agreement(NamedTuple):
+    """How similar the predictions of a net and the teacher are."""
+
+    accuracy: float  # top-1 of the net, in %
+    top1: float  # samples with the same top-1, in %
+    top1_on_errors: Optional[float]  # in % of the teacher's errors; None if there are none
+    kl: float  # divergence of the net from the teacher at τ = 1, in nats
+    correlation: float  # mean absolute difference of the class correlations
+
+
+class NetResult(NamedTuple):
+    """:class:`Agreement` with the teacher, and :class:`Reliability`."""
+
+    accuracy: float
+    top1: float
+    top1_on_errors: Optional[float]
+    kl: float
+    correlation: float
+    ece: float
+    bin_confidence: list[Optional[float]]
+    bin_accuracy: list[Optional[float]]
+    bin_share: list[float]
+
+
+class ClassResult(NamedTuple):
+    """Top-1 of one class by net, in %, and its gain over the reference by student."""
+
+    name: str
+    accuracy: dict[str, float]
+    gain: dict[str, float]
+
+    def row(self) -> dict:
+        """The columns of a table."""
+        return {
+            'class': self.name,
+            **{f'accuracy {net}': value for net, value in self.accuracy.items()},
+            **{f'gain {net}': value for net, value in self.gain.items()},
+        }
+
+
+class Comparison(NamedTuple):
+    """Several students of one teacher."""
+
+    reference: str  # the net that gains refer to: the first student, or the teacher of only one
+    nets: dict[str, NetResult]  # the teacher first
+    classes: list[ClassResult]
 
 
 def class_correlation(logits: Tensor) -> Tensor:
-    """Pearson's coefficient between the classes' logits, ``(C, C)``.
+    """Pearson correlation between the logits of the classes, ``(C, C)``.
 
-    A class whose logit never varies has the coefficient 0 with all others.
+    A class whose logit is constant has the correlation 0 with all others.
 
     Args:
-        logits (Tensor): ``(N, C)``.
+        logits: ``(N, C)``.
     """
     return torch.corrcoef(logits.double().T).nan_to_num(0.0)
 
 
-def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> dict:
+def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
     """Accuracy against confidence, and the expected calibration error.
 
     ``ECE = Σ_b n_b/N · |accuracy_b − confidence_b|`` over equal bins of the
@@ -30,45 +88,27 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> dict:
     Networks", ICML 2017, https://arxiv.org/abs/1706.04599
 
     Args:
-        logits (Tensor): ``(N, C)``.
-        labels (Tensor): ``(N,)``.
-        bins (int): Over [0, 1]. Defaults to 15.
-
-    Returns:
-        dict: ``ece`` in [0, 1]; of each bin ``bin_confidence`` and
-        ``bin_accuracy`` (None where it is empty) and ``bin_share`` of the
-        samples.
+        logits: ``(N, C)``.
+        labels: ``(N,)``.
+        bins: Number of bins over [0, 1].
     """
     confidence, predicted = F.softmax(logits.double(), 1).max(1)
-    right = (predicted == labels).double()
-    # the last bin has 1 in it, which rounding may even exceed
+    correct = (predicted == labels).double()
+    # the last bin includes 1, which rounding may even exceed
     bin_of = (confidence * bins).long().clamp(max=bins - 1)
     count = torch.bincount(bin_of, minlength=bins)
-    sums = [torch.bincount(bin_of, x, bins) for x in (confidence, right)]
+    sums = [torch.bincount(bin_of, x, bins) for x in (confidence, correct)]
     ece = (sums[0] - sums[1]).abs().sum() / len(labels)
     means = [[None if math.isnan(x) else x for x in (total / count).tolist()] for total in sums]
-    return dict(
-        ece=ece.item(),
-        bin_confidence=means[0],
-        bin_accuracy=means[1],
-        bin_share=(count / len(labels)).tolist(),
-    )
+    return Reliability(ece.item(), *means, (count / len(labels)).tolist())
 
 
-def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> dict:
-    """How alike a student and its teacher predict.
-
-    Returns:
-        dict: ``top1`` agreement, over all samples and where the teacher errs
-        (``top1_on_errors``, None if it never does); ``kl``, that of the
-        student from the teacher at τ = 1, in nats; ``correlation``, the mean
-        absolute difference of the class correlations; and the student's own
-        ``accuracy``. Agreements and accuracy in percent.
-    """
+def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> Agreement:
+    """Compare the logits ``(N, C)`` of a student and its teacher."""
     same = preds_S.argmax(1) == preds_T.argmax(1)
     errs = preds_T.argmax(1) != labels
     difference = class_correlation(preds_S) - class_correlation(preds_T)
-    return dict(
+    return Agreement(
         accuracy=accuracy(preds_S.argmax(1), labels),
         top1=100 * same.double().mean().item(),
         top1_on_errors=100 * same[errs].double().mean().item() if errs.any() else None,
@@ -80,48 +120,42 @@ def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> dict:
 def class_accuracy(logits: Tensor, labels: Tensor) -> Tensor:
     """Top-1 of each class in percent, ``(C,)``; NaN without samples."""
     classes = logits.shape[1]
-    right = 100 * (logits.argmax(1) == labels).double()
-    return torch.bincount(labels, right, classes) / torch.bincount(labels, minlength=classes)
+    correct = 100 * (logits.argmax(1) == labels).double()
+    return torch.bincount(labels, correct, classes) / torch.bincount(labels, minlength=classes)
 
 
-def comparison(
+def compare(
     students: dict[str, Tensor],
     preds_T: Tensor,
     labels: Tensor,
     bins: int = 15,
     classes: Sequence[str] = (),
-) -> dict:
-    """All of this for several students of one teacher.
+) -> Comparison:
+    """Compare several students with their teacher.
 
     Args:
-        students (dict): Logits ``(N, C)`` by name; the first one is what the
-            others' gains refer to (a single one's refer to the teacher).
-        preds_T (Tensor): The teacher's, ``(N, C)``.
-        labels (Tensor): ``(N,)``.
-        bins (int): Defaults to 15.
-        classes (Sequence[str]): Their names. Defaults to (): numbers.
-
-    Returns:
-        dict: ``nets`` by name ('teacher' first) with :func:`agreement` and
-        :func:`reliability`; ``classes``, a row a class with the accuracy and
-        the gain of each net; ``reference``, the name that gains refer to.
+        students: Logits ``(N, C)`` by name.
+        preds_T: Logits of the teacher, ``(N, C)``.
+        labels: ``(N,)``.
+        bins: Number of bins of the confidence.
+        classes: Names of the classes. Without them classes are numbered.
     """
-    nets = dict(teacher=preds_T, **students)
+    logits = dict(teacher=preds_T, **students)
     reference = next(iter(students)) if len(students) > 1 else 'teacher'
-    by_class = {name: class_accuracy(x, labels).tolist() for name, x in nets.items()}
-    rows = [
-        dict(
-            {'class': str(classes[i]) if len(classes) else str(i)},
-            **{f'accuracy {name}': by_class[name][i] for name in nets},
-            **{f'gain {name}': by_class[name][i] - by_class[reference][i] for name in students},
-        )
-        for i in range(preds_T.shape[1])
-    ]
-    return dict(
-        reference=reference,
-        nets={
-            name: dict(agreement(x, preds_T, labels), **reliability(x, labels, bins))
-            for name, x in nets.items()
+    top1 = {name: class_accuracy(x, labels).tolist() for name, x in logits.items()}
+    names = [str(name) for name in classes] or [str(i) for i in range(preds_T.shape[1])]
+    return Comparison(
+        reference,
+        {
+            name: NetResult(*agreement(x, preds_T, labels), *reliability(x, labels, bins))
+            for name, x in logits.items()
         },
-        classes=rows,
+        [
+            ClassResult(
+                name,
+                {net: top1[net][i] for net in logits},
+                {net: top1[net][i] - top1[reference][i] for net in students},
+            )
+            for i, name in enumerate(names)
+        ],
     )

@@ -1,125 +1,133 @@
-"""The comparison with the teacher from end to end."""
+"""The agreement study from end to end."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Optional
 
-from ..batches import collect_logits, load_batches
-from ..device import exact_float32
+from torch import Tensor
+
+from ..batches import Batches, collect_logits, load_batches
+from ..device import choose_device, exact_float32
 from ..nets import build_nets, load_weights
+from ..options import StudyOptions, documented, option
 from ..output import Report
 from ..runs import Run
-from . import figure
-from . import measure as agreement
+from . import figure, measure
+
+
+@documented
+@dataclass(frozen=True)
+class AgreementOptions(StudyOptions):
+    """Options of the agreement study."""
+
+    split: str = option('val', 'images to use, without augmentation', choices=['train', 'val'])
+    weights: str = option(
+        'average', 'the raw student or student_avg.pth', choices=['latest', 'average']
+    )
+    bins: int = option(15, 'number of bins of the confidence')
 
 
 @exact_float32()
-def compare(
-    runs: Sequence[Run],
-    report: Report,
-    samples: Optional[int] = None,
-    split: str = 'val',
-    weights: str = 'average',
-    bins: int = 15,
-    seed: int = 0,
-    batch_size: Optional[int] = None,
-    device='cpu',
-) -> dict:
-    """Student against teacher; see :mod:`prkd_mm.analysis.agreement.measure`.
+def run(
+    runs: Sequence[Run], report: Report, options: Optional[AgreementOptions] = None
+) -> measure.Comparison:
+    """Agreement of the students with the teacher, calibration, and gains by class.
 
     Args:
-        runs (Sequence[Run]): Distillations from one teacher; gains refer to
-            the first one. Of a run with ``checkpoints`` each is a student.
-        report (Report): Where the numbers go.
-        samples (int, optional): Images. Defaults to None: all.
-        split (str): 'val' or 'train' (un-augmented). Defaults to 'val'.
-        weights (str): Of the students, 'latest' or 'average'. Defaults to
-            'average'.
-        bins (int): Of the confidence. Defaults to 15.
-        seed (int): Draws the images, where ``samples`` is given. Defaults
-            to 0.
-        batch_size (int, optional): Defaults to None: that of validation.
-        device (str | torch.device): Defaults to 'cpu'.
-
-    Returns:
-        dict: :func:`~prkd_mm.analysis.agreement.measure.comparison`, the
-        ``correlation_difference`` ``(C, C)`` by student, and what was looked
-        at; as in ``compare.json``.
+        runs: Distillations from one teacher; gains refer to the first one. Each of the
+            ``checkpoints`` of a run is a student.
+        report: Where the numbers and figures go.
+        options: The defaults if not given.
 
     Raises:
-        FileNotFoundError: A checkpoint is not there.
-        ValueError: No run has a teacher.
+        FileNotFoundError: If a checkpoint is missing.
+        ValueError: If no run has a teacher, or a student is named 'teacher'.
     """
-    # a distillation among them knows the teacher; 'ce' does not
+    options = options or AgreementOptions()
+    paths = _checkpoints(runs, options.weights)
+    # the config of a distillation names the teacher; that of a student alone does not
     cfg = next((run.cfg for run in runs if 'distiller' in run.cfg.model), runs[0].cfg)
-    nets = build_nets(cfg, device, with_teacher=True)
+    nets = build_nets(cfg, choose_device(options.device), with_teacher=True)
+    batches = load_batches(
+        cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
+    )
+    with report.progress():
+        logits, labels = _all_logits(nets, paths, batches, report)
+    preds_T = logits.pop('teacher')
+    found = measure.compare(logits, preds_T, labels, options.bins, _classes(batches))
+    correlation_T = measure.class_correlation(preds_T)
+    maps = {
+        name: (measure.class_correlation(x) - correlation_T).numpy() for name, x in logits.items()
+    }
+    rows = _show(found.nets, len(labels), report)
+    numbers = dict(
+        split=options.split,
+        seed=options.seed,
+        samples=len(labels),
+        checkpoints=paths,
+        correlation_difference={name: x.tolist() for name, x in maps.items()},
+        reference=found.reference,
+        nets=found.nets,
+        classes=[result.row() for result in found.classes],
+    )
+    figures = {
+        '': figure.agreement(found.nets),
+        '_correlation': figure.correlation_maps(maps),
+        '_classes': figure.class_gains(found),
+    }
+    report.save(numbers, {'': rows, '_classes': numbers['classes']}, figures)
+    return found
+
+
+def _checkpoints(runs: Sequence[Run], weights: str) -> dict[str, str]:
     paths = {}
     for run in runs:
         paths.update(run.tail(1) if run.checkpoints else {run.title: run.weights(weights)})
     if 'teacher' in paths:
         raise ValueError(
-            f'{paths["teacher"]} is a student here, and would be '
-            'shown as the teacher; give the file another name'
+            f'{paths["teacher"]} is a student here, and would be shown as the teacher; '
+            'give the file another name'
         )
-    batches = load_batches(cfg, split, nets.preprocess, samples, batch_size, seed)
-    with report.progress():
-        logits, labels = collect_logits(
-            dict(teacher=nets.teacher), report.track('teacher')(batches)
-        )
-        for name, path in paths.items():
-            load_weights(nets.student, path)
-            logits[name] = collect_logits(dict(student=nets.student), report.track(name)(batches))[
-                0
-            ]['student']
-    preds_T = logits.pop('teacher')
-    found = agreement.comparison(
-        logits, preds_T, labels, bins, getattr(_dataset(batches), 'metainfo', {}).get('classes', ())
-    )
-    maps = {
-        name: (agreement.class_correlation(x) - agreement.class_correlation(preds_T)).numpy()
-        for name, x in logits.items()
-    }
-    rows = _show(found['nets'], len(labels), report)
-    numbers = dict(
-        split=split,
-        seed=seed,
-        samples=len(labels),
-        checkpoints=paths,
-        correlation_difference={k: x.tolist() for k, x in maps.items()},
-        **found,
-    )
-    report.save(
-        numbers,
-        {'': rows, '_classes': found['classes']},
-        {
-            '': figure.agreement(found['nets']),
-            '_correlation': figure.correlation_maps(maps),
-            '_classes': figure.class_gains(found['classes'], list(logits), found['reference']),
-        },
-    )
-    return numbers
+    return paths
 
 
-def _show(nets: dict[str, dict], images: int, report: Report) -> list[dict]:
+def _all_logits(
+    nets, paths: dict[str, str], batches: Batches, report: Report
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Logits of the teacher and of each student, on the same images."""
+    logits, labels = collect_logits(dict(teacher=nets.teacher), report.track('teacher')(batches))
+    for name, path in paths.items():
+        load_weights(nets.student, path)
+        found, _ = collect_logits({name: nets.student}, report.track(name)(batches))
+        logits.update(found)
+    return logits, labels
+
+
+def _classes(batches: Batches) -> Sequence[str]:
+    """Names of the classes, if the data set has them."""
+    dataset = batches.loader.dataset
+    dataset = getattr(dataset, 'dataset', dataset)  # inside a Subset
+    return getattr(dataset, 'metainfo', {}).get('classes', ())
+
+
+def _show(nets: dict[str, measure.NetResult], images: int, report: Report) -> list[dict]:
     headings = dict(
         net='',
         accuracy='top-1 %',
         top1='as teacher %',
-        top1_on_errors='where it errs %',
+        top1_on_errors='teacher wrong %',
         kl='KL, nats',
         correlation='correlation',
         ece='ECE',
     )
-    rows = [{key: {'net': name, **row}[key] for key in headings} for name, row in nets.items()]
+    rows = [
+        {'net': name, **{key: getattr(net, key) for key in headings if key != 'net'}}
+        for name, net in nets.items()
+    ]
     report.table(f'Agreement and calibration, {images} images', rows, headings)
-    report.console.print(
-        'as teacher: the same top-1; KL: of the student from the teacher, '
-        'τ = 1; correlation: mean absolute difference of the correlations '
-        "between the classes' logits",
-        highlight=False,
+    report.note(
+        'as teacher: same top-1 as the teacher; teacher wrong: the same on images that the '
+        'teacher gets wrong; KL: of the student from the teacher, τ = 1; correlation: mean '
+        "absolute difference of the correlations between the classes' logits"
     )
     return rows
-
-
-def _dataset(batches):
-    dataset = batches.loader.dataset
-    return getattr(dataset, 'dataset', dataset)  # inside a Subset

@@ -1,99 +1,112 @@
-"""Pictures of the loss round a net; see :mod:`prkd_mm.analysis.figures`."""
+"""Figures of the landscape study."""
 
 from itertools import cycle
 
 import numpy as np
 
-from ...estimates import Estimate
-from ...visualization import LINE_STYLES, bars, finish, new_figure
+from ...visualization import Style, bars, finish, method_styles, new_figure
+from .measure import SPLITS, Draw, Surface, over_trainings, sharpness_over_trainings
 
-SPLITS = ('train', 'test')
+_LEVELS = 25  # of the contours
 
 
-def curves(runs: dict[str, list[dict]], title: str):
-    """Loss along random directions, with a band of the error.
+# in the order of the panels
+_MEASURES = dict(
+    top_eigenvalue='top Hessian eigenvalue',
+    normalised_top_eigenvalue='the same, filter-normalized',
+    worst_rise='largest rise of the loss found\nwithin the radius, nats',
+    trace='Hessian trace',
+    normalised_trace='the same, filter-normalized',
+)
+
+
+def curves(runs: dict[str, list[Draw]], title: str):
+    """Loss along random directions, with a band of ± 1 standard deviation.
 
     Args:
-        runs (dict): By name, rows with ``a``, and ``mean`` and ``error`` of
-            ``train_loss`` and ``test_loss``.
-        title (str): Over it all.
+        runs: The draws by name.
+        title: Title of the figure.
     """
     figure = new_figure(10, 4)
-    for axes, split in zip(figure.subplots(1, 2, sharey=True), SPLITS):
-        for (name, rows), style in zip(runs.items(), cycle(LINE_STYLES)):
-            a = [row['a'] for row in rows]
-            mean, deviation = (
-                np.array([row[f'{split}_loss'][key] for row in rows]) for key in ('mean', 'error')
-            )
-            (line,) = axes.semilogy(a, mean, style, label=name)
-            axes.fill_between(
-                a,
-                np.maximum(mean - deviation, mean / 10),
-                mean + deviation,
-                alpha=0.15,
-                color=line.get_color(),
-            )
-        finish(axes, "distance along a random direction, in filters' norms", f'{split} loss, nats')
     figure.suptitle(title, fontsize='medium')
+    styles = method_styles(list(runs))
+    for axes, split in zip(figure.subplots(1, 2, sharey=True), SPLITS):
+        for name, draws in runs.items():
+            _draw_band(axes, draws, split, name, styles[name])
+        finish(axes, "distance along a random direction, in filters' norms", f'{split} loss, nats')
     return figure
 
 
-def surfaces(runs: dict[str, dict], title: str, x: str, y: str, one_scale: bool = True):
-    """Contours of train and test loss in a plane, a row a run.
+def _draw_band(axes, draws: list[Draw], split: str, name: str, style: Style) -> None:
+    axis = list(draws[0].curve)
+    estimates = [over_trainings(draws, [draw.curve[a][split].loss for draw in draws]) for a in axis]
+    mean, error = np.array(estimates).T
+    axes.semilogy(axis, mean, color=style.color, linestyle=style.dash, label=name)
+    low = np.maximum(mean - error, mean / 10)  # a logarithmic axis has no 0
+    axes.fill_between(axis, low, mean + error, alpha=0.15, color=style.color)
+
+
+def random_surfaces(runs: dict[str, Surface], title: str):
+    """Contours in the plane of two random directions, one scale for all runs.
 
     Args:
-        runs (dict): By name, ``rows`` with ``a``, ``b``, ``train_loss``,
-            ``test_loss`` on a full grid, and ``marks``, coordinates by label.
-        title (str): Over it all.
-        x (str): Label of a.
-        y (str): Label of b.
-        one_scale (bool): One scale of colours for all runs. Defaults to True;
-            else each panel has its own.
+        runs: By name; a row of panels each.
+        title: Title of the figure.
     """
-    figure = new_figure(9, 1 + 3.6 * len(runs))
-    figure.suptitle(title, fontsize='medium')
-    all_axes = figure.subplots(len(runs), 2, squeeze=False)
+    figure, panels = _panels(runs, title)
     for column, split in enumerate(SPLITS):
-        key = f'{split}_loss'
-        every = [row[key] for run in runs.values() for row in run['rows']]
-        for axes, (name, run) in zip(all_axes[:, column], runs.items()):
-            own = [row[key] for row in run['rows']]
-            filled = _contours(axes, run, key, every if one_scale else own)
+        values = np.concatenate([surface.losses(split).ravel() for surface in runs.values()])
+        for (name, surface), axes in zip(runs.items(), panels[:, column]):
+            filled = _contours(axes, surface, split, values)
             axes.set_title(f'{name}: {split} loss', fontsize='medium')
-            axes.set_xlabel(x)
-            axes.set_ylabel(y)
-            if not one_scale:
-                axes.set_aspect('equal')
-                _colour_bar(figure, filled, axes, split)
-        if one_scale:
-            _colour_bar(figure, filled, all_axes[:, column].tolist(), split)
+            axes.set_xlabel("direction 1, in filters' norms")
+            axes.set_ylabel("direction 2, in filters' norms")
+        _color_bar(figure, filled, panels[:, column].tolist(), split)
     return figure
 
 
-def _contours(axes, run: dict, key: str, values: list[float]):
+def planes(runs: dict[str, Surface], title: str):
+    """Contours in the plane through three checkpoints, a scale for each panel.
+
+    Args:
+        runs: By name; a row of panels each.
+        title: Title of the figure.
+    """
+    figure, panels = _panels(runs, title)
+    for (name, surface), row in zip(runs.items(), panels):
+        for axes, split in zip(row, SPLITS):
+            filled = _contours(axes, surface, split, surface.losses(split))
+            _draw_marks(axes, surface.marks)
+            axes.set_title(f'{name}: {split} loss', fontsize='medium')
+            axes.set_xlabel('distance of the weights')
+            axes.set_ylabel('distance of the weights')
+            axes.set_aspect('equal')
+            _color_bar(figure, filled, axes, split)
+    return figure
+
+
+def _panels(runs: dict[str, Surface], title: str):
+    figure = new_figure(9, 1 + 3.6 * len(runs))
+    figure.suptitle(title, fontsize='medium')
+    return figure, figure.subplots(len(runs), 2, squeeze=False)
+
+
+def _contours(axes, surface: Surface, split: str, values: np.ndarray):
+    """Draw the contours on the scale of ``values``."""
     from matplotlib.colors import LogNorm
 
-    low = max(min(values), 1e-8)
-    levels = np.geomspace(low, max(max(values), 1.01 * low), 25)
-    a, b = (sorted({row[c] for row in run['rows']}) for c in 'ab')
-    loss = {(row['a'], row['b']): row[key] for row in run['rows']}
-    grid = np.array([[loss[p, q] for p in a] for q in b])
-    filled = axes.contourf(
-        a,
-        b,
-        np.clip(grid, levels[0], levels[-1]),
-        levels,
-        norm=LogNorm(levels[0], levels[-1]),
-        cmap='viridis',
-    )
-    for (label, at), marker in zip(run['marks'].items(), cycle('osD*')):
-        axes.plot(
-            *at,
-            marker,
-            color='white',
-            markeredgecolor='black',
-            markersize=14 if marker == '*' else 8,
-        )
+    low = max(values.min(), 1e-8)
+    levels = np.geomspace(low, max(values.max(), 1.01 * low), _LEVELS)
+    losses = np.clip(surface.losses(split), levels[0], levels[-1])
+    norm = LogNorm(levels[0], levels[-1])
+    axes.locator_params(nbins=5)
+    return axes.contourf(surface.a, surface.b, losses, levels, norm=norm, cmap='viridis')
+
+
+def _draw_marks(axes, marks: dict[str, list[float]]) -> None:
+    for (label, at), marker in zip(marks.items(), cycle('osD*')):
+        size = 14 if marker == '*' else 8
+        axes.plot(*at, marker, color='white', markeredgecolor='black', markersize=size)
         axes.annotate(
             label,
             at,
@@ -102,45 +115,28 @@ def _contours(axes, run: dict, key: str, values: list[float]):
             fontsize='small',
             bbox=dict(boxstyle='round', facecolor='white', alpha=0.7),
         )
-    axes.locator_params(nbins=5)
-    return filled
 
 
-def _colour_bar(figure, filled, axes, split: str) -> None:
-    bar = figure.colorbar(
-        filled, ax=axes, format='%.3g', location='bottom', label=f'{split} loss, nats'
-    )
+def _color_bar(figure, filled, axes, split: str) -> None:
+    label = f'{split} loss, nats'
+    bar = figure.colorbar(filled, ax=axes, format='%.3g', location='bottom', label=label)
     bar.minorticks_off()
     bar.set_ticks(filled.levels[::6])
 
 
-MEASURES = dict(
-    top_eigenvalue='top Hessian eigenvalue',
-    trace='Hessian trace',
-    normalised_top_eigenvalue='the same, filter-normalised',
-    normalised_trace='the same, filter-normalised',
-    worst_rise='rise of the loss to the worst found\nwithin the radius, nats',
-)
-
-
-def sharpness(runs: dict[str, dict], title: str):
-    """Bars of the sharpness measures, with errors over the seeds.
+def sharpness(runs: dict[str, list[Draw]], title: str):
+    """Bars of the sharpness measures, with errors over the trainings or draws.
 
     Args:
-        runs (dict): By name, of each of ``MEASURES`` ``mean`` and ``error``.
-        title (str): Over it all.
+        runs: The draws by name.
+        title: Title of the figure.
     """
     figure = new_figure(11, 2 + 0.9 * len(runs))
     figure.suptitle(title, fontsize='medium')
-    all_axes = figure.subplots(2, 3)
-    order = (
-        'top_eigenvalue',
-        'normalised_top_eigenvalue',
-        'worst_rise',
-        'trace',
-        'normalised_trace',
-    )
-    for axes, key in zip(all_axes.flat, order):
-        bars(axes, {name: Estimate(**run[key]) for name, run in runs.items()}, MEASURES[key])
-    all_axes.flat[-1].set_axis_off()
+    panels = figure.subplots(2, 3)
+    colors = [style.color for style in method_styles(list(runs)).values()]
+    for axes, (key, label) in zip(panels.flat, _MEASURES.items()):
+        estimates = {name: sharpness_over_trainings(draws, key) for name, draws in runs.items()}
+        bars(axes, estimates, label, color=colors)
+    panels.flat[-1].set_axis_off()
     return figure

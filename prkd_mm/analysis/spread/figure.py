@@ -1,54 +1,60 @@
 """Figure of the spread study."""
 
-from itertools import cycle
-
 import numpy as np
 
-from ...visualization import LINE_STYLES, finish, new_figure
+from ...visualization import Style, finish, method_styles, new_figure
+from .measure import RunSpread
 
 
-def spread(runs: dict[str, dict]):
-    """Accuracy and gain of the mean against I; the tail's scatter.
+def spread(runs: dict[str, RunSpread]):
+    """Top-1 and gain of the average by number of students; scatter of the tail.
 
     Args:
-        runs (dict): By name, the numbers that
-            :func:`~prkd_mm.analysis.spread.study.spread` collects.
+        runs: By name.
     """
     figure = new_figure(11, 8)
     (top1, gain), (distance, disagreement) = figure.subplots(2, 2)
-    colours = [f'C{i % 10}' for i in range(len(runs))]
-    for (name, row), colour, style in zip(runs.items(), colours, cycle(LINE_STYLES)):
-        x = [r['averaged'] for r in row['by_number']]
-        y = [r['top1'] for r in row['by_number']]
-        top1.plot(x, y, style, color=colour, linewidth=2.5, label=name)
-        top1.plot(
-            x,
-            [r['raw_top1'] for r in row['by_number']],
-            style,
-            color=colour,
-            linewidth=1,
-            marker='.',
-            alpha=0.7,
-        )
-        y = np.array([r['gain'] for r in row['by_number']])
-        error = np.array([r['gain_error'] for r in row['by_number']])
-        gain.plot(x, y, style, color=colour, linewidth=2)
-        gain.fill_between(x, y - error, y + error, color=colour, alpha=0.15)
-    finish(top1, 'I, checkpoints averaged', 'top-1, %', False)
-    top1.set_title('thick: the mean of the last I students; thin: the raw ones')
-    gain.axhline(0, color='black', linewidth=0.8)
-    finish(gain, 'I, checkpoints averaged', 'top-1 over the raw ones, points', False)
-    gain.set_title('what the average gains (band: ± 1 standard error\nover the images)')
-    bars = [
-        (distance, 'relative_rms', 'rms distance from the mean / its norm, %'),
-        (disagreement, 'disagreement', '% of the images, mean over pairs'),
-    ]
-    for axes, key, label in bars:
-        axes.barh(list(runs), [100 * row[key] for row in runs.values()], color=colours)
-        axes.invert_yaxis()
-        axes.set_xlabel(label)
-        axes.grid(alpha=0.3, axis='x')
+    styles = method_styles(list(runs))
+    _draw_top1(top1, runs, styles)
+    _draw_gain(gain, runs, styles)
+    colors = [styles[name].color for name in runs]
+    distance.barh(list(runs), [100 * run.relative_rms for run in runs.values()], color=colors)
+    distance.set_xlabel('rms distance from the mean / its norm, %')
     distance.set_title("scatter of the tail's weights")
+    disagreement.barh(list(runs), [100 * run.disagreement for run in runs.values()], color=colors)
+    disagreement.set_xlabel('% of the images, mean over pairs')
     disagreement.set_title('pairs of the tail that predict differently')
-    figure.legend(loc='outside lower center', ncols=7, fontsize='small')
+    for axes in (top1, gain):
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    for axes in (distance, disagreement):
+        axes.invert_yaxis()
+        axes.grid(alpha=0.3, axis='x')
+    figure.legend(
+        *top1.get_legend_handles_labels(), loc='outside lower center', ncols=7, fontsize='small'
+    )
     return figure
+
+
+def _draw_top1(axes, runs: dict[str, RunSpread], styles: dict[str, Style]) -> None:
+    for name, run in runs.items():
+        color, dash = styles[name]
+        x = [average.averaged for average in run.by_number]
+        top1 = [average.top1 for average in run.by_number]
+        raw = [average.raw_top1 for average in run.by_number]
+        axes.plot(x, top1, color=color, linestyle=dash, linewidth=2.5, label=name)
+        axes.plot(x, raw, color=color, linestyle=dash, linewidth=1, marker='.', alpha=0.7)
+    finish(axes, 'I, checkpoints averaged', 'top-1, %', legend=False)
+    axes.set_title('thick: mean of the last I students; thin: raw students')
+
+
+def _draw_gain(axes, runs: dict[str, RunSpread], styles: dict[str, Style]) -> None:
+    for name, run in runs.items():
+        color, dash = styles[name]
+        x = [average.averaged for average in run.by_number]
+        gain = np.array([average.gain for average in run.by_number])
+        error = np.array([average.gain_error for average in run.by_number])
+        axes.plot(x, gain, color=color, linestyle=dash, linewidth=2)
+        axes.fill_between(x, gain - error, gain + error, color=color, alpha=0.15)
+    axes.axhline(0, color='black', linewidth=0.8)
+    finish(axes, 'I, checkpoints averaged', 'top-1 over the raw students, points', legend=False)
+    axes.set_title('gain from averaging (band: ± 1 standard error\nover the images)')

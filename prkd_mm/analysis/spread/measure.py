@@ -1,17 +1,52 @@
-"""How far a run's last checkpoints are apart, and what averaging them gives.
+"""Distances between the last checkpoints of a run, and the gain from averaging them.
 
-Averaging pays where the checkpoints scatter round a better point, and does
-nothing where they are one point: "Averaging Weights Leads to Wider Optima and
-Better Generalization", UAI 2018, https://arxiv.org/abs/1803.05407
+Averaging helps where the checkpoints scatter around a better point, and does nothing
+where they coincide: "Averaging Weights Leads to Wider Optima and Better
+Generalization", UAI 2018, https://arxiv.org/abs/1803.05407
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Callable
+from typing import Callable, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...averaging import State, mean_of
+from ...estimates import Estimate
+from ..batches import accuracy
+
+
+class WeightSpread(NamedTuple):
+    """The scatter of ``n`` weight vectors ``θ_i`` around their mean ``θ̄``."""
+
+    variance: float  # 1/(n−1) Σ_i ‖θ_i − θ̄‖², summed over the weights
+    relative_rms: float  # √variance / ‖θ̄‖
+    distances: list[list[float]]  # the matrix ‖θ_i − θ_j‖
+    mean_distance: float  # of a pair
+
+
+class AverageResult(NamedTuple):
+    """Top-1 of the mean of the last ``averaged`` students, in %."""
+
+    averaged: int
+    top1: float
+    raw_top1: float  # mean of the students themselves
+    oldest_top1: float  # of the first of them
+    gain: float  # top1 − raw_top1
+    gain_error: float  # standard error of the gain over the images
+
+
+class RunSpread(NamedTuple):
+    """The tail of one run: scatter of the trainable weights, and averages."""
+
+    checkpoints: dict[str, str]  # files by label, ascending by epoch
+    disagreement: float  # see the function
+    variance: float
+    relative_rms: float
+    distances: list[list[float]]
+    mean_distance: float
+    by_number: list[AverageResult]
 
 
 def flat(state: State, names: Iterable[str]) -> Tensor:
@@ -19,25 +54,16 @@ def flat(state: State, names: Iterable[str]) -> Tensor:
     return torch.cat([state[name].float().reshape(-1) for name in names])
 
 
-def weight_spread(vectors: Sequence[Tensor]) -> dict:
-    """The scatter of ``n`` weight vectors ``θ_i`` round their mean ``θ̄``.
-
-    Args:
-        vectors (Sequence[Tensor]): Of one length; at least two.
-
-    Returns:
-        dict: ``variance`` = ``1/(n−1) Σ_i ‖θ_i − θ̄‖²``, summed over the
-        weights; ``relative_rms`` = ``√variance / ‖θ̄‖``; ``distances``, the
-        matrix ``‖θ_i − θ_j‖``; ``mean_distance`` over the pairs.
-    """
+def weight_spread(vectors: Sequence[Tensor]) -> WeightSpread:
+    """The scatter of at least two weight vectors of the same length."""
     n = len(vectors)
     mean = sum(vector.double() for vector in vectors) / n
     variance = sum((vector.double() - mean).square().sum() for vector in vectors) / (n - 1)
     distances = torch.zeros(n, n, dtype=torch.double)
     for i, j in torch.combinations(torch.arange(n)).tolist():
-        # not cdist, whose matrix product loses small distances
+        # cdist would lose small distances in its matrix product
         distances[i, j] = distances[j, i] = torch.dist(vectors[i], vectors[j])
-    return dict(
+    return WeightSpread(
         variance=variance.item(),
         relative_rms=(variance.sqrt() / mean.norm()).item(),
         distances=distances.tolist(),
@@ -46,39 +72,55 @@ def weight_spread(vectors: Sequence[Tensor]) -> dict:
 
 
 def disagreement(predictions: Sequence[Tensor]) -> float:
-    """Share of samples on which two nets differ, mean over the pairs.
+    """Share of samples that two nets classify differently, mean over the pairs.
 
     Args:
-        predictions (Sequence[Tensor]): Predicted classes ``(N,)`` of each
-            net; at least two.
+        predictions: Predicted classes ``(N,)`` of at least two nets.
     """
     stacked = torch.stack(list(predictions))
     pairs = torch.combinations(torch.arange(len(stacked)))
     return (stacked[pairs[:, 0]] != stacked[pairs[:, 1]]).double().mean().item()
 
 
-def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Top-1 in percent, of classes ``(N,)``."""
-    return 100 * (predicted == labels).double().mean().item()
+def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> Estimate:
+    """Top-1 of the average minus the mean top-1 of the raw nets, in points.
 
-
-def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> dict:
-    """Top-1 of the average less the mean top-1 of the raw nets, in points.
-
-    ``error`` is the standard error for a test set drawn anew, of the same
-    nets: the samples' differences are paired.
+    The error is the standard error over the images, for the same nets and another draw of
+    test images: the differences are paired by image.
 
     Args:
-        averaged (Tensor): Classes that the averaged net predicts, ``(N,)``.
-        raw (Sequence[Tensor]): Those of the nets that were averaged.
-        labels (Tensor): ``(N,)``.
-
-    Returns:
-        dict: ``gain`` and ``error``, in points.
+        averaged: Classes that the averaged net predicts, ``(N,)``.
+        raw: Those of the nets that were averaged.
+        labels: ``(N,)``.
     """
-    right = [(x == labels).double() for x in raw]
-    difference = 100 * ((averaged == labels).double() - torch.stack(right).mean(0))
-    return dict(gain=difference.mean().item(), error=(difference.std() / len(labels) ** 0.5).item())
+    correct = [(x == labels).double() for x in raw]
+    difference = 100 * ((averaged == labels).double() - torch.stack(correct).mean(0))
+    return Estimate(difference.mean().item(), (difference.std() / len(labels) ** 0.5).item())
+
+
+def average_results(
+    averaged: dict[int, Tensor], raw: Sequence[Tensor], labels: Tensor
+) -> list[AverageResult]:
+    """Compare each average with the students that it averages.
+
+    Args:
+        averaged: Predicted classes ``(N,)`` of the mean of the last I students, by I.
+        raw: Those of the students, ascending by epoch.
+        labels: ``(N,)``.
+    """
+    results = []
+    raw_top1 = [accuracy(x, labels) for x in raw]
+    for number, predicted in averaged.items():
+        results.append(
+            AverageResult(
+                number,
+                accuracy(predicted, labels),
+                float(np.mean(raw_top1[-number:])),
+                raw_top1[-number],
+                *gain(predicted, raw[-number:], labels),
+            )
+        )
+    return results
 
 
 def averages(
@@ -88,15 +130,15 @@ def averages(
     predict: Callable[[nn.Module], Tensor],
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> dict[int, Tensor]:
-    """Logits of the mean of the last I students, by I from 1 on.
+    """Predictions of the mean of the last I students, by I from 1 on.
 
     Args:
-        states (dict): State dicts by epoch, ascending.
-        net (nn.Module): Whose weights they are; gets those of the last mean.
-        recalibrate (Callable): Sets the batch-norm statistics of the averaged
-            weights; not called for a single student, which has its own.
-        predict (Callable): The net to its predictions.
-        progress (Callable): Wraps what is iterated over. Defaults to iter.
+        states: State dicts by epoch, ascending.
+        net: Gets the weights; keeps those of the last mean.
+        recalibrate: Sets the batch-norm statistics of averaged weights. Not called for
+            a single student, which has its own.
+        predict: The predictions of the net.
+        progress: Wraps the numbers I.
     """
     tail: list[State] = list(states.values())
     result = {}

@@ -5,11 +5,11 @@ from functools import partial
 import torch
 from mmengine.config import Config
 
-from ...analysis.batches import load_batches, predict, recalibrate, training_batches
+from ...analysis.batches import accuracy, load_batches, predict, recalibrate, training_batches
 from ...analysis.device import exact_float32
 from ...analysis.nets import build_nets
 from ...analysis.runs import tail_checkpoints
-from ...analysis.spread import measure as spread
+from ...analysis.spread.measure import averages
 from ...averaging import restore_statistics
 from ...checkpoints import plain_state_dict, read
 
@@ -51,9 +51,9 @@ def tail_choices(cfg: Config, device='cpu') -> list[dict]:
         latest=partial(restore_statistics, states[max(states)]),
     )
     return [
-        dict(bn=bn, num_epochs=number, top1=spread.accuracy(predicted, labels))
+        dict(bn=bn, num_epochs=number, top1=accuracy(predicted, labels))
         for bn, set_batch_norm in modes.items()
-        for number, predicted in spread.averages(
+        for number, predicted in averages(
             states, nets.student, set_batch_norm, partial(predict, batches)
         ).items()
         if number > 1 or bn == 'latest'

@@ -1,0 +1,151 @@
+"""Sharpness of the loss at the weights of a net, as numbers."""
+
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...estimates import Estimate, mean_and_standard_error
+from .objective import Objective, num_filters
+
+
+class Sharpness(NamedTuple):
+    """Sharpness of the train loss; ``normalised_`` in filter-normalized coordinates."""
+
+    top_eigenvalue: float
+    trace: float
+    trace_error: float
+    normalised_top_eigenvalue: float
+    normalised_trace: float
+    normalised_trace_error: float
+    loss: float
+    worst_loss: float
+    worst_rise: float  # worst_loss − loss
+    weight_norm: float  # of all trainable weights
+
+
+def sharpness(objective: Objective, seed: int, radius: float, probes: int) -> Sharpness:
+    """All measures of sharpness at the current weights.
+
+    Args:
+        objective: The train loss.
+        seed: Of :func:`top_eigenvalue`, :func:`trace` and :func:`worst_loss`.
+        radius: Of :func:`worst_loss`.
+        probes: Of :func:`trace`.
+    """
+    scale, loss = objective.filter_norms(), objective.value().loss
+    worst = worst_loss(objective, radius, scale, seed)
+    return Sharpness(
+        top_eigenvalue(objective, None, seed),
+        *trace(objective, None, seed, probes),
+        top_eigenvalue(objective, scale, seed),
+        *trace(objective, scale, seed, probes),
+        loss,
+        worst,
+        worst - loss,
+        objective.weights.norm().item(),
+    )
+
+
+def top_eigenvalue(
+    objective: Objective, scale: Optional[Tensor] = None, seed: int = 0, tolerance: float = 1e-2
+) -> float:
+    """The largest eigenvalue of the Hessian, by ARPACK's Lanczos iteration.
+
+    Args:
+        objective: The loss.
+        scale: ``s`` of the Hessian ``diag(s) H diag(s)`` in scaled coordinates; ones if
+            not given.
+        seed: Draws the start vector.
+        tolerance: Relative error.
+    """
+    from scipy.sparse.linalg import LinearOperator, eigsh
+
+    weights = objective.weights
+    scale = torch.ones_like(weights) if scale is None else scale
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(len(weights), generator=generator).to(weights)
+
+    def times(vector):
+        vector = torch.as_tensor(vector).to(weights).reshape(-1)
+        product = scale * objective.hessian_times(scale * vector)
+        return product.cpu().numpy()
+
+    start = scale * start  # the operator is 0 where the scale is
+    operator = LinearOperator((len(weights),) * 2, times, dtype=start.cpu().numpy().dtype)
+    return float(
+        eigsh(
+            operator,
+            k=1,
+            which='LA',
+            v0=start.cpu().numpy(),
+            ncv=min(12, len(weights)),  # Lanczos vectors in memory
+            tol=tolerance,
+            return_eigenvectors=False,
+        )[0]
+    )
+
+
+def trace(
+    objective: Objective, scale: Optional[Tensor] = None, seed: int = 0, probes: int = 10
+) -> Estimate:
+    """Hutchinson's estimate of the Hessian's trace: mean of ``vᵀHv``, v = ±1.
+
+    Args:
+        objective: The loss.
+        scale: As for :func:`top_eigenvalue`.
+        seed: Draws the probes.
+        probes: Number of vectors v; the standard error is over these.
+    """
+    weights = objective.weights
+    scale = torch.ones_like(weights) if scale is None else scale
+    generator = torch.Generator().manual_seed(seed)
+    values = []
+    for _ in range(probes):
+        v = torch.randint(2, weights.shape, generator=generator).to(weights)
+        v = scale * (2 * v - 1)
+        values.append((v.double() @ objective.hessian_times(v).double()).item())
+    return mean_and_standard_error(values)
+
+
+def worst_loss(
+    objective: Objective,
+    radius: float,
+    scale: Optional[Tensor] = None,
+    seed: int = 0,
+    steps: int = 10,
+) -> float:
+    """The largest loss found within ``‖u‖ ≤ radius·√F``, ``δ = s ⊙ u``.
+
+    A lower bound of the maximum, by projected gradient ascent from a random point. With F
+    filters a random direction (:func:`random_direction`) of length ``radius`` lies on the
+    surface of this ball. As in Kwon et al., "ASAM: Adaptive Sharpness-Aware
+    Minimization", ICML 2021, https://arxiv.org/abs/2102.11600, with filters for their
+    elements.
+
+    Args:
+        objective: The loss; the weights of its net are restored.
+        radius: In norms of the filters.
+        scale: ``s``; ones, and F = 1, if not given.
+        seed: Draws the start.
+        steps: Steps of the ascent, each a quarter of the radius long.
+    """
+    origin, worst = objective.weights, -torch.inf
+    if scale is None:
+        scale, bound = torch.ones_like(origin), radius
+    else:
+        bound = radius * num_filters(objective) ** 0.5
+    generator = torch.Generator().manual_seed(seed)
+    u = torch.randn(len(origin), generator=generator).to(origin)
+    u = u * (scale > 0)
+    u *= bound / u.norm()
+    for step in range(steps + 1):
+        objective.set_weights(origin + scale * u)
+        worst = max(worst, objective.value().loss)
+        if step < steps:
+            ascent = scale * objective.gradient()
+            u = u + bound / 4 * F.normalize(ascent, dim=0)
+            u *= min(1.0, bound / u.norm())
+    objective.set_weights(origin)
+    return worst

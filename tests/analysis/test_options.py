@@ -1,0 +1,59 @@
+import argparse
+import json
+from dataclasses import dataclass, fields
+
+import pytest
+from rich.console import Console
+
+from prkd_mm.analysis import STUDIES
+from prkd_mm.analysis.options import add_options, documented, option
+from prkd_mm.analysis.output import Report
+from prkd_mm.estimates import Estimate
+
+
+@documented
+@dataclass(frozen=True)
+class Options:
+    """Options."""
+
+    bn_batches: int = option(5, 'batches')
+    which: str = option('a', 'kind', choices=['a', 'b'])
+    tail: int = option(None, 'epochs', 'all', type=int)
+
+
+def parse(*arguments):
+    parser = argparse.ArgumentParser()
+    add_options(parser, Options)
+    return Options(**vars(parser.parse_args(arguments))), parser.format_help()
+
+
+def test_defaults_types_and_help_follow_from_the_class():
+    options, text = parse()
+    assert options == Options() == Options(5, 'a', None)
+    assert parse('--bn-batches', '7', '--which', 'b', '--tail', '3')[0] == Options(7, 'b', 3)
+    for line in ('batches; default: 5', 'kind; default: a', 'epochs; default: all'):
+        assert line in text
+        assert line in Options.__doc__
+    with pytest.raises(SystemExit):
+        parse('--which', 'c')
+
+
+@pytest.mark.parametrize('name', STUDIES)
+def test_an_empty_command_line_gives_a_studys_defaults(name):
+    study = STUDIES[name]
+    parser = argparse.ArgumentParser()
+    add_options(parser, study.options)
+    assert study.options(**vars(parser.parse_args([]))) == study.options()
+    assert {'samples', 'batch_size', 'seed', 'device'} < {x.name for x in fields(study.options)}
+    assert study.description.endswith('.')
+
+
+def test_a_report_writes_named_tuples_and_what_is_not_finite(tmp_path):
+    report = Report(tmp_path, 'x', Console(record=True, width=100))
+    report.table('t', [dict(a=Estimate(1.25, 0.5), b=None)], dict(a='A', b='B'))
+    report.save(dict(a=[Estimate(1.0, float('nan'))], by={3: 4}), {}, {})
+    assert '1.25 ± 0.5' in report.console.export_text()
+    assert json.loads((tmp_path / 'x.json').read_text()) == {
+        'a': [{'mean': 1.0, 'error': None}],
+        'by': {'3': 4},
+    }
