@@ -15,51 +15,41 @@ from ..teachers import teacher_of
 
 
 class Nets(NamedTuple):
-    """What a config describes, on one device and in evaluation mode.
+    """What a config describes, on one device and in evaluation mode."""
 
-    Attributes:
-        student (nn.Module): Inputs to logits; the weights are random.
-        preprocess (nn.Module): From a batch of the loader to inputs.
-        teacher (Callable, optional): Inputs of the student to the logits of
-            the trained teacher.
-    """
-
-    student: nn.Module
-    preprocess: nn.Module
-    teacher: Optional[Callable[[Tensor], Tensor]] = None
+    student: nn.Module  # maps inputs to logits; its weights are random
+    preprocess: nn.Module  # maps a batch of the loader to inputs and data samples
+    teacher: Optional[Callable[[Tensor], Tensor]] = None  # inputs of the student to logits
 
 
 def build_nets(
     cfg: Config, device: Union[str, torch.device] = 'cpu', with_teacher: bool = False
 ) -> Nets:
-    """Build the student of a config and, if asked for, its trained teacher.
+    """Build the student of a config, and its trained teacher if ``with_teacher``.
 
     Args:
-        cfg (Config): Of a distillation, or of a net trained alone.
-        device (str | torch.device): Defaults to 'cpu'.
-        with_teacher (bool): Load the teacher too. Defaults to False.
+        cfg: The config of a distillation, or of a net trained alone.
+        device: Where the nets are.
+        with_teacher: Load the teacher, too.
 
     Raises:
-        ValueError: ``with_teacher``, and the config has none.
-        FileNotFoundError: The teacher's checkpoint is not there.
+        ValueError: If the teacher is wanted and the config has none.
+        FileNotFoundError: If the teacher's checkpoint is missing.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     if not with_teacher:
         net = MODELS.build(student_alone(cfg)).to(device).eval()
         return Nets(getattr(net, 'architecture', net), net.data_preprocessor)
     if 'distiller' not in cfg.model:
+        name = f' {cfg.filename!r}' if cfg.filename else ''
         raise ValueError(
-            f'this needs a teacher, and the config{_of(cfg)} has none; take that of a distillation'
+            f'this needs a teacher, but the config{name} has none; use that of a distillation'
         )
     model = copy.deepcopy(cfg.model)
-    model.pop('teacher_logits', None)  # of other images than these
+    model.pop('teacher_logits', None)  # stored for the training images and augmentations
     model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     net = MODELS.build(model).to(device).eval()
     return Nets(net.architecture, net.data_preprocessor, teacher_of(net).logits)
-
-
-def _of(cfg: Config) -> str:
-    return f' {cfg.filename!r}' if cfg.filename else ''
 
 
 def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:
