@@ -25,10 +25,10 @@ class Estimate(NamedTuple):
 
 def mean_and_deviation(values: Sequence[float]) -> Estimate:
     """Mean and standard deviation (n − 1) of one sample: how much single values differ."""
-    values = np.asarray(values, float)
-    mean = values.mean() if len(values) else math.nan
-    deviation = values.std(ddof=1) if len(values) > 1 else math.nan
-    return Estimate(float(mean), float(deviation))
+    x = np.asarray(values, float)
+    mean = float(x.mean()) if len(x) else math.nan
+    deviation = float(x.std(ddof=1)) if len(x) > 1 else math.nan
+    return Estimate(mean, deviation)
 
 
 def mean_and_standard_error(values: Sequence[float]) -> Estimate:
