@@ -59,15 +59,18 @@ def test_a_seed_draws_the_samples(cfg):
 def test_passes_are_the_same_in_memory_or_not(cfg):
     batches = training_batches(cfg, build_nets(cfg).preprocess, limit=3)
     loads = []
+
+    def preprocess(*args):
+        loads.append(1)
+        return batches.preprocess(*args)
+
     for memory in (2**30, 10):
-        fresh = Batches(
-            batches.loader, lambda *x: loads.append(1) or batches.preprocess(*x), 3, memory=memory
-        )
+        fresh = Batches(batches.loader, preprocess, 3, memory=memory)
         before = torch.get_rng_state()
         passes = [list(fresh), list(fresh)]
         assert torch.equal(before, torch.get_rng_state())
         assert len(passes[0]) == len(fresh) == 3
-        toy.assert_same(*passes)  # augmented, but alike
+        toy.assert_same(*passes)  # with the same augmentation
     assert len(loads) == 3 + 6
 
 

@@ -23,7 +23,7 @@ TEACHER = 'configs/quickstart/teacher_digits.py'
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-    """A teacher, and two students of it with three checkpoints each."""
+    """A teacher, and two of its students with three checkpoints each."""
     folder = tmp_path_factory.mktemp('analyze')
     before = os.getcwd()
     os.chdir(folder)
@@ -49,7 +49,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def analyze(folder, monkeypatch, capsys):
-    """``tools/analyze.py`` in this process; starting one takes longer."""
+    """Run ``tools/analyze.py`` in this process, since starting another takes longer."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv('COLUMNS', '100')
 
@@ -63,11 +63,11 @@ def analyze(folder, monkeypatch, capsys):
 
 
 def run(analyze, command, *arguments):
-    """Analyse; what was printed, and the numbers and tables in ``out``."""
-    said = analyze(command, PAIR, '--out', 'out', '--device', 'cpu', *arguments)
+    """Run a study; return its output, and the numbers and tables in ``out``."""
+    printed = analyze(command, PAIR, '--out', 'out', '--device', 'cpu', *arguments)
     written = list(Path('out').glob(f'{command}*'))
     for path in written:
-        assert str(path) in said
+        assert str(path) in printed
         if path.suffix == '.png':
             width, height = struct.unpack('>II', path.read_bytes()[16:24])
             assert width > 600 and height > 300
@@ -87,11 +87,11 @@ def run(analyze, command, *arguments):
         for path in written
         if path.suffix == '.csv'
     }
-    return said, json.loads(Path(f'out/{command}.json').read_text()), tables
+    return printed, json.loads(Path(f'out/{command}.json').read_text()), tables
 
 
 def test_strength(analyze):
-    said, numbers, tables = run(
+    printed, numbers, tables = run(
         analyze, 'strength', '--methods', 'kd,prkd', '--samples', '140', '--taus', '4,1.6'
     )
     assert numbers['samples'] == 128  # whole batches of 64
@@ -104,7 +104,7 @@ def test_strength(analyze):
     ]
     schemes, along = numbers['schemes'], numbers['along']
     assert schemes['logit MSE / 2']['strength']['mean'] == pytest.approx(0.1)
-    assert numbers['verdict'] in ' '.join(said.split())
+    assert numbers['verdict'] in ' '.join(printed.split())
     # a run of KD has one strength, that of KL at 1.6 times its weight
     kd = 1.1 * schemes['KL, τ = 1.6']['strength']['mean']
     assert along['KD']['strength'] == pytest.approx([kd] * 40)
@@ -116,11 +116,11 @@ def test_strength(analyze):
 
 
 def test_spread(analyze):
-    said, numbers, tables = run(analyze, 'spread', '--methods', 'kd,prkd')
+    printed, numbers, tables = run(analyze, 'spread', '--methods', 'kd,prkd')
     for name, work_dir in (('KD', 'prkd_digits_kd'), ('PRKD', 'prkd_digits')):
         found = numbers['runs'][name]
         average = read(f'work_dirs/{work_dir}/student_avg.pth')['meta']
-        # what the run itself logged of the average and of the raw student
+        # what the run itself has logged
         assert found['by_number'][1]['top1'] == pytest.approx(
             average['metrics']['accuracy/top1'], abs=1e-4
         )
@@ -140,7 +140,7 @@ def test_spread(analyze):
 
 
 def test_compare(analyze):
-    said, numbers, tables = run(
+    printed, numbers, tables = run(
         analyze,
         'compare',
         '--checkpoints',
@@ -155,7 +155,7 @@ def test_compare(analyze):
     assert len(tables['compare_classes']) == 10
 
 
-def test_a_student_is_not_taken_for_the_teacher(analyze, folder):
+def test_a_student_named_teacher_raises(analyze, folder):
     named = folder / 'work_dirs/teacher.pth'
     named.symlink_to('prkd_digits/epoch_4.pth')
     try:
@@ -166,7 +166,7 @@ def test_a_student_is_not_taken_for_the_teacher(analyze, folder):
 
 
 def test_landscape(analyze):
-    said, numbers, tables = run(
+    printed, numbers, tables = run(
         analyze,
         'landscape',
         '--samples',
@@ -182,21 +182,21 @@ def test_landscape(analyze):
     )
     sharpness = numbers['sharpness']['PRKD']
     assert [row['seed'] for row in sharpness] == [0, 1]
-    centre = [row for row in numbers['curves']['PRKD'] if row['a'] == 0]
-    for row, at in zip(sharpness, centre):
+    center = [row for row in numbers['curves']['PRKD'] if row['a'] == 0]
+    for row, at in zip(sharpness, center):
         assert row['worst_rise'] > 0 and row['top_eigenvalue'] > 0
         assert row['loss'] == pytest.approx(at['train_loss'], rel=1e-5)
     assert list(numbers['planes']['PRKD']['marks']) == ['epoch 2', 'epoch 3', 'epoch 4', 'mean']
     assert len(tables['landscape_plane']) == 9
-    assert 'Sharpness of the train loss' in said
+    assert 'Sharpness of the train loss' in printed
 
 
 def test_landscape_of_several_trainings(analyze):
     small = ['--samples', '40', '--seeds', '1', '--grid', '2', '--probes', '2', '--bn-batches', '2']
     seed_1 = Path('work_dirs/prkd_digits_seed1')
-    seed_1.symlink_to('prkd_digits_kd')  # another student of that size
+    seed_1.symlink_to('prkd_digits_kd')  # another student of the same size
     try:
-        said, numbers, _ = run(analyze, 'landscape', '--trainings', '2', *small)
+        printed, numbers, _ = run(analyze, 'landscape', '--trainings', '2', *small)
     finally:
         seed_1.unlink()
     alone = [
@@ -209,7 +209,7 @@ def test_landscape_of_several_trainings(analyze):
         'work_dirs/prkd_digits_seed1/epoch_3.pth',
     ]
     assert both == [{k: x for k, x in row.items() if k != 'checkpoint'} for row in alone]
-    assert 'over 2 trainings, with 1 draw each' in ' '.join(said.split())
+    assert 'over 2 trainings, with 1 draw each' in ' '.join(printed.split())
 
 
 def test_two_runs_of_one_method(analyze, folder):
@@ -234,15 +234,14 @@ def test_two_runs_of_one_method(analyze, folder):
     assert first['by_number'] == second['by_number']
 
 
-def test_what_cannot_be_followed_is_told(analyze):
-    """The rest of the analysis does not depend on it."""
+def test_a_loss_that_cannot_be_followed_is_reported_and_skipped(analyze):
     name = 'model.distiller.distill_losses.loss_kl.reduction'
-    said, numbers, _ = run(
+    printed, numbers, _ = run(
         analyze, 'strength', '--methods', 'kd', '--samples', '64', '--cfg-options', f'{name}=sum'
     )
     assert numbers['along'] == {} and len(numbers['schemes']) == 7
-    assert 'KD over its epochs: the strength of KLDivergence' in said
-    # the student alone, which has no teacher, is not looked for
+    assert 'KD over its epochs: the strength of KLDivergence' in printed
+    # the student alone has no teacher, and is skipped silently
     assert list(run(analyze, 'strength', '--methods', 'kd,ce', '--samples', '64')[1]['along']) == [
         'KD'
     ]
@@ -264,13 +263,13 @@ def test_what_cannot_be_followed_is_told(analyze):
         (['landscape', PAIR, '--methods', 'dist'], 'has to be trained first'),
     ],
 )
-def test_errors_say_what_to_do(analyze, arguments, words):
+def test_errors_name_a_remedy(analyze, arguments, words):
     with pytest.raises(SystemExit, match=f'error: .*{words}'):
         analyze(*arguments)
 
 
 def test_help_as_a_user_calls_it(folder):
-    said = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, 'tools/analyze.py', '--help'],
         cwd=folder,
         capture_output=True,
@@ -278,12 +277,12 @@ def test_help_as_a_user_calls_it(folder):
         check=True,
     ).stdout
     for command in ('strength', 'landscape', 'spread', 'compare'):
-        assert command in said
+        assert command in printed
 
 
 @pytest.mark.parametrize('command', ['strength', 'landscape', 'spread', 'compare'])
 def test_help_of_a_command(analyze, command, capsys):
     with pytest.raises(SystemExit):
         analyze(command, '--help')
-    said = capsys.readouterr().out
-    assert '--samples' in said and '--checkpoints' in said
+    printed = capsys.readouterr().out
+    assert '--samples' in printed and '--checkpoints' in printed

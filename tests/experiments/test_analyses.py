@@ -13,11 +13,13 @@ DIGITS = 'configs/quickstart/prkd_digits.py'
     'methods, name, words',
     [
         (['ce'], 'strength', 'No figure of strength: it needs a student that was'),
-        (['ce', 'kd'], 'spread', 'No figure of spread: '),  # nothing is trained
+        (['ce', 'kd'], 'spread', 'No figure of spread: '),  # nothing has been trained
         (['kd'], 'compare', 'No figure of compare: '),
     ],
 )
-def test_what_cannot_be_drawn_is_told(tmp_path, monkeypatch, request, methods, name, words):
+def test_a_study_that_lacks_something_is_reported_and_skipped(
+    tmp_path, monkeypatch, request, methods, name, words
+):
     (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
     monkeypatch.chdir(tmp_path)
     console = Console(record=True, width=200)
@@ -26,7 +28,7 @@ def test_what_cannot_be_drawn_is_told(tmp_path, monkeypatch, request, methods, n
     assert words in console.export_text()
 
 
-def test_seed_0_keeps_what_it_averages(request, tmp_path, monkeypatch):
+def test_seed_0_keeps_the_checkpoints_that_it_averages(request, tmp_path, monkeypatch):
     (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
     monkeypatch.chdir(tmp_path)
 
@@ -57,15 +59,15 @@ def test_each_run_has_its_own_seed(request, tmp_path, monkeypatch):
         plan(DIGITS, ['kd'], ['randomness.seed=1'])
 
 
-def test_a_config_without_methods_has_its_figures(request, tmp_path, monkeypatch):
-    """They are looked for: it is the checkpoints that are not there."""
+def test_a_config_without_methods_can_have_figures(request, tmp_path, monkeypatch):
+    """Only the checkpoints are missing."""
     (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
     monkeypatch.chdir(tmp_path)
     jobs = plan('configs/quickstart/teacher_digits.py', [], seeds=2)
     console = Console(record=True, width=200)
     names = ['spread', 'landscape', 'strength']
     assert analyze(jobs, names, tmp_path, console) == []
-    said = console.export_text()
-    assert 'spread: ./work_dirs/teacher_digits has 0 of the checkp' in said
-    assert 'landscape: ' in said and 'has to be trained first' in said
-    assert 'strength: it needs a student that was distilled' in said
+    printed = console.export_text()
+    assert 'spread: ./work_dirs/teacher_digits has 0 of the checkp' in printed
+    assert 'landscape: ' in printed and 'has to be trained first' in printed
+    assert 'strength: it needs a student that was distilled' in printed

@@ -44,10 +44,10 @@ def run(
         ValueError: If no run has a teacher, or a student is named 'teacher'.
     """
     options = options or AgreementOptions()
-    paths = _checkpoints(runs, options.weights)
     # the config of a distillation names the teacher; that of a student alone does not
     cfg = next((run.cfg for run in runs if 'distiller' in run.cfg.model), runs[0].cfg)
     nets = build_nets(cfg, choose_device(options.device), with_teacher=True)
+    paths = _checkpoints(runs, options.weights)
     batches = load_batches(
         cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
     )
