@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+DATA = ROOT / 'tests/data'
+MINI = DATA / 'tiny-imagenet-mini'  # see the README beside it
 
 # Relative to a checkout, as in a command. The digits need no download.
 DIGITS = 'configs/quickstart/prkd_digits.py'

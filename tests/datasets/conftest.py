@@ -1,34 +1,15 @@
-"""Real Tiny ImageNet files: ten classes of it, in the official layout."""
+"""Fixtures of the tests of data sets."""
 
 import os
 import runpy
 import shutil
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
+from project import ROOT
 
-REPO = Path(__file__).resolve().parents[2]
-DATA = REPO.parent / 'shared' / 'data'
-TOOL = str(REPO / 'tools' / 'prepare_data.py')
-
-
-@pytest.fixture(scope='session')
-def mini_zip():
-    path = DATA / 'tiny-imagenet-mini.zip'
-    if not path.is_file():
-        pytest.skip(f'{path.name} is not in shared/data beside the checkout')
-    return path
-
-
-@pytest.fixture(scope='session')
-def mini(mini_zip, tmp_path_factory):
-    """The unpacked folder, for reading only."""
-    target = tmp_path_factory.mktemp('mini')
-    with zipfile.ZipFile(mini_zip) as f:
-        f.extractall(target)
-    return target / 'tiny-imagenet-mini'
+TOOL = str(ROOT / 'tools/prepare_data.py')
 
 
 @pytest.fixture

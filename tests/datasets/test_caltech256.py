@@ -5,6 +5,7 @@ stray entries and five instead of 257 classes, filled with Tiny ImageNet's
 images in various sizes and modes.
 """
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -39,10 +40,10 @@ LOAD = [dict(type='LoadImageFromFile')]
 def whole(mini, tmp_path_factory):
     """The folder, for reading only."""
     root = tmp_path_factory.mktemp('made') / '256_ObjectCategories'
-    for source, (name, total) in zip(sorted((mini / 'train').iterdir()), CLASSES.items()):
+    source = itertools.cycle(sorted(mini.rglob('*.JPEG')))
+    for name, total in CLASSES.items():
         (root / name).mkdir(parents=True)
-        jpegs = sorted(source.rglob('*.JPEG'))[:total]
-        for i, jpeg in enumerate(jpegs, 1):
+        for i, jpeg in enumerate(itertools.islice(source, total), 1):
             target = root / name / f'{name[:3]}_{i:04d}.jpg'
             if target.name in ODD:
                 mode, size = ODD[target.name]
@@ -51,7 +52,7 @@ def whole(mini, tmp_path_factory):
                 shutil.copy(jpeg, target)
     (root / '004.baseball-bat' / 'RENAME2').write_text('not an image')
     (root / '003.backpack' / 'greg').mkdir()
-    shutil.copy(jpegs[0], root / '003.backpack' / 'greg' / '003_0099.jpg')
+    shutil.copy(jpeg, root / '003.backpack' / 'greg' / '003_0099.jpg')
     return root
 
 

@@ -31,12 +31,12 @@ def batch(data, preprocessor):
 
 def test_tinyimagenet(mini, tmp_path):
     cfg, sets, preprocessor = build('tinyimagenet', tmp_path, data_root=str(mini))
-    assert [len(d) for d in sets] == [500, 200, 200]
+    assert [len(d) for d in sets] == [50, 20, 20]
     for data in sets:
         inputs = batch(data, preprocessor)
         assert inputs.shape == (200, 3, 64, 64)
-        # ten classes are not two hundred, and padding is black
-        assert inputs.mean().abs() < 0.3 and 0.8 < inputs.std() < 1.25
+        # a few images are not the whole set, and padding is black
+        assert inputs.mean().abs() < 0.5 and 0.8 < inputs.std() < 1.25
     # red, green, blue in this order
     first = batch(sets[1], preprocessor)[0]
     red = (
@@ -47,7 +47,7 @@ def test_tinyimagenet(mini, tmp_path):
 
 def test_tinyimagenet20(mini, tmp_path):
     cfg, sets, preprocessor = build('tinyimagenet20', tmp_path, data_root=str(mini), num_classes=10)
-    assert [len(d) for d in sets] == [500, 200, 200]
+    assert [len(d) for d in sets] == [50, 20, 20]
     assert cfg.train_dataloader.dataset.dataset.samples_per_class == 250
     for data in sets:
         assert batch(data, preprocessor).shape == (200, 3, 32, 32)

@@ -1,21 +1,16 @@
-"""All that makes a step fast, together, against the stock way, on one seed."""
+"""All that makes a step fast, together, against the stock modules, on one seed."""
 
 import copy
-from pathlib import Path
-
-import prkd_mm.checkpoints  # noqa: F401  isort: skip
 
 import torch
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
+from project import DIGITS, ROOT
 
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
-
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = ROOT / 'configs/quickstart/prkd_digits.py'
 
 
 def train(cfg, start, batches, memory_format):
@@ -35,10 +30,12 @@ def train(cfg, start, batches, memory_format):
 
 
 def test_losses_and_weights_of_five_steps(tmp_path):
-    """KD by whole batches, channels last and the fused loss, a frozen teacher;
-    by MMRazor's algorithm and loss, a list of images, a sample for each."""
+    """One side has whole batches, channels last, the fused loss and a frozen teacher.
+
+    The other has MMRazor's algorithm and loss, a list of images and a sample for each.
+    """
     init_default_scope('mmpretrain')
-    ours = load_config(str(CONFIG), 'prkd_a')
+    ours = load_config(str(ROOT / DIGITS), 'prkd_a')
     ours.model.distiller.distill_losses.loss_prkd.tau = 2.0
     torch.manual_seed(1)
     teacher = MODELS.build(ours.model.teacher.to_dict())

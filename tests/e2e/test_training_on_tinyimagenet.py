@@ -1,21 +1,17 @@
 """The tools' command lines, as a user types them, on real images."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
+from project import link_checkout, type_command
 
 from prkd_mm.checkpoints import plain_state_dict
 
-ROOT = Path(__file__).resolve().parents[2]
-ARCHIVE = ROOT.parent / 'shared' / 'data' / 'tiny-imagenet-mini.zip'
 TEACHER = 'configs/teachers/resnet34_tinyimagenet.py'
 STUDENT = 'configs/prkd/resnet34_resnet18_tinyimagenet.py'
 # 2 images a class and half the resolution: seconds an epoch, not 6 hours
@@ -32,28 +28,17 @@ SMALL = [
     'default_hooks.logger.interval=1',
 ]
 
-pytestmark = pytest.mark.skipif(not ARCHIVE.exists(), reason=f'no {ARCHIVE.name} in ../shared/data')
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class Workplace:
     """A folder with the configs and tools, in which commands are typed."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ('configs', 'tools'):
-            (folder / name).symlink_to(ROOT / name)
+        self.folder = link_checkout(folder)
 
     def python(self, *command: str, fails: bool = False) -> str:
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=self.folder,
-            env=dict(os.environ, OMP_NUM_THREADS='2'),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        assert (done.returncode != 0) == fails, done.stdout
-        return done.stdout
+        return type_command(*command, cwd=self.folder, fails=fails)
 
     def scalars(self, run: str) -> list:
         files = sorted((self.folder / 'work_dirs' / run).glob('*/vis_data/scalars.json'))
@@ -61,10 +46,10 @@ class Workplace:
 
 
 @pytest.fixture(scope='module')
-def workplace(tmp_path_factory) -> Workplace:
+def workplace(mini_zip, tmp_path_factory) -> Workplace:
     """Data prepared, teacher trained, and PRKD 2 + resumed 2 epochs."""
     place = Workplace(tmp_path_factory.mktemp('e2e'))
-    place.python('tools/prepare_data.py', 'tinyimagenet', '--source', str(ARCHIVE), '--partial')
+    place.python('tools/prepare_data.py', 'tinyimagenet', '--source', str(mini_zip), '--partial')
     place.missing_teacher = place.python(
         'tools/train.py', STUDENT, '--cfg-options', *SMALL, fails=True
     )

@@ -1,4 +1,5 @@
 import argparse
+import gzip
 import hashlib
 import json
 import os
@@ -11,13 +12,13 @@ import pytest
 import torch
 from mmengine import Config
 from mmpretrain.registry import MODELS
+from project import DATA, ROOT
 from torch import nn
 
 from prkd_mm.teachers.convert import convert, net_of, read
 
-ROOT = Path(__file__).resolve().parents[2]
 CONFIGS = ROOT / 'configs/_base_/models/small_images'
-KEYS = ROOT.parent / 'shared/data/community_teacher_keys.json'
+KEYS = json.loads(gzip.decompress((DATA / 'community_teacher_keys.json.gz').read_bytes()))
 
 
 def build(file, classes=100):
@@ -34,10 +35,7 @@ def weights(net='resnet8x4', **kwargs):
 @pytest.mark.parametrize('net', community.NETS)
 class TestSameFunction:
     def test_keys_and_shapes_are_those_of_the_shared_files(self, net):
-        if not KEYS.is_file():
-            pytest.skip(f'{KEYS.name} is not in shared/data')
-        expected = json.loads(KEYS.read_text())[net]
-        assert expected == {key: list(value.shape) for key, value in weights(net)[0].items()}
+        assert KEYS[net] == {key: list(value.shape) for key, value in weights(net)[0].items()}
 
     @torch.no_grad()
     def test_logits(self, net):

@@ -21,12 +21,12 @@ CASES = [('cifar10', CIFAR10), ('cifar100', CIFAR100)]
 
 @pytest.fixture(scope='session')
 def images(mini):
-    """Ten images of each of ten classes: (100, 3072), red first."""
-    paths = [p for d in sorted((mini / 'train').iterdir()) for p in sorted(d.rglob('*.JPEG'))[:10]]
-    rows = [
-        np.asarray(Image.open(p).convert('RGB').resize((32, 32))).transpose(2, 0, 1).ravel()
-        for p in paths
-    ]
+    """Five images of each of ten classes and their mirror images: (100, 3072), red first."""
+    rows = []
+    for folder in sorted((mini / 'train').iterdir()):
+        for path in sorted(folder.rglob('*.JPEG')):
+            image = np.asarray(Image.open(path).convert('RGB').resize((32, 32))).transpose(2, 0, 1)
+            rows += [image.ravel(), image[:, :, ::-1].ravel()]
     return np.stack(rows)
 
 
