@@ -29,6 +29,7 @@ METHODS = dict(
     logit='student, logit matching',
     kd='student, KD',
     dist='student, DIST',
+    cor='student, correlation only',
     prkd_a='student, PRKDa',
     prkd_b='student, PRKDb',
     prkd='student, PRKD',
@@ -54,7 +55,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--method',
-        help='ce, logit, kd, dist, prkd_a, prkd_b or prkd: a file of '
+        help='ce, logit, kd, dist, cor, prkd_a, prkd_b or prkd: a file of '
         'configs/_base_/methods; default: what the config says',
     )
     parser.add_argument(

@@ -6,7 +6,7 @@ matplotlib is imported when a figure is drawn, not before.
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple, Union
+from typing import NamedTuple, Optional, Union
 
 import numpy as np
 
@@ -112,29 +112,43 @@ def bars(
 
 
 def plot_schedules(
-    positions: Sequence[float], curves: dict[str, Sequence[float]], path: Union[str, Path]
+    positions: Sequence[float],
+    curves: dict[str, Sequence[float]],
+    path: Union[str, Path],
+    totals: Optional[dict[str, Sequence[float]]] = None,
+    terms: Optional[dict[str, Sequence[float]]] = None,
 ) -> None:
-    """Draw scheduled values over a run: temperatures above, weights below.
+    """Draw a run's scheduled temperatures, weights, and strengths, one panel each.
 
     Args:
-        positions (Sequence[float]): Epochs, the x axis.
-        curves (dict): Values at those positions, by ``<loss>.<attr>``; what
-            has 'tau' in its name is a temperature.
+        positions (Sequence[float]): Epochs, the x axis. If there is one more
+            than there are values, the last value is kept up to it.
+        curves (dict): Scheduled values at those positions, by ``<loss>.<attr>``;
+            those with 'tau' in the attribute's name are temperatures.
         path (str | Path): The picture to write; its suffix is the format.
+        totals (dict, optional): Strength of each loss at those positions, drawn
+            as thick lines. Defaults to None: unknown.
+        terms (dict, optional): Strength of each term, drawn as thin lines.
+            Defaults to None.
     """
     from matplotlib.figure import Figure
 
-    panels = {'temperature τ': {}, 'weight': {}}
+    panels: dict[str, dict] = {'temperature τ': {}, 'weight': {}}
     for name, values in curves.items():
         is_tau = 'tau' in name.rpartition('.')[2]
         panels['temperature τ' if is_tau else 'weight'][name] = values
+    strengths = dict(terms or {})
+    strengths.update({f'{name}: sum': values for name, values in (totals or {}).items()})
+    panels['strength'] = strengths
     panels = {title: lines for title, lines in panels.items() if lines}
 
     figure = Figure(figsize=(6.4, 1 + 2.2 * len(panels)), layout='constrained')
     all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, (title, lines) in zip(all_axes, panels.items()):
         for (name, values), style in zip(lines.items(), cycle(LINE_STYLES)):
-            axes.plot(positions, values, style, label=name, drawstyle='steps-post')
+            values = [*values, *values[-1:]][: len(positions)]
+            width = 2.5 if name.endswith(': sum') else 1.5
+            axes.plot(positions, values, style, label=name, drawstyle='steps-post', linewidth=width)
         axes.set_ylabel(title)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

@@ -56,8 +56,8 @@ def test_lines_are_told_apart_without_colours(tmp_path):
 def test_a_method_has_one_style_by_key_and_by_title():
     names = ['teacher', *METHODS]
     styles = method_styles(names)
-    assert len(set(styles.values())) == len({style.color for style in styles.values()}) == 8
-    assert len({style.dash for style in styles.values()}) == 7  # teacher and PRKD are solid
+    assert len(set(styles.values())) == len({style.color for style in styles.values()}) == 9
+    assert len({style.dash for style in styles.values()}) == 8  # teacher and PRKD are solid
     for key, title in METHODS.items():
         # one at a time and in another order: the style does not depend on the others
         assert method_styles([title]) == {title: styles[key]}

@@ -1,4 +1,3 @@
-import math
 from numbers import Real
 from typing import Optional
 
@@ -9,16 +8,20 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..evaluation import unwrap
+from ..strength import StrengthMeter, has_strength
 from ..visualization import plot_schedules
-from .progress import current_epoch, is_iter_based, num_epochs
-from .schedules import SHAPES
+from . import supervision
+from .progress import current_epoch, is_iter_based, iters_per_epoch, num_epochs
+from .schedules import Schedule, progress
+from .strength_log import log_without_smoothing
+from .teacher_check_hook import TeacherCheckHook
 
 Key = tuple[str, str]  # a loss's name in `distill_losses`, its attribute
 
 
 @HOOKS.register_module()
 class LossScheduleHook(Hook):
-    r"""Drive numeric attributes of distillation losses along the run.
+    r"""Change numeric attributes of distillation losses over the run.
 
     Each schedule is a function of the progress ``r`` alone
     (:mod:`prkd_mm.hooks.schedules`), so a resumed run needs no state::
@@ -28,36 +31,55 @@ class LossScheduleHook(Hook):
 
     with 0-based counters and ``r`` kept in [0, 1]; by default the window is
     the run, so the first epoch has r = 0 and the last (E − 1)/E, the formula
-    of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). Any loss
-    of a distiller can be driven, MMRazor's own too.
+    of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). The hook
+    can change any loss of a distiller, including MMRazor's.
 
     Logged as ``train/<loss>.<attr>``; what a loss offers in a dict ``terms``
     (for ``PRKDLoss`` the unweighted KL and Cor) as ``train/<loss>.<term>``.
-    Before the first batch ``schedule.png`` is drawn into the work dir.
+
+    If a :class:`~prkd_mm.hooks.TeacherCheckHook` has the teacher's logits, the
+    strength of the losses (:mod:`prkd_mm.strength`) is known: a line before
+    the first batch says how it changes over the run, ``train/<loss>.strength``
+    follows it, and ``schedule.png`` in the work dir shows it.
+
+    With ``relax_to=ρ`` in the schedule of a ``PRKDLoss``'s ``cor_weight``,
+    ``end`` is solved from these logits before the first batch, so that the
+    whole loss has ρ times its initial strength in the last epoch (iteration) of
+    the run: ρ = 0.25 relaxes to a quarter for any teacher and number of
+    classes, ρ > 1 tightens. In a run of so few epochs that KL alone exceeds
+    the target in the last one, the target is reached at r = 1, with a warning.
+    The solved value is logged and kept in the checkpoints: a resumed run does
+    not solve it again.
 
     Args:
         schedules (list[dict]): Each with ``loss`` (its name in
-            ``distill_losses``), ``attr``, ``start``, ``end`` and optionally
-            ``shape``: 'linear' (default), 'cosine', 'step' (in the middle) or
-            'constant' (``end`` is then not needed).
-        by_epoch (bool): Move with the epochs, else with the iterations.
-            Defaults to True.
+            ``distill_losses``), ``attr``, ``start``, ``end`` (or
+            ``relax_to``) and optionally ``shape``: 'linear' (default),
+            'cosine', 'step' (in the middle) or 'constant' (which needs no
+            ``end``).
+        by_epoch (bool): Follow the epochs, else the iterations. Defaults to
+            True.
         begin (float): Epoch (iteration) up to which ``r`` is 0. Defaults
             to 0.
         end (float, optional): Epoch (iteration) from which ``r`` is 1.
             Defaults to None: the length of the run.
 
     Raises:
-        TypeError, ValueError: A schedule is malformed; at construction.
-        ValueError: No such loss or attribute, a value the loss refuses, or a
-            window outside the run; before the first batch.
+        TypeError: If a schedule has an unknown key or lacks a number.
+        ValueError: If a schedule is malformed, at construction. Before the
+            first batch: if there is no such loss or attribute, the loss
+            rejects a value, the window lies outside the run, or ``relax_to``
+            cannot be solved.
 
     Examples:
-        >>> # PRKD over a PRKDLoss that the distiller knows as loss_prkd
-        >>> custom_hooks = [dict(type='LossScheduleHook', schedules=[
-        ...     dict(loss='loss_prkd', attr='tau', start=4., end=1.),
-        ...     dict(loss='loss_prkd', attr='kl_weight', start=1., end=0.),
-        ...     dict(loss='loss_prkd', attr='cor_weight', start=0., end=1.)])]
+        >>> # PRKD for a PRKDLoss that the distiller knows as loss_prkd
+        >>> custom_hooks = [dict(type='TeacherCheckHook'),
+        ...     dict(type='LossScheduleHook', schedules=[
+        ...         dict(loss='loss_prkd', attr='tau', start=4., end=1.),
+        ...         dict(loss='loss_prkd', attr='kl_weight', start=1., end=0.),
+        ...         dict(loss='loss_prkd', attr='cor_weight', start=0., end=1.)])]
+        >>> # the last one, relaxing to a quarter of the initial strength
+        >>> dict(loss='loss_prkd', attr='cor_weight', start=0., relax_to=0.25)
     """
 
     priority = 'HIGHEST'  # before RuntimeInfoHook, which logs the outputs
@@ -74,48 +96,43 @@ class LossScheduleHook(Hook):
                 'LossScheduleHook: schedules is empty; give at '
                 'least one dict(loss=, attr=, start=, end=)'
             )
-        self.schedules: dict[Key, dict] = {}
-        for schedule in schedules:
-            key, values = self._parse(**schedule)
+        self.schedules: dict[Key, Schedule] = {}
+        for config in schedules:
+            schedule = Schedule(**config)
+            key = schedule.loss, schedule.attr
             if key in self.schedules:
-                raise ValueError(f'LossScheduleHook: two schedules for {".".join(key)}; keep one')
-            self.schedules[key] = values
+                raise ValueError(f'LossScheduleHook: two schedules for {schedule.name}; keep one')
+            self.schedules[key] = schedule
         self.by_epoch = by_epoch
         self.begin = begin
         self.end = end
-
-    @staticmethod
-    def _parse(
-        loss: str, attr: str, start: float, end: Optional[float] = None, shape: str = 'linear'
-    ) -> tuple[Key, dict]:
-        name = f'LossScheduleHook: the schedule of {loss}.{attr}'
-        if shape not in SHAPES:
-            raise ValueError(f'{name} has shape {shape!r}; choose one of {sorted(SHAPES)}')
-        if shape == 'constant' and end is None:
-            end = start
-        for value in (start, end):
-            if not isinstance(value, Real) or isinstance(value, bool):
-                raise TypeError(
-                    f'{name} needs numbers for start and end, got start={start!r}, end={end!r}'
-                )
-            if not math.isfinite(value):
-                raise ValueError(f'{name} reaches {value!r}; values must be finite')
-        return (loss, attr), dict(start=start, end=end, shape=SHAPES[shape])
+        self.window_end = end
+        self.epoch_length = 1
+        self.losses: dict[str, nn.Module] = {}
+        self._started = False
+        self._current: dict[Key, float] = {}
 
     def values_at(self, progress: float) -> dict[Key, float]:
         """The value of every scheduled attribute at ``progress`` in [0, 1]."""
-        return {
-            key: schedule['shape'](progress, schedule['start'], schedule['end'])
-            for key, schedule in self.schedules.items()
-        }
+        return {key: schedule.at(progress) for key, schedule in self.schedules.items()}
 
     def progress_at(self, position: float) -> float:
         """``r`` at a 0-based epoch (iteration), kept in [0, 1]."""
-        progress = (position - self.begin) / (self.window_end - self.begin)
-        return min(max(progress, 0.0), 1.0)
+        return progress(position, self.window_end, self.begin)
 
-    def before_train(self, runner: Runner) -> None:
-        length = num_epochs(runner) if self.by_epoch else runner.max_iters
+    def progress_at_iteration(self, iteration: int) -> float:
+        """``r`` at a 0-based iteration of the run that is about to start."""
+        return self.progress_at(iteration // self.epoch_length if self.by_epoch else iteration)
+
+    def set_length(self, length: float) -> None:
+        """Fit the window to a run.
+
+        Args:
+            length (float): Length of the run in epochs (iterations).
+
+        Raises:
+            ValueError: If the window lies outside the run.
+        """
         self.window_end = length if self.end is None else self.end
         if not 0 <= self.begin < self.window_end <= length:
             raise ValueError(
@@ -123,16 +140,24 @@ class LossScheduleHook(Hook):
                 'must satisfy 0 <= begin < end <= length of the run, which is '
                 f'{length:g} {"epochs" if self.by_epoch else "iterations"}'
             )
+
+    def before_train(self, runner: Runner) -> None:
+        self.set_length(num_epochs(runner) if self.by_epoch else runner.max_iters)
+        self.epoch_length = iters_per_epoch(runner)
         self.losses = self._find_losses(runner)
+        self._restore_solved(runner)
         self._check_values()
-        for loss, attr in self.schedules:
-            self._log_without_smoothing(runner, f'{loss}.{attr}')
-        self._current = None
-        hooks = [h for h in runner.hooks if isinstance(h, LossScheduleHook)]
-        if is_main_process() and self is hooks[-1]:  # all are ready
-            self._plot(hooks, runner)
+        for schedule in self.schedules.values():
+            log_without_smoothing(runner, schedule.name)
+        for loss in self.losses.values():
+            loss.scheduled = True
+        self._started = False
+        self._current = {}
 
     def before_train_epoch(self, runner: Runner) -> None:
+        if not self._started:  # all hooks' before_train, with the teacher check, is over
+            self._started = True
+            self._start(runner)
         self._set(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
@@ -160,7 +185,7 @@ class LossScheduleHook(Hook):
     def _find_losses(self, runner: Runner) -> dict[str, nn.Module]:
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         losses = dict(getattr(distiller, 'distill_losses', {}).items())
-        for name, attr in self.schedules:
+        for (name, attr), schedule in self.schedules.items():
             if name not in losses:
                 raise ValueError(
                     f'LossScheduleHook: the distiller has no loss {name!r}; '
@@ -174,15 +199,23 @@ class LossScheduleHook(Hook):
                     f'({type(losses[name]).__name__}) has no numeric '
                     f'attribute {attr!r}; it has {numbers}'
                 )
+            if schedule.relax_to is not None and not has_strength(losses[name]):
+                raise ValueError(
+                    f'LossScheduleHook: relax_to is for a PRKDLoss, got {name} '
+                    f'({type(losses[name]).__name__}); give `end` instead'
+                )
         return {name: losses[name] for name, _ in self.schedules}
 
     def _check_values(self) -> None:
-        """Let the losses refuse what they do not take, before the run."""
-        for progress in (1.0, 0.0):
-            for (loss, attr), value in self.values_at(progress).items():
+        """Let the losses reject invalid values before the run."""
+        for r in (1.0, 0.0):
+            for (loss, attr), schedule in self.schedules.items():
+                if schedule.end is None and r == 1:  # solved later, never negative
+                    continue
+                value = schedule.start if schedule.end is None else schedule.at(r)
                 try:
                     setattr(self.losses[loss], attr, value)
-                    if attr == 'tau' and value <= 0:  # MMRazor's ask nothing
+                    if attr == 'tau' and value <= 0:  # MMRazor's losses do not validate it
                         raise ValueError('a temperature must be above 0')
                 except (TypeError, ValueError) as error:
                     raise ValueError(
@@ -190,31 +223,59 @@ class LossScheduleHook(Hook):
                         f'reaches {value!r}: {error}'
                     ) from error
 
-    @staticmethod
-    def _plot(hooks: list['LossScheduleHook'], runner: Runner) -> None:
-        epochs = num_epochs(runner)
-        stepwise = all(hook.by_epoch for hook in hooks)
-        count = min(math.ceil(epochs) if stepwise else 500, 1000)
-        positions = [i * epochs / count for i in range(count + 1)]
-        curves = {}
-        for hook in hooks:
-            # the last value holds to the end
-            at = [
-                math.floor(x) if hook.by_epoch else x * runner.max_iters / epochs
-                for x in positions[:-1]
-            ]
-            values = [hook.values_at(hook.progress_at(p)) for p in at]
-            for key in hook.schedules:
-                curves['.'.join(key)] = [v[key] for v in values + values[-1:]]
-        plot_schedules(positions, curves, f'{runner.work_dir}/schedule.png')
+    def _restore_solved(self, runner: Runner) -> None:
+        for schedule in self.schedules.values():
+            if schedule.relax_to is not None:
+                found = runner.message_hub.runtime_info.get(_info_key(schedule), {})
+                resumed = runner.iter > 0 and found.get('relax_to') == schedule.relax_to
+                schedule.end = found['end'] if resumed else None
 
-    @staticmethod
-    def _log_without_smoothing(runner: Runner, key: str) -> None:
-        # LogProcessor averages every key with "loss" in it over its window
-        # (mmengine/runner/log_processor.py), and a loss's name must have it.
-        custom = runner.log_processor.custom_cfg
-        if all(cfg['data_src'] != key for cfg in custom):
-            custom.append(dict(data_src=key, method_name='current'))
+    def _start(self, runner: Runner) -> None:
+        hooks = [hook for hook in runner.hooks if isinstance(hook, LossScheduleHook)]
+        checks = [hook for hook in runner.hooks if isinstance(hook, TeacherCheckHook)]
+        meter = checks[0].meter if checks else None
+        for schedule in self.schedules.values():
+            if schedule.relax_to is not None and schedule.end is None:
+                self._solve(schedule, hooks, meter, runner)
+        if self is not hooks[-1] or not is_main_process():
+            return
+        course = supervision.course_of(hooks, runner.max_iters, self.epoch_length, meter)
+        supervision.announce(course, hooks, runner.logger)
+        plot_schedules(
+            [i / self.epoch_length for i in (*course.iterations, runner.max_iters)],
+            course.values,
+            f'{runner.work_dir}/schedule.png',
+            course.totals,
+            course.terms,
+        )
+
+    def _solve(
+        self,
+        schedule: Schedule,
+        hooks: list['LossScheduleHook'],
+        meter: Optional[StrengthMeter],
+        runner: Runner,
+    ) -> None:
+        what = f'{schedule.name}: relax_to={schedule.relax_to:g}'
+        if meter is None:
+            raise ValueError(
+                f'LossScheduleHook: {what} needs logits of the teacher; add '
+                "dict(type='TeacherCheckHook') to custom_hooks and a validation set, or give "
+                '`end` instead'
+            )
+        in_run = supervision.solve_relax_to(schedule, hooks, runner.max_iters - 1, meter)
+        solved = dict(relax_to=schedule.relax_to, end=schedule.end)
+        runner.message_hub.update_info(_info_key(schedule), solved)
+        runner.logger.info(f'{what} is reached with end={schedule.end:.6g}')
+        if not in_run:
+            runner.logger.warning(
+                f'{what} is reached at r = 1 only: the run is so short that the other terms alone '
+                'exceed it in the last epoch'
+            )
+
+
+def _info_key(schedule: Schedule) -> str:
+    return f'relax_to/{schedule.name}'
 
 
 def _numeric_attributes(loss: nn.Module) -> list[str]:

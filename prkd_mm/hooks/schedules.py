@@ -1,4 +1,4 @@
-"""Pure functions of the progress ``r`` of a run, from 0 to 1; no state.
+"""Schedules: pure functions of the progress ``r`` of a run, from 0 to 1.
 
 The method's own schedule is linear, ``τ(e) = τ − (τ − τ_L)·r`` with
 ``r = e/E`` (Gu, Jin & Li, "Progressively Relaxed Knowledge Distillation",
@@ -6,6 +6,19 @@ IJCNN 2024); the other shapes serve comparisons.
 """
 
 import math
+from dataclasses import dataclass
+from numbers import Real
+from typing import Any, Optional
+
+
+def progress(position: float, end: float, begin: float = 0) -> float:
+    """``r = (position − begin) / (end − begin)``, kept in [0, 1].
+
+    Examples:
+        >>> progress(60, end=240)
+        0.25
+    """
+    return min(max((position - begin) / (end - begin), 0.0), 1.0)
 
 
 def linear(progress: float, start: float, end: float) -> float:
@@ -29,3 +42,90 @@ def constant(progress: float, start: float, end: float) -> float:
 
 
 SHAPES = dict(linear=linear, cosine=cosine, step=step, constant=constant)
+
+
+@dataclass
+class Schedule:
+    """The schedule of one attribute of one loss.
+
+    Attributes:
+        loss (str): Name of the loss in ``distill_losses``.
+        attr (str): Name of the attribute.
+        start (float): Value at r = 0.
+        end (float, optional): Value at r = 1. Not needed by 'constant'. With
+            ``relax_to`` it is None until it has been solved.
+        shape (str): A key of :data:`SHAPES`.
+        relax_to (float, optional): Given instead of ``end``, for
+            ``cor_weight``: see :class:`~prkd_mm.hooks.LossScheduleHook`.
+
+    Raises:
+        TypeError: If a value is not a number.
+        ValueError: If a value is not finite, the shape is unknown, or
+            ``relax_to`` does not fit the rest.
+
+    Examples:
+        >>> Schedule('loss_prkd', 'tau', start=4.0, end=1.0).at(0.5)
+        2.5
+    """
+
+    loss: str
+    attr: str
+    start: float
+    end: Optional[float] = None
+    shape: str = 'linear'
+    relax_to: Optional[float] = None
+
+    def __post_init__(self) -> None:
+        what = f'LossScheduleHook: the schedule of {self.name}'
+        if self.shape not in SHAPES:
+            raise ValueError(f'{what} has shape {self.shape!r}; choose one of {sorted(SHAPES)}')
+        if self.relax_to is not None:
+            self._check_relax_to(what)
+        elif self.shape == 'constant' and self.end is None:
+            self.end = self.start
+        values = dict(start=self.start, end=self.end)
+        if self.relax_to is not None:
+            values = dict(start=self.start)
+        if not all(_is_number(value) for value in values.values()):
+            got = ', '.join(f'{name}={value!r}' for name, value in values.items())
+            raise TypeError(f'{what} needs numbers for {" and ".join(values)}, got {got}')
+        for value in values.values():
+            if not math.isfinite(value):
+                raise ValueError(f'{what} reaches {value!r}; values must be finite')
+
+    def _check_relax_to(self, what: str) -> None:
+        if not _is_number(self.relax_to) or not 0 < self.relax_to < math.inf:
+            raise ValueError(
+                f'{what} has relax_to={self.relax_to!r}; it must be a finite number above 0, the '
+                'final strength of the loss as a share of its initial strength, such as 0.25'
+            )
+        if self.end is not None:
+            raise ValueError(
+                f'{what} has both end={self.end!r} and relax_to={self.relax_to!r}; relax_to '
+                'determines end, so remove one of them (end=None in --cfg-options)'
+            )
+        if self.attr != 'cor_weight' or self.shape == 'constant':
+            raise ValueError(
+                f'{what} has relax_to={self.relax_to!r} and shape={self.shape!r}; relax_to '
+                'belongs to the schedule of cor_weight of a PRKDLoss, with a shape other than '
+                "'constant'"
+            )
+
+    @property
+    def name(self) -> str:
+        """``<loss>.<attr>``."""
+        return f'{self.loss}.{self.attr}'
+
+    def at(self, progress: float) -> float:
+        """The value at ``progress`` in [0, 1]."""
+        if self.end is None:
+            raise RuntimeError(f'the end of {self.name} has not been solved from relax_to yet')
+        return SHAPES[self.shape](progress, self.start, self.end)
+
+    def share(self, progress: float) -> float:
+        """How much of the way from start to end is done at ``progress``."""
+        return SHAPES[self.shape](progress, 0.0, 1.0)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)

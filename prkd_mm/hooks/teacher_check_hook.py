@@ -1,12 +1,15 @@
-from functools import partial
-from typing import Optional
+from typing import Callable, Optional
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import Tensor
 
 from ..evaluation import evaluate, unwrap
+from ..strength import StrengthMeter
 from ..teachers import teacher_of
+from .progress import iters_per_epoch
+from .strength_log import LogitSample, known_losses, log_without_smoothing, stored_sample
 
 
 @HOOKS.register_module()
@@ -17,6 +20,10 @@ class TeacherCheckHook(Hook):
     normalization, trains a student too, only a worse one; its accuracy reveals
     the mistake. A stored teacher was validated when its logits were stored,
     and that accuracy is used.
+
+    The logits of up to 1,024 of these images are kept, from which the strength
+    of each distillation loss (:mod:`prkd_mm.strength`) is logged every epoch
+    as ``train/<loss>.strength``.
 
     Args:
         min_top1 (float, optional): Stop the run if the teacher's top-1
@@ -33,11 +40,14 @@ class TeacherCheckHook(Hook):
         if min_top1 is not None and not 0 <= min_top1 <= 100:
             raise ValueError(f'TeacherCheckHook: min_top1 must be in [0, 100], got {min_top1!r}')
         self.min_top1 = min_top1
+        self.meter: Optional[StrengthMeter] = None  # of the teacher's logits
 
     def before_train(self, runner: Runner) -> None:
+        self.meter = None
         teacher = teacher_of(unwrap(runner.model))
         if teacher is None:
             raise ValueError('TeacherCheckHook: the model has no teacher; remove the hook')
+        self._keep(runner, stored_sample(teacher))
         if runner.val_loop is None:
             if self.min_top1 is not None:
                 raise ValueError(
@@ -47,7 +57,13 @@ class TeacherCheckHook(Hook):
                 'TeacherCheckHook: there is no validation set, so the teacher stays unchecked'
             )
             return
-        metrics = teacher.metrics(partial(evaluate, runner))
+        sample = LogitSample(len(runner.val_dataloader.dataset))
+
+        def evaluate_and_keep(predict: Callable) -> dict[str, float]:
+            return evaluate(runner, sample.watching(predict))
+
+        metrics = teacher.metrics(evaluate_and_keep)
+        self._keep(runner, sample.gather())
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
         runner.logger.info(
             f'Teacher, {teacher.measured}: '
@@ -55,6 +71,18 @@ class TeacherCheckHook(Hook):
         )
         if self.min_top1 is not None:
             self._check(metrics)
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
+        if self.meter is not None and runner.iter % iters_per_epoch(runner) == 0:
+            for name, loss in known_losses(runner).items():
+                runner.message_hub.update_scalar(f'train/{name}.strength', self.meter.total(loss))
+
+    def _keep(self, runner: Runner, logits: Optional[Tensor]) -> None:
+        if logits is None:
+            return
+        self.meter = StrengthMeter(logits, runner.train_dataloader.batch_size)
+        for name in known_losses(runner):
+            log_without_smoothing(runner, f'{name}.strength')
 
     def _check(self, metrics: dict) -> None:
         top1 = metrics.get('accuracy/top1')

@@ -29,23 +29,36 @@ def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
     )
 
 
-def _standardise(x: Tensor, dim: int) -> Tensor:
-    """Centre ``x`` along ``dim`` and scale it to unit length.
+def has_spread(length: Tensor, size: Tensor) -> Tensor:
+    """Whether a vector varies by more than rounding noise.
 
-    A vector whose spread is rounding noise has no correlation with anything:
+    The mean of a vector is exact to some units in the last place of its size.
+    32 units leave room for sums over many classes.
+
+    Args:
+        length (Tensor): Norm of the centered vector.
+        size (Tensor): Norm of the vector.
+    """
+    return length > 32 * torch.finfo(length.dtype).eps * size
+
+
+def _standardize(x: Tensor, dim: int) -> Tensor:
+    """Center ``x`` along ``dim`` and scale it to unit length.
+
+    A vector whose spread is rounding noise has no correlation with any other:
     it becomes 0 and gets no gradient, instead of a huge one.
     """
-    centred = x - x.mean(dim, keepdim=True)
-    length = torch.linalg.vector_norm(centred, dim=dim, keepdim=True)
+    centered = x - x.mean(dim, keepdim=True)
+    length = torch.linalg.vector_norm(centered, dim=dim, keepdim=True)
     size = torch.linalg.vector_norm(x.detach(), dim=dim, keepdim=True)
-    varies = length > 32 * torch.finfo(x.dtype).eps * size
-    return centred.where(varies, 0.0) / length.where(varies, 1.0)
+    varies = has_spread(length, size)
+    return centered.where(varies, 0.0) / length.where(varies, 1.0)
 
 
 def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
     r"""``1 − Pearson(x, y)`` along ``dim``, averaged over the other dimension.
 
-    Computed as ``½‖x̂ − ŷ‖²`` of the standardised vectors, which is the same
+    Computed as ``½‖x̂ − ŷ‖²`` of the standardized vectors, which is the same
     number but keeps its digits near a match and is exactly 0 at one, at any
     scale. Where a vector is constant, Pearson's coefficient does not exist:
     the distance is then 0 to another constant vector and ½ to any other.
@@ -55,7 +68,7 @@ def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
         y (Tensor): ``(N, C)``.
         dim (int): 1: over the classes of a sample; 0: over the batch.
     """
-    gap = _standardise(x, dim) - _standardise(y, dim)
+    gap = _standardize(x, dim) - _standardize(y, dim)
     return gap.square().sum(dim).mean() / 2
 
 

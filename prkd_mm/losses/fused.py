@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from .functional import correlation_distance, kl_divergence
+from .functional import correlation_distance, has_spread, kl_divergence
 
 _CPU_BLOCK, _GPU_BLOCK = 2**17, 2**24  # numbers of a block: 0.5 and 64 MiB
 
@@ -24,11 +24,11 @@ def _kl(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:
     return u_T.sub_(u_S).mul_(p_T).sum() + shift.sum()
 
 
-def _standardise(p: Tensor) -> tuple[Tensor, Tensor]:
+def _standardize(p: Tensor) -> tuple[Tensor, Tensor]:
     """As in :mod:`.functional` over a row; also what ``p`` is scaled by."""
     x = p - p.mean(1, keepdim=True)
     length, size = (torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (x, p))
-    varies = length > 32 * torch.finfo(p.dtype).eps * size
+    varies = has_spread(length, size)
     scale = varies / length.where(varies, 1.0)
     return x.mul_(scale), scale
 
@@ -36,8 +36,8 @@ def _standardise(p: Tensor) -> tuple[Tensor, Tensor]:
 def _inter(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:
     """``Σ_i ½‖x̂_i − ŷ_i‖²``; into ``grad`` its gradient by ``z_S``."""
     p_S = (z_S / tau).softmax(1)
-    x, scale = _standardise(p_S)
-    y, _ = _standardise((z_T / tau).softmax(1))
+    x, scale = _standardize(p_S)
+    y, _ = _standardize((z_T / tau).softmax(1))
     gap = torch.sub(x, y, out=y)
     value = gap.square().sum() / 2
     # by x̂ the gradient is the gap; back through the scaling, the softmax

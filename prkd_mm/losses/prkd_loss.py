@@ -1,7 +1,7 @@
 import logging
 import math
 from numbers import Real
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 from mmengine.dist import get_world_size
@@ -9,47 +9,19 @@ from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from .functional import correlation_distance
+from .functional import pearson_distance
 from .fused import kl_and_correlation
 
-_IN_BUFFERS = ('tau', 'kl_weight', 'cor_weight')  # what the method changes
-
-
-def _number(name: str, value: float, zero_allowed: bool) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise TypeError(
-            f'PRKDLoss: {name} must be a number, got {value!r} of type {type(value).__name__}'
-        )
-    above = 'at least 0' if zero_allowed else 'above 0'
-    if not math.isfinite(value) or value < 0 or not (value or zero_allowed):
-        raise ValueError(
-            f'PRKDLoss: {name} must be finite and {above}, got '
-            f'{value!r}; correct it in the config of the loss '
-            'or in the schedule that sets it'
-        )
-    return float(value)
-
-
-def _checked(name: str, zero_allowed: bool) -> property:
-    """A number that is checked whenever it is set.
-
-    Eager code computes with the Python number, which is exact. Compiled code
-    reads a 0-dim buffer where there is one: a new Python number would compile
-    it again.
-    """
-
-    def get(self):
-        if torch.compiler.is_compiling() and name in _IN_BUFFERS:
-            return getattr(self, f'_{name}_buffer')
-        return self._values[name]
-
-    def set(self, value):
-        self._driven = self._ready
-        self._values[name] = _number(name, value, zero_allowed)
-        if name in _IN_BUFFERS:
-            getattr(self, f'_{name}_buffer').fill_(self._values[name])
-
-    return property(get, set)
+# the numbers that are checked whenever they are set, and whether 0 is allowed
+_ZERO_ALLOWED = dict(
+    tau=False,
+    tau_cor=False,
+    kl_weight=True,
+    cor_weight=True,
+    inter_weight=True,
+    intra_weight=True,
+    loss_weight=True,
+)
 
 
 @MODELS.register_module()
@@ -69,12 +41,31 @@ class PRKDLoss(nn.Module):
     - PRKDb: ``kl_weight`` = 1 − r, ``cor_weight`` = r
     - PRKD: all three
 
-    With ``kl_weight=1, cor_weight=0`` it equals MMRazor's ``KLDivergence``;
-    with 0, 1 MMRazor's ``DISTLoss``. Gu, Jin & Li, "Progressively Relaxed
-    Knowledge Distillation", IJCNN 2024.
+    Gu, Jin & Li, "Progressively Relaxed Knowledge Distillation", IJCNN 2024.
 
-    The last call's unweighted terms stand in ``terms``: ``dict(kl, cor)``,
-    detached, each with its τ² and without any weight.
+    The factors τ² are a convention. ``s`` is the strength of a term, the mean
+    curvature at the match (:mod:`prkd_mm.strength`), where
+    ``k(τ) = mean(1 − Σp²)/C`` grows with τ:
+
+    ================= =========================== ===========================
+    option            True                        False
+    ================= =========================== ===========================
+    scale_by_tau2     ``KL = τ² KL(p^T ‖ p^S)``;  ``KL = KL(p^T ‖ p^S)``, as
+                      MMRazor's ``KLDivergence``. in the paper's formula.
+                      ``s = k(τ)``: a falling τ   ``s = k(τ)/τ²``: for soft
+                      relaxes.                    teachers, a falling τ
+                                                  tightens.
+    scale_cor_by_tau2 ``Cor = τ_cor² (1 − ρ)``;   ``Cor = 1 − ρ``, as in the
+                      MMRazor's ``DISTLoss`` and  paper's formula. ``s`` is
+                      DIST. For soft teachers the τ_cor² times smaller: the
+                      strongest of all terms.     weakest of all terms.
+    ================= =========================== ===========================
+
+    With ``kl_weight=1, cor_weight=0`` the loss equals ``KLDivergence``; with
+    0, 1 it equals ``DISTLoss``.
+
+    The unweighted terms of the last call are kept in ``terms``:
+    ``dict(kl, cor)``, detached, τ² included.
 
     Args:
         tau (float): Temperature of the KL term, above 0. Defaults to 4.0.
@@ -82,36 +73,61 @@ class PRKDLoss(nn.Module):
             stays constant. Defaults to None: the initial ``tau``.
         kl_weight (float): Weight of the KL term. Defaults to 1.0.
         cor_weight (float): Weight of the correlation term. Defaults to 0.0.
-        inter_weight (float): Share of the correlation over a sample's classes
-            in Cor: what the method uses. Defaults to 1.0.
-        intra_weight (float): Share of the correlation over the batch in Cor,
-            which DIST adds. Defaults to 0.0.
-        loss_weight (float): Weight of the whole. Defaults to 1.0.
-        scale_by_tau2 (bool): Multiply each term by its own τ², as MMRazor's
-            losses do, so that the gradients keep their size as τ moves.
-            Defaults to True.
-        teacher_detach (bool): No gradient into the teacher. Defaults to True.
+        inter_weight (float): Weight, inside Cor, of the correlation over a
+            sample's classes, which the method uses. Defaults to 1.0.
+        intra_weight (float): Weight, inside Cor, of the correlation over the
+            batch, which DIST adds. Defaults to 0.0.
+        loss_weight (float): Weight of the whole loss. Defaults to 1.0.
+        scale_by_tau2 (bool): Multiply KL by ``tau**2``. Defaults to True.
+        scale_cor_by_tau2 (bool): Multiply Cor by ``tau_cor**2``. Defaults to
+            True.
+        teacher_detach (bool): Send no gradient into the teacher. Defaults to
+            True.
         gather (bool): Compute the intra term over the batches of all ranks,
-            with gradient; they must be of one size. Defaults to False.
+            with gradient; all ranks need the same batch size. Defaults to
+            False.
 
     Raises:
-        TypeError: A temperature or weight is not a number.
-        ValueError: A temperature is not above 0, or a weight is negative.
+        TypeError: If a temperature or weight is not a number.
+        ValueError: If a temperature is not above 0, or a weight is negative.
 
     Examples:
         >>> loss = PRKDLoss(tau=4.0)
         >>> student = torch.randn(8, 100, requires_grad=True)
         >>> loss(student, torch.randn(8, 100)).backward()
         >>> loss.tau, loss.kl_weight, loss.cor_weight = 2.5, 0.5, 0.5
+        >>> # in a config, as one of the losses of MMRazor's distiller
+        >>> distill_losses = dict(loss_prkd=dict(type='PRKDLoss', tau=4.0, loss_weight=0.9))
     """
 
-    tau = _checked('tau', zero_allowed=False)
-    tau_cor = _checked('tau_cor', zero_allowed=False)
-    kl_weight = _checked('kl_weight', zero_allowed=True)
-    cor_weight = _checked('cor_weight', zero_allowed=True)
-    inter_weight = _checked('inter_weight', zero_allowed=True)
-    intra_weight = _checked('intra_weight', zero_allowed=True)
-    loss_weight = _checked('loss_weight', zero_allowed=True)
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """Compute the loss in fp32 or better, also under autocast.
+
+        Args:
+            preds_S (Tensor): Student logits, ``(N, C)``.
+            preds_T (Tensor): Teacher logits, ``(N, C)``.
+
+        Returns:
+            Tensor: The loss, 0-dim.
+
+        Raises:
+            ValueError: If the logits are not two matrices of one shape.
+        """
+        _check_shapes(preds_S, preds_T)
+        if self.teacher_detach:
+            preds_T = preds_T.detach()
+        with torch.autocast(preds_S.device.type, enabled=False):
+            preds_S, preds_T = _at_least_fp32(preds_S), _at_least_fp32(preds_T)
+            kl, inter = kl_and_correlation(preds_S, preds_T, self.tau, self.tau_cor)
+            cor = self.inter_weight * inter
+            if self.intra_weight:
+                cor = cor + self.intra_weight * self._intra(preds_S, preds_T)
+            if self.scale_by_tau2:
+                kl = self.tau**2 * kl
+            if self.scale_cor_by_tau2:
+                cor = self.tau_cor**2 * cor
+            self.terms = dict(kl=kl.detach(), cor=cor.detach())
+            return self.loss_weight * (self.kl_weight * kl + self.cor_weight * cor)
 
     def __init__(
         self,
@@ -123,14 +139,11 @@ class PRKDLoss(nn.Module):
         intra_weight: float = 0.0,
         loss_weight: float = 1.0,
         scale_by_tau2: bool = True,
+        scale_cor_by_tau2: bool = True,
         teacher_detach: bool = True,
         gather: bool = False,
     ) -> None:
         super().__init__()
-        self._ready = self._driven = False
-        self._values = {}
-        for name in _IN_BUFFERS:
-            self.register_buffer(f'_{name}_buffer', torch.zeros(()), persistent=False)
         self.tau = tau
         self.tau_cor = tau if tau_cor is None else tau_cor
         self.kl_weight = kl_weight
@@ -139,79 +152,70 @@ class PRKDLoss(nn.Module):
         self.intra_weight = intra_weight
         self.loss_weight = loss_weight
         self.scale_by_tau2 = scale_by_tau2
+        self.scale_cor_by_tau2 = scale_cor_by_tau2
         self.teacher_detach = teacher_detach
         self.gather = gather
-        self.terms = {}
-        self._ready = True
+        self.terms: dict[str, Tensor] = {}
+        self.scheduled = False  # LossScheduleHook sets it
+        self._warned = False
 
-    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        """Compute the loss in fp32 or better, whatever autocast says.
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _ZERO_ALLOWED:
+            value = _check_number(name, value, _ZERO_ALLOWED[name])
+        super().__setattr__(name, value)
 
-        Args:
-            preds_S (Tensor): Student logits, ``(N, C)``.
-            preds_T (Tensor): Teacher logits, ``(N, C)``.
+    def _intra(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        if self.gather and get_world_size() > 1:
+            # missing in builds of torch without distributed support
+            from torch.distributed.nn.functional import all_gather
 
-        Returns:
-            Tensor: The loss, 0-dim.
-
-        Raises:
-            ValueError: The logits are not two matrices of one shape.
-        """
-        if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
-            raise ValueError(
-                'PRKDLoss: student and teacher logits must have one shape '
-                f'(N, C), got {tuple(preds_S.shape)} and '
-                f'{tuple(preds_T.shape)}; check that the recorders point at '
-                "the classifiers ('head.fc') and that both nets have the same "
-                'number of classes'
-            )
-        if self.teacher_detach:
-            preds_T = preds_T.detach()
-        with torch.autocast(preds_S.device.type, enabled=False):
-            preds_S, preds_T = (
-                x.float() if x.dtype in (torch.half, torch.bfloat16) else x
-                for x in (preds_S, preds_T)
-            )
-            tau, tau_cor = self.tau, self.tau_cor
-            kl, inter = kl_and_correlation(preds_S, preds_T, tau, tau_cor)
-            cor = self.inter_weight * inter
-            if self.intra_weight:
-                if self.gather and get_world_size() > 1:
-                    # not every build of torch has it
-                    from torch.distributed.nn.functional import all_gather
-
-                    preds_S, preds_T = (torch.cat(all_gather(x)) for x in (preds_S, preds_T))
-                cor = cor + correlation_distance(preds_S, preds_T, tau_cor, 0.0, self.intra_weight)
-            if self.scale_by_tau2:
-                kl, cor = tau**2 * kl, tau_cor**2 * cor
-            self.terms = dict(kl=kl.detach(), cor=cor.detach())
-            return self.loss_weight * (self.kl_weight * kl + self.cor_weight * cor)
+            preds_S, preds_T = (torch.cat(all_gather(x)) for x in (preds_S, preds_T))
+        p_S, p_T = (torch.softmax(x / self.tau_cor, 1) for x in (preds_S, preds_T))
+        return pearson_distance(p_S, p_T, dim=0)
 
     def train(self, mode: bool = True) -> 'PRKDLoss':
-        """Enter training mode; say so if no schedule drives the loss."""
-        if mode and not self._driven:
-            self._driven = True  # once is enough
+        """Enter training mode; warn once if no schedule changes the loss."""
+        if mode and not self.scheduled and not self._warned:
+            self._warned = True
+            plain_kd = '' if self.cor_weight else ', which is plain KD'
             print_log(
-                'PRKDLoss: no schedule drives this loss, so '
+                'PRKDLoss: no LossScheduleHook changes this loss; it stays at '
                 f'tau={self.tau:g}, kl_weight={self.kl_weight:g} and '
-                f'cor_weight={self.cor_weight:g} hold for the whole run. '
-                'That is not PRKD'
-                f'{"; it is plain KD" if not self.cor_weight else ""}. Add a '
-                'LossScheduleHook (configs/_base_/methods/prkd.py shows it) '
-                "or, if you mean it, one with shape='constant'.",
+                f'cor_weight={self.cor_weight:g}{plain_kd}. Add a LossScheduleHook '
+                '(see configs/_base_/methods/prkd.py) or, if this is intended, '
+                "one with shape='constant'.",
                 logger='current',
                 level=logging.WARNING,
             )
         return super().train(mode)
 
     def extra_repr(self) -> str:
-        names = (
-            'tau',
-            'tau_cor',
-            'kl_weight',
-            'cor_weight',
-            'inter_weight',
-            'intra_weight',
-            'loss_weight',
+        return ', '.join(f'{name}={getattr(self, name):g}' for name in _ZERO_ALLOWED)
+
+
+def _at_least_fp32(x: Tensor) -> Tensor:
+    return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
+
+
+def _check_shapes(preds_S: Tensor, preds_T: Tensor) -> None:
+    if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
+        raise ValueError(
+            'PRKDLoss: student and teacher logits must have one shape (N, C), got '
+            f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}; check that the recorders '
+            "point at the classifiers ('head.fc') and that both nets have the same number "
+            'of classes'
         )
-        return ', '.join(f'{name}={getattr(self, name):g}' for name in names)
+
+
+def _check_number(name: str, value: Any, zero_allowed: bool) -> float:
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(
+            f'PRKDLoss: {name} must be a number, got {value!r} of type {type(value).__name__}'
+        )
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero_allowed):
+        limit = 'at least 0' if zero_allowed else 'above 0'
+        raise ValueError(
+            f'PRKDLoss: {name} must be finite and {limit}, got {value!r}; correct it in '
+            'the config of the loss or in the schedule that sets it'
+        )
+    return float(value)

@@ -1,7 +1,9 @@
 """A teacher that replays stored logits."""
 
+import math
 from typing import Optional
 
+import numpy as np
 from torch import Tensor, nn
 
 from ..datasets import BatchClsDataPreprocessor
@@ -65,6 +67,11 @@ class StoredTeacher(Teacher):
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
         """The metrics that were measured when the logits were stored."""
         return self.store.header.get('metrics', {})
+
+    def stored_logits(self, count: int) -> Tensor:
+        """Logits of at most ``count`` evenly spaced images in the first view, ``(N, C)``."""
+        images = self.store.header['images']
+        return self.store.get(0, np.arange(0, images, math.ceil(images / count)))
 
     def fingerprint(self) -> str:
         """Hash of the weights of the teacher whose logits these are."""

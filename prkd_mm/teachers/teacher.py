@@ -63,6 +63,10 @@ class Teacher(nn.Module):
         """
         raise NotImplementedError
 
+    def stored_logits(self, count: int) -> Optional[Tensor]:
+        """Logits of at most ``count`` images from a store, ``(N, C)``; None without one."""
+        return None
+
     def fingerprint(self) -> str:
         """Hash that identifies the teacher's function."""
         raise NotImplementedError

@@ -16,7 +16,7 @@ from torch.autograd import gradcheck
 
 from prkd_mm.losses import PRKDLoss
 
-NOBODY_DRIVES = 'no schedule drives this loss'
+NO_SCHEDULE = 'no LossScheduleHook changes this loss'
 
 
 def logits(n=6, c=5, seed=0, dtype=torch.float64, size=3.0):
@@ -40,6 +40,7 @@ def closed_form(
     intra_weight=0.0,
     loss_weight=1.0,
     scale_by_tau2=True,
+    scale_cor_by_tau2=True,
 ):
     """The loss in numpy and scipy, written from the docstring."""
     tau_cor = tau if tau_cor is None else tau_cor
@@ -51,7 +52,9 @@ def closed_form(
     intra = np.mean([1 - pearsonr(s, t)[0] for s, t in zip(p_S.T, p_T.T)])
     cor = inter_weight * inter + intra_weight * intra
     if scale_by_tau2:
-        kl, cor = tau**2 * kl, tau_cor**2 * cor
+        kl = tau**2 * kl
+    if scale_cor_by_tau2:
+        cor = tau_cor**2 * cor
     return loss_weight * (kl_weight * kl + cor_weight * cor), kl, cor
 
 
@@ -66,6 +69,8 @@ class TestValue:
             dict(kl_weight=0.0, cor_weight=1.0, tau_cor=1.5),
             dict(cor_weight=2.0, inter_weight=0.5, intra_weight=3.0, tau=3),
             dict(cor_weight=1.0, scale_by_tau2=False, loss_weight=0.9),
+            dict(cor_weight=1.0, scale_cor_by_tau2=False, tau=3.0, tau_cor=2.0),
+            dict(cor_weight=1.0, scale_by_tau2=False, scale_cor_by_tau2=False),
             dict(loss_weight=0.0),
         ],
         ids=str,
@@ -207,7 +212,7 @@ class TestExtremes:
         )
 
 
-def test_compiled_once_for_all_values():
+def test_compiled_loss_follows_the_schedule_with_few_recompiles():
     torch._dynamo.reset()
     graphs = []
 
@@ -226,7 +231,7 @@ def test_compiled_once_for_all_values():
         b.backward()
         torch.testing.assert_close(a, b)
         torch.testing.assert_close(eager[0].grad, traced[0].grad)
-    assert len(graphs) == 1
+    assert len(graphs) <= 3
 
 
 GATHER = dict(tau=2.0, cor_weight=0.7, inter_weight=0.4, intra_weight=1.0)
@@ -343,7 +348,7 @@ class TestAsModule:
         assert 'tau=2.5, tau_cor=4, kl_weight=1, cor_weight=0' in repr(loss)
 
 
-class TestNobodyDrivesIt:
+class TestWithoutASchedule:
     """A run without a schedule would be plain KD under another name."""
 
     def run(self, tmp_path, *hooks):
@@ -353,7 +358,7 @@ class TestNobodyDrivesIt:
 
     def test_says_so_once(self, tmp_path):
         text = self.run(tmp_path)
-        assert text.count(NOBODY_DRIVES) == 1
+        assert text.count(NO_SCHEDULE) == 1
         assert 'tau=4, kl_weight=1 and cor_weight=0' in text
         assert 'plain KD' in text and 'LossScheduleHook' in text
 
@@ -379,4 +384,4 @@ class TestNobodyDrivesIt:
         ids=['prkd', 'constant'],
     )
     def test_is_silent_under_a_schedule(self, tmp_path, hook):
-        assert NOBODY_DRIVES not in self.run(tmp_path, hook)
+        assert NO_SCHEDULE not in self.run(tmp_path, hook)

@@ -91,7 +91,8 @@ def terms_of(loss: nn.Module) -> list[Term]:
     """
     name, weight = type(loss).__name__, getattr(loss, 'loss_weight', 1.0)
     if name == 'PRKDLoss':
-        tau2, cor2 = (loss.tau**2, loss.tau_cor**2) if loss.scale_by_tau2 else (1, 1)
+        tau2 = loss.tau**2 if loss.scale_by_tau2 else 1
+        cor2 = loss.tau_cor**2 if loss.scale_cor_by_tau2 else 1
         cor = weight * loss.cor_weight * cor2
         terms = [
             Term('kl', loss.tau, weight * loss.kl_weight * tau2),

@@ -69,7 +69,7 @@ def parameters(cfg: Config) -> dict[str, list[str]]:
             continue
         for i, schedule in enumerate(hook['schedules']):
             key = f'{place}.schedules.{i}'
-            if schedule['loss'] != name or 'end' not in schedule:
+            if schedule['loss'] != name or schedule.get('end') is None:
                 continue
             if schedule['attr'] == 'tau':
                 found.setdefault('tau', []).append(f'{key}.start')

@@ -1,0 +1,91 @@
+"""What a run needs to log the strength of its losses."""
+
+import math
+from typing import Callable, Optional
+
+import torch
+from mmengine.dist import all_gather_object
+from mmengine.runner import Runner
+from torch import Tensor, nn
+
+from ..evaluation import unwrap
+from ..strength import has_strength
+from ..teachers import Teacher
+
+_MAX_IMAGES = 1024
+_MAX_LOGITS = 2**19  # fewer images where there are many classes
+_MIN_IMAGES = 64
+
+
+def _images_to_keep(classes: int) -> int:
+    return min(_MAX_IMAGES, max(_MIN_IMAGES, _MAX_LOGITS // classes))
+
+
+class LogitSample:
+    """Teacher logits of some images, kept while all are validated.
+
+    The images are spread evenly over the data set, because many sets are
+    sorted by class, and shuffled, because the intra correlation depends on the
+    batch.
+
+    Args:
+        total (int): Number of images in the data set.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._rows: list[Tensor] = []
+        self._seen = 0
+
+    def watching(self, predict: Callable) -> Callable:
+        """``predict(inputs, data_samples)`` that also keeps logits of what it predicts."""
+
+        def predict_and_keep(inputs: Tensor, data_samples: list) -> list:
+            predictions = predict(inputs, data_samples)
+            # the logarithms of the scores are the logits up to a shift
+            scores = torch.stack([prediction.pred_score for prediction in predictions])
+            self.add(scores.double().log())
+            return predictions
+
+        return predict_and_keep
+
+    def add(self, logits: Tensor) -> None:
+        """Keep some rows of the logits of the next batch, ``(B, C)``."""
+        every = math.ceil(self.total / _images_to_keep(logits.shape[1]))
+        self._rows.append(logits[-self._seen % every :: every].double().cpu())
+        self._seen += len(logits)
+
+    def gather(self) -> Optional[Tensor]:
+        """The kept logits of all ranks, ``(N, C)``; None if there were no images."""
+        if not self._rows:
+            return None
+        return _shuffle(torch.cat(all_gather_object(torch.cat(self._rows))))
+
+
+def stored_sample(teacher: Teacher) -> Optional[Tensor]:
+    """Logits ``(N, C)`` of some images of a stored teacher; None for a live one."""
+    classes = teacher.num_classes
+    logits = None if classes is None else teacher.stored_logits(_images_to_keep(classes))
+    return None if logits is None else _shuffle(logits)
+
+
+def _shuffle(logits: Tensor) -> Tensor:
+    return logits[torch.randperm(len(logits), generator=torch.Generator().manual_seed(0))]
+
+
+def known_losses(runner: Runner) -> dict[str, nn.Module]:
+    """The distillation losses of a run whose strength is known, by name."""
+    distiller = getattr(unwrap(runner.model), 'distiller', None)
+    losses = getattr(distiller, 'distill_losses', {})
+    return {name: loss for name, loss in losses.items() if has_strength(loss)}
+
+
+def log_without_smoothing(runner: Runner, key: str) -> None:
+    """Log the current value of a key instead of its mean.
+
+    LogProcessor averages every key with "loss" in it over its window
+    (mmengine/runner/log_processor.py), and a loss's name must have it.
+    """
+    custom = runner.log_processor.custom_cfg
+    if all(cfg['data_src'] != key for cfg in custom):
+        custom.append(dict(data_src=key, method_name='current'))

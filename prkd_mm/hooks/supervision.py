@@ -1,0 +1,203 @@
+"""Strength of the supervision over a run, which follows from its loss schedules."""
+
+import copy
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Optional
+
+from torch import nn
+
+from ..strength import StrengthMeter, has_strength, largest_rebound
+from .schedules import Schedule
+
+if TYPE_CHECKING:
+    from .loss_schedule_hook import LossScheduleHook
+
+AFTER_THE_RUN = 2**62  # an iteration at which every schedule has r = 1
+_MAX_POINTS = 300  # of a curve
+_TERM_NAMES = dict(kl='KL', inter='Cor', intra='Cor intra', logit='logit')
+_SAME = 0.01  # relative change of a strength that is not worth a word
+_MAX_REBOUND = 1.1
+
+
+@dataclass
+class Course:
+    """Scheduled values and strengths over a run.
+
+    Attributes:
+        iterations (list[int]): Where they are evaluated, from the first to the last.
+        values (dict[str, list[float]]): By ``<loss>.<attr>``.
+        totals (dict[str, list[float]]): Strength by loss.
+        terms (dict[str, list[float]]): Strength by ``<loss>: <term>``.
+    """
+
+    iterations: list[int]
+    values: dict[str, list[float]] = field(default_factory=dict)
+    totals: dict[str, list[float]] = field(default_factory=dict)
+    terms: dict[str, list[float]] = field(default_factory=dict)
+
+    def add_strengths(self, losses: dict[str, nn.Module], meter: StrengthMeter, i: int) -> None:
+        for name, loss in losses.items():
+            total = self.totals.setdefault(name, [0.0] * len(self.iterations))
+            for kind, value in meter.terms(loss).items():
+                label = f'{name}: {_TERM_NAMES[kind]}'
+                self.terms.setdefault(label, [0.0] * len(self.iterations))[i] = value
+                total[i] += value
+
+
+def losses_at(hooks: Sequence['LossScheduleHook'], iteration: int) -> dict[str, nn.Module]:
+    """Copies of the scheduled losses, with their values at an iteration."""
+    losses: dict[str, nn.Module] = {}
+    for hook in hooks:
+        progress = hook.progress_at_iteration(iteration)
+        for (name, attr), schedule in hook.schedules.items():
+            loss = losses.setdefault(name, copy.copy(hook.losses[name]))
+            if schedule.end is not None:  # else it is solved after this one
+                setattr(loss, attr, schedule.at(progress))
+    return losses
+
+
+def course_of(
+    hooks: Sequence['LossScheduleHook'],
+    max_iters: int,
+    epoch_length: int,
+    meter: Optional[StrengthMeter],
+) -> Course:
+    """Evaluate the schedules of a run and the strengths that result from them.
+
+    Args:
+        hooks (Sequence[LossScheduleHook]): All hooks of the run, ready to train.
+        max_iters (int): Iterations of the run.
+        epoch_length (int): Iterations of an epoch.
+        meter (StrengthMeter, optional): Strength for the run's teacher. There
+            are no strengths without it, nor for losses it does not know.
+    """
+    step = epoch_length if all(hook.by_epoch for hook in hooks) else 1
+    total = math.ceil(max_iters / step)
+    count = min(total, _MAX_POINTS)
+    course = Course([step * (i * (total - 1) // max(count - 1, 1)) for i in range(count)])
+    for i, iteration in enumerate(course.iterations):
+        for hook in hooks:
+            values = hook.values_at(hook.progress_at_iteration(iteration))
+            for (name, attr), value in values.items():
+                course.values.setdefault(f'{name}.{attr}', []).append(value)
+        if meter is not None:
+            losses = losses_at(hooks, iteration)
+            known = {name: loss for name, loss in losses.items() if has_strength(loss)}
+            course.add_strengths(known, meter, i)
+    return course
+
+
+def solve_relax_to(
+    schedule: Schedule,
+    hooks: Sequence['LossScheduleHook'],
+    last_iteration: int,
+    meter: StrengthMeter,
+) -> bool:
+    """Set the ``end`` of a schedule so that it reaches its ``relax_to``.
+
+    The strength is affine in ``end``, hence two evaluations solve it.
+
+    Returns:
+        bool: True if the target is reached in the last iteration. False in a
+        run of a few epochs whose other terms are still too strong then: the
+        target is reached at r = 1 only.
+
+    Raises:
+        ValueError: If no ``end`` reaches the target.
+    """
+
+    def strength(end: float, iteration: int) -> float:
+        schedule.end = end
+        return meter.total(losses_at(hooks, iteration)[schedule.loss])
+
+    initial = strength(0.0, 0)
+    for iteration in (last_iteration, AFTER_THE_RUN):
+        rest = strength(0.0, iteration)
+        slope = strength(1.0, iteration) - rest
+        missing = schedule.relax_to * initial - rest
+        if slope > 0 and missing >= 0 and initial > 0:
+            schedule.end = missing / slope
+            return iteration == last_iteration
+    schedule.end = None
+    reason = f'the other terms alone keep {rest / initial:.2g}' if initial else 'it begins at 0'
+    if slope <= 0:
+        reason = 'the correlation has no strength for this teacher (as with two classes)'
+    raise ValueError(
+        f'LossScheduleHook: relax_to={schedule.relax_to:g} of {schedule.name} cannot be reached; '
+        f'of the initial strength of the loss, {initial:.2g}, {reason}. Let the other weights '
+        'end lower, or give `end` instead of relax_to'
+    )
+
+
+def announce(course: Course, hooks: Sequence['LossScheduleHook'], logger: logging.Logger) -> None:
+    """Log how the supervision changes over the run, with warnings where it should not."""
+    if not course.totals:
+        logger.info(
+            'The strength of the supervision is unknown: it takes a TeacherCheckHook with a '
+            'validation set, and losses that prkd_mm.strength covers'
+        )
+    for name, strengths in course.totals.items():
+        schedules = [s for hook in hooks for s in hook.schedules.values() if s.loss == name]
+        logger.info(summary(name, strengths))
+        for text in warnings(name, strengths, schedules):
+            logger.warning(text)
+
+
+def summary(name: str, strengths: Sequence[float]) -> str:
+    """One line on how the supervision of a loss changes over the run."""
+    first, last = strengths[0], strengths[-1]
+    if abs(last - first) <= _SAME * first:
+        verdict = 'it ends as strong as it begins'
+    elif first == 0:
+        verdict = 'it tightens from 0'
+    elif last > first:
+        verdict = f'it tightens {last / first:.1f} times'
+    else:
+        verdict = f'it relaxes to {last / first:.2g} of its initial strength'
+    return f'{name}: supervision {first:#.2g} → {last:#.2g}: {verdict}'
+
+
+def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule]) -> list[str]:
+    """What a user should know about the strength of a loss over the run.
+
+    Args:
+        name (str): Name of the loss.
+        strengths (Sequence[float]): Its strength over the run.
+        schedules (Sequence[Schedule]): All schedules of this loss.
+    """
+    first, last = strengths[0], strengths[-1]
+    targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]
+    found = []
+    if _is_meant_to_relax(schedules) and last > (1 + _SAME) * first:
+        found.append(
+            f'{name}: the schedule is meant to relax the supervision, but for this teacher it '
+            f'tightens it {last / max(first, 1e-30):.1f} times. Give the schedule of cor_weight '
+            'relax_to=0.25 instead of end, or set scale_cor_by_tau2=False'
+        )
+    if targets and max(strengths) > (1 + _SAME) * max(first, last):
+        found.append(
+            f'{name}: on the way, the strength reaches {max(strengths):#.2g}, more than at '
+            'either end; let the other weights and temperatures of this loss change monotonically'
+        )
+    if targets and largest_rebound(strengths) > _MAX_REBOUND:
+        tau_end = [schedule.end for schedule in schedules if schedule.attr == 'tau']
+        found.append(
+            f'{name}: on the way, the strength falls to {min(strengths):#.2g} and climbs back to '
+            f'{last:#.2g}, because KL vanishes before Cor has grown: the final temperature τ_L, '
+            f'the end of the schedule of tau{"".join(f" (now {end:g})" for end in tau_end)}, is '
+            'too low for this teacher; raise it'
+        )
+    return found
+
+
+def _is_meant_to_relax(schedules: Sequence[Schedule]) -> bool:
+    targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]
+    if targets:
+        return min(targets) <= 1
+    return any(
+        schedule.attr in ('tau', 'kl_weight') and schedule.end < schedule.start
+        for schedule in schedules
+    )

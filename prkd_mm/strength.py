@@ -1,0 +1,250 @@
+r"""Strength: how strongly a distillation loss holds the student to the teacher.
+
+The strength of a loss is the mean eigenvalue ``trace(H)/C`` of its Hessian H
+in a sample's logits at the match ``z_S = z_T``, averaged over the samples.
+A loss is a sum of terms ``weight · D(z_S, z_T)``. With ``p = softmax(z/τ)``,
+``s_k = Σ_c p_c^k`` and ``‖x‖² = Σ_c (p_c − 1/C)²``:
+
+====== ================================== =====================================
+kind   D, averaged over the N samples     trace(H) of one sample
+====== ================================== =====================================
+logit  ``½ · mean_c (z_S − z_T)²``        ``1``
+kl     ``KL(p^T ‖ p^S)``                  ``(1 − s_2) / τ²``
+inter  ``1 − Pearson`` over the classes   ``(t − u/‖x‖²) / (τ²‖x‖²)``
+intra  ``1 − Pearson`` over the batch     ``N/(Cτ²) Σ_c w_c p_c² (1 − 2p_c + s_2)``
+====== ================================== =====================================
+
+with ``t = s_2 − 2s_3 + s_2²`` and ``u = s_4 − 2s_2 s_3 + s_2³``. Derivation:
+
+- The softmax has the Jacobian ``S/τ``, ``S = diag(p) − ppᵀ``. All distances
+  have zero gradient at the match, so that the chain rule leaves
+  ``H = S M S / τ²``, where M is the Hessian of D in the probabilities.
+- kl: ``M = diag(1/p)`` and ``S diag(1/p) S = S``. ``trace(S) = 1 − s_2``.
+- inter: D is ``½‖x̂_S − x̂_T‖²`` of the centered, normalized probabilities
+  ``x̂ = x/‖x‖``, ``x = p − 1/C``, so that ``M = (I − 11ᵀ/C − x̂x̂ᵀ)/‖x‖²``.
+  Because ``S1 = 0``, ``trace(H) = (trace(S²) − ‖Sx̂‖²) / (τ²‖x‖²)``, where
+  ``trace(S²) = Σ_c p_c² (1 − 2p_c + s_2) = t`` and
+  ``Sx = Sp = p(p − s_2)``, elementwise, gives ``‖Sx‖² = u``.
+- intra: the same over the column ``x_c`` of a class in the batch, of which
+  one sample changes: ``M = N/C · diag(w)`` with
+  ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²``.
+
+The trace is that of N times the sample's block of the Hessian of D, which does
+not shrink with the batch. The cost is O(N·C).
+
+With ``weight = τ²`` (``scale_by_tau2``, ``scale_cor_by_tau2`` of
+:class:`~prkd_mm.losses.PRKDLoss`), the factor 1/τ² cancels.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .losses.functional import has_spread
+
+KINDS = ('logit', 'kl', 'inter', 'intra')
+
+
+class Term(NamedTuple):
+    """``weight · D``, one term of a loss.
+
+    Attributes:
+        kind (str): One of 'logit', 'kl', 'inter', 'intra'.
+        tau (float): Temperature; ignored by 'logit'. Defaults to 1.0.
+        weight (float): Product of all factors of D, τ² included. Defaults
+            to 1.0.
+    """
+
+    kind: str
+    tau: float = 1.0
+    weight: float = 1.0
+
+
+def terms_of(loss: nn.Module) -> list[Term]:
+    """The terms of a loss module with its current weights.
+
+    Args:
+        loss (nn.Module): ``PRKDLoss``, or MMRazor's ``KLDivergence``,
+            ``DISTLoss`` or ``L2Loss``.
+
+    Raises:
+        ValueError: If it is another loss, or has options that are not covered.
+    """
+    terms = _TERMS.get(type(loss).__name__, _no_terms)(loss)
+    if terms is None:
+        raise ValueError(
+            f'the strength of {type(loss).__name__} is not known; it is defined for PRKDLoss, '
+            "KLDivergence(reduction='batchmean'), DISTLoss and "
+            'L2Loss(normalize=False, div_element=True)'
+        )
+    return [term for term in terms if term.weight]
+
+
+def has_strength(loss: nn.Module) -> bool:
+    """Whether :func:`terms_of` covers a loss."""
+    return _TERMS.get(type(loss).__name__, _no_terms)(loss) is not None
+
+
+def _no_terms(loss: nn.Module) -> None:
+    return None
+
+
+def _terms_of_prkd(loss: nn.Module) -> list[Term]:
+    kl_scale = loss.tau**2 if loss.scale_by_tau2 else 1.0
+    cor_scale = loss.tau_cor**2 if loss.scale_cor_by_tau2 else 1.0
+    kl = loss.loss_weight * loss.kl_weight * kl_scale
+    cor = loss.loss_weight * loss.cor_weight * cor_scale
+    return [
+        Term('kl', loss.tau, kl),
+        Term('inter', loss.tau_cor, cor * loss.inter_weight),
+        Term('intra', loss.tau_cor, cor * loss.intra_weight),
+    ]
+
+
+def _terms_of_kl(loss: nn.Module) -> Optional[list[Term]]:
+    if loss.reduction != 'batchmean':
+        return None
+    return [Term('kl', loss.tau, loss.loss_weight * loss.tau**2)]
+
+
+def _terms_of_dist(loss: nn.Module) -> list[Term]:
+    weight = loss.loss_weight * loss.tau**2
+    return [
+        Term('inter', loss.tau, weight * loss.inter_loss_weight),
+        Term('intra', loss.tau, weight * loss.intra_loss_weight),
+    ]
+
+
+def _terms_of_l2(loss: nn.Module) -> Optional[list[Term]]:
+    if not loss.div_element or loss.normalize or loss.dist:
+        return None
+    return [Term('logit', 1.0, 2 * loss.loss_weight)]
+
+
+_TERMS = dict(
+    PRKDLoss=_terms_of_prkd, KLDivergence=_terms_of_kl, DISTLoss=_terms_of_dist, L2Loss=_terms_of_l2
+)
+
+
+def strength(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> float:
+    """``trace(H)/C`` of a sum of terms at the match, averaged over the samples.
+
+    Args:
+        terms (Sequence[Term]): The terms of the loss.
+        logits (Tensor): Teacher logits, ``(N, C)``, in any floating type;
+            ``float64`` keeps the most digits.
+        batch_size (int): Number of consecutive samples that 'intra' compares.
+            Defaults to 64.
+
+    Examples:
+        >>> loss = PRKDLoss(tau=4.0)
+        >>> strength(terms_of(loss), torch.randn(512, 100).double())
+    """
+    return sum(term.weight * _unweighted(term, logits, batch_size) for term in terms)
+
+
+def _unweighted(term: Term, logits: Tensor, batch_size: int) -> float:
+    trace = sum(float(_TRACES[term.kind](z, term.tau).sum()) for z in logits.split(batch_size))
+    return trace / logits.numel()
+
+
+def _trace_logit(z: Tensor, tau: float) -> Tensor:
+    return z.new_ones(len(z))
+
+
+def _trace_kl(z: Tensor, tau: float) -> Tensor:
+    p = F.softmax(z / tau, 1)
+    return (p * (1 - p)).sum(1) / tau**2
+
+
+def _trace_inter(z: Tensor, tau: float) -> Tensor:
+    p = F.softmax(z / tau, 1)
+    s_2 = p.square().sum(1, keepdim=True)
+    size = s_2.sqrt()
+    length = (p - 1 / z.shape[1]).norm(dim=1, keepdim=True)
+    varies = has_spread(length, size)
+    length = length.where(varies, 1.0)
+    trace_of_square = (p.square() * (1 - 2 * p + s_2)).sum(1, keepdim=True)
+    along_x = (p * (p - s_2) / length).square().sum(1, keepdim=True)
+    trace = trace_of_square - along_x
+    # with two classes the difference is rounding noise
+    varies &= trace > 64 * torch.finfo(p.dtype).eps * trace_of_square
+    return (trace / (tau * length) ** 2).where(varies, 0.0)
+
+
+def _trace_intra(z: Tensor, tau: float) -> Tensor:
+    N, C = z.shape
+    p = F.softmax(z / tau, 1)
+    s_2 = p.square().sum(1, keepdim=True)
+    x = p - p.mean(0)
+    length, size = x.norm(dim=0), p.norm(dim=0)
+    varies = has_spread(length, size)
+    length = length.where(varies, 1.0)
+    w = ((1 - 1 / N - (x / length).square()) / length.square()).where(varies, 0.0)
+    return N / (C * tau**2) * (w * p.square() * (1 - 2 * p + s_2)).sum(1)
+
+
+_TRACES = dict(logit=_trace_logit, kl=_trace_kl, inter=_trace_inter, intra=_trace_intra)
+
+
+class StrengthMeter:
+    """Strength of losses on the logits of one teacher.
+
+    Each kind and temperature is computed once and kept, so that a schedule of
+    weights costs nothing more.
+
+    Args:
+        logits (Tensor): Teacher logits, ``(N, C)``.
+        batch_size (int): Batch size of the training, which 'intra' depends on.
+            Defaults to 64.
+    """
+
+    def __init__(self, logits: Tensor, batch_size: int = 64) -> None:
+        logits = logits.double()
+
+        @lru_cache(maxsize=None)
+        def unweighted(term: Term) -> float:
+            return _unweighted(term, logits, batch_size)
+
+        self._unweighted = unweighted
+
+    def terms(self, loss: nn.Module) -> dict[str, float]:
+        """Strength of each term of a loss with its current weights, by kind.
+
+        Raises:
+            ValueError: See :func:`terms_of`.
+        """
+        return {
+            term.kind: term.weight * self._unweighted(term._replace(weight=1.0))
+            for term in terms_of(loss)
+        }
+
+    def total(self, loss: nn.Module) -> float:
+        """Strength of a loss with its current weights.
+
+        Raises:
+            ValueError: See :func:`terms_of`.
+        """
+        return sum(self.terms(loss).values())
+
+
+def largest_rebound(strengths: Sequence[float]) -> float:
+    """How far a course of strengths moves against its own direction, as a factor.
+
+    A course that relaxes (ends at most where it began): the largest later
+    value over an earlier one. A course that tightens: the same, backward in
+    time. 1 for a monotonic course.
+    """
+    course = list(strengths)
+    if course[-1] > course[0]:
+        course.reverse()
+    lowest, factor = float('inf'), 1.0
+    for value in course:
+        lowest = min(lowest, value)
+        if value > lowest:
+            factor = max(factor, value / lowest if lowest > 0 else float('inf'))
+    return factor

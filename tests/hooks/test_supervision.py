@@ -1,0 +1,292 @@
+"""Strength in the log of a run, and relax_to, against autograd on the run's own loss."""
+
+import copy
+import re
+
+import pytest
+import torch
+import toy
+from mmengine.hooks import Hook
+from torch.func import hessian
+
+from prkd_mm.evaluation import unwrap
+from prkd_mm.hooks.schedules import Schedule
+from prkd_mm.hooks.strength_log import LogitSample
+from prkd_mm.hooks.supervision import summary, warnings
+
+EPOCHS, LENGTH = 8, toy.TRAIN_SIZE // toy.BATCH_SIZE
+CHECK = dict(type='TeacherCheckHook')
+
+
+def teacher_of(path, sharpness=1.0):
+    """Checkpoint of a teacher whose logits are scaled."""
+    toy.save_teacher(path)
+    checkpoint = torch.load(path, weights_only=False)
+    for name in ('head.fc.weight', 'head.fc.bias'):
+        checkpoint['state_dict'][name] = sharpness * checkpoint['state_dict'][name]
+    torch.save(checkpoint, path)
+    return str(path)
+
+
+def schedule(relax_to=None, tau_end=1.0, **kwargs):
+    cfg = toy.prkd_schedule(**kwargs)
+    cfg['schedules'][0]['end'] = tau_end
+    if relax_to is not None:
+        cfg['schedules'][2] = dict(
+            loss='loss_prkd', attr='cor_weight', start=0.0, relax_to=relax_to
+        )
+    return cfg
+
+
+def config(ckpt, work_dir, *hooks, epochs=EPOCHS, distiller=None, **options):
+    model = toy.distillation(ckpt, distiller=distiller)
+    return toy.config(model, work_dir, *hooks, epochs=epochs, log_level='INFO', **options)
+
+
+class Autograd(Hook):
+    """The strength that autograd finds in the run's own loss and teacher, by epoch."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self, loss='loss_prkd'):
+        self.loss, self.found = loss, {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter % LENGTH:
+            return
+        model = unwrap(runner.model)
+        loss = copy.deepcopy(model.distiller.distill_losses[self.loss])
+        with torch.no_grad():
+            z = torch.cat(
+                [
+                    model.teacher(model.data_preprocessor(batch, False)['inputs'], mode='tensor')
+                    for batch in runner.val_dataloader
+                ]
+            ).double()
+        traces = [
+            torch.einsum('ii', hessian(lambda x: loss(x[None], row[None]))(row)).item() for row in z
+        ]
+        self.found[runner.iter // LENGTH + 1] = sum(traces) / z.numel()
+
+
+def run(cfg, probe=None):
+    runner = toy.start(cfg)
+    if probe is not None:
+        runner.register_hook(probe)
+    with toy.quickly():
+        runner.train()
+    return runner
+
+
+def logged(work_dir, key='loss_prkd.strength'):
+    """By 1-based epoch."""
+    return {line['epoch']: line[key] for line in toy.logged(work_dir) if key in line}
+
+
+@pytest.mark.parametrize('by_epoch', [True, False])
+@pytest.mark.parametrize('relax_to', [None, 0.25])
+def test_the_logged_strength_is_that_of_the_runs_own_loss_and_teacher(tmp_path, relax_to, by_epoch):
+    probe = Autograd()
+    cfg = config(
+        teacher_of(tmp_path / 't.pth'), tmp_path, schedule(relax_to, by_epoch=by_epoch), CHECK
+    )
+    run(cfg, probe)
+    assert logged(tmp_path) == pytest.approx(probe.found, rel=1e-4)
+    assert len(set(probe.found.values())) == EPOCHS
+
+
+@pytest.mark.parametrize('relax_to', [1 / 16, 0.25, 1, 2.5])
+@pytest.mark.parametrize('sharpness', [0.3, 1.0])
+def test_relax_to_is_reached_in_the_last_epoch(tmp_path, sharpness, relax_to):
+    ckpt = teacher_of(tmp_path / 't.pth', sharpness)
+    run(config(ckpt, tmp_path, CHECK, schedule(relax_to), epochs=24))
+    found = list(logged(tmp_path).values())
+    assert len(found) == 24
+    assert found[-1] / found[0] == pytest.approx(relax_to, rel=1e-3)
+    assert max(found) <= 1.001 * max(found[0], found[-1])
+    text = toy.log_text(tmp_path)
+    if relax_to == 2.5:
+        assert 'it tightens 2.5 times' in text
+    if relax_to == 0.25:
+        assert 'it relaxes to 0.25 of its initial strength' in text
+    assert 'tightens it' not in text
+
+
+def test_relax_to_with_other_shapes_and_a_start_above_0(tmp_path):
+    cfg = schedule(0.5, by_epoch=False)
+    cfg['schedules'][2].update(start=0.1, shape='cosine')
+    probe = Autograd()
+    run(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg), probe)
+    # the last epoch begins LENGTH - 1 iterations before the last iteration
+    assert 0.45 < list(probe.found.values())[-1] / probe.found[1] < 0.6
+
+
+def test_a_resumed_run_does_not_solve_again(tmp_path, monkeypatch):
+    ckpt = teacher_of(tmp_path / 't.pth')
+    whole = run(config(ckpt, tmp_path / 'whole', CHECK, schedule(0.25)))
+    with pytest.raises(toy.Killed):
+        kill = dict(type='KillHook', epoch=3)
+        run(config(ckpt, tmp_path / 'cut', CHECK, schedule(0.25), kill))
+    monkeypatch.setattr(
+        'prkd_mm.hooks.supervision.solve_relax_to', lambda *_: pytest.fail('solved again')
+    )
+    last = (tmp_path / 'cut/last_checkpoint').read_text()
+    rest = toy.resume(config(ckpt, tmp_path / 'rest', CHECK, schedule(0.25)), last)
+    toy.assert_same(toy.student(whole).state_dict(), toy.student(rest).state_dict())
+    strengths = logged(tmp_path / 'whole')
+    assert logged(tmp_path / 'rest') == {epoch: strengths[epoch] for epoch in range(4, 9)}
+
+
+def test_a_new_run_from_a_checkpoint_solves_for_its_own_teacher(tmp_path):
+    run(config(teacher_of(tmp_path / 't.pth'), tmp_path / 'a', CHECK, schedule(0.25), epochs=4))
+    cfg = config(teacher_of(tmp_path / 'u.pth', 0.3), tmp_path / 'b', CHECK, schedule(0.25))
+    cfg.load_from = str(tmp_path / 'a/epoch_4.pth')
+    run(cfg)
+    found = logged(tmp_path / 'b')
+    assert found[EPOCHS] / found[1] == pytest.approx(0.25, rel=1e-3)
+
+
+def test_every_loss_with_a_known_strength_is_logged_without_a_schedule_too(tmp_path):
+    losses = dict(
+        loss_kl=dict(type='mmrazor.KLDivergence', tau=3.0), loss_other=dict(type='mmrazor.PKDLoss')
+    )
+    distiller = toy.logits_distiller(loss_kl=losses['loss_kl'])
+    probe = Autograd('loss_kl')
+    run(
+        config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, epochs=2, distiller=distiller),
+        probe,
+    )
+    assert logged(tmp_path, 'loss_kl.strength') == pytest.approx(probe.found, rel=1e-4)
+
+
+def test_without_a_teacher_check_the_strength_is_unknown(tmp_path):
+    run(config(teacher_of(tmp_path / 't.pth'), tmp_path, schedule(), epochs=1))
+    assert toy.log_text(tmp_path).count('strength of the supervision is unknown') == 1
+    assert not logged(tmp_path)
+
+
+def test_a_sharp_teacher_gets_a_warning_about_the_final_temperature(tmp_path):
+    ckpt = teacher_of(tmp_path / 't.pth', 10.0)
+    run(config(ckpt, tmp_path, CHECK, schedule(0.9), epochs=12))
+    assert 'climbs back' in toy.log_text(tmp_path)
+    found = list(logged(tmp_path).values())
+    assert found[-1] / min(found) > 1.1
+    assert 'end of the schedule of tau (now 1), is too low' in toy.log_text(tmp_path)
+
+
+def test_a_run_of_two_epochs_reaches_the_target_beyond_its_end(tmp_path):
+    ckpt = teacher_of(tmp_path / 't.pth', 0.3)
+    run(config(ckpt, tmp_path, CHECK, schedule(0.25), epochs=2))
+    assert 'relax_to=0.25 is reached at r = 1 only' in toy.log_text(tmp_path)
+
+
+class TestSentences:
+    def test_summary(self):
+        assert summary('a', [0.04, 0.083]) == (
+            'a: supervision 0.040 → 0.083: it tightens 2.1 times'
+        )
+        assert summary('a', [0.04, 0.01]).endswith('it relaxes to 0.25 of its initial strength')
+        assert summary('a', [0.04, 0.04]).endswith('it ends as strong as it begins')
+        assert summary('a', [0, 0.04]).endswith('it tightens from 0')
+
+    PRKD = [
+        Schedule('a', 'tau', 4, 1),
+        Schedule('a', 'kl_weight', 1, 0),
+        Schedule('a', 'cor_weight', 0, 1),
+    ]
+
+    def test_a_schedule_that_is_meant_to_relax_and_does_not(self):
+        (text,) = warnings('a', [0.04, 0.05, 0.083], self.PRKD)
+        assert 'meant to relax' in text and 'tightens it 2.1 times' in text
+        assert 'relax_to=0.25' in text
+        assert not warnings('a', [0.04, 0.02], self.PRKD)
+        # a warm-up is not meant to relax
+        assert not warnings('a', [0.04, 0.083], [Schedule('a', 'loss_weight', 0, 1)])
+
+    @pytest.mark.parametrize(
+        'course, words',
+        [
+            ([4, 3, 2, 1], []),
+            ([4, 1, 1.05], []),
+            ([4, 1, 1.2], ['climbs back']),
+            ([4, 5, 1], ['more than at either end', 'climbs back']),
+        ],
+        ids=str,
+    )
+    def test_on_the_way(self, course, words):
+        schedules = [*self.PRKD[:2], Schedule('a', 'cor_weight', 0, relax_to=0.25)]
+        found = warnings('a', course, schedules)
+        assert len(found) == len(words)
+        assert all(word in text for word, text in zip(words, found))
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        'changed, match',
+        [
+            (dict(relax_to=0), 'relax_to=0; it must be a finite number above 0'),
+            (dict(relax_to=-0.5), 'relax_to=-0.5; it must be'),
+            (dict(relax_to='0.25'), "relax_to='0.25'; it must be"),
+            (dict(relax_to=True), 'relax_to=True; it must be'),
+            (dict(relax_to=float('inf')), 'relax_to=inf; it must be'),
+            (dict(end=1.0), 'both end=1.0 and relax_to=0.25'),
+            (dict(attr='tau', start=4.0), 'loss_prkd.tau .* belongs to the schedule of cor_weight'),
+            (dict(shape='constant'), "belongs to .* a shape other than 'constant'"),
+        ],
+        ids=str,
+    )
+    def test_malformed(self, changed, match):
+        with pytest.raises(ValueError, match=match):
+            Schedule(
+                **dict(dict(loss='loss_prkd', attr='cor_weight', start=0, relax_to=0.25), **changed)
+            )
+
+    def raises(self, cfg, match):
+        probe = Autograd()
+        with pytest.raises(ValueError, match=match):
+            run(cfg, probe)
+        assert not probe.found
+
+    def test_without_logits_of_the_teacher(self, tmp_path):
+        ckpt = teacher_of(tmp_path / 't.pth')
+        self.raises(
+            config(ckpt, tmp_path, schedule(0.25)),
+            r'cor_weight: relax_to=0.25 needs logits .*TeacherCheckHook',
+        )
+
+    def test_out_of_reach(self, tmp_path):
+        cfg = schedule(0.25)
+        cfg['schedules'][1]['end'] = 1.0  # of kl_weight
+        self.raises(
+            config(teacher_of(tmp_path / 't.pth', 0.3), tmp_path, CHECK, cfg),
+            'cannot be reached; .* the other terms alone keep',
+        )
+
+    def test_nothing_to_begin_with(self, tmp_path):
+        cfg = schedule(0.25)
+        cfg['schedules'][1]['start'] = 0.0
+        self.raises(
+            config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg),
+            'cannot be reached; .*it begins at 0',
+        )
+
+    def test_a_correlation_without_strength(self, tmp_path):
+        model = toy.logits_distiller(loss_prkd=dict(type='mmrazor.PRKDLoss', inter_weight=0.0))
+        self.raises(
+            config(
+                teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, schedule(0.25), distiller=model
+            ),
+            'the correlation has no strength',
+        )
+
+
+@pytest.mark.parametrize('total, kept', [(40, 40), (1024, 1024), (5000, 1000), (10000, 1000)])
+def test_kept_logits_are_spread_evenly(total, kept):
+    sample = LogitSample(total)
+    rows = torch.arange(total, dtype=torch.float32)[:, None].expand(-1, 4)
+    for batch in rows.split(96):
+        sample.add(batch)
+    found = sample.gather()[:, 0].sort().values
+    assert len(found) == kept
+    assert len(set(found.diff().tolist())) == 1
+    assert not re.search('nan', str(found))

@@ -1,0 +1,124 @@
+import math
+import time
+
+import pytest
+import torch
+from mmrazor.registry import MODELS
+from torch.func import hessian
+
+from prkd_mm.losses import PRKDLoss
+from prkd_mm.strength import (
+    KINDS,
+    StrengthMeter,
+    Term,
+    has_strength,
+    largest_rebound,
+    strength,
+    terms_of,
+)
+
+LOSSES = [
+    dict(type='PRKDLoss', tau=2.0, tau_cor=3.0, kl_weight=0.4, cor_weight=0.6, intra_weight=0.3),
+    dict(type='PRKDLoss', tau=2.0, cor_weight=0.6, scale_by_tau2=False, loss_weight=0.9),
+    dict(type='PRKDLoss', tau=2.0, cor_weight=0.6, scale_cor_by_tau2=False),
+    dict(type='KLDivergence', tau=3.0, loss_weight=0.9),
+    dict(type='DISTLoss', tau=2.0, inter_loss_weight=0.7, intra_loss_weight=0.0),
+    dict(type='L2Loss', normalize=False, div_element=True, loss_weight=0.45),
+]
+
+
+def logits(samples=6, classes=5, spread=3.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return spread * torch.randn(samples, classes, generator=generator, dtype=torch.double)
+
+
+def by_autograd(loss, z):
+    """trace(H)/C at the match, from the Hessian of the whole batch."""
+    whole = hessian(lambda z_S: len(z) * loss(z_S, z))(z)
+    return sum(whole[i, :, i].trace().item() for i in range(len(z))) / z.numel()
+
+
+@pytest.mark.parametrize('spread', [0.5, 3.0, 12.0])
+@pytest.mark.parametrize('config', LOSSES, ids=str)
+def test_the_closed_form_is_the_trace_that_autograd_finds(config, spread):
+    loss, z = MODELS.build(dict(config, _scope_='mmrazor')), logits(spread=spread)
+    # DISTLoss adds 1e-8 to its denominators
+    tolerance = 1e-4 if config['type'] == 'DISTLoss' else 1e-8
+    assert strength(terms_of(loss), z, len(z)) == pytest.approx(by_autograd(loss, z), rel=tolerance)
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_batches_are_averaged(kind):
+    z, term = logits(9), [Term(kind, 2.0)]
+    parts = [strength(term, part, 4) * len(part) for part in z.split(4)]
+    assert strength(term, z, 4) == pytest.approx(sum(parts) / 9, rel=1e-12)
+
+
+def test_known_values():
+    z = torch.zeros(3, 5).double()
+    assert strength([Term('logit')], z) == pytest.approx(1 / 5)
+    assert strength([Term('kl', 4.0, 16.0)], z) == pytest.approx((1 - 1 / 5) / 5)
+    p = 1 / (1 + math.exp(-2 / 4))
+    z = torch.tensor([[1.0, -1.0]]).double()
+    assert strength([Term('kl', 4.0, 16.0)], z) == pytest.approx(p * (1 - p), rel=1e-12)
+
+
+def test_what_has_no_pattern_has_no_strength():
+    assert strength([Term('inter')], torch.zeros(2, 5).double()) == 0
+    assert strength([Term('intra')], torch.ones(4, 5).double()) == 0
+    assert strength([Term('inter', 4.0)], logits(50, 2)) == 0  # two classes
+
+
+def test_sharp_logits_stay_finite():
+    z = 1e4 * torch.eye(4).double()
+    for kind in KINDS:
+        value = strength([Term(kind)], z)
+        assert value >= 0 and math.isfinite(value)
+
+
+def test_many_classes_take_no_matrix():
+    z = logits(8, 21841)
+    start = time.perf_counter()
+    values = [strength([Term(kind, 4.0, 16.0)], z) for kind in KINDS]
+    assert time.perf_counter() - start < 2  # the Hessians would hold 30 GB
+    assert all(value > 0 for value in values)
+
+
+def test_the_meter_sees_the_current_weights():
+    loss, z = PRKDLoss(tau=4.0, cor_weight=0.5), logits(20)
+    meter = StrengthMeter(z.float(), batch_size=7)
+    before = meter.terms(loss)
+    assert sorted(before) == ['inter', 'kl']
+    loss.kl_weight, loss.cor_weight = 0.25, 0.0
+    assert meter.terms(loss) == dict(kl=pytest.approx(before['kl'] / 4, rel=1e-12))
+    loss.tau = 2.0
+    assert meter.total(loss) == pytest.approx(
+        strength([Term('kl', 2.0, 0.25 * 4)], z.float().double(), 7), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize(
+    'loss', [torch.nn.MSELoss(), MODELS.build(dict(type='mmrazor.KLDivergence', reduction='mean'))]
+)
+def test_other_losses_are_rejected(loss):
+    assert not has_strength(loss)
+    with pytest.raises(ValueError, match='strength of .* is not known'):
+        terms_of(loss)
+
+
+@pytest.mark.parametrize(
+    'course, factor',
+    [
+        ([4, 3, 2, 1], 1),
+        ([1, 2, 3], 1),
+        ([4, 1, 2], 2),
+        ([4, 2, 3, 1], 1.5),
+        ([1, 0.5, 2], 2),
+        ([1, 0.8, 1], 1.25),
+        ([1, 0, 0.5], math.inf),
+        ([1], 1),
+    ],
+    ids=str,
+)
+def test_largest_rebound(course, factor):
+    assert largest_rebound(course) == pytest.approx(factor)
