@@ -57,12 +57,8 @@ class Autograd(Hook):
         model = unwrap(runner.model)
         loss = copy.deepcopy(model.distiller.distill_losses[self.loss])
         with torch.no_grad():
-            z = torch.cat(
-                [
-                    model.teacher(model.data_preprocessor(batch, False)['inputs'], mode='tensor')
-                    for batch in runner.val_dataloader
-                ]
-            ).double()
+            inputs = [model.data_preprocessor(x, False)['inputs'] for x in runner.val_dataloader]
+            z = torch.cat([model.teacher.logits(x) for x in inputs]).double()
         hessians = vmap(hessian(lambda x, row: loss(x[None], row[None])))(z, z)
         traces = hessians.diagonal(dim1=1, dim2=2).sum().item()
         self.found[runner.iter // LENGTH + 1] = traces / z.numel()
