@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent
 # put the one over the other. The extra `lite` is for those who have neither.
 REQUIRES = [
     'filelock',  # several processes fill one store of logits
+    'jinja2',  # the page of a comparison
     'joblib',  # MMRazor imports it without declaring it
     'matplotlib',
     'mmengine>=0.10.5,<0.11',
@@ -46,7 +47,8 @@ setup(
     keywords='knowledge distillation, OpenMMLab, MMRazor, MMPretrain',
     packages=find_packages(include=['prkd_mm', 'prkd_mm.*']),
     package_data={
-        'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')] + ['configs/**/*.py']
+        'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')]
+        + ['configs/**/*.py', 'experiments/page.html.j2']
     },
     # From 3.13 on there is no wheel of numpy 1, and MMEngine calls what 3.14
     # has dropped (mmengine/utils/dl_utils/misc.py).

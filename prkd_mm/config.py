@@ -26,13 +26,13 @@ METHOD_VARIABLE = 'PRKD_METHOD'  # which `_base_/methods` file a config takes
 
 METHODS = dict(
     ce='student alone',
-    logit='student, logit matching',
-    kd='student, KD',
-    dist='student, DIST',
-    cor='student, correlation only',
-    prkd_a='student, PRKDa',
-    prkd_b='student, PRKDb',
-    prkd='student, PRKD',
+    logit='logit matching',
+    kd='KD',
+    dist='DIST',
+    cor='correlation only',
+    prkd_a='PRKDa',
+    prkd_b='PRKDb',
+    prkd='PRKD',
 )
 
 
@@ -94,6 +94,31 @@ def find_config(path: str) -> str:
         return shipped
     raise FileNotFoundError(
         f'there is no config {path!r}; those of the package are in {osp.join(package, "configs")}'
+    )
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of ``tools/train.py``."""
+    parser.add_argument('config', help='the config file')
+    add_common_arguments(parser)
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CHECKPOINT',
+        help='resume from this checkpoint; without a name, from the newest intact one in the '
+        'work dir',
+    )
+    parser.add_argument(
+        '--allow-changes',
+        action='store_true',
+        help='resume although settings that decide the result have changed',
+    )
+    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate from the batch size that the config names to the actual one',
     )
 
 

@@ -1,6 +1,6 @@
 """Train a config's teacher and its student by several methods; compare.
 
-What was finished before is not trained again, what was cut off goes on.
+Finished runs are not trained again, and interrupted runs are resumed.
 Writes results.json, results.md, figures and report.html.
 """
 
@@ -13,93 +13,35 @@ from rich.console import Console
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
-from prkd_mm.analysis import STUDIES
-from prkd_mm.experiments import METHODS, plan, run_all, table, write_report
-from prkd_mm.experiments.analyses import analyze
+from prkd_mm.experiments.options import ComparisonOptions
+from prkd_mm.experiments.run_comparison import report_records, run_comparison
+from prkd_mm.options import add_options, options_from
 
 
-def parse_args() -> argparse.Namespace:
-    parser = cli.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='a config with methods, or any other')
-    parser.add_argument(
-        '--methods',
-        default='ce,kd,prkd',
-        help=f'comma-separated, of {",".join(METHODS)}; default: %(default)s',
+def parse_args() -> ComparisonOptions:
+    parser = cli.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        '--seeds',
-        type=int,
-        default=1,
-        metavar='N',
-        help='runs of each method, with the seeds 0 to N-1, for mean and '
-        'standard deviation; default: %(default)s',
+        'config', nargs='?', help='a config with methods, or any other; optional with --records'
     )
-    parser.add_argument(
-        '--jobs',
-        type=int,
-        default=1,
-        metavar='N',
-        help='runs side by side: on a CPU they share its cores, else they '
-        'take turns at the GPUs; default: %(default)s',
-    )
-    parser.add_argument(
-        '--figures',
-        default=','.join(STUDIES),
-        help='comma-separated analyses (tools/analyze.py) for the report: '
-        "landscapes of all seeds, the others of seed 0; '' for none; default: "
-        '%(default)s',
-    )
-    parser.add_argument(
-        '--out', type=Path, help='where the report goes; default: results/<name of the config>'
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help="override settings in the students' runs",
-    )
-    parser.add_argument(
-        '--teacher-options',
-        nargs='+',
-        default=[],
-        metavar='KEY=VALUE',
-        help="override settings in the teacher's run",
-    )
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
-    args = parser.parse_args()
-    args.methods = args.methods.split(',')
-    if unknown := [name for name in args.methods if name not in METHODS]:
-        parser.error(f'unknown methods {unknown}; choose of {list(METHODS)}')
-    args.figures = [name for name in args.figures.split(',') if name]
-    if unknown := [name for name in args.figures if name not in STUDIES]:
-        parser.error(f'unknown figures {unknown}; choose of {list(STUDIES)}')
-    for name in ('seeds', 'jobs'):
-        if getattr(args, name) < 1:
-            parser.error(f'--{name} must be at least 1')
-    args.out = args.out or Path('results') / Path(args.config).stem
-    return args
+    add_options(parser, ComparisonOptions)
+    options = options_from(ComparisonOptions, parser.parse_args())
+    if not (options.config or options.records):
+        parser.error('a config is required, or --records to report finished runs')
+    if not options.methods:
+        parser.error('--methods names no method')
+    return options
 
 
 def main() -> None:
-    args = parse_args()
-    console = Console()
-    command = shlex.join(['python', 'tools/reproduce.py'] + sys.argv[1:])
-    jobs = plan(
-        args.config, args.methods, args.cfg_options, args.teacher_options, args.seeds, args.amp
-    )
-    run_all(jobs, str(Path(__file__).with_name('train.py')), console, args.jobs)
-    rows = write_report(jobs, args.out, command)  # in case figures fail
-    console.print(table(rows))
-    if args.figures:
-        figures = analyze(jobs, args.figures, args.out, console)
-        write_report(jobs, args.out, command, figures)
-    console.print(f'Report: {args.out / "report.html"}', highlight=False, soft_wrap=True)
-    first = next(job for job in jobs if job.method == jobs[-1].method)
-    student = first.work_dir / 'student_avg.pth'
-    if student.exists():
-        console.print(f'The student to use: {student}', highlight=False, soft_wrap=True)
+    options, console = parse_args(), Console()
+    command = shlex.join(['python', 'tools/reproduce.py', *sys.argv[1:]])
+    if options.config:
+        run_comparison(options, str(Path(__file__).with_name('train.py')), command, console)
+    else:
+        report_records(options, command, console)
 
 
 if __name__ == '__main__':
-    cli.run(main, 'interrupted; the same command goes on from here')
+    cli.run(main, 'interrupted; the same command resumes')

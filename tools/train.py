@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.checkpoints import read
-from prkd_mm.config import add_common_arguments, load_config
+from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import learning_rate_note, processes_of, use_gloo_without_gpu
 from prkd_mm.resume import set_resume
@@ -19,27 +19,7 @@ from prkd_mm.resume import set_resume
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='the config file')
-    add_common_arguments(parser)
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CHECKPOINT',
-        help='resume from this checkpoint; without a name, from the newest intact one in the '
-        'work dir',
-    )
-    parser.add_argument(
-        '--allow-changes',
-        action='store_true',
-        help='resume although settings that decide the result have changed',
-    )
-    parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
-    parser.add_argument(
-        '--auto-scale-lr',
-        action='store_true',
-        help='scale the learning rate from the batch size that the config names to the actual one',
-    )
+    add_train_arguments(parser)
     return parser.parse_args()
 
 

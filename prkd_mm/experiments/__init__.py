@@ -1,13 +1,14 @@
 from ..config import METHODS
-from .comparison_report import Row, rows_of, table, write_report
+from .comparison_report import write_report
 from .job import Job, TrainingFailed
 from .plan import plan
-from .pool import run_all
+from .pool import Pool, run_all
+from .results import rows_of, table
 
 __all__ = [
     'METHODS',
     'Job',
-    'Row',
+    'Pool',
     'TrainingFailed',
     'plan',
     'rows_of',

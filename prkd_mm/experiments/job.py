@@ -6,30 +6,36 @@ import hashlib
 import itertools
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
-from typing import Callable, Optional
+from typing import IO, Optional
 
 from mmrazor.registry import MODELS
 
 from ..checkpoints import read, resolve
-from ..config import add_common_arguments, load_config
+from ..config import add_train_arguments, load_config
+from ..files import write_json
+from .records import RunRecord, read_record, record_path, settings_of, write_record
 
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
-_STEP = re.compile(
-    r'Epoch\(train\)\s+\[(\d+)\]\[\s*(\d+)/(\d+)\].*?'
-    r'\sloss: (\S+)'
-)
-_EVALUATION = re.compile(r'Epoch\(val\).*? accuracy/top1: (\S+)')
+_POLL_SECONDS = 0.5
+_LINES_OF_AN_ERROR = 30
+
+Report = Callable[[str, int, int], None]  # called as report(state, done, total)
+
+
+class TrainingFailed(RuntimeError):
+    """A training command ended with an error."""
 
 
 def set_aside(folder: Path) -> Path:
-    """Rename what another experiment has left: ``.1``, ``.2``, ..."""
+    """Rename the folder of another experiment by appending ``.1``, ``.2``, ..."""
     names = (folder.with_name(f'{folder.name}.{i}') for i in itertools.count(1))
     return folder.rename(next(name for name in names if not name.exists()))
 
@@ -38,157 +44,248 @@ class Job:
     """One training run: a command, and what it leaves in its work dir.
 
     Args:
-        title (str): What the user reads.
-        arguments (list[str]): The command line of ``tools/train.py``.
-        method (str, optional): Of :data:`~prkd_mm.experiments.METHODS`.
-            Defaults to None: a net alone, as a teacher.
-        seed (int): Which of the runs of this method. Defaults to 0.
+        title: Name shown for its method.
+        arguments: The command line of ``tools/train.py``.
+        method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone, such as
+            a teacher.
+        seed: Which run of this method it is.
+        teacher: The job that trains its teacher, if one does.
+        records: Folder of :class:`RunRecord` files; None: none are read or written.
     """
 
     def __init__(
-        self, title: str, arguments: list[str], method: Optional[str] = None, seed: int = 0
+        self,
+        title: str,
+        arguments: list[str],
+        method: Optional[str] = None,
+        seed: int = 0,
+        teacher: Optional['Job'] = None,
+        records: Optional[Path] = None,
     ) -> None:
         parser = argparse.ArgumentParser()
-        parser.add_argument('config')
-        parser.add_argument('--amp', action='store_true')
-        add_common_arguments(parser)
-        args = parser.parse_args(arguments)
-        self.title, self.method, self.seed = title, method, seed
-        self.arguments = arguments
-        self.cfg = load_config(args.config, args.method, args.cfg_options, args.work_dir)
+        add_train_arguments(parser)
+        self.args = parser.parse_args(arguments)
+        self.name, self.method, self.seed = title, method, seed
+        self.arguments, self.teacher, self.records = arguments, teacher, records
+        self.cfg = load_config(
+            self.args.config, self.args.method, self.args.cfg_options, self.args.work_dir
+        )
         self.work_dir = Path(self.cfg.work_dir)
-        self._record = self.work_dir / 'job.json'
+        self._notes = self.work_dir / 'job.json'
         self._process: Optional[subprocess.Popen] = None
         self._stopped = False
 
     @property
+    def title(self) -> str:
+        """Name of the run."""
+        return f'{self.name}, seed {self.seed}' if self.seed else self.name
+
+    @property
     def fingerprint(self) -> str:
-        """Of all that makes a run another experiment: its command, its
-        resolved config, its teacher's file."""
+        """Hash of what identifies a run on this machine: its options, its resolved config and
+        the file of its teacher."""
         teacher = self.cfg.model.get('teacher_ckpt')
         if teacher and self.cfg.get('method') != 'ce':
             with contextlib.suppress(FileNotFoundError):
                 path = resolve(teacher)
                 teacher = path, Path(path).stat().st_mtime_ns
-        text = json.dumps(
-            ['--amp' in self.arguments, self.cfg.to_dict(), teacher], sort_keys=True, default=str
-        )
+        text = json.dumps([self.args.amp, self.cfg.to_dict(), teacher], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def stop(self) -> None:
-        """End the command if it runs, and let it not begin."""
-        self._stopped = True
-        if self._process:
-            self._process.terminate()
+    @property
+    def settings(self) -> str:
+        """Hash of what decides the run's numbers on any machine, its seed apart."""
+        teacher = None
+        if self.teacher and self.method != 'ce':
+            teacher = self.teacher.settings
+        return settings_of(self.cfg, self.args.amp, teacher)
 
     @property
     def was_made_by_hand(self) -> bool:
-        """Whether checkpoints are there that no comparison has made."""
-        return not self._record.exists() and (self.work_dir / 'last_checkpoint').exists()
+        """Whether there are checkpoints that no comparison has made."""
+        return not self._notes.exists() and (self.work_dir / 'last_checkpoint').exists()
 
     def epochs_done(self) -> int:
-        """Of the latest checkpoint."""
+        """Epochs completed in the latest checkpoint."""
         return read(str(self.work_dir))['meta'].get('epoch', 0)
 
-    def record(self) -> dict:
-        """What was noted of this very experiment: empty if nothing."""
-        if not self._record.is_file():
+    def notes(self) -> dict:
+        """What ``job.json`` says about this very experiment; empty if nothing."""
+        if not self._notes.is_file():
             return {}
-        noted = json.loads(self._record.read_text())
+        noted = json.loads(self._notes.read_text())
         return noted if noted['fingerprint'] == self.fingerprint else {}
 
     def note(self, **values) -> None:
-        """Add to what is noted of this very experiment."""
-        noted = dict(self.record(), fingerprint=self.fingerprint, **values)
+        """Add to ``job.json``."""
+        noted = dict(self.notes(), fingerprint=self.fingerprint, **values)
         self.work_dir.mkdir(parents=True, exist_ok=True)
-        self._record.write_text(json.dumps(noted, indent=1))
+        write_json(self._notes, noted, indent=1)
 
-    def scalars(self) -> list[dict]:
-        """All that the run logged, in order."""
-        return [
+    def curve(self, metric: str) -> dict[int, float]:
+        """A validation metric by epoch (the last value logged for each)."""
+        rows = [
             json.loads(line)
             for file in sorted(self.work_dir.glob('*/vis_data/scalars.json'))
             for line in file.read_text().splitlines()
         ]
+        return {row['step']: row[metric] for row in rows if metric in row}
 
-    def curve(self, metric: str) -> dict[int, float]:
-        """A validation metric by epoch (the last value logged for each)."""
-        return {row['step']: row[metric] for row in self.scalars() if metric in row}
+    @property
+    def record_file(self) -> Optional[Path]:
+        """File of the run's record, whether or not it exists; None without a folder for it."""
+        if not self.records:
+            return None
+        return record_path(self.records, self.work_dir.name, self.settings)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether its numbers are known without its work dir."""
+        return bool(self.record_file and self.record_file.is_file())
+
+    def record(self) -> RunRecord:
+        """Its numbers: those recorded, or else those in its work dir.
+
+        Raises:
+            ValueError: If the log of the finished run lacks the last epoch.
+        """
+        if self.is_recorded:
+            return read_record(self.record_file)
+        raw, averaged = self.curve(TOP1), self.curve(AVERAGED_TOP1)
+        epochs = self.cfg.train_cfg.max_epochs
+        if raw and epochs not in raw:
+            raise ValueError(
+                f"the log in '{self.work_dir}' has no validation after the last epoch, {epochs}; "
+                'move that folder away and run the same command again'
+            )
+        return RunRecord(
+            self.name,
+            self.method,
+            self.seed,
+            self.args.config,
+            self.settings,
+            round(self.notes().get('seconds', 0.0), 1),
+            self.num_parameters(),
+            shlex.join(['python', 'tools/train.py', *self.arguments]),
+            raw.get(epochs),
+            averaged.get(epochs),
+            max(raw.values(), default=None),
+            raw,
+            averaged,
+        )
 
     def num_parameters(self) -> int:
-        """Of the net that is trained."""
+        """Parameter count of the net that is trained."""
         model = self.cfg.model.get('architecture', self.cfg.model)
         net = MODELS.build(model.to_dict())
         return sum(parameter.numel() for parameter in net.parameters())
 
+    def stop(self) -> None:
+        """Terminate the process, or keep it from starting."""
+        self._stopped = True
+        if self._process:
+            self._process.terminate()
 
-class TrainingFailed(RuntimeError):
-    """A training command ended with an error."""
+    def run(
+        self, train_py: str, report: Report, environment: Optional[dict[str, str]] = None
+    ) -> None:
+        """Train from the start, resume, or do nothing if the run is finished.
 
+        Args:
+            train_py: Path of ``tools/train.py``.
+            report: Called with a state in words, the epochs done and the epochs in all.
+            environment: Variables to set for the command.
 
-def run(
-    job: Job,
-    train_py: str,
-    report: Callable[[str, int, int], None],
-    environment: Optional[dict[str, str]] = None,
-) -> None:
-    """Run a job: from the start, from where it was cut off, or not at all.
+        Raises:
+            TrainingFailed: If the command fails; with the last lines that it printed.
+        """
+        if not self._is_finished(report):
+            command = [sys.executable, train_py, *self.arguments]
+            if (self.work_dir / 'last_checkpoint').exists():
+                command.append('--resume')
+            self._train(command, report, dict(os.environ, **(environment or {})))
+            self.note(finished=True)
+        if self.record_file:
+            write_record(self.record(), self.record_file)
 
-    Args:
-        job (Job): The job.
-        train_py (str): Path of ``tools/train.py``.
-        report (Callable): Called as ``report(state, done, total)``, in
-            iterations.
-        environment (dict, optional): Variables to set besides those that are
-            set here. Defaults to None.
+    def _is_finished(self, report: Report) -> bool:
+        """Whether nothing is left to train; if not, the work dir is ready for the run."""
+        if 'finished' in self.notes():
+            report('already finished', 1, 1)
+            return True
+        if self.method is None and self.was_made_by_hand:
+            if self.epochs_done() >= self.cfg.train_cfg.max_epochs:
+                report('found a finished checkpoint', 1, 1)  # it may have taken days
+                return True
+            self.note(seconds=0.0)  # it resumes
+        if not self.notes():
+            if self.work_dir.exists():
+                report(f'kept another experiment as {set_aside(self.work_dir)}', 0, 1)
+            self.note(seconds=0.0)
+        return False
 
-    Raises:
-        TrainingFailed: With the last lines that the command printed.
-    """
-    if 'finished' in job.record():
-        return report('done before', 1, 1)
-    epochs, accuracy, tail = job.cfg.train_cfg.max_epochs, '', deque(maxlen=30)
-    if job.method is None and job.was_made_by_hand:
-        if job.epochs_done() >= epochs:
-            return report('is there', 1, 1)  # it may have taken days
-        job.note(seconds=0.0)  # so it goes on
-    if not job.record():
-        if job.work_dir.exists():
-            kept = set_aside(job.work_dir)
-            report(f'kept another experiment as {kept}', 0, 1)
-        job.note(seconds=0.0)
-    resume = (job.work_dir / 'last_checkpoint').exists()
-    command = [sys.executable, train_py, *job.arguments]
-    command += ['--resume'] * resume
-    before, start = job.record()['seconds'], time.monotonic()
-    process = job._process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=dict(os.environ, **(environment or {})),
-    )
-    if job._stopped:  # meanwhile
-        process.terminate()
-    try:
-        for line in process.stdout:
-            tail.append(line)
-            if found := _EVALUATION.search(line):
-                accuracy = f'  top-1 {float(found[1]):.1f} %'
-            elif found := _STEP.search(line):
-                epoch, step, steps = map(int, found.groups()[:3])
-                report(
-                    f'epoch {epoch}/{epochs}  loss {found[4]}{accuracy}',
-                    (epoch - 1) * steps + step,
-                    epochs * steps,
+    def _train(self, command: list[str], report: Report, environment: dict[str, str]) -> None:
+        before, start = self.notes()['seconds'], time.monotonic()
+        progress = _Progress(self.work_dir, self.cfg.train_cfg.max_epochs, report)
+        with contextlib.closing(progress), tempfile.TemporaryFile('w+') as output:
+            process = self._process = subprocess.Popen(
+                command, stdout=output, stderr=subprocess.STDOUT, env=environment
+            )
+            if self._stopped:  # stop() was called while the process started
+                process.terminate()
+            try:
+                while process.poll() is None:
+                    progress.show()
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(_POLL_SECONDS)
+            finally:
+                process.terminate()  # still running only after an interrupt
+                self.note(seconds=before + time.monotonic() - start)
+            if process.returncode:
+                output.seek(0)
+                last = ''.join(deque(output, _LINES_OF_AN_ERROR))
+                raise TrainingFailed(
+                    f'{shlex.join(command)} failed with exit status {process.returncode}:\n{last}'
                 )
-        process.wait()
-    finally:
-        process.terminate()  # only if we were interrupted is it still there
-        job.note(seconds=before + time.monotonic() - start)
-    if process.returncode:
-        raise TrainingFailed(
-            f'{shlex.join(command)} failed with exit status {process.returncode}:\n{"".join(tail)}'
-        )
-    job.note(finished=True)
-    report(f'epoch {epochs}/{epochs}{accuracy}', 1, 1)
+            progress.show()
+
+
+class _Progress:
+    """Follows the scalars that a training logs from now on."""
+
+    def __init__(self, work_dir: Path, epochs: int, report: Report) -> None:
+        self.work_dir, self.epochs, self.report = work_dir, epochs, report
+        self._earlier = set(self._files())
+        self._file: Optional[IO[str]] = None
+        self._line = self._loss = self._accuracy = ''
+
+    def _files(self) -> list[Path]:
+        return sorted(self.work_dir.glob('*/vis_data/scalars.json'))
+
+    def show(self) -> None:
+        """Report every epoch and loss logged since the last call."""
+        if self._file is None:
+            new = [path for path in self._files() if path not in self._earlier]
+            if not new:
+                return
+            self._file = new[-1].open()
+        for text in self._file:
+            self._line += text
+            if self._line.endswith('\n'):  # else it is still being written
+                self._report(json.loads(self._line))
+                self._line = ''
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _report(self, row: dict) -> None:
+        if TOP1 in row:
+            epoch, done = row['step'], row['step']
+            self._accuracy = f'  top-1 {row[TOP1]:.1f} %'
+        elif 'loss' in row:
+            epoch, done = row['epoch'], row['epoch'] - 1
+            self._loss = f'  loss {row["loss"]:.4f}'
+        else:
+            return
+        self.report(f'epoch {epoch}/{self.epochs}{self._loss}{self._accuracy}', done, self.epochs)

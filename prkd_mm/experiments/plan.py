@@ -18,23 +18,23 @@ def training(
     seed: Optional[int] = None,
     amp: bool = False,
     suffix: str = '',
+    **more,
 ) -> Job:
     """A run of ``tools/train.py``, in a work dir of its own.
 
     Args:
-        title (str): What the user reads.
-        config (str): A config.
-        method (str, optional): Of :data:`METHODS`. Defaults to None: a net
-            alone.
-        options (Sequence[str]): ``KEY=VALUE``. Defaults to none.
-        seed (int, optional): Seed 0 has the work dir that
-            ``tools/train.py`` would take. Defaults to None: what the config
-            and the options say.
-        amp (bool): Mixed precision. Defaults to False.
-        suffix (str): Of the work dir. Defaults to ''.
+        title: Name shown for its method.
+        config: A config.
+        method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
+        options: ``KEY=VALUE`` overrides.
+        seed: Seed of the run; None: the seed of the config and the options. Seed 0 has the
+            work dir that ``tools/train.py`` would take.
+        amp: Whether to use mixed precision.
+        suffix: Suffix of the work dir.
+        **more: Passed on to :class:`Job`.
 
     Raises:
-        ValueError: ``seed``, and the options say another.
+        ValueError: If ``seed`` is given and the options set a seed too.
     """
     arguments = [config]
     if method:
@@ -44,20 +44,16 @@ def training(
     if seed is not None:
         if any(option.startswith('randomness.seed=') for option in options):
             raise ValueError(
-                'randomness.seed is what tells the runs of a '
-                'method apart, 0, 1, ...: leave it out of the '
-                'options'
+                'randomness.seed is 0, 1, ... for the runs of a method: leave it out of the options'
             )
         options = [*options, f'randomness.seed={seed}']
-    if seed:
-        title += f', seed {seed}'
-        suffix += seed_suffix(seed)
+    suffix += seed_suffix(seed or 0)
     if suffix:
         first = load_config(config, method).work_dir
         arguments += ['--work-dir', f'{first}{suffix}']
     if options:
         arguments += ['--cfg-options', *options]
-    return Job(title, arguments, method, seed or 0)
+    return Job(title, arguments, method, seed or 0, **more)
 
 
 def plan(
@@ -67,49 +63,67 @@ def plan(
     teacher_options: Sequence[str] = (),
     seeds: int = 1,
     amp: bool = False,
+    records: Optional[Path] = None,
 ) -> list[Job]:
     """The jobs that a comparison needs; the teacher's first.
 
-    The teacher is trained, once, if ``teacher_ckpt`` is the work dir of
-    ``teacher_config``; any other checkpoint has to be there. A config that
-    knows no methods, as a teacher's, is one job a seed. The runs of seed 0
-    keep all checkpoints that they average, for the analyses.
+    The teacher is trained, once, if ``teacher_ckpt`` is the work dir of ``teacher_config``; any
+    other checkpoint has to exist. A config without methods, such as a teacher's, is one job per
+    seed. The runs of seed 0 keep all checkpoints that they average, for the analyses.
 
     Args:
-        config (str): A config.
-        methods (Sequence[str]): Of :data:`METHODS`.
-        options (Sequence[str]): ``KEY=VALUE`` for the students' runs.
-            Defaults to none.
-        teacher_options (Sequence[str]): The same for the teacher's. Defaults
-            to none.
-        seeds (int): Runs of each method, with the seeds 0, 1, ... Seed 0 has
-            the work dir that ``tools/train.py`` would take. Defaults to 1.
-        amp (bool): Mixed precision. Defaults to False.
+        config: A config.
+        methods: Keys of :data:`~prkd_mm.config.METHODS`.
+        options: ``KEY=VALUE`` overrides of the students' runs.
+        teacher_options: The same for the teacher's run.
+        seeds: Runs of each method, with the seeds 0, 1, ...
+        amp: Whether to use mixed precision.
+        records: Folder of :class:`~prkd_mm.experiments.records.RunRecord` files.
 
     Raises:
-        ValueError: The config counts iterations, not epochs; or see
-            :func:`training`.
+        ValueError: If the config counts iterations instead of epochs, or if the options set the
+            seed.
     """
     own = load_config(config)
     if not own.train_cfg.get('max_epochs'):
         raise ValueError(
-            f'{config} is not trained by epochs (train_cfg: '
-            f'{own.train_cfg}), which a comparison goes by'
+            f"'{config}' is not trained by epochs (train_cfg: {own.train_cfg}), but runs are "
+            'compared by epochs'
         )
     if 'method' not in own:
-        return [training('alone', config, None, options, k, amp) for k in range(seeds)]
-    kept = _keep_the_tail(training('', config, methods[0], options).cfg)
-    jobs = [
-        training(METHODS[method], config, method, options if k else [*kept, *options], k, amp)
-        for k in range(seeds)
+        return [
+            training('alone', config, None, options, seed, amp, records=records)
+            for seed in range(seeds)
+        ]
+    first = training('', config, methods[-1], options).cfg
+    teacher = _teacher(first, teacher_options, amp, records)
+    kept = _keep_the_tail(first)
+    students = [
+        training(
+            METHODS[method],
+            config,
+            method,
+            options if seed else [*kept, *options],
+            seed,
+            amp,
+            teacher=teacher,
+            records=records,
+        )
+        for seed in range(seeds)
         for method in methods
     ]
-    model = jobs[-1].cfg.model
-    if model.get('teacher_config') and model.get('teacher_ckpt'):
-        teacher = training('teacher', model.teacher_config, None, teacher_options, amp=amp)
-        if Path(model.teacher_ckpt).resolve() == teacher.work_dir.resolve():
-            jobs.insert(0, teacher)
-    return jobs
+    return [teacher, *students] if teacher else students
+
+
+def _teacher(
+    cfg: Config, options: Sequence[str], amp: bool, records: Optional[Path]
+) -> Optional[Job]:
+    """The job that trains a pair's teacher, or None if its checkpoint comes from elsewhere."""
+    model = cfg.model
+    if not (model.get('teacher_config') and model.get('teacher_ckpt')):
+        return None
+    job = training('teacher', model.teacher_config, None, options, amp=amp, records=records)
+    return job if Path(model.teacher_ckpt).resolve() == job.work_dir.resolve() else None
 
 
 def _keep_the_tail(cfg: Config) -> list[str]:

@@ -10,76 +10,98 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from .job import Job, run
+from .job import Job
 
 
 def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: int = 1) -> None:
-    """Run jobs, the teacher first, the others side by side.
+    """Run the jobs of :func:`plan`: the teacher first, then the students.
 
-    On GPUs the jobs take turns at them; on a CPU they share its cores.
+    Recorded runs are not trained again, nor is a teacher that no other student needs.
 
     Args:
-        jobs (Sequence[Job]): Of :func:`plan`.
-        train_py (str): Path of ``tools/train.py``.
-        console (Console): Where to show one display for all.
-        side_by_side (int): How many at a time. Defaults to 1.
+        jobs: Jobs of a plan.
+        train_py: Path of ``tools/train.py``.
+        console: Where to show the progress.
+        side_by_side: Number of students that are trained at a time.
 
     Raises:
-        TrainingFailed: Of the first job that failed; the others that were
-            running have come to their end, no further one has begun.
+        TrainingFailed: If a job fails.
     """
-    places = queue.SimpleQueue()
-    for place in range(side_by_side):
-        places.put(place)
-    teachers = [job for job in jobs if job.method is None]
-    students = [job for job in jobs if job.method is not None]
-    with Progress(
-        TextColumn('{task.description}'),
-        BarColumn(),
-        TextColumn('{task.fields[state]}'),
-        TimeElapsedColumn(),
-        console=console,
-    ) as progress:
-        everything = progress.add_task('all runs', total=len(jobs), state='', visible=len(jobs) > 1)
+    missing = [job for job in jobs if not job.is_recorded]
+    students = [job for job in missing if job not in [other.teacher for other in jobs]]
+    teachers = {job.teacher for job in students if job.teacher}
+    if recorded := len(jobs) - len(missing):
+        console.print(f'{recorded} of {len(jobs)} runs are recorded', highlight=False)
+    pool = Pool(train_py, console, side_by_side)
+    pool.run(list(teachers))
+    pool.run(students)
 
-        def work(job: Job) -> None:
-            shown = shlex.join(['tools/train.py', *job.arguments])
-            progress.console.print(f'$ python {shown}', highlight=False, soft_wrap=True)
-            place = places.get()
-            try:
-                run(
-                    job, train_py, _Reporter(progress, job.title), _environment(place, side_by_side)
-                )
-            finally:
-                places.put(place)
-            progress.advance(everything)
 
-        for batch in (teachers, students):  # students need their teacher
-            with ThreadPoolExecutor(side_by_side) as pool:
-                futures = [pool.submit(work, job) for job in batch]
+class Pool:
+    """Runs jobs, several at a time: on GPUs they take turns, on a CPU they share its cores.
+
+    Args:
+        train_py: Path of ``tools/train.py``.
+        console: Where to show the progress.
+        side_by_side: Number of jobs at a time.
+    """
+
+    def __init__(self, train_py: str, console: Console, side_by_side: int = 1) -> None:
+        self.train_py, self.console, self.side_by_side = train_py, console, side_by_side
+        self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for slot in range(side_by_side):
+            self._slots.put(slot)
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Run jobs to their end.
+
+        Raises:
+            TrainingFailed: If a job fails. Jobs that are running then are finished first; the
+                others are not started.
+        """
+        columns = (
+            TextColumn('{task.description}'),
+            BarColumn(),
+            TextColumn('{task.fields[state]}'),
+            TimeElapsedColumn(),
+        )
+        with Progress(*columns, console=self.console) as progress:
+            total = progress.add_task('all runs', total=len(jobs), state='', visible=len(jobs) > 1)
+            with ThreadPoolExecutor(self.side_by_side) as threads:
+                futures = [threads.submit(self._run_one, job, progress, total) for job in jobs]
                 try:
-                    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                    wait(futures, return_when=FIRST_EXCEPTION)
                 except KeyboardInterrupt:
-                    for job in batch:
+                    for job in jobs:
                         job.stop()
                     raise
                 finally:
                     for future in futures:
                         future.cancel()
-            for future in done:
+        for future in futures:
+            if not future.cancelled():
                 future.result()
 
+    def _run_one(self, job: Job, progress: Progress, total: int) -> None:
+        command = shlex.join(['python', 'tools/train.py', *job.arguments])
+        self.console.print(f'$ {command}', highlight=False, soft_wrap=True)
+        slot = self._slots.get()
+        try:
+            job.run(self.train_py, _Reporter(progress, job.title), self._environment(slot))
+        finally:
+            self._slots.put(slot)
+        progress.advance(total)
 
-def _environment(place: int, side_by_side: int) -> dict[str, str]:
-    """What keeps jobs that run side by side out of each other's way."""
-    if side_by_side == 1:
-        return {}
-    if torch.cuda.is_available():
-        given = os.environ.get('CUDA_VISIBLE_DEVICES')
-        gpus = given.split(',') if given else [str(i) for i in range(torch.cuda.device_count())]
-        return dict(CUDA_VISIBLE_DEVICES=gpus[place % len(gpus)])
-    threads = max(1, (os.cpu_count() or 1) // side_by_side)
-    return dict(OMP_NUM_THREADS=str(threads))
+    def _environment(self, slot: int) -> dict[str, str]:
+        """Variables that give each of several jobs a GPU, or its share of the cores."""
+        if self.side_by_side == 1:
+            return {}
+        if torch.cuda.is_available():
+            given = os.environ.get('CUDA_VISIBLE_DEVICES')
+            gpus = given.split(',') if given else [str(i) for i in range(torch.cuda.device_count())]
+            return dict(CUDA_VISIBLE_DEVICES=gpus[slot % len(gpus)])
+        threads = max(1, (os.cpu_count() or 1) // self.side_by_side)
+        return dict(OMP_NUM_THREADS=str(threads))
 
 
 class _Reporter:
@@ -91,6 +113,6 @@ class _Reporter:
 
     def __call__(self, state: str, done: int, total: int) -> None:
         self.progress.update(self.task, state=state, completed=done, total=total)
-        if not self.progress.console.is_terminal and (done >= self.next_line * total):
+        if not self.progress.console.is_terminal and done >= self.next_line * total:
             self.next_line = done / total + 0.1
             self.progress.console.print(f'{self.title}: {state}', highlight=False)

@@ -65,11 +65,7 @@ def test_the_table_shows_what_the_runs_logged(folder, first):
     number = r' +\+?(-?[\d.]+|–) │'
     rows = re.findall(rf'│ ([a-zA-Z, ]+?) +│{number}{number}{number}', first)
     raw, average = 'accuracy/top1', 'student_avg/accuracy/top1'
-    runs = {
-        'student alone': 'prkd_digits_ce',
-        'student, KD': 'prkd_digits_kd',
-        'student, PRKD': 'prkd_digits',
-    }
+    runs = {'student alone': 'prkd_digits_ce', 'KD': 'prkd_digits_kd', 'PRKD': 'prkd_digits'}
     (teacher, top1, *none), *students = rows
     assert teacher == 'teacher' and none == ['–', '–']
     assert float(top1) == pytest.approx(logged(folder, 'teacher_digits', raw), abs=0.005)
@@ -83,7 +79,7 @@ def test_the_table_shows_what_the_runs_logged(folder, first):
 
 def test_progress_and_commands_are_visible(first):
     assert '$ python tools/train.py configs/quickstart/teacher' in first
-    assert re.search(r'student, KD: epoch 2/2 +loss \d', first)
+    assert re.search(r'KD: epoch 2/2 +loss \d', first)
 
 
 def test_the_report_is_one_page_that_opens_offline(folder, first):
@@ -101,12 +97,7 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
     assert (report / 'strength.json').exists()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     results = json.loads((report / 'results.json').read_text())
-    assert [row['name'] for row in results['rows']] == [
-        'teacher',
-        'student alone',
-        'student, KD',
-        'student, PRKD',
-    ]
+    assert [row['name'] for row in results['rows']] == ['teacher', 'student alone', 'KD', 'PRKD']
     for row in results['rows']:  # each number is in the page and the table
         for text in (page, (report / 'results.md').read_text()):
             assert f'{row["last"][0]:.2f}' in text
@@ -119,7 +110,7 @@ def test_seeds_side_by_side(folder, first):
     said = reproduce(
         folder, '--seeds', '2', '--jobs', '2', '--methods', 'kd,prkd', '--out', 'results/seeds'
     )
-    assert len(re.findall(r': done before$', said, re.M)) == 3
+    assert len(re.findall(r': already finished$', said, re.M)) == 3
     kd, prkd = json.loads((folder / 'results/seeds/results.json').read_text())['rows'][1:]
     for row, run in ((kd, 'prkd_digits_kd'), (prkd, 'prkd_digits')):
         assert row['last'] == [
@@ -131,10 +122,10 @@ def test_seeds_side_by_side(folder, first):
 def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
     work_dirs = folder / 'work_dirs'
     teacher = (work_dirs / 'teacher_digits/epoch_2.pth').stat().st_mtime_ns
-    assert 'done before' in reproduce(folder)
+    assert 'already finished' in reproduce(folder)
     changed = reproduce(folder, epochs_averaged=2)
     assert (work_dirs / 'prkd_digits.1/student_avg.pth').exists()  # kept
-    assert re.search(r'student, PRKD: epoch 2/2', changed)
+    assert re.search(r'PRKD: epoch 2/2', changed)
     assert teacher == (work_dirs / 'teacher_digits/epoch_2.pth').stat().st_mtime_ns
 
 

@@ -74,16 +74,16 @@ def test_a_search(tmp_path):
     assert (runs / 'teacher_digits_held_out_2_views').is_dir()
     before = (out / 'tuning.json').read_bytes()
     again = tune(tmp_path, *command)
-    assert again.stdout.count('done before') and 'epoch 1/2' not in (again.stdout)
+    assert again.stdout.count('already finished') and 'epoch 1/2' not in (again.stdout)
     assert (out / 'tuning.json').read_bytes() == before
 
 
 @pytest.mark.parametrize(
     'arguments, words',
     [
-        (['--methods', 'ce,kd'], "nothing to tune in ['ce']"),
-        (['--held-out', '1'], '--held-out must be at least 2'),
-        (['--trials', '0'], '--trials must be at least 1'),
+        (['--methods', 'ce,kd'], "unknown methods ['ce']; choose from logit, kd"),
+        (['--held-out', '1'], '--held-out: must be a whole number, at least 2; got '1''),
+        (['--trials', '0'], '--trials: must be a whole number, at least 1; got '0''),
     ],
 )
 def test_bad_arguments(arguments, words):

@@ -1,33 +1,139 @@
-import statistics
+import dataclasses
+import json
+import re
 
 import pytest
 
-from prkd_mm.experiments.comparison_report import Row, _mean, mean_std
+from prkd_mm.experiments.comparison_report import write_report
+from prkd_mm.experiments.figures import mean_curve
+from prkd_mm.experiments.finding import finding
+from prkd_mm.experiments.records import RunRecord
+from prkd_mm.experiments.results import differences, paired_table, rows_of, table
+
+TITLES = dict(ce='student alone', kd='KD', prkd='PRKD')
+RUN = RunRecord(
+    'KD', 'kd', 0, 'configs/pair.py', 'abc', 2.0, 10, 'train pair', 70.0, 71.0, 90.0, {1: 70.0}, {}
+)
 
 
-def test_mean_and_standard_deviation():
-    # of 1, 2, 3, 4: mean 2.5, variance (9 + 1 + 1 + 9)/4/3 = 5/3
-    assert mean_std([1, 2, 3, 4]) == '2.50 ± 1.29'
-    assert mean_std([2.0]) == '2.00'  # one run has no spread
-    assert mean_std([]) == '–'
-    assert mean_std([-1, 3], '+') == '+1.00 ± 2.83'
+def runs(method, *averaged, **changes):
+    """A run per seed, whose last epoch is a point below its average."""
+    return [
+        dataclasses.replace(
+            RUN,
+            title=TITLES[method],
+            method=method,
+            settings=method,
+            seed=seed,
+            averaged=top1,
+            last=top1 - 1,
+            seconds=2.0 * (seed + 1),
+            **changes,
+        )
+        for seed, top1 in enumerate(averaged)
+    ]
 
 
-def test_the_gain_is_of_each_run_by_itself():
-    """Its spread is not that of the accuracies, which move together."""
-    row = Row('x', last=[70.0, 80.0], averaged=[71.0, 81.0], best=[90.0, 90.0], seconds=[2.0, 4.0])
-    assert row.gain == [1, 1]
+def test_the_gain_is_that_of_each_run():
+    """Its spread is not that of the accuracies, which vary together."""
+    (row,) = rows_of(runs('kd', 71.0, 81.0))
     assert row.cells() == [
-        'x',
+        'KD',
         '75.00 ± 7.07',
         '76.00 ± 7.07',
         '+1.00 ± 0.00',
         '90.00 ± 0.00',
-        '0',
+        '10',
         '3 s',
     ]
 
 
+def test_a_checkpoint_without_a_log_has_no_numbers():
+    bare = dataclasses.replace(RUN, last=None, averaged=None, best=None, curve={})
+    (row,) = rows_of([bare])
+    assert row.cells()[1:5] == ['–'] * 4 and row.gain is None
+
+
+def test_rows_of_one_method_are_named_by_what_differs():
+    commands = [
+        'python tools/train.py pair.py --cfg-options a.tau=4.0 b.lr=1 randomness.seed=0',
+        'python tools/train.py pair.py --cfg-options a.tau=1.0 b.lr=1 randomness.seed=1',
+    ]
+    names = [
+        row.name
+        for row in rows_of(
+            [dataclasses.replace(RUN, command=command, settings=command) for command in commands]
+            + runs('prkd', 1.0)
+        )
+    ]
+    assert names == ['KD (tau=4.0)', 'KD (tau=1.0)', 'PRKD']
+
+
+def test_every_method_is_compared_with_those_before_it():
+    rows = rows_of(runs('ce', 60.0, 61.0) + runs('kd', 62.0, 65.0) + runs('prkd', 63.0, 64.0))
+    found = {(each.better, each.worse): each.values for each in differences(rows)}
+    assert found == {
+        ('KD', 'student alone'): (2.0, 4.0),
+        ('PRKD', 'student alone'): (3.0, 3.0),
+        ('PRKD', 'KD'): (1.0, -1.0),
+        **{
+            (f'{name}, averaged', 'last epoch'): (1.0, 1.0)
+            for name in ('student alone', 'KD', 'PRKD')
+        },
+    }
+    cells = paired_table(differences(rows)).rows
+    # 1 and -1: deviation √2, half the interval 12.706 · √2/√2
+    assert ['PRKD − KD', '+0.00 ± 1.41', '-12.71 to +12.71', '2', 'cannot tell'] in cells
+
+
+def test_the_finding_states_the_interval():
+    rows = rows_of(runs('ce', 50.0, 50.0, 50.0) + runs('kd', 60, 60, 60) + runs('prkd', 61, 62, 63))
+    assert finding(rows) == (
+        'PRKD, averaged, is 2.00 ± 1.00 points above KD (95 % interval -0.48 to 4.48, 3 seeds, '
+        'paired), so these seeds cannot tell which of them is better. '
+        'PRKD, averaged, is 12.00 ± 1.00 points above the student alone (95 % interval 9.52 to '
+        '14.48, 3 seeds, paired).'
+    )
+    worse = finding(rows_of(runs('kd', 61.0, 62.0, 63.0) + runs('prkd', 51.0, 52.0, 53.0)))
+    assert worse == (
+        'PRKD, averaged, is 10.00 ± 0.00 points below KD (95 % interval 10.00 to 10.00, 3 seeds, '
+        'paired).'
+    )
+
+
+def test_one_seed_has_no_plus_minus():
+    found = finding(rows_of(runs('kd', 60.0) + runs('prkd', 61.5)))
+    assert found == (
+        'PRKD, averaged, is 1.50 points above KD with one seed, which cannot tell which of them is '
+        'better.'
+    )
+    assert finding(rows_of(runs('kd', 60.0))) == 'KD, averaged, has top-1 60.00 %.'
+
+
+def test_methods_without_an_average_are_compared_by_the_last_epoch():
+    bare = [dataclasses.replace(run, averaged=None) for run in runs('kd', 61.0)]
+    assert finding(rows_of(runs('ce', 60.0) + bare)).startswith(
+        'KD, after the last epoch, is 1.00 points above the student alone'
+    )
+
+
+def test_the_page_opens_with_the_finding_and_needs_no_other_file(tmp_path):
+    rows = rows_of(runs('kd', 60.0, 62.0) + runs('prkd', 61.0, 63.5))
+    write_report(rows, tmp_path, 'a <title>', dict(command='python x'))
+    page = (tmp_path / 'report.html').read_text()
+    body = page.partition('</h1>')[2].strip()
+    assert body.startswith(f'<p class="finding">{finding(rows)}</p>')
+    assert '<h1>a &lt;title&gt;</h1>' in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    assert page.index('</details>') < page.index('<code>python x</code>')
+    numbers = json.loads((tmp_path / 'results.json').read_text())
+    text = (tmp_path / 'results.md').read_text()
+    for shown in (table(rows), paired_table(differences(rows))):
+        assert shown.html() in page and shown.markdown() in text
+    (first, *_) = numbers['differences']
+    assert first['values'] == [1.0, 1.5] and first['verdict'] == 'cannot tell'
+    assert numbers['rows'][1]['averaged'] == [61.0, 63.5]
+
+
 def test_curves_are_averaged_where_all_runs_have_a_value():
-    assert _mean([{1: 2.0, 2: 4.0}, {2: 8.0, 3: 1.0}]) == {2: 6.0}
-    assert statistics.fmean([4, 8]) == pytest.approx(6)
+    assert mean_curve([{1: 2.0, 2: 4.0}, {2: 8.0, 3: 1.0}]) == {2: pytest.approx(6.0)}

@@ -12,7 +12,6 @@ import torch
 
 from prkd_mm.config import load_config
 from prkd_mm.experiments import Job, plan, rows_of
-from prkd_mm.experiments.job import run
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = 'configs/quickstart/prkd_digits.py'
@@ -53,7 +52,9 @@ def test_an_interrupt_ends_all_runs_and_begins_none(folder):
     for line in process.stdout:
         if 'tools/train.py' in line:
             break
+    deadline = time.monotonic() + 60
     while not running(folder):
+        assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     rest = process.communicate(timeout=60)[0]
@@ -67,10 +68,10 @@ def test_a_teacher_that_somebody_trained_is_left_alone(folder):
     torch.save(dict(meta=dict(epoch=40), state_dict={}), job.work_dir / 'epoch_40.pth')
     (job.work_dir / 'last_checkpoint').write_text('epoch_40.pth')
     said = []
-    run(job, 'no/train.py', lambda state, *_: said.append(state))
-    assert said == ['is there']
-    (row,) = rows_of([job])  # it has no log
-    assert row.last == [] and row.cells()[1] == '–'
+    job.run('no/train.py', lambda state, *_: said.append(state))
+    assert said == ['found a finished checkpoint']
+    (row,) = rows_of([job.record()])  # it has no log
+    assert row.cells()[1] == '–'
 
 
 def test_a_teacher_that_was_cut_off_goes_on(folder):
@@ -81,7 +82,7 @@ def test_a_teacher_that_was_cut_off_goes_on(folder):
     echo = folder / 'train.py'
     echo.write_text('import sys; print(sys.argv); sys.exit(3)')
     with pytest.raises(RuntimeError, match='--resume'):
-        run(job, str(echo), lambda *_: None)
+        job.run(str(echo), lambda *_: None)
 
 
 def test_a_config_without_epochs_is_refused(folder):

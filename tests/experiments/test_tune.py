@@ -7,6 +7,7 @@ from mmpretrain.registry import DATASETS
 from rich.console import Console
 
 from prkd_mm.config import load_config
+from prkd_mm.experiments.options import TuningOptions
 from prkd_mm.experiments.tune.held_out_config import write_held_out
 from prkd_mm.experiments.tune.trials import (
     RANGES,
@@ -192,9 +193,8 @@ class TestTuning:
         monkeypatch.chdir(tmp_path)
 
     def tuning(self, config='configs/quickstart/prkd_digits.py', **kwargs):
-        return Tuning(
-            config, ['kd', 'prkd'], Path('out'), 'no/train.py', Console(quiet=True), **kwargs
-        )
+        options = TuningOptions(config, Path('out'), methods=['kd', 'prkd'], **kwargs)
+        return Tuning(options, 'no/train.py', Console(quiet=True))
 
     @pytest.mark.parametrize(
         'kwargs, words',

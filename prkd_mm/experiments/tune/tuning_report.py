@@ -7,7 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ...config import METHODS
-from ..comparison_report import markdown_table, mean_std
+from ..paired import mean_std
+from ..table import Table
 from .trials import RANGES, Trial, winner
 
 NOTE = (
@@ -121,7 +122,7 @@ def _trials(title: str, trials: Sequence[Trial], chosen: Trial) -> str:
                 str(len(trial.last)),
             ]
         )
-    return f'{markdown_table(header, rows)}\n'
+    return f'{Table(header, rows).markdown()}\n'
 
 
 def best_tail(choices: Sequence[dict]) -> dict:
@@ -142,7 +143,7 @@ def _tails(tails: dict[str, list[dict]]) -> str:
         [str(number), *(means.get((*column, number), '–') for column in columns)]
         for number in sorted({number for *_, number in means})
     ]
-    return f'{markdown_table(header, rows)}\n'
+    return f'{Table(header, rows).markdown()}\n'
 
 
 def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: Path) -> None:

@@ -1,0 +1,42 @@
+"""The pictures of a comparison: accuracy over the epochs, and the schedule."""
+
+import shutil
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..visualization import plot_accuracy
+from .job import Job
+from .results import Row
+
+Curve = dict[int, float]  # top-1 by epoch
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """Mean over the runs, at the epochs that all of them have."""
+    epochs = set(curves[0]).intersection(*curves)
+    return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in sorted(epochs)}
+
+
+def draw_accuracy(rows: Sequence[Row], path: Path) -> list[Path]:
+    """Draw the means over the seeds; nothing if no row has a log."""
+    curves = {
+        row.name: (
+            mean_curve([run.curve for run in row.runs]),
+            mean_curve([run.averaged_curve for run in row.runs]),
+        )
+        for row in rows
+    }
+    logged = {name: pair for name, pair in curves.items() if pair[0]}
+    if not logged:
+        return []
+    plot_accuracy(logged, path)
+    return [path]
+
+
+def copy_schedule(jobs: Sequence[Job], folder: Path) -> list[Path]:
+    """Copy the schedule of the last method that has one."""
+    for job in reversed(jobs):
+        if (job.work_dir / 'schedule.png').exists():
+            return [Path(shutil.copy(job.work_dir / 'schedule.png', folder))]
+    return []

@@ -1,0 +1,38 @@
+"""What a comparison found, in a sentence or two."""
+
+from collections.abc import Sequence
+
+from .paired import Difference, mean_std
+from .results import Row, compare, compared_by, students
+
+_WORDS = dict(averaged='averaged', last='after the last epoch')
+
+
+def finding(rows: Sequence[Row]) -> str:
+    """The last method against KD and against the student alone, or else the one before it.
+
+    An interval and ± appear only where there are several seeds.
+    """
+    compared = students(rows)
+    *others, last = compared
+    by = compared_by(compared)
+    references = [row for method in ('kd', 'ce') for row in others if row.method == method]
+    found = [compare(last, row, by) for row in references or others[-1:]]
+    sentences = [_sentence(each, _WORDS[by]) for each in found if each]
+    if sentences:
+        return ' '.join(sentences)
+    return f'{last.name}, {_WORDS[by]}, has top-1 {mean_std(last.by_seed(by).values())} %.'
+
+
+def _sentence(found: Difference, when: str) -> str:
+    where, sign = ('above', 1) if found.mean >= 0 else ('below', -1)
+    points = mean_std([sign * value for value in found.values])
+    article = 'the ' if found.worse.startswith('student') else ''
+    text = f'{found.better}, {when}, is {points} points {where} {article}{found.worse}'
+    if found.interval is None:
+        return f'{text} with one seed, which cannot tell which of them is better.'
+    low, high = sorted(sign * end for end in found.interval)
+    text += f' (95 % interval {low:.2f} to {high:.2f}, {len(found.values)} seeds, paired)'
+    if found.verdict == 'cannot tell':
+        text += ', so these seeds cannot tell which of them is better'
+    return f'{text}.'

@@ -1,0 +1,58 @@
+"""A report on one page that opens offline."""
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..files import write_text
+from .table import Table
+
+
+class Figure(NamedTuple):
+    """A picture in the page."""
+
+    title: str
+    data: str
+
+
+def write_page(
+    path: Path,
+    title: str,
+    finding: str,
+    tables: dict[str, Table],
+    note: str,
+    pictures: Sequence[Path],
+    details: dict[str, Sequence[tuple[str, str]]],
+) -> None:
+    """Write a page with everything in it.
+
+    Args:
+        path: The file to write.
+        title: Heading.
+        finding: What was found, in a sentence.
+        tables: By heading.
+        note: How to read the tables.
+        pictures: PNG files; the heading of each is its name.
+        details: What is folded, by heading: pairs of a name, which may be empty, and code.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    figures = [
+        Figure(
+            picture.stem.replace('_', ' ').capitalize(),
+            base64.b64encode(picture.read_bytes()).decode(),
+        )
+        for picture in pictures
+    ]
+    page = environment.get_template('page.html.j2').render(
+        title=title, finding=finding, tables=tables, note=note, figures=figures, details=details
+    )
+    write_text(path, page)

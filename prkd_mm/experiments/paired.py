@@ -1,0 +1,77 @@
+"""Differences between methods, paired by seed."""
+
+import math
+import statistics
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Optional
+
+from scipy.stats import t as students_t
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Differences between two methods, seed by seed, in points of top-1.
+
+    Attributes:
+        better: The method whose results count positively.
+        worse: The method whose results are subtracted.
+        values: One difference per seed.
+    """
+
+    better: str
+    worse: str
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.values)
+
+    @property
+    def interval(self) -> Optional[tuple[float, float]]:
+        r"""The 95 % confidence interval of the mean, by Student's t.
+
+        :math:`\bar d \pm t_{0.975, n-1}\, s / \sqrt n` with the standard deviation :math:`s` of
+        the :math:`n` differences; None for a single seed.
+        """
+        n = len(self.values)
+        if n < 2:
+            return None
+        error = statistics.stdev(self.values) / math.sqrt(n)
+        half = float(students_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
+        return self.mean - half, self.mean + half
+
+    @property
+    def verdict(self) -> str:
+        """Whether ``better`` is better, by the interval alone: yes, no or cannot tell."""
+        low, high = self.interval or (-math.inf, math.inf)
+        if low > 0:
+            return 'yes'
+        return 'no' if high < 0 else 'cannot tell'
+
+
+def difference(
+    better: str, worse: str, one: dict[int, float], other: dict[int, float]
+) -> Optional[Difference]:
+    """Subtract the results of the seeds that both methods have; None if there are none.
+
+    Args:
+        better: Name of the first method.
+        worse: Name of the second.
+        one: Top-1 by seed of the first.
+        other: Top-1 by seed of the second.
+    """
+    values = tuple(one[seed] - other[seed] for seed in sorted(one.keys() & other.keys()))
+    return Difference(better, worse, values) if values else None
+
+
+def mean_std(values: Collection[float], sign: str = '') -> str:
+    """``mean ± standard deviation``, without the latter for one value."""
+    if not values:
+        return '–'
+    mean = f'{statistics.fmean(values):{sign}.2f}'
+    if len(values) == 1:
+        return mean
+    return f'{mean} ± {statistics.stdev(values):.2f}'

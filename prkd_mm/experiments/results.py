@@ -1,0 +1,133 @@
+"""The runs of a comparison, a row for each method."""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from .paired import Difference, difference, mean_std
+from .records import RunRecord
+from .table import Table
+
+HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %', 'parameters', 'time')
+# for a terminal of 80 columns
+SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'parameters', 'time')
+PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
+
+
+@dataclass(frozen=True)
+class Row:
+    """The runs of one method under one group of settings, in the order of their seeds."""
+
+    name: str
+    method: Optional[str]
+    runs: tuple[RunRecord, ...]
+
+    def by_seed(self, attr: str) -> dict[int, float]:
+        """A number of :class:`RunRecord`, where a run has it."""
+        return {run.seed: getattr(run, attr) for run in self.runs if getattr(run, attr) is not None}
+
+    @property
+    def gain(self) -> Optional[Difference]:
+        """What averaging adds to the last epoch, run by run."""
+        return difference(
+            f'{self.name}, averaged', 'last epoch', self.by_seed('averaged'), self.by_seed('last')
+        )
+
+    def cells(self) -> list[str]:
+        """Its numbers in the order of :data:`HEADER`."""
+        seconds = self.by_seed('seconds').values()
+        return [
+            self.name,
+            mean_std(self.by_seed('last').values()),
+            mean_std(self.by_seed('averaged').values()),
+            mean_std(self.gain.values if self.gain else (), '+'),
+            mean_std(self.by_seed('best').values()),
+            f'{self.runs[0].parameters:,}',
+            f'{sum(seconds) / len(seconds):,.0f} s',
+        ]
+
+
+def rows_of(records: Sequence[RunRecord]) -> list[Row]:
+    """One row per method and settings, in order of appearance.
+
+    Rows of one method are named by what tells their commands apart: the config and the options.
+    """
+    groups: dict[tuple, list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault((record.title, record.method, record.settings), []).append(record)
+    names = _names([runs[0] for runs in groups.values()])
+    return [
+        Row(name, method, tuple(sorted(runs, key=lambda run: run.seed)))
+        for name, ((_, method, _), runs) in zip(names, groups.items())
+    ]
+
+
+def _names(firsts: Sequence[RunRecord]) -> list[str]:
+    names = []
+    for record in firsts:
+        same = [_words(other) for other in firsts if other.title == record.title]
+        own = [word for word in _words(record) if not all(word in words for words in same)]
+        names.append(f'{record.title} ({", ".join(own)})' if own else record.title)
+    return names
+
+
+def _words(record: RunRecord) -> list[str]:
+    """What a command says about its settings, in short: the config and the options."""
+    words = [Path(record.config).stem]
+    for word in shlex.split(record.command):
+        key, sign, value = word.partition('=')
+        if sign and not key.startswith(('randomness.seed', 'default_hooks.checkpoint')):
+            words.append(f'{key.rpartition(".")[2]}={value}')
+    return words
+
+
+def table(rows: Sequence[Row]) -> Table:
+    """Top-1 of all methods."""
+    return Table(
+        HEADER,
+        [row.cells() for row in rows],
+        'Validation top-1, %: of the last epoch, averaged, of the best',
+        SHORT_HEADER,
+    )
+
+
+def students(rows: Sequence[Row]) -> list[Row]:
+    """The rows that are compared: those of methods, if there are any."""
+    return [row for row in rows if row.method] or list(rows)
+
+
+def compared_by(rows: Sequence[Row]) -> str:
+    """What the rows are compared by: 'averaged', or 'last' if one of them has no average."""
+    return 'averaged' if all(row.by_seed('averaged') for row in rows) else 'last'
+
+
+def compare(row: Row, other: Row, by: str) -> Optional[Difference]:
+    """The difference of two rows; None without a common seed."""
+    return difference(row.name, other.name, row.by_seed(by), other.by_seed(by))
+
+
+def differences(rows: Sequence[Row]) -> list[Difference]:
+    """Each method minus every earlier one, then what averaging adds to each."""
+    compared = students(rows)
+    by = compared_by(compared)
+    pairs = [compare(row, other, by) for i, row in enumerate(compared) for other in compared[:i]]
+    return [found for found in [*pairs, *(row.gain for row in compared)] if found]
+
+
+def paired_table(found: Sequence[Difference]) -> Table:
+    """Differences with their confidence intervals and verdicts."""
+    rows = []
+    for each in found:
+        interval = f'{each.interval[0]:+.2f} to {each.interval[1]:+.2f}' if each.interval else '–'
+        rows.append(
+            [
+                f'{each.better} − {each.worse}',
+                mean_std(each.values, '+'),
+                interval,
+                str(len(each.values)),
+                each.verdict,
+            ]
+        )
+    return Table(PAIRED_HEADER, rows, 'Paired by seed: is the first better than the second?')

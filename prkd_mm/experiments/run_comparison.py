@@ -1,0 +1,92 @@
+"""A comparison of methods from end to end: train, report, analyze."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from .analyses import analyze
+from .comparison_report import protocol, write_report
+from .figures import copy_schedule, draw_accuracy
+from .job import Job
+from .options import ComparisonOptions
+from .plan import plan
+from .pool import run_all
+from .records import read_records
+from .results import Row, differences, paired_table, rows_of, table
+
+
+def run_comparison(
+    options: ComparisonOptions, train_py: str, command: str, console: Console
+) -> None:
+    """Train what is missing, print the tables and write the report.
+
+    Args:
+        options: What to compare.
+        train_py: Path of ``tools/train.py``.
+        command: The command that makes the report again.
+        console: Where to show progress and tables.
+
+    Raises:
+        FileNotFoundError, ValueError: If the options do not fit the config.
+        TrainingFailed: If a training fails.
+    """
+    folder = options.out or Path('results') / Path(options.config).stem
+    jobs = plan(
+        options.config,
+        options.methods,
+        options.cfg_options,
+        options.teacher_options,
+        options.seeds,
+        options.amp,
+        options.records,
+    )
+    run_all(jobs, train_py, console, options.jobs)
+    rows = rows_of([job.record() for job in jobs])
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = draw_accuracy(rows, folder / 'accuracy.png') + copy_schedule(jobs, folder)
+    about = dict(
+        command=command,
+        config=options.config,
+        seeds=', '.join(map(str, range(options.seeds))),
+        **protocol(jobs[-1].cfg),
+    )
+    title = Path(options.config).stem
+    write_report(rows, folder, title, about, pictures)  # in case the figures fail
+    show(rows, console)
+    if options.figures:
+        pictures += analyze(jobs, options.figures, folder, console)
+        write_report(rows, folder, title, about, pictures)
+    console.print(f'Report: {folder / "report.html"}', highlight=False, soft_wrap=True)
+    _show_student(jobs, console)
+
+
+def report_records(options: ComparisonOptions, command: str, console: Console) -> None:
+    """Print the tables and write the report of all runs that are recorded in a folder.
+
+    Raises:
+        FileNotFoundError: If there are no records.
+    """
+    rows = rows_of(read_records(options.records))
+    folder = options.out or Path('results') / options.records.name
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = draw_accuracy(rows, folder / 'accuracy.png')
+    about = dict(command=command, records=str(options.records))
+    write_report(rows, folder, options.records.name, about, pictures)
+    show(rows, console)
+    console.print(f'Report: {folder / "report.html"}', highlight=False, soft_wrap=True)
+
+
+def show(rows: Sequence[Row], console: Console) -> None:
+    """Print the tables."""
+    console.print(table(rows).screen())
+    if paired := differences(rows):
+        console.print(paired_table(paired).screen())
+
+
+def _show_student(jobs: Sequence[Job], console: Console) -> None:
+    """Name the file of the last method's first student."""
+    first = next(job for job in jobs if job.method == jobs[-1].method)
+    student = first.work_dir / 'student_avg.pth'
+    if student.exists():
+        console.print(f'The student to use: {student}', highlight=False, soft_wrap=True)

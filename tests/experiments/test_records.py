@@ -1,0 +1,152 @@
+"""Runs that count as finished by their records, without their work dirs."""
+
+import json
+import shutil
+
+import pytest
+from rich.console import Console
+
+from prkd_mm.experiments import plan, run_all
+from prkd_mm.experiments.options import ComparisonOptions
+from prkd_mm.experiments.records import read_record, read_records
+from prkd_mm.experiments.run_comparison import report_records
+
+DIGITS = 'configs/quickstart/prkd_digits.py'
+
+# stands in for tools/train.py: writes down its command and leaves a log of 40 epochs
+TRAIN = """
+import json, sys
+from pathlib import Path
+arguments = sys.argv[1:]
+folder = 'work_dirs/' + Path(arguments[0]).stem
+if '--method' in arguments:
+    folder += '_' + arguments[arguments.index('--method') + 1]
+folder = folder.replace('digits_prkd', 'digits')  # the config's own method
+if '--work-dir' in arguments:
+    folder = arguments[arguments.index('--work-dir') + 1]
+with open('trained.txt', 'a') as file:
+    print(Path(folder).name, file=file)
+log = Path(folder, '1/vis_data/scalars.json')
+log.parent.mkdir(parents=True)
+top1 = 50 + len(arguments)
+rows = [{'accuracy/top1': top1 + e / 40, 'student_avg/accuracy/top1': top1 + 2, 'step': e}
+        for e in range(1, 41)]
+rows = [{'loss': 2.5, 'epoch': 1, 'step': 9}] + rows
+log.write_text(''.join(json.dumps(row) + '\\n' for row in rows))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, request):
+    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
+    (tmp_path / 'train.py').write_text(TRAIN)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def compare(folder, methods=('ce', 'kd'), **options):
+    """Train what is missing; the work dirs of what was trained."""
+    (folder / 'trained.txt').write_text('')
+    jobs = plan(DIGITS, list(methods), records=folder / 'records', **options)
+    run_all(jobs, 'train.py', Console(quiet=True))
+    return (folder / 'trained.txt').read_text().split(), jobs
+
+
+def test_recorded_runs_need_no_work_dirs(folder):
+    trained, jobs = compare(folder, seeds=2)
+    assert trained == [
+        'teacher_digits',
+        'prkd_digits_ce',
+        'prkd_digits_kd',
+        'prkd_digits_ce_seed1',
+        'prkd_digits_kd_seed1',
+    ]
+    before = [job.record() for job in jobs]
+    assert before[2].last == before[2].best == before[2].averaged - 1
+    assert before[2].seed == 0 and before[2].method == 'kd' and before[2].title == 'KD'
+    shutil.rmtree(folder / 'work_dirs')
+    trained, jobs = compare(folder, seeds=2)
+    assert trained == []
+    assert [job.record() for job in jobs] == before
+
+
+def test_a_new_student_trains_its_teacher_again_where_that_is_gone(folder):
+    compare(folder)
+    shutil.rmtree(folder / 'work_dirs')
+    assert compare(folder, ['ce', 'kd', 'prkd'])[0] == ['teacher_digits', 'prkd_digits']
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(options=['model.distiller.distill_losses.loss_kl.tau=2.0']),
+        dict(options=['train_cfg.val_interval=2']),
+        dict(teacher_options=['optim_wrapper.optimizer.lr=0.01']),
+        dict(amp=True),
+    ],
+)
+def test_other_settings_are_other_runs(folder, options):
+    jobs = plan(DIGITS, ['kd'], records=folder)
+    others = plan(DIGITS, ['kd'], records=folder, **options)
+    assert jobs[-1].record_file != others[-1].record_file
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        ['train_dataloader.dataset.data_root=/data'],
+        ['default_hooks.checkpoint.max_keep_ckpts=7'],
+        ['default_hooks.logger.interval=1', 'work_dir=elsewhere'],
+        ['train_dataloader.pin_memory=True'],
+    ],
+)
+def test_places_and_logging_are_no_settings(folder, options):
+    (first, second), changed = (
+        plan(DIGITS, ['kd'], given, seeds=2, records=folder)[1:] for given in ([], options)
+    )
+    assert {job.settings for job in (first, second, *changed)} == {first.settings}
+    assert first.record_file != second.record_file
+
+
+def test_a_work_dir_that_is_finished_is_recorded_later(folder):
+    run_all(plan(DIGITS, ['kd']), 'train.py', Console(quiet=True))
+    assert compare(folder, ['kd'])[0] == []
+    assert len(read_records(folder / 'records')) == 2
+
+
+def test_a_report_from_records_alone(folder):
+    compare(folder, seeds=2)
+    shutil.rmtree(folder / 'work_dirs')
+    console = Console(record=True, width=120)
+    options = ComparisonOptions(records=folder / 'records', out=folder / 'out')
+    report_records(options, 'a command', console)
+    said = console.export_text()
+    assert 'KD − student alone' in said and 'teacher' in said
+    numbers = json.loads((folder / 'out/results.json').read_text())
+    assert [row['name'] for row in numbers['rows']] == ['student alone', 'KD', 'teacher']
+    assert numbers['rows'][1]['seeds'] == [0, 1]
+
+
+def test_progress_comes_from_the_scalars(folder):
+    (*_, job) = plan(DIGITS, ['kd'])
+    said = []
+    job.run('train.py', lambda *state: said.append(state))
+    assert said[0] == ('epoch 1/40  loss 2.5000', 0, 40)
+    assert said[-1] == (f'epoch 40/40  loss 2.5000  top-1 {job.record().last:.1f} %', 40, 40)
+
+
+def test_a_last_epoch_that_was_not_validated_is_an_error(folder):
+    (*_, job) = plan(DIGITS, ['kd'])
+    job.run('train.py', lambda *state: None)
+    (log,) = job.work_dir.glob('*/vis_data/scalars.json')
+    log.write_text(''.join(log.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(ValueError, match='no validation after the last epoch, 40'):
+        job.record()
+
+
+def test_a_damaged_record_is_named(folder):
+    (folder / 'x.json').write_text('{"title": "KD"')
+    with pytest.raises(ValueError, match="x.json' is not the record of a run"):
+        read_record(folder / 'x.json')
+    with pytest.raises(FileNotFoundError, match='no records'):
+        read_records(folder / 'nothing')
