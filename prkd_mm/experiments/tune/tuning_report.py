@@ -181,7 +181,7 @@ def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: 
             axes.grid(alpha=0.3)
             axes.set_xlabel(name)
         shown[0].tick_params(labelleft=True)
-        shown[0].set_ylabel(METHODS[method].replace('student, ', '') + ':\naveraged top-1, %')
+        shown[0].set_ylabel(METHODS[method] + ':\naveraged top-1, %')
     figure.suptitle(
         'On held-out training images. Square: the config as it '
         'stood; star: chosen;\nbars: standard deviation over the '
