@@ -101,7 +101,10 @@ class TuningOptions(RunOptions):
         metavar='METHODS',
     )
     trials: int = option(
-        8, 'settings of each method; the first is that of the config', type=whole_number(1), metavar='N'
+        8,
+        'settings of each method; the first is that of the config',
+        type=whole_number(1),
+        metavar='N',
     )
     finalists: int = option(
         2,
