@@ -1,61 +1,51 @@
-"""Command-line options from the fields of a dataclass: name, type, default and help once."""
+"""Options that stand once, as fields of a dataclass: name, default, type and help."""
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
-from typing import Any, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import field, fields
+from typing import Any, Optional, TypeVar
 
 Options = TypeVar('Options')
 
 
-def option(default: Any, help: str, **argument: Any) -> Any:
-    """A dataclass field that :func:`add_options` turns into an option.
+def option(default: Any, help: str, shown: Optional[str] = None, **argument: Any) -> Any:
+    """Declare one option: a field of a dataclass, and an argument of a command line.
 
     Args:
-        default: Default of the field.
-        help: What ``--help`` says; the default is appended.
-        **argument: Passed on to ``add_argument``. Without ``type``, the option has the type of
-            the field.
+        default: Its default; False makes it a flag.
+        help: One line for ``--help`` and for the docstring.
+        shown: The default in words. Needed where it is not the value itself.
+        **argument: More for ``add_argument``. The type is that of the default if not given.
     """
-    return dataclasses.field(default=default, metadata=dict(argument, help=help))
+    if default is False:
+        return field(default=False, metadata=dict(argument, action='store_true', help=help))
+    argument.setdefault('type', type(default))
+    argument['help'] = f'{help}; default: {default if shown is None else shown}'
+    return field(default=default, metadata=argument)
+
+
+def documented(cls: type) -> type:
+    """Class decorator that lists the options of a dataclass in its docstring."""
+    lines = [f'    {name}: {argument["help"]}.' for name, _, argument in _options_of(cls)]
+    cls.__doc__ = '\n'.join([cls.__doc__ or '', '', 'Args:', *lines])
+    return cls
 
 
 def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
-    """Add an option for each field of ``cls`` that :func:`option` made.
-
-    ``held_out: int = option(5, 'images')`` becomes ``--held-out N``; a bool becomes a flag.
-    """
-    types = get_type_hints(cls)
-    for field in dataclasses.fields(cls):
-        if 'help' not in field.metadata:
-            continue
-        argument = dict(field.metadata, default=field.default)
-        if types[field.name] is bool:
-            argument['action'] = 'store_true'
-        else:
-            argument.setdefault('type', _plain_type(types[field.name]))
-            if argument['type'] is int:
-                argument.setdefault('metavar', 'N')
-            if shown := _shown(field.default):
-                argument['help'] += f'; default: {shown}'
-        parser.add_argument(f'--{field.name.replace("_", "-")}', **argument)
+    """Add each option of a dataclass to a command line, under its name with dashes."""
+    for name, default, argument in _options_of(cls):
+        parser.add_argument(f'--{name.replace("_", "-")}', default=default, **argument)
 
 
 def options_from(cls: type[Options], args: argparse.Namespace) -> Options:
-    """Build ``cls`` from what a parser with :func:`add_options` returned."""
-    return cls(**{field.name: getattr(args, field.name) for field in dataclasses.fields(cls)})
+    """Build a dataclass from the arguments that a parser with its options returned."""
+    return cls(**{entry.name: getattr(args, entry.name) for entry in fields(cls)})
 
 
-def _plain_type(annotation: Any) -> Any:
-    """``int`` of ``Optional[int]``, ``str`` of ``Sequence[str]``."""
-    if get_origin(annotation) is Union:
-        annotation = next(each for each in get_args(annotation) if each is not type(None))
-    return get_args(annotation)[0] if get_args(annotation) else annotation
-
-
-def _shown(default: Optional[object]) -> str:
-    if default is None:
-        return ''
-    if isinstance(default, Sequence) and not isinstance(default, str):
-        return ','.join(map(str, default))
-    return str(default)
+def _options_of(cls: type) -> Sequence[tuple[str, Any, dict]]:
+    """Name, default and argument of each field that :func:`option` declared."""
+    return [
+        (entry.name, entry.default, dict(entry.metadata))
+        for entry in fields(cls)
+        if 'help' in entry.metadata
+    ]

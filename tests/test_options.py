@@ -15,9 +15,9 @@ class Example:
     name: str = 'positional'
     num_images: int = option(8, 'images', type=whole_number(2), metavar='N')
     rate: float = option(0.5, 'rate')
-    out: Optional[Path] = option(None, 'a folder')
+    out: Optional[Path] = option(None, 'a folder', 'none', type=Path)
     fast: bool = option(False, 'be fast')
-    words: Sequence[str] = option(('a', 'b'), 'words', nargs='+')
+    words: Sequence[str] = option(('a', 'b'), 'words', 'a,b', nargs='+', type=str)
 
 
 @pytest.fixture
@@ -43,10 +43,10 @@ def test_help_states_the_defaults(parser):
     text = parser.format_help()
     for line in ('images; default: 8', 'rate; default: 0.5', 'words; default: a,b'):
         assert line in text
-    assert 'a folder;' not in text and 'be fast;' not in text
+    assert 'a folder; default: none' in text and 'be fast;' not in text
 
 
 def test_a_number_below_the_bound_is_refused(parser, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(['x', '--num-images', '1'])
-    assert '--num-images: must be a whole number, at least 2; got '1'' in capsys.readouterr().err
+    assert "--num-images: must be a whole number, at least 2; got '1'" in capsys.readouterr().err

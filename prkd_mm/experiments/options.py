@@ -44,7 +44,7 @@ class RunOptions:
 
     config: Optional[str] = None
     out: Optional[Path] = option(
-        None, 'folder of the report; default: results/ and the name of the config'
+        None, 'folder of the report', 'results/ and the name of the config', type=Path
     )
     jobs: int = option(
         1,
@@ -53,10 +53,20 @@ class RunOptions:
         metavar='N',
     )
     cfg_options: Sequence[str] = option(
-        (), "override settings of the students' runs", nargs='+', metavar='KEY=VALUE'
+        (),
+        "override settings of the students' runs",
+        'none',
+        type=str,
+        nargs='+',
+        metavar='KEY=VALUE',
     )
     teacher_options: Sequence[str] = option(
-        (), "override settings of the teacher's run", nargs='+', metavar='KEY=VALUE'
+        (),
+        "override settings of the teacher's run",
+        'none',
+        type=str,
+        nargs='+',
+        metavar='KEY=VALUE',
     )
     amp: bool = option(False, 'automatic mixed precision (GPU)')
 
@@ -68,8 +78,9 @@ class ComparisonOptions(RunOptions):
     methods: Sequence[str] = option(
         ('ce', 'kd', 'prkd'),
         f'comma-separated, from {",".join(METHODS)}',
+        'ce,kd,prkd',
         type=names_of('methods', list(METHODS)),
-        metavar='METHODS',
+        metavar='A,B',
     )
     seeds: int = option(
         1, 'runs of each method, with the seeds 0 to N-1', type=whole_number(1), metavar='N'
@@ -78,14 +89,17 @@ class ComparisonOptions(RunOptions):
         tuple(STUDIES),
         'comma-separated analyses (tools/analyze.py) for the report: landscapes of all seeds, the '
         "others of seed 0; '' for none",
+        ','.join(STUDIES),
         type=names_of('figures', list(STUDIES)),
-        metavar='FIGURES',
+        metavar='A,B',
     )
     records: Optional[Path] = option(
         None,
-        'folder of a small JSON file per finished run; a run with the same settings and seed that '
-        'is recorded there is not trained again, even on another machine. Without a config, the '
-        'report is made from the records alone',
+        'folder with a small JSON file per finished run; a run with the same settings and seed '
+        'that is recorded there is not trained again, even on another machine. Without a config, '
+        'the report is made from the records alone',
+        'none',
+        type=Path,
         metavar='FOLDER',
     )
 
@@ -97,8 +111,9 @@ class TuningOptions(RunOptions):
     methods: Sequence[str] = option(
         ('kd', 'dist', 'prkd'),
         f'comma-separated, from {",".join(TUNABLE)}',
+        'kd,dist,prkd',
         type=names_of('methods', TUNABLE),
-        metavar='METHODS',
+        metavar='A,B',
     )
     trials: int = option(
         8,
@@ -130,7 +145,8 @@ class TuningOptions(RunOptions):
     views: Optional[int] = option(
         None,
         "train from the teacher's stored logits of K views of each image (as many as epochs: no "
-        'view is repeated); default: the live teacher',
+        'view is repeated)',
+        'the live teacher',
         type=whole_number(1),
         metavar='K',
     )

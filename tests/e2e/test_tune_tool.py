@@ -82,8 +82,8 @@ def test_a_search(tmp_path):
     'arguments, words',
     [
         (['--methods', 'ce,kd'], "unknown methods ['ce']; choose from logit, kd"),
-        (['--held-out', '1'], '--held-out: must be a whole number, at least 2; got '1''),
-        (['--trials', '0'], '--trials: must be a whole number, at least 1; got '0''),
+        (['--held-out', '1'], "--held-out: must be a whole number, at least 2; got '1'"),
+        (['--trials', '0'], "--trials: must be a whole number, at least 1; got '0'"),
     ],
 )
 def test_bad_arguments(arguments, words):
