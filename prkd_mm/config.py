@@ -114,6 +114,13 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         action='store_true',
         help='resume although settings that decide the result have changed',
     )
+    parser.add_argument(
+        '--store-views',
+        type=int,
+        metavar='K',
+        help="store the teacher's logits for K augmented views of each image in the first K "
+        'epochs, and train on them without the teacher from then on',
+    )
     parser.add_argument('--amp', action='store_true', help='automatic mixed precision (GPU)')
     parser.add_argument(
         '--auto-scale-lr',

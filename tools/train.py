@@ -15,6 +15,7 @@ from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import learning_rate_note, processes_of, use_gloo_without_gpu
 from prkd_mm.resume import set_resume
+from prkd_mm.teachers.run_config import prepare_store
 
 
 def parse_args() -> argparse.Namespace:
@@ -30,6 +31,7 @@ def prepare(args: argparse.Namespace) -> Config:
     for name in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'model'):
         if not cfg.get(name):
             raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
+    prepare_store(cfg, args.store_views)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')

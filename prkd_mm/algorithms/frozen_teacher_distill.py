@@ -50,8 +50,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             stored logits (``tools/cache_teacher.py``), or the arguments of
             :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. The teacher
             itself is then not loaded. If ``teacher_ckpt`` exists, its weights
-            must be the ones that the logits were computed with. Defaults to
-            None.
+            must be the ones that the logits were computed with.
+            ``dict(views=K, folder=..., topk=...)`` fills such a store during
+            the first K epochs, see
+            :class:`~prkd_mm.teachers.FillingTeacher`; this needs the
+            ``FillStoreHook``, which ``tools/train.py`` adds. Defaults to None.
         teacher_mean (dict, optional): How to average several teachers:
             ``dict(of='logits')``, or ``dict(of='probabilities', tau=4.0)`` for
             the mean of their probabilities at that temperature. Defaults to

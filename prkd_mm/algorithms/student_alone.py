@@ -17,7 +17,7 @@ class StudentAlone(BaseAlgorithm):
     Args:
         architecture (dict | BaseModel): The student.
         teacher, teacher_ckpt, teacher_config, teacher_logits,
-            fold_teacher_bn: Ignored.
+            teacher_mean, fold_teacher_bn: Ignored.
         **kwargs: Arguments of MMRazor's ``BaseAlgorithm``.
     """
 
@@ -28,6 +28,7 @@ class StudentAlone(BaseAlgorithm):
         teacher_ckpt: Optional[str] = None,
         teacher_config: Optional[str] = None,
         teacher_logits: Any = None,
+        teacher_mean: Any = None,
         fold_teacher_bn: bool = False,
         **kwargs,
     ) -> None:

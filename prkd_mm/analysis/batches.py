@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from ..batch_norm import recalibrate_bn, recalibration_loader
 from ..datasets import BatchClsDataPreprocessor
 from ..randomness import untouched_random_state
-from ..teachers.logit_store import TeacherLogits
+from ..teachers.filling_teacher import stored_views
 
 Batch = tuple[Tensor, Tensor]
 
@@ -144,8 +144,7 @@ def training_batches(
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.epoch = epoch
         if stored := cfg.model.get('teacher_logits'):  # with their views
-            store = TeacherLogits(stored, verify=False)
-            preprocess.seed, preprocess.views = (store.header['seed'], store.views)
+            preprocess.views, preprocess.seed = stored_views(stored)
         if preprocess.seed is None:
             preprocess.seed = seed
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))

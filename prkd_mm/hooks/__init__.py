@@ -1,5 +1,6 @@
 from ..randomness import seed_worker_by_epoch
 from .epoch_seed_hook import EpochSeedHook
+from .fill_store_hook import FillStoreHook
 from .lean_runtime_info_hook import LeanRuntimeInfoHook
 from .loss_schedule_hook import LossScheduleHook
 from .safe_checkpoint_hook import SafeCheckpointHook
@@ -11,6 +12,7 @@ __all__ = [
     'ChannelsLastHook',
     'CompileHook',
     'EpochSeedHook',
+    'FillStoreHook',
     'LeanRuntimeInfoHook',
     'LossScheduleHook',
     'SafeCheckpointHook',

@@ -10,7 +10,10 @@ from torch import nn
 
 from ..checkpoints import plain_state_dict, read, resolve
 from ..randomness import untouched_random_state
+from .fill_store import folder_of
+from .filling_teacher import FillingTeacher, fills_a_store, is_complete
 from .frozen_teacher import FrozenTeacher, fold_batch_norms, load_teacher
+from .logit_arrays import choose_topk
 from .logit_store import TeacherLogits, hash_of_weights
 from .mean_teacher import MeanTeacher
 from .source_teacher import SourceTeacher
@@ -31,7 +34,8 @@ class Spec(NamedTuple):
         checkpoint: Its weights: a file, a URL or a work dir.
         config: The config that trains the teacher, for error messages.
         logits: The folder of its stored logits, or the arguments of
-            :class:`TeacherLogits`.
+            :class:`TeacherLogits`; or ``dict(views=K, ...)``, the arguments of
+            :class:`FillingTeacher`, to fill a store during the run.
     """
 
     teacher: Net
@@ -45,6 +49,8 @@ class Spec(NamedTuple):
         Raises:
             ValueError: If the lists differ in length.
         """
+        if self.logits is not None and not isinstance(self.logits, list):
+            return [self]  # one store, whatever it is the mean of
         lengths = {len(value) for value in self if isinstance(value, list)}
         if not lengths:
             return [self]
@@ -75,14 +81,38 @@ def build_teachers(
         FileNotFoundError: If there is no such checkpoint, file or store.
         ValueError: If the weights would be random, or do not match the net.
     """
-    specs = spec.split()
-    if mean is not None and len(specs) == 1:
+    if mean is not None and not any(isinstance(value, list) for value in spec):
         raise ValueError('FrozenTeacherDistill: teacher_mean needs a list of teachers')
     # A seed produces the same student with and without a teacher.
     with untouched_random_state():
-        teachers = [build_teacher(each, fold_bn, num_classes) for each in specs]
-    teacher = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers, **mean or {})
+        if fills_a_store(spec.logits):
+            teacher = _filling(spec, mean, fold_bn, num_classes)
+        else:
+            teacher = _one_or_mean(spec, mean, fold_bn, num_classes)
     return teacher.requires_grad_(False)
+
+
+def _one_or_mean(
+    spec: Spec, mean: Optional[dict], fold_bn: bool, num_classes: Optional[int]
+) -> Teacher:
+    teachers = [build_teacher(each, fold_bn, num_classes) for each in spec.split()]
+    return teachers[0] if len(teachers) == 1 else MeanTeacher(teachers, **mean or {})
+
+
+def _filling(
+    spec: Spec, mean: Optional[dict], fold_bn: bool, num_classes: Optional[int]
+) -> Teacher:
+    """A teacher that fills a store, or replays it if it is complete already."""
+    options = dict(spec.logits)
+    folder = options.pop('folder', None) or folder_of(spec.config, options['views'])
+    if is_complete(folder):
+        stored = _stored(spec._replace(logits=str(folder)))
+        classes = stored.store.num_classes
+        expected = dict(views=options['views'], topk=choose_topk(options.get('topk'), classes))
+        stored.store.check(seed=options.get('seed', 0), **expected)
+        return stored
+    live = _one_or_mean(spec._replace(logits=None), mean, fold_bn, num_classes)
+    return FillingTeacher(live, folder, **options)
 
 
 def build_teacher(spec: Spec, fold_bn: bool = False, num_classes: Optional[int] = None) -> Teacher:

@@ -23,7 +23,7 @@ from ..config import is_type
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
 from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
-from .logit_arrays import size_in_bytes
+from .logit_arrays import choose_topk, size_in_bytes
 from .logit_store import HEADER, Chunk, TeacherLogits
 from .teacher import Teacher
 
@@ -32,8 +32,13 @@ BATCH_SIZE = 256
 
 def default_folder(cfg: Config, views: int) -> Path:
     """Default folder of a pair's logit store."""
-    teacher = Path(cfg.model.get('teacher_config') or 'teacher').stem
-    return Path('work_dirs') / f'{teacher}_{views}_views'
+    return folder_of(cfg.model.get('teacher_config'), views)
+
+
+def folder_of(teacher_config: Union[str, list, None], views: int) -> Path:
+    """Default folder of the logits of the teacher that a config trains."""
+    name = Path(teacher_config).stem if isinstance(teacher_config, str) else 'teacher'
+    return Path('work_dirs') / f'{name}_{views}_views'
 
 
 def store_teacher(
@@ -54,7 +59,8 @@ def store_teacher(
         cfg: A config with ``FrozenTeacherDistill``.
         folder: The folder of the store.
         views: Number of views K.
-        topk: Number of logits to keep of each image; None keeps all.
+        topk: Number of logits to keep of each image; None keeps 32 from 1,000
+            classes on and all below, and 0 keeps all.
         batch_size: Images at a time.
         seed: Seed of the views.
 
@@ -65,7 +71,7 @@ def store_teacher(
             store.
         OSError: If there is not enough space.
     """
-    _check_config(cfg)
+    check_config(cfg)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     dataset = DATASETS.build(cfg.train_dataloader.dataset)
     settings = cfg.model.to_dict()
@@ -107,10 +113,12 @@ def create_store(
         raise ValueError(
             'stored logits are of single images: no mixup or other batch_augments, no to_onehot'
         )
+    topk = choose_topk(topk, teacher.num_classes)
     size = size_in_bytes(views, len(dataset), teacher.num_classes, topk)
+    kept = f'the {topk} largest of' if topk else 'all'
     print_log(
-        f'{views} views of {len(dataset):,} images, {teacher.num_classes} classes: '
-        f'{size / 1e9:.3g} GB in {folder}',
+        f'Logits of {views} views of {len(dataset):,} images, {kept} {teacher.num_classes} '
+        f'classes: {size / 1e9:.3g} GB in {folder}',
         logger='current',
     )
     if not (folder / HEADER).exists():
@@ -154,6 +162,9 @@ def fill(
         advance: Called with the number of images that were finished.
     """
 
+    # whatever the run's memory format, the same sums in the same order
+    teacher.to(memory_format=torch.contiguous_format)
+
     def logits_of(chunk: Chunk) -> Iterator[torch.Tensor]:
         order = torch.arange(chunk.start, chunk.end).split(batch_size)
         batches = [index.tolist() for index in order]
@@ -183,6 +194,8 @@ def fill(
         return held_by_others
 
     attempt(attempt(chunks, timeout=0), timeout=-1)
+    if not store.missing():
+        store.remove_locks()
 
 
 @contextmanager
@@ -196,7 +209,13 @@ def _drawing(preprocess: BatchClsDataPreprocessor, view: int) -> Iterator[None]:
         preprocess.epoch, preprocess.views = before
 
 
-def _check_config(cfg: Config) -> None:
+def check_config(cfg: Config) -> None:
+    """Check that the logits of a config's teacher can be stored.
+
+    Raises:
+        ValueError: If there is no frozen teacher, or the training images
+            cannot be drawn again.
+    """
     if not is_type(cfg.model, 'FrozenTeacherDistill'):
         raise ValueError(
             f"the config's model must be a FrozenTeacherDistill, got {cfg.model.get('type')!r}"

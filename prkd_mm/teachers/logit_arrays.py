@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MANY_CLASSES = 1000  # from here on only the largest logits are kept by default
+DEFAULT_TOPK = 32
+
 
 class ArrayFile(NamedTuple):
     """One file of a store.
@@ -30,6 +33,18 @@ def describe_arrays(classes: int, topk: Optional[int]) -> list[ArrayFile]:
         ArrayFile('classes.npy', _index_type(classes), (topk,)),
         ArrayFile('rest.npy', np.float16, ()),
     ]
+
+
+def choose_topk(topk: Optional[int], classes: int) -> Optional[int]:
+    """How many logits of an image to keep; None stands for all.
+
+    Args:
+        topk: The number that was asked for; 0 for all, None for the default.
+        classes: Number of classes.
+    """
+    if topk is None and classes >= MANY_CLASSES:
+        return DEFAULT_TOPK
+    return topk or None
 
 
 def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = None) -> int:

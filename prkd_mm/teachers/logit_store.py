@@ -209,6 +209,14 @@ class TeacherLogits:
         """The lock to hold while the logits of a chunk are computed."""
         return FileLock(self.folder / f'.{chunk.view}-{chunk.start}.lock')
 
+    def remove_locks(self) -> None:
+        """Remove the lock files of a finished store.
+
+        A process that still waits for one of them finds its chunk stored.
+        """
+        for path in self.folder.glob('.*-*.lock'):
+            path.unlink(missing_ok=True)
+
     def _crc(self, chunk: Chunk) -> int:
         crc = 0
         for array in self._arrays:

@@ -34,12 +34,7 @@ class StoredTeacher(Teacher):
             ValueError: If the preprocessor cannot draw them, or normalizes
                 images in another way than when the logits were stored.
         """
-        if not isinstance(preprocessor, BatchClsDataPreprocessor):
-            raise ValueError(
-                'FrozenTeacherDistill: stored logits need a data_preprocessor '
-                "of type='BatchClsDataPreprocessor', which draws the same "
-                f'views again, got {type(preprocessor).__name__}'
-            )
+        check_draws_views(preprocessor)
         self.input_normalization = self.store.header['normalization']
         if self.input_normalization != OWN_NORMALIZATION:
             self.store.check(normalization=Normalization.of(preprocessor).describe())
@@ -53,16 +48,7 @@ class StoredTeacher(Teacher):
             ValueError: If the images arrived one by one, or are not those of
                 the store.
         """
-        sample = data_samples[0] if data_samples else None
-        if len(data_samples or ()) != 1 or 'view' not in sample:
-            raise ValueError(
-                'stored logits belong to whole batches of PackedImages or ImageViews, with '
-                'no mixup or other batch augmentations; for other images, train with the '
-                'teacher itself'
-            )
-        self.store.check(source=sample.source)
-        logits = self.store.get(sample.view, sample.sample_idx.numpy())
-        return self.net(logits.to(inputs.device, non_blocking=True))
+        return self.net(replay(self.store, data_samples).to(inputs.device, non_blocking=True))
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
         """The metrics that were measured when the logits were stored."""
@@ -76,3 +62,35 @@ class StoredTeacher(Teacher):
     def fingerprint(self) -> str:
         """Hash of the weights of the teacher whose logits these are."""
         return self.store.header['teacher']
+
+
+def check_draws_views(preprocessor: nn.Module) -> None:
+    """Check that a data preprocessor can draw the same views of images again.
+
+    Raises:
+        ValueError: If it cannot.
+    """
+    if not isinstance(preprocessor, BatchClsDataPreprocessor):
+        raise ValueError(
+            'FrozenTeacherDistill: stored logits need a data_preprocessor '
+            "of type='BatchClsDataPreprocessor', which draws the same "
+            f'views again, got {type(preprocessor).__name__}'
+        )
+
+
+def replay(store: TeacherLogits, data_samples: Optional[list]) -> Tensor:
+    """Stored logits ``(B, C)`` of a batch, on the CPU.
+
+    Raises:
+        ValueError: If the images arrived one by one, or are not those of the
+            store.
+    """
+    sample = data_samples[0] if data_samples else None
+    if len(data_samples or ()) != 1 or 'view' not in sample:
+        raise ValueError(
+            'stored logits belong to whole batches of PackedImages or ImageViews, with '
+            'no mixup or other batch augmentations; for other images, train with the '
+            'teacher itself'
+        )
+    store.check(source=sample.source)
+    return store.get(sample.view, sample.sample_idx.numpy())

@@ -21,6 +21,8 @@ class Teacher(nn.Module):
     Attributes:
         is_live (bool): Whether the teacher can answer for any image, and not
             only for those whose logits are stored.
+        fills_a_store (bool): Whether it stores its logits during the run, in a
+            method ``fill``.
         measured (str): When or on what :meth:`metrics` were measured, for the
             log.
         input_normalization: Description of the normalization of the images
@@ -29,6 +31,7 @@ class Teacher(nn.Module):
     """
 
     is_live = True
+    fills_a_store = False
     measured = 'on the validation set'
 
     def __init__(self, net: BaseModel) -> None:

@@ -1,0 +1,147 @@
+"""A teacher that stores its logits view by view, and replays them."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Optional, Union
+
+from torch import Tensor, nn
+
+from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
+from ..randomness import untouched_random_state
+from .fill_store import create_store, fill
+from .logit_store import TeacherLogits
+from .logits_net import LogitsNet
+from .stored_teacher import check_draws_views, replay
+from .teacher import Evaluate, Teacher
+
+
+class FillingTeacher(Teacher):
+    """A teacher that stores its logits view by view, and replays them.
+
+    Before the first step on a view, :meth:`fill` lets the live teacher compute
+    the logits of all images in it. Every step replays stored logits, so the
+    student's weights are the same, bit for bit on a CPU, as those of a run
+    whose store was filled beforehand. Once all views are stored, the live
+    teacher is released.
+
+    Args:
+        live: The live teacher.
+        folder: The folder of the store. Several runs may fill one store.
+        views: Number of views K of each image; epoch e uses view e mod K.
+        topk: Number of logits to keep of each image; None keeps 32 from 1,000
+            classes on and all below, and 0 keeps all.
+        seed: Seed of the views.
+    """
+
+    is_live = False  # it replays logits of training images only
+    fills_a_store = True
+
+    def __init__(
+        self,
+        live: Teacher,
+        folder: Union[str, Path],
+        views: int,
+        topk: Optional[int] = None,
+        seed: int = 0,
+    ) -> None:
+        if not isinstance(views, int) or views < 1:
+            raise ValueError(
+                f'teacher_logits: `views` must be a whole number, at least 1, got {views!r}'
+            )
+        super().__init__(LogitsNet(nn.Identity(), live.num_classes))
+        self.live: Optional[Teacher] = live
+        self.folder, self.views, self.topk, self.seed = Path(folder), views, topk, seed
+        self.store: Optional[TeacherLogits] = None
+
+    def adapt_to(self, preprocessor: nn.Module) -> None:
+        """Let the student's data preprocessor draw K views.
+
+        Raises:
+            ValueError: If the preprocessor cannot draw them.
+        """
+        check_draws_views(preprocessor)
+        self.live.adapt_to(preprocessor)
+        self.input_normalization = self.live.input_normalization
+        preprocessor.views, preprocessor.seed = self.views, self.seed
+
+    def fill(
+        self,
+        view: int,
+        preprocess: BatchClsDataPreprocessor,
+        dataset: Union[PackedImages, ImageViews],
+        workers: int = 0,
+    ) -> str:
+        """Store the logits of all images in one view, unless they are stored.
+
+        Args:
+            view: The view.
+            preprocess: The student's data preprocessor.
+            dataset: The training images.
+            workers: Number of processes that load images.
+
+        Returns:
+            Where the logits of this view come from, for the log.
+        """
+        if self.store is None:
+            options = self.views, self.topk, self.seed
+            self.store = create_store(self.folder, self.live, preprocess, dataset, *options)
+            self.store.verify()
+        missing = [chunk for chunk in self.store.missing() if chunk.view == view]
+        source = 'replayed'
+        if missing:
+            with untouched_random_state():
+                fill(self.store, missing, self.live, preprocess, dataset, workers=workers)
+            source = f'computed for {sum(c.end - c.start for c in missing):,} images and stored'
+        if not self.store.missing() and self.live is not None:
+            self.live = None
+            source += '; all views are stored, and the teacher is released'
+        return f'Teacher logits of view {view + 1} of {self.views}: {source} ({self.folder})'
+
+    def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
+        """Stored logits ``(B, C)`` of a batch of training images.
+
+        Raises:
+            RuntimeError: If the logits have not been stored.
+        """
+        if self.store is None:
+            raise RuntimeError(
+                'teacher_logits=dict(views=...) needs the hook that fills the store: '
+                "custom_hooks=[..., dict(type='FillStoreHook')]"
+            )
+        return self.net(replay(self.store, data_samples).to(inputs.device, non_blocking=True))
+
+    def metrics(self, evaluate: Evaluate) -> dict[str, float]:
+        """Metrics of the live teacher, which the store remembers."""
+        if self.store is not None and 'metrics' in self.store.header:
+            return self.store.header['metrics']
+        metrics = self.live.metrics(evaluate)
+        if self.store is not None:
+            self.store.note(metrics=metrics)
+        return metrics
+
+    def fingerprint(self) -> str:
+        """Hash of the live teacher's weights."""
+        return self.store.header['teacher'] if self.store else self.live.fingerprint()
+
+
+def is_complete(folder: Union[str, Path]) -> bool:
+    """Whether a folder holds a store with all its views."""
+    with suppress(FileNotFoundError):
+        return not TeacherLogits(folder, complete=False).missing()
+    return False
+
+
+def fills_a_store(logits: object) -> bool:
+    """Whether ``teacher_logits`` of a config describes a store to fill during the run."""
+    return isinstance(logits, dict) and 'views' in logits
+
+
+def stored_views(logits: Union[str, dict, list]) -> tuple[int, int]:
+    """Number of views and their seed that ``teacher_logits`` of a config implies."""
+    if isinstance(logits, list):
+        logits = logits[0]
+    if fills_a_store(logits):
+        return logits['views'], logits.get('seed', 0)
+    options = dict(folder=logits) if isinstance(logits, str) else dict(logits)
+    store = TeacherLogits(**dict(options, verify=False))
+    return store.views, store.header['seed']

@@ -1,0 +1,177 @@
+"""A store that fills itself during a run equals one that was filled beforehand."""
+
+import multiprocessing
+
+import pytest
+import torch
+import toy
+
+from prkd_mm.evaluation import unwrap
+from prkd_mm.teachers import FillingTeacher, FrozenTeacher, StoredTeacher
+from prkd_mm.teachers.fill_store import store_teacher
+from prkd_mm.teachers.logit_store import TeacherLogits
+from prkd_mm.teachers.run_config import prepare_store
+
+VIEWS = 2
+
+
+@pytest.fixture(scope='module')
+def ckpt(tmp_path_factory):
+    return toy.save_teacher(tmp_path_factory.mktemp('ckpt') / 'teacher.pth')
+
+
+def config(ckpt, folder, logits, *hooks, epochs=4):
+    cfg = toy.config(
+        toy.distillation(ckpt, student=toy.classifier(dropout=0.3)),
+        folder,
+        toy.prkd_schedule(),
+        dict(type='TeacherCheckHook'),
+        dict(type='TailAverageHook', num_epochs=2),
+        dict(type='ChannelsLastHook'),
+        *hooks,
+        epochs=epochs,
+        log_level='INFO',
+    )
+    cfg.model.data_preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
+    cfg.model.teacher_logits = logits
+    for part in ('train', 'val'):
+        loader = cfg[f'{part}_dataloader']
+        loader.collate_fn = dict(type='whole_batch')
+        loader.dataset = dict(type='PackedImages', dataset=loader.dataset)
+    prepare_store(cfg)
+    return cfg
+
+
+def filling(folder, **options):
+    return dict(views=VIEWS, folder=str(folder), **options)
+
+
+@pytest.fixture(scope='module')
+def reference(ckpt, tmp_path_factory):
+    """The student of a run on a store that was filled beforehand."""
+    folder = tmp_path_factory.mktemp('reference')
+    cfg = config(ckpt, folder / 'run', str(folder / 'logits'))
+    store_teacher(cfg, folder / 'logits', VIEWS)
+    return folder, toy.student(toy.train(cfg)).state_dict()
+
+
+def test_weights_are_those_of_a_store_filled_beforehand(ckpt, reference, tmp_path):
+    folder, expected = reference
+    runner = toy.train(config(ckpt, tmp_path / 'run', filling(tmp_path / 'logits')))
+    toy.assert_same(toy.student(runner).state_dict(), expected)
+    one, other = (TeacherLogits(path / 'logits') for path in (folder, tmp_path))
+    assert one.header['crc32'] == other.header['crc32']
+    assert other.header['metrics']['accuracy/top1'] == one.header['metrics']['accuracy/top1']
+    teacher = unwrap(runner.model).teacher
+    assert teacher.live is None and not list(teacher.parameters())  # released
+    lines = [line for line in toy.log_text(tmp_path / 'run').splitlines() if 'of view' in line]
+    assert ['computed' in line for line in lines] == [True, True, False, False]
+    assert 'teacher is released' in lines[1]
+    assert not list((tmp_path / 'logits').glob('.*-*.lock'))
+
+
+def test_a_killed_run_goes_on_filling(ckpt, reference, tmp_path):
+    _, expected = reference
+    logits = filling(tmp_path / 'logits')
+    with pytest.raises(toy.Killed):
+        toy.train(config(ckpt, tmp_path / 'run', logits, dict(type='KillHook', iteration=6)))
+    runner = toy.resume(config(ckpt, tmp_path / 'on', logits), tmp_path / 'run/epoch_1.pth')
+    toy.assert_same(toy.student(runner).state_dict(), expected)
+
+
+def test_a_second_run_computes_nothing(ckpt, reference, tmp_path, monkeypatch):
+    folder, expected = reference
+    monkeypatch.setattr(FrozenTeacher, 'logits', None)
+    runner = toy.train(config(ckpt, tmp_path, filling(folder / 'logits')))
+    assert isinstance(unwrap(runner.model).teacher, StoredTeacher)
+    toy.assert_same(toy.student(runner).state_dict(), expected)
+
+
+def train_alongside(ckpt, folder, logits, barrier):
+    toy.torch.set_num_threads(1)
+    barrier.wait()
+    toy.train(config(ckpt, folder, logits))
+
+
+def test_runs_side_by_side_compute_each_view_once(ckpt, reference, tmp_path):
+    _, expected = reference
+    context = multiprocessing.get_context('fork')
+    barrier = context.Barrier(2)
+    jobs = [
+        context.Process(
+            target=train_alongside,
+            args=(ckpt, tmp_path / str(i), filling(tmp_path / 'logits'), barrier),
+        )
+        for i in range(2)
+    ]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join(120)
+    assert [job.exitcode for job in jobs] == [0, 0]
+    for i in range(2):
+        state = torch.load(tmp_path / f'{i}/epoch_4.pth', weights_only=False)['state_dict']
+        toy.assert_same({k.partition('.')[2]: v for k, v in state.items()}, dict(expected))
+
+
+def test_a_store_of_another_number_of_views_is_refused(ckpt, reference, tmp_path):
+    folder, _ = reference
+    logits = dict(filling(folder / 'logits'), views=3)
+    with pytest.raises(ValueError, match='views is 2, expected 3'):
+        toy.start(config(ckpt, tmp_path, logits))
+
+
+def test_the_missing_hook_is_named(ckpt, tmp_path):
+    cfg = config(ckpt, tmp_path, filling(tmp_path / 'logits'))
+    cfg.custom_hooks = [hook for hook in cfg.custom_hooks if 'FillStoreHook' not in hook.type]
+    with pytest.raises(RuntimeError, match="dict.type='FillStoreHook'."):
+        toy.train(cfg)
+
+
+def test_images_that_cannot_be_drawn_again_are_refused(ckpt, tmp_path):
+    cfg = config(ckpt, tmp_path, filling(tmp_path / 'logits'))
+    cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+    cfg.train_dataloader.collate_fn = dict(type='default_collate')
+    with pytest.raises(ValueError, match='PackedImages or ImageViews.*got ToyImages'):
+        toy.train(cfg)
+
+
+@pytest.mark.parametrize('views', [0, 1.5, '2'])
+def test_bad_number_of_views(views):
+    with pytest.raises(ValueError, match='whole number, at least 1'):
+        FillingTeacher(FrozenTeacher(toy.build(toy.classifier())), 'x', views)
+
+
+class TestPrepareStore:
+    def config(self, ckpt, folder, logits=None):
+        cfg = config(ckpt, folder, logits)
+        cfg.model.teacher_config = 'configs/teachers/big.py'
+        return cfg
+
+    def test_option_sets_the_folder_and_adds_the_hook(self, ckpt, tmp_path):
+        cfg = self.config(ckpt, tmp_path)
+        prepare_store(cfg, 8)
+        assert cfg.model.teacher_logits == dict(views=8, folder='work_dirs/big_8_views')
+        assert [hook.type for hook in cfg.custom_hooks].count('mmengine.FillStoreHook') == 1
+        prepare_store(cfg)
+        assert [hook.type for hook in cfg.custom_hooks].count('mmengine.FillStoreHook') == 1
+
+    def test_live_teacher_and_student_alone_are_left(self, ckpt, tmp_path):
+        cfg = self.config(ckpt, tmp_path)
+        before = cfg.to_dict()
+        prepare_store(cfg)
+        assert cfg.to_dict() == before
+        cfg.model.type = 'mmrazor.StudentAlone'
+        before = cfg.to_dict()
+        prepare_store(cfg, 8)
+        assert cfg.to_dict() == before
+
+    def test_stored_logits_and_the_option_exclude_each_other(self, ckpt, tmp_path):
+        with pytest.raises(ValueError, match="model.teacher_logits='some/folder' already"):
+            prepare_store(self.config(ckpt, tmp_path, 'some/folder'), 8)
+
+    def test_stock_images_are_refused_before_the_run(self, ckpt, tmp_path):
+        cfg = self.config(ckpt, tmp_path)
+        cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
+        with pytest.raises(ValueError, match='must be PackedImages or ImageViews'):
+            prepare_store(cfg, 8)
