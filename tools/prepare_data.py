@@ -1,4 +1,4 @@
-"""Fetch a data set and put it where the configs look for it."""
+"""Download a data set, check it, and put it into the folder that the configs use."""
 
 import argparse
 
@@ -8,12 +8,11 @@ from prkd_mm.datasets.prepare.prepare import SOURCES, prepare
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(
-        description='Fetch a data set and put it where the configs look for '
-        'it. Without --source it is downloaded (a download that was cut off '
-        'goes on where it stopped) and its checksum verified. In any case the '
-        'files are counted and read before the folder gets its name, so a '
-        'folder that is there is complete. A complete folder is left as it '
-        'is, and verified again.'
+        description='Download a data set, check it, and put it into the folder '
+        'that the configs use. Interrupted downloads resume, and the checksum is '
+        'verified. All images are counted and read before the folder gets its '
+        'name, so an existing folder is complete. An existing folder is checked '
+        'again and left unchanged.'
     )
     parser.add_argument('dataset', choices=sorted(SOURCES), help='the data set')
     parser.add_argument(
@@ -21,26 +20,26 @@ def parse_args() -> argparse.Namespace:
         nargs='+',
         default=(),
         metavar='PATH',
-        help='zip or tar archives that together make the data set, or a '
-        'folder with it, which is copied',
+        help='zip or tar archives that together contain the data set, or a '
+        'folder that holds it, which is copied; default: download',
     )
     parser.add_argument(
         '--root',
         default='data',
         metavar='DIR',
-        help='the folder that holds all data sets (default: %(default)s)',
+        help='folder of all data sets (default: %(default)s)',
     )
     parser.add_argument(
         '--name',
         metavar='NAME',
-        help='the folder to make in it (default: the official name, '
-        f'{", ".join(s.folder for s in SOURCES.values())}; MMPretrain finds '
-        'CIFAR under no other)',
+        help='name of the new folder in it (default: the official name, '
+        f'{", ".join(s.folder for s in SOURCES.values())}; MMPretrain requires '
+        'it for CIFAR)',
     )
     parser.add_argument(
         '--partial',
         action='store_true',
-        help='accept fewer classes and images than the official set has, and say what is missing',
+        help='accept a part of the official data set, and list what is missing',
     )
     return parser.parse_args()
 

@@ -7,12 +7,10 @@ from os import path as osp
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from .prepare.images import find_damaged
-from .prepare.source import Source, some
+from .prepare.source import CALTECH_256, some
 
-NUM_CLASSES = 257  # of the official set, of which the last one is clutter
+NUM_CLASSES = 257  # in the official data set; the last one is clutter
 NUM_IMAGES = 30607
-MIN_PER_CLASS = 80
 CLUTTER = 'clutter'
 SPLITS = ('train', 'test')
 
@@ -21,10 +19,10 @@ def read_classes(root: str) -> dict[str, str]:
     """Find the folders of the classes.
 
     Args:
-        root (str): A folder in the official layout.
+        root: Folder in the official layout.
 
     Returns:
-        dict: ``{class: folder}`` by the folders' numbers, such as
+        dict: ``{class: folder}``, sorted by the number of the folder, such as
         ``{'ak47': '001.ak47', ...}``.
     """
     folders = sorted(
@@ -34,102 +32,46 @@ def read_classes(root: str) -> dict[str, str]:
 
 
 def find_missing(folders: Sequence[str], total: int) -> list[str]:
-    """Find the numbers up to ``total`` that no folder has."""
-    there = {folder[:3] for folder in folders}
-    return [n for i in range(total) if (n := f'{i + 1:03d}') not in there]
+    """Find the class numbers from 1 to ``total`` without a folder."""
+    present = {folder[:3] for folder in folders}
+    numbers = [f'{i + 1:03d}' for i in range(total)]
+    return [number for number in numbers if number not in present]
 
 
 def find_images(folder: str) -> list[str]:
     """List the images of a class by name.
 
-    The official set also has ``198.spider/RENAME2``, a file, and
-    ``056.dog/greg``, a folder: neither is an image.
+    The official data set also has a file ``198.spider/RENAME2`` and a folder
+    ``056.dog/greg``, which are not images.
     """
     return sorted(n for n in os.listdir(folder) if n.endswith('.jpg'))
 
 
 def split_images(names: Sequence[str], split: str, seed: int) -> list[str]:
-    """Take a split's share of the images of one class.
+    """Select the images of a split from those of one class.
 
-    A fifth of them, rounded down, is for testing: those whose SHA-256 of
-    ``'<seed> <name>'`` are the lowest. So the split follows from the names
-    and the seed, on every machine and without a random generator.
+    A fifth of them, rounded down, is for testing: those with the lowest SHA-256
+    of ``'<seed> <name>'``. So the split depends only on the names and the seed,
+    and is the same on every machine.
 
     Args:
-        names (Sequence[str]): All images of the class.
-        split (str): 'train' or 'test'.
-        seed (int): The seed.
+        names: All images of the class.
+        split: 'train' or 'test'.
+        seed: Seed of the split.
 
     Returns:
-        list[str]: The images of the split, in the order given.
+        list[str]: Images of the split, in the given order.
     """
     ranked = sorted(names, key=lambda n: hashlib.sha256(f'{seed} {n}'.encode()).digest())
     test = set(ranked[: len(names) // 5])
     return [n for n in names if (n in test) == (split == 'test')]
 
 
-def check(root: str) -> tuple[list[str], list[str]]:
-    """Compare a folder with the official set, and read every image.
-
-    Args:
-        root (str): The folder.
-
-    Returns:
-        tuple: A list of faults, and a list of what is not there, although
-        the official set has it.
-    """
-    folders = read_classes(root).values()
-    if not folders:
-        return ['it has no class folders (001.ak47, ...)'], []
-    images = {f: find_images(osp.join(root, f)) for f in folders}
-    empty = [folder for folder, names in images.items() if not names]
-    faults = [f'no *.jpg in {some(empty)}'] if empty else []
-    if len(folders) > NUM_CLASSES:
-        faults.append(f'{len(folders)} instead of {NUM_CLASSES} classes')
-    faults += find_damaged([f'{root}/{f}/{name}' for f, names in images.items() for name in names])
-    lacks = []
-    missing = find_missing(folders, NUM_CLASSES)
-    if missing:
-        lacks.append(
-            f'{NUM_CLASSES - len(missing)} of {NUM_CLASSES} classes '
-            f'(there is no folder for {some(missing)})'
-        )
-    total = sum(map(len, images.values()))
-    if total != NUM_IMAGES:
-        lacks.append(f'{total:,} of {NUM_IMAGES:,} images')
-        # they are numbered from 1 in each class
-        gaps = [
-            name
-            for folder, names in images.items()
-            for name in (f'{folder[:3]}_{i + 1:04d}.jpg' for i in range(len(names)))
-            if name not in names
-        ]
-        few = [
-            f'{folder} has {len(names)}'
-            for folder, names in images.items()
-            if 0 < len(names) < MIN_PER_CLASS
-        ]
-        lacks += [f'there is no {some(gaps)}'] if gaps else []
-        lacks += [f'less than {MIN_PER_CLASS} a class: {some(few)}'] if few else []
-    return faults, lacks
-
-
-CALTECH_256 = Source(
-    name='caltech256',
-    title='Caltech-256',
-    folder='256_ObjectCategories',
-    url='https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar',
-    md5='67b4f42ca05d46448c6bb8ecd2220f6d',
-    marker='???.*/???_????.jpg',
-    check=check,
-)
-
-
 @DATASETS.register_module()
 class Caltech256(BaseDataset):
     """`Caltech-256 <https://data.caltech.edu/records/nyy15-4j048>`_: 30,607
-    photos of 256 classes and of clutter, at least 80 each, of any size, some
-    of them grey, in its official layout::
+    photos of 256 classes and of clutter, at least 80 per class, of any size,
+    some of them gray, in its official layout::
 
         256_ObjectCategories
         ├── 001.ak47/*.jpg
@@ -137,30 +79,30 @@ class Caltech256(BaseDataset):
         ├── 256.toad/*.jpg
         └── 257.clutter/*.jpg
 
-    The number less one is the label. ``LoadImageFromFile`` gives grey (and
-    CMYK) images three channels like the others.
+    The label is the number minus one. ``LoadImageFromFile`` gives gray and CMYK
+    images three channels like the others.
 
-    There is no official split, and published ones are drawn anew in each
-    project. Here a fifth of each class, rounded down, is for testing, chosen
-    by :func:`split_images`: the same on every machine.
+    There is no official split, and every project draws its own. Here
+    :func:`split_images` selects a fifth of each class, rounded down, for
+    testing, the same on every machine.
 
     Args:
-        data_root (str): The folder. Defaults to 'data/256_ObjectCategories'.
+        data_root (str): Folder of the data set. Defaults to 'data/256_ObjectCategories'.
         split (str): 'train' or 'test'. Defaults to 'train'.
-        with_clutter (bool): Whether to take the class ``clutter``, the last
-            one: 257 classes instead of 256. Defaults to True.
-        seed (int): The seed of the split. Defaults to 0.
-        lazy_init (bool): Whether to leave the images unlisted until they are
-            needed. The classes are read in any case. Defaults to False.
+        with_clutter (bool): Whether to include the last class, ``clutter``: 257
+            classes instead of 256. Defaults to True.
+        seed (int): Seed of the split. Defaults to 0.
+        lazy_init (bool): Whether to list the images only when they are needed.
+            The classes are read in any case. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
-            With ``classes``, a list of names without their numbers, only
-            these are taken, labelled in their order; ``with_clutter`` has no
-            meaning then.
+            ``classes``, a list of names without their numbers, selects these
+            classes and the order of their labels; ``with_clutter`` is then
+            ignored.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or a class is missing
-            in it.
-        ValueError: If there is no such split, or ``data_root`` is an archive.
+        FileNotFoundError: If there is no such folder, or a class is missing in
+            it.
+        ValueError: If ``split`` is unknown, or ``data_root`` is an archive.
     """
 
     def __init__(
@@ -186,17 +128,17 @@ class Caltech256(BaseDataset):
             )
             missing = find_missing(self.folders.values(), total)
             if not missing and len(self.CLASSES) != total:
-                self._refuse(f'{len(self.CLASSES)} instead of {total} classes')
+                self._raise_incomplete(f'{len(self.CLASSES)} instead of {total} classes')
         else:
             missing = [c for c in self.CLASSES if c not in self.folders]
         if missing:
-            self._refuse(f'there is no folder for {some(missing)}')
+            self._raise_incomplete(f'there is no folder for {some(missing)}')
         if not lazy_init:
             self.full_init()
 
-    def _refuse(self, fault: str) -> None:
+    def _raise_incomplete(self, fault: str) -> None:
         raise FileNotFoundError(
-            f"Caltech-256 in '{osp.abspath(self.data_root)}' is not whole: "
+            f"Caltech-256 in '{osp.abspath(self.data_root)}' is incomplete: "
             f'{fault}. {CALTECH_256.how_to_get}'
         )
 
@@ -211,7 +153,7 @@ class Caltech256(BaseDataset):
             folder = osp.join(self.data_root, self.folders[name])
             images = find_images(folder)
             if not images:
-                self._refuse(f'no *.jpg in {self.folders[name]}')
+                self._raise_incomplete(f'no *.jpg in {self.folders[name]}')
             data_list += [
                 dict(img_path=osp.join(folder, image), gt_label=label)
                 for image in split_images(images, self.split, self.seed)
@@ -219,5 +161,5 @@ class Caltech256(BaseDataset):
         return data_list
 
     def extra_repr(self) -> list[str]:
-        """The extra lines of the printed description."""
+        """Extra lines of the printed description."""
         return [f'Split: \t{self.split}, seed {self.seed}']

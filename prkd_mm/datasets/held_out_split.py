@@ -1,4 +1,4 @@
-"""Part of the training images to choose settings by, instead of the test."""
+"""Hold out a part of the training images, to choose settings without the test set."""
 
 from collections import defaultdict
 from typing import Optional
@@ -13,22 +13,23 @@ PARTS = ('rest', 'held_out')
 def held_out_split(
     dataset: dict, part: str, every: int = 5, pipeline: Optional[list] = None
 ) -> BaseDataset:
-    """One part of a data set, split within each class.
+    """Build one part of a data set, split within each class.
 
-    Of the images of a class, in the order of the set, every ``every``-th is
-    held out; the rest is there to train on.
+    Every ``every``-th image of a class, in the order of the data set, is held
+    out; the rest is for training.
 
     Args:
         dataset (dict): Config of a data set of MMEngine's ``BaseDataset``.
         part (str): 'rest' or 'held_out'.
-        every (int): At least 2. Defaults to 5, which holds out a fifth.
-        pipeline (list[dict], optional): Of the part. Defaults to None: that
-            of the set.
+        every (int): Interval of the held-out images, at least 2. Defaults to 5,
+            which holds out a fifth.
+        pipeline (list[dict], optional): Pipeline of the part. Defaults to None:
+            that of the data set.
 
     Raises:
-        TypeError: The set is a wrapper of others.
-        ValueError: Another ``part``, an ``every`` out of range, or a part
-            without images.
+        TypeError: If the data set wraps others.
+        ValueError: If ``part`` is unknown, ``every`` is out of range, or the
+            part has no images.
 
     Examples:
         >>> train = dict(type='Digits', split='train', pipeline=[])
@@ -42,7 +43,8 @@ def held_out_split(
     whole = DATASETS.build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
     if not isinstance(whole, BaseDataset):
         raise TypeError(
-            f'held_out_split: {type(whole).__name__} is a wrapper; split the set inside of it'
+            f'held_out_split: {type(whole).__name__} wraps other data sets; '
+            'split the data set inside of it'
         )
     whole.full_init()
     seen, parts = defaultdict(int), {name: [] for name in PARTS}
@@ -55,7 +57,7 @@ def held_out_split(
             f'held_out_split: no class of the {len(whole)} images'
             f' has {every} of them; lower every={every}'
         )
-    # in place: MMEngine's get_subset() copies with a memo that all calls
-    # share, and takes one thing for another where addresses are used again
+    # in place: get_subset() of MMEngine copies with a memo that all calls share, and
+    # confuses objects whose addresses are used again
     whole.get_subset_(parts[part])
     return whole

@@ -2,14 +2,13 @@ import os
 from collections import Counter
 from itertools import islice
 from os import path as osp
-from typing import Optional
+from typing import Optional, TypeVar
 
 from mmengine.fileio import list_from_file
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from .prepare.images import find_damaged
-from .prepare.source import Source, some
+from .prepare.source import TINY_IMAGENET, some
 
 ANNOTATIONS = 'val/val_annotations.txt'
 PER_CLASS = dict(train=500, val=50)  # images of the official set
@@ -17,17 +16,18 @@ SPLITS = (*PER_CLASS, 'train+val')
 NUM_CLASSES = 200
 
 Samples = list[tuple[str, int]]  # path, label
+Found = TypeVar('Found')
 
 
 def read_classes(root: str) -> tuple[dict[str, str], list[str]]:
     """Read the classes, in label order.
 
     Args:
-        root (str): A folder in the official layout.
+        root: Folder in the official layout.
 
     Returns:
-        tuple: ``{wnid: class name}`` in the order of ``wnids.txt``, and a
-        list of what is wrong.
+        tuple: ``{wnid: class name}`` in the order of ``wnids.txt``, and a list
+        of faults.
     """
     missing = [
         f'{name} is missing'
@@ -47,21 +47,21 @@ def find_images(root: str, split: str, wnids: list[str]) -> tuple[Samples, list[
     """Find the images of a split and their labels.
 
     Args:
-        root (str): A folder in the official layout.
-        split (str): ``'train'`` or ``'val'``.
-        wnids (list[str]): The classes, in label order.
+        root: Folder in the official layout.
+        split: ``'train'`` or ``'val'``.
+        wnids: Classes, in label order.
 
     Returns:
-        tuple: ``[(path, label), ...]``, for ``train`` by label, then by file
-        name as a string, for ``val`` as annotated; and a list of what is
-        wrong.
+        tuple: ``[(path, label), ...]``, sorted by label and file name for
+        ``train`` and in the order of the annotations for ``val``; and a list of
+        faults.
     """
     find = {'train': _find_train, 'val': _find_val}[split]
     return find(root, wnids)
 
 
 def _jpegs(folder: str) -> list[str]:
-    # one listing per folder: a stat per image would take far longer
+    # one listing per folder is much faster than a stat per image
     if not osp.isdir(folder):
         return []
     return sorted(n for n in os.listdir(folder) if n.endswith('.JPEG'))
@@ -75,73 +75,31 @@ def _find_train(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
         samples += [(f'{folder}/{name}', label) for name in names]
         if not names:
             empty.append(wnid)
-    faults = [f'no *.JPEG in train/<class>/images of {some(empty)}']
-    return samples, faults if empty else []
+    faults = []
+    if empty:
+        faults.append(f'no *.JPEG in train/<class>/images of {some(empty)}')
+    return samples, faults
 
 
 def _find_val(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
     if not osp.isfile(osp.join(root, ANNOTATIONS)):
         return [], [f'{ANNOTATIONS} is missing']
     lines = list_from_file(osp.join(root, ANNOTATIONS))
-    # name, class, box; a cut line gives the class '', which is unknown
+    # name, class, box; an incomplete line gives the class '', which is unknown
     rows = [(line + '\t').split('\t')[:2] for line in lines if line]
     labels = {wnid: label for label, wnid in enumerate(wnids)}
     folder = osp.join(root, 'val', 'images')
-    there = set(_jpegs(folder))
-    absent = [name for name, _ in rows if name not in there]
-    extra = sorted(there.difference(name for name, _ in rows))
-    alien = [f'{name} ({wnid!r})' for name, wnid in rows if wnid not in labels]
+    present = set(_jpegs(folder))
+    absent = [name for name, _ in rows if name not in present]
+    extra = sorted(present.difference(name for name, _ in rows))
+    unknown = [f'{name} ({wnid!r})' for name, wnid in rows if wnid not in labels]
     faults = [
         (absent, f'{ANNOTATIONS} names images that are not there'),
         (extra, f'{ANNOTATIONS} does not name images that are there'),
-        (alien, f'{ANNOTATIONS} gives classes not in wnids.txt'),
+        (unknown, f'{ANNOTATIONS} gives classes not in wnids.txt'),
     ]
     samples = [(f'{folder}/{name}', labels.get(wnid, -1)) for name, wnid in rows]
     return samples, [f'{what}: {some(which)}' for which, what in faults if which]
-
-
-def check(root: str) -> tuple[list[str], list[str]]:
-    """Compare a folder with the official set, and read every image.
-
-    Args:
-        root (str): The folder.
-
-    Returns:
-        tuple: A list of faults, without which :class:`TinyImageNet` works,
-        and a list of what is not there, although the official set has it.
-    """
-    classes, faults = read_classes(root)
-    if not classes:
-        return faults, []
-    lacks = []
-    if len(classes) != NUM_CLASSES:
-        lacks.append(f'{len(classes)} of {NUM_CLASSES} classes')
-    for split, per_class in PER_CLASS.items():
-        samples, wrong = find_images(root, split, list(classes))
-        faults += wrong or find_damaged([path for path, _ in samples])
-        counts = Counter(label for _, label in samples)
-        short = [
-            f'{wnid} has {counts[label]}'
-            for label, wnid in enumerate(classes)
-            if counts[label] not in (0, per_class)  # 0: a fault, named above
-        ]
-        if short:
-            lacks.append(
-                f'{len(samples):,} of {NUM_CLASSES * per_class:,} images in '
-                f'{split} ({per_class} a class, but {some(short)})'
-            )
-    return faults, lacks
-
-
-TINY_IMAGENET = Source(
-    name='tinyimagenet',
-    title='Tiny ImageNet',
-    folder='tiny-imagenet-200',
-    url='http://cs231n.stanford.edu/tiny-imagenet-200.zip',
-    md5='90528d7ca1a48142e341f4ef8d21d0de',
-    marker='wnids.txt',
-    check=check,
-)
 
 
 @DATASETS.register_module()
@@ -158,11 +116,11 @@ class TinyImageNet(BaseDataset):
             ├── images/*.JPEG
             └── val_annotations.txt       the class of each image
 
-    About 2 % of the images are grey; ``LoadImageFromFile`` gives them three
+    About 2 % of the images are gray; ``LoadImageFromFile`` gives them three
     channels like the others. The test split has no labels and is not used.
 
     Args:
-        data_root (str): The folder. Defaults to 'data/tiny-imagenet-200'.
+        data_root (str): Folder of the data set. Defaults to 'data/tiny-imagenet-200'.
         split (str): 'train', 'val', or 'train+val': the training images
             followed by the validation images. Defaults to 'train'.
         samples_per_class (int, optional): Upper limit of images per class:
@@ -178,8 +136,8 @@ class TinyImageNet(BaseDataset):
             all.
         first_class (int): Index in ``wnids.txt`` of the first class to use;
             it gets label 0. Defaults to 0.
-        lazy_init (bool): Whether to leave the images unlisted until they are
-            needed. The classes are read in any case. Defaults to False.
+        lazy_init (bool): Whether to list the images only when they are needed.
+            The classes are read in any case. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
@@ -212,7 +170,7 @@ class TinyImageNet(BaseDataset):
         self.split = split
         self.samples_per_class = samples_per_class
         self.skip_per_class = skip_per_class
-        classes = self._whole(data_root, *read_classes(data_root))
+        classes = self._expect_complete(data_root, *read_classes(data_root))
         self._wnids = list(classes)
         available = len(classes) - first_class
         if available < (num_classes or 1):
@@ -235,10 +193,10 @@ class TinyImageNet(BaseDataset):
             self.full_init()
 
     @staticmethod
-    def _whole(root: str, found, faults: list[str]):
+    def _expect_complete(root: str, found: Found, faults: list[str]) -> Found:
         if faults:
             raise FileNotFoundError(
-                f"Tiny ImageNet in '{osp.abspath(root)}' is not whole: "
+                f"Tiny ImageNet in '{osp.abspath(root)}' is incomplete: "
                 f'{"; ".join(faults)}. {TINY_IMAGENET.how_to_get}'
             )
         return found
@@ -247,7 +205,7 @@ class TinyImageNet(BaseDataset):
         """List the images with their labels.
 
         Raises:
-            FileNotFoundError: If something is missing.
+            FileNotFoundError: If a part of the data set is missing.
         """
         used = {wnid: label for label, wnid in enumerate(self._metainfo['wnids'])}
         samples = []
@@ -255,7 +213,9 @@ class TinyImageNet(BaseDataset):
             skip = self.skip_per_class if split == 'train' else 0
             most = self.samples_per_class
             seen = Counter()
-            found = self._whole(self.data_root, *find_images(self.data_root, split, self._wnids))
+            found = self._expect_complete(
+                self.data_root, *find_images(self.data_root, split, self._wnids)
+            )
             for path, index in found:
                 wnid = self._wnids[index]
                 seen[wnid] += 1

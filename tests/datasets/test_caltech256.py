@@ -158,8 +158,8 @@ def test_the_config(whole):
     assert [len(d) for d in sets] == [60, 13, 13]
     assert cfg.data_preprocessor.num_classes == 257
     assert cfg.train_dataloader.batch_size == 64
-    assert not cfg.train_dataloader.persistent_workers
-    assert cfg.train_dataloader.worker_init_fn.type == 'seed_worker_by_epoch'
+    assert cfg.train_dataloader.dataset.type == 'ImageViews'
+    assert cfg.data_preprocessor.type == 'mmpretrain.BatchClsDataPreprocessor'
     for data in sets:
         inputs = preprocessor(default_collate([*data]))['inputs']
         assert inputs.shape == (len(data), 3, 224, 224)
@@ -256,7 +256,7 @@ def test_a_part(whole, tool, tmp_path, monkeypatch):
         '5 of 257 classes',
         '006, 007, 008, 009, 010 and 247 more',
         '73 of 30,607 images',
-        'less than 80 a class: 001.ak47 has',
+        'fewer than 80 per class: 001.ak47 has',
     ):
         assert code == 0 and lack in out
     target = str(tmp_path / 'data' / '256_ObjectCategories')

@@ -77,5 +77,5 @@ def test_bad_arguments(wrong, words):
 
 
 def test_a_wrapper_is_refused():
-    with pytest.raises(TypeError, match='RepeatDataset is a wrapper'):
+    with pytest.raises(TypeError, match='RepeatDataset wraps other data sets'):
         held_out_split(dict(type='RepeatDataset', dataset=DIGITS, times=2), 'rest')

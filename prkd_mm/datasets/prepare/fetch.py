@@ -52,19 +52,19 @@ def _progress() -> Progress:
 
 
 def download(url: str, path: str, md5: str) -> None:
-    """Download a file and verify it, going on where an earlier try stopped.
+    """Download a file and verify it, resuming an interrupted download.
 
     Until it is verified the file is called ``path + '.part'``.
 
     Args:
-        url (str): Where it is.
-        path (str): Where it shall be.
-        md5 (str): Its MD5.
+        url: Address of the file.
+        path: Path of the local file.
+        md5: Expected MD5.
 
     Raises:
-        ConnectionError: If it has not arrived after several attempts. What
-            has arrived is kept.
-        ValueError: If its MD5 is another. It is removed then.
+        ConnectionError: If the download is incomplete after several attempts.
+            The received part is kept.
+        ValueError: If the MD5 differs. The file is removed.
     """
     part = f'{path}.part'
     with _progress() as progress:
@@ -76,13 +76,13 @@ def download(url: str, path: str, md5: str) -> None:
                 error = None
             except _LOST as e:
                 error = e if isinstance(e, HTTPError) else (getattr(e, 'reason', e))
-            # 4xx: not there or not for us, and asking again won't change it
+            # 4xx: another attempt would fail in the same way
             if not error or getattr(error, 'code', 500) < 500:
                 break
             progress.console.print(f'{error}', markup=False)
     if error:
         kept = (
-            f"; what has arrived is kept in '{part}', and the same command goes on from there"
+            f"; the received part is kept in '{part}', and the same command resumes from it"
             if osp.isfile(part)
             else ''
         )
@@ -95,7 +95,7 @@ def download(url: str, path: str, md5: str) -> None:
     if digest != md5:
         os.remove(part)
         raise ValueError(
-            f'what {url} sent has MD5 {digest} instead of {md5} '
+            f'the file from {url} has MD5 {digest} instead of {md5} '
             'and was removed; try again, or get the archive '
             'elsewhere and name it with --source'
         )
@@ -108,11 +108,11 @@ def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
     try:
         reply = urlopen(request, timeout=TIMEOUT)
     except HTTPError as e:
-        if e.code == 416 and start:  # no byte after `start`: all is here
+        if e.code == 416 and start:  # no byte after `start`: the file is complete
             return
         raise
     with reply:
-        if reply.status != 206:  # the server knows no ranges and sends all
+        if reply.status != 206:  # the server does not support ranges and sends everything
             start = 0
         length = reply.headers.get('Content-Length')
         total = start + int(length) if length else None
@@ -121,7 +121,7 @@ def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
             for block in iter(lambda: reply.read(1 << 16), b''):
                 f.write(block)
                 progress.advance(task, len(block))
-            # http.client does not tell a cut connection from the end
+            # http.client does not distinguish a lost connection from the end
             if total and f.tell() < total:
                 raise ConnectionError(f'the connection ended after {f.tell():,} of {total:,} bytes')
 
@@ -129,17 +129,17 @@ def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
 def unpack(archive: str, target: str) -> None:
     """Unpack a zip or tar archive (compressed or not).
 
-    Only plain files are written, with default permissions, so that nothing
-    in the archive can reach out of ``target``. (``tarfile``'s own filter
-    for this is missing in older patch releases of Python.)
+    Only plain files inside ``target`` are written, with default permissions.
+    (The filter of ``tarfile`` for this is missing in older patch releases of
+    Python.)
 
     Args:
-        archive (str): The archive.
-        target (str): The folder to unpack into.
+        archive: Path of the archive.
+        target: Folder to unpack into.
 
     Raises:
-        ValueError: If the archive is damaged, cut short, no archive at all,
-            or holds links or paths that lead out of ``target``.
+        ValueError: If the file is damaged, truncated, not an archive, or holds
+            links or paths outside of ``target``.
     """
     target = osp.abspath(target)
     folders = set()
@@ -154,19 +154,19 @@ def unpack(archive: str, target: str) -> None:
                 path = osp.normpath(osp.join(target, name))
                 if content is None or not path.startswith(target + os.sep):
                     raise ValueError(
-                        f"'{archive}' is refused: '{name}' in it is a link or "
-                        'leads out of the folder'
+                        f"unsafe archive '{archive}': '{name}' is a link or escapes the "
+                        'target folder'
                     )
                 if osp.dirname(path) not in folders:
                     os.makedirs(osp.dirname(path), exist_ok=True)
                     folders.add(osp.dirname(path))
                 with content, open(path, 'wb') as f:
                     shutil.copyfileobj(content, f)
-            file.seek(0, os.SEEK_END)  # fills the bar: a zip ends in its index
+            file.seek(0, os.SEEK_END)  # completes the bar: a zip ends with its index
         except _DAMAGED as e:
             reason = (str(e) or type(e).__name__).splitlines()[0].rstrip(':')
             raise ValueError(
-                f"'{archive}' is damaged, cut short or no zip or "
+                f"'{archive}' is damaged, cut short or not a zip or "
                 f'tar archive ({reason}); get it again'
             ) from e
 
@@ -187,11 +187,11 @@ def _tar_files(file: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
 
 
 def copy_folder(folder: str, target: str) -> None:
-    """Copy a folder.
+    """Copy a folder with a progress bar.
 
     Args:
-        folder (str): The folder.
-        target (str): The folder to put the copy into, under its own name.
+        folder: Folder to copy.
+        target: Folder that receives the copy, under the same name.
     """
     folder = osp.abspath(folder)
     total = sum(

@@ -9,13 +9,11 @@ from typing import Optional
 
 from mmpretrain.datasets.utils import check_integrity
 
-from ..caltech256 import CALTECH_256
-from ..tinyimagenet import TINY_IMAGENET
-from .cifar import CIFAR_10, CIFAR_100
+from .checks import CHECKS
 from .fetch import copy_folder, download, unpack
-from .source import Source
+from .source import SOURCES, Source
 
-SOURCES = {source.name: source for source in (CALTECH_256, CIFAR_10, CIFAR_100, TINY_IMAGENET)}
+__all__ = ['SOURCES', 'prepare']
 
 
 def prepare(
@@ -25,29 +23,27 @@ def prepare(
     name: Optional[str] = None,
     partial: bool = False,
 ) -> None:
-    """Put a data set into its folder, whole or not at all.
+    """Create the folder of a data set, complete or not at all.
 
-    The work is done in a hidden folder next to it, which gets its name only
-    after the check.
+    The files are unpacked and checked in a hidden folder next to it, which is
+    then renamed.
 
     Args:
-        source (Source): What is known of the data set.
-        archives (Sequence[str]): Archives that together make the data set, or
-            a folder with it. Defaults to (): download it.
-        root (str): The folder that holds all data sets. Defaults to 'data'.
-        name (str, optional): The folder to make in ``root``. Defaults to
-            None, which means ``source.folder``.
-        partial (bool): Whether to accept a part of the data set. Defaults to
-            False.
+        source: Origin of the data set.
+        archives: Archives that together contain the data set, or a folder that
+            holds it. If empty, the official archive is downloaded.
+        root: Folder of all data sets.
+        name: Name of the new folder in ``root``. None means ``source.folder``.
+        partial: Whether to accept a part of the data set.
 
     Raises:
         FileNotFoundError: If one of ``archives`` does not exist.
-        ValueError: If the data are incomplete, damaged or unsafe.
-        ConnectionError: If the download failed.
+        ValueError: If the data is incomplete, damaged or unsafe.
+        ConnectionError: If the download fails.
     """
     name = name or source.folder
     if name in ('.', '..') or osp.basename(name) != name:
-        raise ValueError(f'the name must be that of a folder inside {root!r}, not {name!r}')
+        raise ValueError(f'--name must be the name of a folder inside {root!r}, got {name!r}')
     target = osp.join(root, name)
     if osp.exists(target):
         _verify(
@@ -59,7 +55,7 @@ def prepare(
             'remove it first, or choose another --name',
         )
         return
-    _look_at(source, archives)
+    _check_sources(source, archives)
     os.makedirs(root, exist_ok=True)
     official = osp.join(root, osp.basename(source.url))
     missing = not archives and not check_integrity(official, source.md5)
@@ -67,7 +63,7 @@ def prepare(
         print(f'Downloading {source.url}', flush=True)
         download(source.url, official, source.md5)
     work = osp.join(root, f'.{name}.partial')
-    shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+    shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
     os.mkdir(work)
     try:
         for path in archives or [official]:
@@ -78,23 +74,23 @@ def prepare(
             top,
             target,
             partial,
-            'what the sources hold',
+            'the content of the sources',
             'name all archives of the set with --source',
         )
         os.replace(top, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if missing:  # not one that was here before: that is the user's
+    if missing:  # an archive that existed before belongs to the user
         os.remove(official)
 
 
-def _look_at(source: Source, archives: Sequence[str]) -> None:
+def _check_sources(source: Source, archives: Sequence[str]) -> None:
     for path in archives:
         if not osp.exists(path):
             raise FileNotFoundError(f"'{path}' does not exist")
         if osp.isdir(path) and not _has(path, source.marker):
             raise FileNotFoundError(
-                f"the folder '{path}' is no {source.title}: there is no "
+                f"the folder '{path}' does not hold {source.title}: there is no "
                 f'{source.marker} in it; if it holds archives, name those'
             )
 
@@ -104,7 +100,7 @@ def _has(folder: str, marker: str) -> bool:
 
 
 def _find_top(work: str, marker: str) -> str:
-    # archives have one folder at the top, or have been packed without it
+    # archives may contain the top folder or only its content
     folders = [work, *(e.path for e in os.scandir(work) if e.is_dir())]
     tops = [f for f in folders if _has(f, marker)]
     if len(tops) > 1:
@@ -116,14 +112,14 @@ def _find_top(work: str, marker: str) -> str:
 def _verify(
     source: Source, folder: str, target: str, partial: bool, subject: str, advice: str
 ) -> None:
-    faults, lacks = source.check(folder)
-    if faults or (lacks and not partial):
+    faults, missing = CHECKS[source.name](folder)
+    if faults or (missing and not partial):
         if not faults:
             advice += ' (--partial accepts fewer classes and images)'
         raise ValueError(
-            f'{subject} is not the whole {source.title}: {"; ".join(faults + lacks)}; {advice}'
+            f'{subject} is not the complete {source.title}: {"; ".join(faults + missing)}; {advice}'
         )
-    if lacks:
-        print(f"'{target}' holds a part of {source.title}: {'; '.join(lacks)}")
+    if missing:
+        print(f"'{target}' holds a part of {source.title}: {'; '.join(missing)}")
     else:
         print(f"{source.title} is complete in '{target}'")

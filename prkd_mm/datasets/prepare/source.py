@@ -1,26 +1,23 @@
-"""What is known of a published data set: its origin and its check."""
+"""Origin of the published data sets, for error messages and ``prepare_data.py``."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import path as osp
-from typing import Callable
+
+from mmpretrain.datasets import CIFAR10, CIFAR100
 
 
 @dataclass(frozen=True)
 class Source:
-    """A published data set, for error messages and ``prepare_data.py``.
+    """Origin of a published data set.
 
     Attributes:
-        name (str): Its name on the command line.
-        title (str): Its name in sentences.
-        folder (str): The folder it is unpacked to.
-        url (str): The official archive.
-        md5 (str): MD5 of that archive.
-        marker (str): What every copy has at its top: a file, or a pattern for
-            :mod:`glob`.
-        check (Callable): Looks through the folder given and returns two lists
-            of sentences: faults that make it unusable, and what it lacks of
-            the official set.
+        name: Name on the command line.
+        title: Name in sentences.
+        folder: Folder that the archive unpacks to.
+        url: Official archive.
+        md5: MD5 of that archive.
+        marker: File at the top of every copy, or a pattern for :mod:`glob`.
     """
 
     name: str
@@ -29,26 +26,24 @@ class Source:
     url: str
     md5: str
     marker: str
-    check: Callable[[str], tuple[list[str], list[str]]]
 
     @property
     def how_to_get(self) -> str:
-        """A sentence for whoever does not have the data."""
+        """Instructions for obtaining the data."""
         return (
-            'Run `python tools/prepare_data.py '
-            f'{self.name}` (it downloads {self.url}, MD5 {self.md5}, or '
-            'takes an archive that you have), or set data_root to where '
-            'the data is'
+            f'Run `python tools/prepare_data.py {self.name}` (it downloads {self.url}, MD5 '
+            f'{self.md5}, or takes an archive that you have), or set data_root to the folder '
+            'that holds the data'
         )
 
     def expect_folder(self, data_root: str) -> str:
-        """Refuse a ``data_root`` that is no folder.
+        """Check that ``data_root`` is a folder.
 
         Args:
-            data_root (str): What the user gave.
+            data_root: Value given by the user.
 
         Returns:
-            str: The same with a leading ``~`` replaced.
+            str: The same with a leading ``~`` expanded.
 
         Raises:
             FileNotFoundError: If it does not exist.
@@ -57,9 +52,8 @@ class Source:
         data_root = osp.expanduser(data_root)
         if osp.isfile(data_root):
             raise ValueError(
-                f"data_root is the file '{data_root}', but a folder is "
-                'needed; unpack it with `python tools/prepare_data.py '
-                f"{self.name} --source '{data_root}'`"
+                f"data_root is the file '{data_root}', but must be a folder; unpack the file "
+                f"with `python tools/prepare_data.py {self.name} --source '{data_root}'`"
             )
         if not osp.isdir(data_root):
             raise FileNotFoundError(
@@ -69,6 +63,33 @@ class Source:
 
 
 def some(items: Sequence[str], most: int = 5) -> str:
-    """List the first items; of the rest, the number."""
+    """List the first items and count the rest."""
     rest = len(items) - most
     return ', '.join(items[:most]) + (f' and {rest:,} more' if rest > 0 else '')
+
+
+def _cifar(name: str, title: str, cifar: type[CIFAR10]) -> Source:
+    # the data set classes are MMPretrain's own
+    marker = cifar.meta['filename']
+    return Source(name, title, cifar.base_folder, cifar.url, cifar.tgz_md5, marker)
+
+
+CIFAR_10 = _cifar('cifar10', 'CIFAR-10', CIFAR10)
+CIFAR_100 = _cifar('cifar100', 'CIFAR-100', CIFAR100)
+TINY_IMAGENET = Source(
+    name='tinyimagenet',
+    title='Tiny ImageNet',
+    folder='tiny-imagenet-200',
+    url='http://cs231n.stanford.edu/tiny-imagenet-200.zip',
+    md5='90528d7ca1a48142e341f4ef8d21d0de',
+    marker='wnids.txt',
+)
+CALTECH_256 = Source(
+    name='caltech256',
+    title='Caltech-256',
+    folder='256_ObjectCategories',
+    url='https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar',
+    md5='67b4f42ca05d46448c6bb8ecd2220f6d',
+    marker='???.*/???_????.jpg',
+)
+SOURCES = {source.name: source for source in (CALTECH_256, CIFAR_10, CIFAR_100, TINY_IMAGENET)}
