@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from typing import Optional
 
-from ..options import add_options, documented, option
-
-__all__ = ['StudyOptions', 'add_options', 'documented', 'option']
+from ..cli import whole_number
+from ..options import documented, option
 
 
 @documented
@@ -13,8 +12,10 @@ __all__ = ['StudyOptions', 'add_options', 'documented', 'option']
 class StudyOptions:
     """Options of every study."""
 
-    samples: Optional[int] = option(None, 'images, drawn by --seed', 'all', type=int)
-    batch_size: Optional[int] = option(None, 'images at a time', 'that of validation', type=int)
+    samples: Optional[int] = option(None, 'images, drawn by --seed', 'all', type=whole_number(1))
+    batch_size: Optional[int] = option(
+        None, 'images at a time', 'that of validation', type=whole_number(1)
+    )
     seed: int = option(0, 'seed of all random draws')
     device: Optional[str] = option(
         None, 'where to compute', "'cuda' if there is one, else 'cpu'", type=str

@@ -3,7 +3,6 @@ import pytest
 import torch
 
 from prkd_mm.analysis.agreement.measure import (
-    Agreement,
     agreement,
     class_accuracy,
     class_correlation,
@@ -58,7 +57,8 @@ def test_agreement():
     labels = torch.tensor([0, 1, 2, 0])
     teacher = eye[[0, 1, 2, 1]]  # errs on the last
     same = agreement(teacher, teacher, labels)
-    assert same == Agreement(75.0, top1=100.0, top1_on_errors=100.0, kl=0.0, correlation=0.0)
+    assert same[:5] == (75.0, 100.0, 100.0, 0.0, 0.0)
+    assert same[5:] == reliability(teacher, labels)
     other = agreement(eye[[0, 1, 0, 0]], teacher, labels)
     assert other[:3] == (75.0, 50.0, 0.0)
     assert other.kl > 0 and other.correlation > 0

@@ -48,6 +48,29 @@ def test_an_empty_command_line_gives_a_studys_defaults(name):
     assert study.description.endswith('.')
 
 
+@pytest.mark.parametrize(
+    'name, option',
+    [
+        (name, f'--{entry.name.replace("_", "-")}')
+        for name, study in STUDIES.items()
+        for entry in fields(study.options)
+        if not isinstance(entry.metadata['type'], type)
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused(name, option, capsys):
+    parser = argparse.ArgumentParser()
+    add_options(parser, STUDIES[name].options)
+    with pytest.raises(SystemExit):
+        parser.parse_args([option, '0'])
+    assert f'argument {option}: must be a' in capsys.readouterr().err
+
+
+def test_every_number_but_the_seed_and_the_tail_is_checked():
+    for study in STUDIES.values():
+        unchecked = {x.name for x in fields(study.options) if x.metadata['type'] in (int, float)}
+        assert unchecked <= {'seed', 'tail'}
+
+
 def test_a_report_writes_named_tuples_and_what_is_not_finite(tmp_path):
     report = Report(tmp_path, 'x', Console(record=True, width=100))
     report.table('t', [dict(a=Estimate(1.25, 0.5), b=None)], dict(a='A', b='B'))

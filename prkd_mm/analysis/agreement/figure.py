@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...visualization import Style, finish, legend_below, method_styles, new_figure
-from .measure import Comparison, NetResult
+from .measure import Agreement, Comparison
 
 _SHOWN_SHARE = 0.01  # the accuracy of a bin with fewer samples is noise
 _FEW_CLASSES = 30  # bars with names; more classes are drawn as curves
 
 
-def agreement(nets: dict[str, NetResult]):
+def agreement(nets: dict[str, Agreement]):
     """Reliability diagram, calibration error, and agreement with the teacher.
 
     Args:
@@ -26,7 +26,7 @@ def agreement(nets: dict[str, NetResult]):
     return figure
 
 
-def _draw_reliability(axes, nets: dict[str, NetResult], styles: dict[str, Style]) -> None:
+def _draw_reliability(axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
     axes.plot([0, 1], [0, 1], color='black', linewidth=0.8)
     for name, found in nets.items():
         bins = zip(found.bin_confidence, found.bin_accuracy, found.bin_share)
@@ -39,7 +39,7 @@ def _draw_reliability(axes, nets: dict[str, NetResult], styles: dict[str, Style]
     axes.set_title('reliability; area: share of the images')
 
 
-def _draw_calibration(axes, nets: dict[str, NetResult], styles: dict[str, Style]) -> None:
+def _draw_calibration(axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
     axes.barh(
         list(nets),
         [100 * net.ece for net in nets.values()],
@@ -51,7 +51,7 @@ def _draw_calibration(axes, nets: dict[str, NetResult], styles: dict[str, Style]
     axes.set_title('calibration')
 
 
-def _draw_same_top1(axes, students: dict[str, NetResult]) -> None:
+def _draw_same_top1(axes, students: dict[str, Agreement]) -> None:
     positions = np.arange(len(students))
     # None, where the teacher makes no error, becomes NaN: no bar
     on_errors = np.array([student.top1_on_errors for student in students.values()], float)

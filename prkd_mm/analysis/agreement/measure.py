@@ -22,23 +22,13 @@ class Reliability(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How similar the predictions of a net and the teacher are."""
+    """How similar the predictions of a net and the teacher are, and :class:`Reliability`."""
 
     accuracy: float  # top-1 of the net, in %
     top1: float  # samples with the same top-1, in %
     top1_on_errors: Optional[float]  # in % of the teacher's errors; None if there are none
     kl: float  # divergence of the net from the teacher at τ = 1, in nats
     correlation: float  # mean absolute difference of the class correlations
-
-
-class NetResult(NamedTuple):
-    """:class:`Agreement` with the teacher, and :class:`Reliability`."""
-
-    accuracy: float
-    top1: float
-    top1_on_errors: Optional[float]
-    kl: float
-    correlation: float
     ece: float
     bin_confidence: list[Optional[float]]
     bin_accuracy: list[Optional[float]]
@@ -65,7 +55,7 @@ class Comparison(NamedTuple):
     """Several students of one teacher."""
 
     reference: str  # the net that gains refer to: the first student, or the teacher of only one
-    nets: dict[str, NetResult]  # the teacher first
+    nets: dict[str, Agreement]  # the teacher first
     classes: list[ClassResult]
 
 
@@ -103,8 +93,15 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
     return Reliability(ece.item(), *means, (count / len(labels)).tolist())
 
 
-def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> Agreement:
-    """Compare the logits ``(N, C)`` of a student and its teacher."""
+def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor, bins: int = 15) -> Agreement:
+    """Compare the logits ``(N, C)`` of a student and its teacher.
+
+    Args:
+        preds_S: Logits of the student.
+        preds_T: Logits of the teacher.
+        labels: ``(N,)``.
+        bins: Number of bins of the confidence.
+    """
     same = preds_S.argmax(1) == preds_T.argmax(1)
     errs = preds_T.argmax(1) != labels
     difference = class_correlation(preds_S) - class_correlation(preds_T)
@@ -114,6 +111,7 @@ def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor) -> Agreement:
         top1_on_errors=100 * same[errs].double().mean().item() if errs.any() else None,
         kl=kl_divergence(preds_S.double(), preds_T.double(), 1.0).item(),
         correlation=difference.abs().mean().item(),
+        **reliability(preds_S, labels, bins)._asdict(),
     )
 
 
@@ -146,10 +144,7 @@ def compare(
     names = [str(name) for name in classes] or [str(i) for i in range(preds_T.shape[1])]
     return Comparison(
         reference,
-        {
-            name: NetResult(*agreement(x, preds_T, labels), *reliability(x, labels, bins))
-            for name, x in logits.items()
-        },
+        {name: agreement(x, preds_T, labels, bins) for name, x in logits.items()},
         [
             ClassResult(
                 name,

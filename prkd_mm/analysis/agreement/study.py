@@ -6,6 +6,7 @@ from typing import Optional
 
 from torch import Tensor
 
+from ...cli import whole_number
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
 from ..nets import build_nets, load_weights
@@ -24,7 +25,7 @@ class AgreementOptions(StudyOptions):
     weights: str = option(
         'average', 'the raw student or student_avg.pth', choices=['latest', 'average']
     )
-    bins: int = option(15, 'number of bins of the confidence')
+    bins: int = option(15, 'number of bins of the confidence', type=whole_number(1))
 
 
 @exact_float32()
@@ -110,7 +111,7 @@ def _classes(batches: Batches) -> Sequence[str]:
     return getattr(dataset, 'metainfo', {}).get('classes', ())
 
 
-def _show(nets: dict[str, measure.NetResult], images: int, report: Report) -> list[dict]:
+def _show(nets: dict[str, measure.Agreement], images: int, report: Report) -> list[dict]:
     headings = dict(
         net='',
         accuracy='top-1 %',

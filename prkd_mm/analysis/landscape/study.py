@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
+from ...cli import positive_number, whole_number
 from ..batches import load_batches, recalibrate, training_batches
 from ..device import choose_device, exact_float32
 from ..nets import Nets, build_nets, load_weights
@@ -33,17 +34,27 @@ _HEADINGS = dict(
 class LandscapeOptions(StudyOptions):
     """Options of the landscape study."""
 
-    samples: int = option(128, 'training and validation images each, drawn by --seed')
+    samples: int = option(
+        128, 'training and validation images each, drawn by --seed', type=whole_number(1)
+    )
     weights: str = option(
         'latest', 'the raw student or student_avg.pth', choices=['latest', 'average']
     )
-    seeds: int = option(3, 'draws of images and directions for each training, from --seed on')
-    span: float = option(1.0, "half the length of the curves, in the filters' norms")
-    grid: int = option(9, 'points along each axis of a surface')
-    radius: float = option(0.005, "of the search for the worst loss, in the filters' norms")
-    probes: int = option(10, 'random vectors for a trace')
+    seeds: int = option(
+        3, 'draws of images and directions for each training, from --seed on', type=whole_number(1)
+    )
+    span: float = option(
+        1.0, "half the length of the curves, in the filters' norms", type=positive_number
+    )
+    grid: int = option(9, 'points along each axis of a surface', type=whole_number(2))
+    radius: float = option(
+        0.005, "of the search for the worst loss, in the filters' norms", type=positive_number
+    )
+    probes: int = option(10, 'random vectors for a trace', type=whole_number(1))
     bn_batches: int = option(
-        5, "training batches for the batch-norm statistics of each point of the tail's plane"
+        5,
+        "training batches for the batch-norm statistics of each point of the tail's plane",
+        type=whole_number(1),
     )
 
 

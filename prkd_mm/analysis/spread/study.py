@@ -8,6 +8,7 @@ from typing import Optional
 import torch
 
 from ...checkpoints import plain_state_dict, read
+from ...cli import whole_number
 from ..batches import load_batches, predict, recalibrate, training_batches
 from ..device import choose_device, exact_float32
 from ..nets import build_nets, load_weights
@@ -27,7 +28,9 @@ class SpreadOptions(StudyOptions):
     tail: Optional[int] = option(
         None, 'number of last epochs', 'as many as the run averages', type=int, metavar='N'
     )
-    bn_batches: int = option(100, "training batches for the averages' batch-norm statistics")
+    bn_batches: int = option(
+        100, "training batches for the averages' batch-norm statistics", type=whole_number(1)
+    )
 
 
 @exact_float32()

@@ -6,6 +6,7 @@ from typing import Optional
 
 from torch import Tensor, nn
 
+from ...cli import positive_number, positive_numbers, whole_number
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
 from ..nets import Nets, build_nets, load_weights
@@ -17,24 +18,22 @@ from .along_run import StrengthOverRun, strength_over_run
 from .measure import Summary, Term
 
 
-def _floats(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(','))
-
-
 @documented
 @dataclass(frozen=True)
 class StrengthOptions(StudyOptions):
     """Options of the strength study."""
 
-    samples: int = option(512, 'images, drawn by --seed, cut to whole batches of the run')
+    samples: int = option(
+        512, 'images, drawn by --seed, cut to whole batches of the run', type=whole_number(1)
+    )
     split: str = option('train', 'images to use, without augmentation', choices=['train', 'val'])
     weights: str = option(
         'latest', 'the raw student or student_avg.pth', choices=['latest', 'average']
     )
     taus: Sequence[float] = option(
-        (8.0, 4.0, 2.0, 1.0), 'temperatures of KL', '8,4,2,1', type=_floats, metavar='T,T'
+        (8.0, 4.0, 2.0, 1.0), 'temperatures of KL', '8,4,2,1', type=positive_numbers, metavar='T,T'
     )
-    tau_cor: float = option(4.0, 'temperature of the correlation')
+    tau_cor: float = option(4.0, 'temperature of the correlation', type=positive_number)
 
 
 @exact_float32()
