@@ -46,24 +46,17 @@ OTHER_STYLES = tuple(
 )
 
 
-def short_title(name: str) -> str:
-    """A method's title in a legend: ``KD`` for ``student, KD``."""
-    return name.removeprefix('student, ')
-
-
 def method_styles(names: Sequence[str]) -> dict[str, Style]:
     """The style of each name in a figure.
 
     Args:
-        names: Methods, by key (``kd``) or title (``KD``, ``student, KD``). Any other
-            name takes the next of :data:`OTHER_STYLES`, so that all lines of a figure
-            differ; its style depends on the names before it.
+        names: Methods, by key (``kd``) or title (``KD``). Any other name takes the next of
+            :data:`OTHER_STYLES`, so that all lines of a figure differ; its style depends on
+            the names before it.
     """
-    keys = {short_title(title): key for key, title in METHODS.items()}
+    keys = {title: key for key, title in METHODS.items()}
     others = cycle(OTHER_STYLES)
-    return {
-        name: METHOD_STYLES.get(keys.get(short_title(name), name)) or next(others) for name in names
-    }
+    return {name: METHOD_STYLES.get(keys.get(name, name)) or next(others) for name in names}
 
 
 def new_figure(width: float, height: float):

@@ -6,10 +6,10 @@ from pathlib import Path
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.analysis import STUDIES, Study
-from prkd_mm.analysis.options import add_options
 from prkd_mm.analysis.output import Report
 from prkd_mm.analysis.runs import find_runs
 from prkd_mm.config import METHODS
+from prkd_mm.options import add_options
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, study: Study) -> None:

@@ -3,7 +3,7 @@
 A study is a folder: ``measure.py`` has the numbers, ``figure.py`` the figures, and
 ``study.py`` its options and ``run(runs, report, options)``, which loads, computes, prints
 and writes. The studies share ``runs`` (which students), ``nets``, ``batches`` (fixed
-images), ``options``, ``device`` and ``output``.
+images), ``study_options``, ``device`` and ``output``.
 """
 
 from typing import Any, Callable, NamedTuple

@@ -10,7 +10,6 @@ from mmengine.config import Config
 
 from ..checkpoints import resolve
 from ..config import METHODS, load_config, seed_suffix
-from ..visualization import short_title
 
 _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 
@@ -137,7 +136,7 @@ def find_runs(
     runs = []
     for method, work_dir in zip(methods, work_dirs or [None] * len(methods)):
         cfg = load_config(config, method, options, work_dir)
-        title = short_title(METHODS.get(cfg.get('method'), Path(config).stem))
+        title = METHODS.get(cfg.get('method'), Path(config).stem)
         runs.append(
             Run(
                 title,

@@ -11,7 +11,6 @@ from ..analysis import STUDIES
 from ..analysis.output import Report
 from ..analysis.runs import Run
 from ..config import METHODS
-from ..visualization import short_title
 from .job import Job
 
 # the landscapes that the paper compares; each costs some hundred passes
@@ -64,8 +63,7 @@ def _run(job: Job, students: Sequence[Job]) -> Run:
     repeats = [
         str(other.work_dir) for other in students if other.method == job.method and other.seed
     ]
-    title = short_title(METHODS.get(job.method, job.title))
-    return Run(title, job.cfg, repeats=repeats)
+    return Run(METHODS.get(job.method, job.title), job.cfg, repeats=repeats)
 
 
 def _choose(name: str, runs: dict[Optional[str], Run]) -> dict[Optional[str], Run]:

@@ -7,12 +7,13 @@ from typing import Optional
 from torch import Tensor
 
 from ...cli import whole_number
+from ...options import documented, option
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
 from ..nets import build_nets, load_weights
-from ..options import StudyOptions, documented, option
 from ..output import Report
 from ..runs import Run
+from ..study_options import StudyOptions
 from . import figure, measure
 
 

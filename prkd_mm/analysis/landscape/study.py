@@ -9,12 +9,13 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from ...cli import positive_number, whole_number
+from ...options import documented, option
 from ..batches import load_batches, recalibrate, training_batches
 from ..device import choose_device, exact_float32
 from ..nets import Nets, build_nets, load_weights
-from ..options import StudyOptions, documented, option
 from ..output import Report
 from ..runs import Run
+from ..study_options import StudyOptions
 from . import figure, measure
 from .measure import Draw, Surface
 from .objective import Objective, Value

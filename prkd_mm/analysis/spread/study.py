@@ -9,12 +9,13 @@ import torch
 
 from ...checkpoints import plain_state_dict, read
 from ...cli import whole_number
+from ...options import documented, option
 from ..batches import load_batches, predict, recalibrate, training_batches
 from ..device import choose_device, exact_float32
 from ..nets import build_nets, load_weights
-from ..options import StudyOptions, documented, option
 from ..output import Report
 from ..runs import Run
+from ..study_options import StudyOptions
 from . import figure, measure
 from .measure import RunSpread
 
