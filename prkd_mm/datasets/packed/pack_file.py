@@ -1,4 +1,4 @@
-"""Decode a data set once into a file that any number of processes map."""
+"""Decode a data set once into a file that many processes can map."""
 
 import hashlib
 import json
@@ -19,29 +19,28 @@ from mmpretrain.datasets.transforms import PackInputs
 
 from ...files import atomic_file
 
-_FORMAT = 1  # of the files; another number makes all of them anew
-_CHUNK = 1024  # images decoded before they are written
+_FORMAT = 1  # bump to invalidate existing files
+_CHUNK = 1024  # images that are decoded before they are written
 
 
 class Originals:
-    """The images of a data set, and how to tell them from others.
+    """Images of a data set, and their fingerprint.
 
     Args:
-        dataset (BaseDataset): The data set.
-        once (Sequence[BaseTransform]): What is done to each image:
-            ``LoadImageFromFile`` (which files need, and get in any case),
-            ``Resize``. Defaults to nothing.
+        dataset: The data set.
+        once: Transforms applied to each image: ``LoadImageFromFile`` (always
+            used for files), ``Resize``.
 
     Attributes:
-        root (str): Its folder, '' if it has none.
-        labels (list[int]): The labels.
-        fingerprint (str): A hash of the files' paths in ``root`` (of images in
-            memory: of the pixels), how they are read, labels and classes.
-        state (str): A hash of the files' sizes and times of change.
-        name (str): What to call the file with all of them.
+        root: Folder of the data set, '' if it has none.
+        labels: Labels.
+        fingerprint: Hash of the paths in ``root`` (of the pixels, for images in
+            memory), the transforms, labels and classes.
+        state: Hash of the sizes and modification times of the files.
+        name: Name of the packed file.
 
     Raises:
-        ValueError: If an image has not exactly one label.
+        ValueError: If an image does not have exactly one label.
     """
 
     def __init__(self, dataset: BaseDataset, once: Sequence[BaseTransform] = ()) -> None:
@@ -56,8 +55,8 @@ class Originals:
             isinstance(label, (int, np.integer)) for label in self.labels
         ):
             raise ValueError(
-                f'PackedImages: {kind} must have images, each '
-                'with one label; use others by themselves'
+                f'PackedImages: {kind} must have images, each with one label; '
+                'use it without PackedImages'
             )
         self._identify(
             [self.labels, dataset.metainfo.get('classes'), *map(repr, [self._load, *self._then])]
@@ -88,11 +87,11 @@ class Originals:
         return len(self._infos)
 
     def describe(self, i: int) -> str:
-        """The i-th image in words, for error messages."""
+        """Description of the i-th image, for error messages."""
         return self._infos[i].get('img_path', f'image {i}')
 
     def image(self, i: int) -> np.ndarray:
-        """The i-th image, C × H × W, exactly as the stock pipeline's."""
+        """The i-th image, C × H × W, equal to that of the stock pipeline."""
         info = self._infos[i]
         if 'img' not in info:
             info = self._load(dict(info))
@@ -106,10 +105,10 @@ class Originals:
         return image
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """All images in order, some at a time, decoded in parallel.
+        """All images in order, in chunks that are decoded in parallel.
 
         Raises:
-            ValueError: If they are not all of one size and ``uint8``.
+            ValueError: If their sizes differ or they are not ``uint8``.
         """
         first = self.image(0)
         with ThreadPoolExecutor() as pool:  # OpenCV decodes without the GIL
@@ -122,53 +121,51 @@ class Originals:
                             'PackedImages: images of one size are needed '
                             '(channels × height × width), but '
                             f'{self.describe(0)} has {first.shape} and '
-                            f'{self.describe(i)} has {image.shape}; use the '
-                            'data set without PackedImages, with a pipeline '
-                            'that resizes'
+                            f'{self.describe(i)} has {image.shape}; use '
+                            'ImageViews, with a pipeline that resizes'
                         )
                 yield np.stack(images)
 
 
 def pack(originals: Originals, path: Optional[str] = None) -> np.ndarray:
-    """All images in one array.
+    """Put all images into one array.
 
     Args:
-        originals (Originals): Where they come from.
-        path (str, optional): The file to map, which rank 0 makes if it is
-            missing, damaged or older than the images. Defaults to None: no
-            file, in memory.
+        originals: The images.
+        path: File to map, which rank 0 writes if it is missing, damaged or out
+            of date. None: an array in memory.
 
     Returns:
         np.ndarray: ``(N, C, H, W)``, ``uint8``.
 
     Raises:
-        ValueError: If the images are not all of one size and ``uint8``.
+        ValueError: If the sizes of the images differ or they are not ``uint8``.
         OSError: If the file cannot be written.
     """
     if not path:
         return np.concatenate(list(originals.chunks()))
     images = _open_or_write(originals, path) if is_main_process() else None
     barrier()
-    if images is None:  # on another disk the file may be missing still
+    if images is None:  # on a disk of another machine the file may still be missing
         images = _open_or_write(originals, path)
     return np.asarray(images)
 
 
 def map_file(path: str) -> np.memmap:
-    """Map a file of images into memory; what is changed there stays there."""
-    return np.load(path, mmap_mode='c')  # torch warns of read-only arrays
+    """Map a file of images into memory; changes are not written back."""
+    return np.load(path, mmap_mode='c')  # torch warns about read-only arrays
 
 
 def _open_or_write(originals: Originals, path: str) -> np.memmap:
     fault = _fault(originals, path)
     if fault:
-        print_log(f"'{path}' {fault}: packing {len(originals):,} images, once", logger='current')
+        print_log(f"'{path}' {fault}: packing {len(originals):,} images", logger='current')
         _write(originals, path)
     return map_file(path)
 
 
 def _fault(originals: Originals, path: str) -> Optional[str]:
-    """What is wrong with a file, if it is."""
+    """Reason to rebuild a file, or None."""
     if not osp.isfile(path):
         return 'does not exist'
     try:
@@ -179,7 +176,7 @@ def _fault(originals: Originals, path: str) -> Optional[str]:
         if notes != dict(notes, format=_FORMAT, state=originals.state):
             return 'is out of date'
         return None if notes['crc32'] == zlib.crc32(images) else 'is damaged'
-    # what NumPy raises depends on the bytes that are wrong
+    # the type of the error depends on the damaged bytes
     except Exception:
         return 'is damaged or cut short'
 
@@ -199,7 +196,7 @@ def _write(originals: Originals, path: str) -> None:
 
 
 def _write_to(file: BinaryIO, originals: Originals) -> None:
-    from rich.progress import track  # slow to import, and seldom needed
+    from rich.progress import track  # slow to import, and rarely needed
 
     crc = 0
     total = -(-len(originals) // _CHUNK)
@@ -211,5 +208,5 @@ def _write_to(file: BinaryIO, originals: Originals) -> None:
             )
         file.write(images)
         crc = zlib.crc32(images, crc)
-    # behind the array, where NumPy does not look and a cut shows
+    # a trailer after the array: ignored by numpy.load, missing if the file is truncated
     file.write(json.dumps(dict(format=_FORMAT, state=originals.state, crc32=crc)).encode())

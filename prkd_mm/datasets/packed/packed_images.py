@@ -1,4 +1,4 @@
-"""Data sets of small images, decoded once and fetched a batch at a time."""
+"""Data sets of small images, decoded once and fetched in whole batches."""
 
 import zlib
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Optional, Union
 
 import numpy as np
 import torch
-from mmcv.transforms import LoadImageFromFile, RandomFlip, Resize
+from mmcv.transforms import BaseTransform, LoadImageFromFile, RandomFlip, Resize
 from mmengine.dataset import BaseDataset, default_collate
 from mmengine.registry import FUNCTIONS
 from mmpretrain.datasets.transforms import PackInputs, RandomCrop
@@ -19,13 +19,13 @@ from .pack_file import Originals, map_file, pack
 
 
 class WholeBatch(dict):
-    """A batch, or the labels of one, as :class:`PackedImages` gives it."""
+    """A batch of :class:`PackedImages` or :class:`ImageViews`, or its labels."""
 
     def __missing__(self, key):
-        # MMEngine's collate functions, and its data preprocessors, expect a
-        # sequence and ask for the item 0
+        # collate functions and data preprocessors that expect a sequence of
+        # samples look up the item 0
         raise TypeError(
-            f'there is no {key!r} in a whole batch of PackedImages; it takes '
+            f'there is no {key!r} in a whole batch of PackedImages or ImageViews; they require '
             "collate_fn=dict(type='whole_batch') and a data_preprocessor of "
             "type='BatchClsDataPreprocessor'"
         )
@@ -33,60 +33,70 @@ class WholeBatch(dict):
 
 @FUNCTIONS.register_module()
 def whole_batch(batch: Union[WholeBatch, Sequence[dict]]) -> dict:
-    """Leave a batch as it is; collate what is not one yet.
+    """Return a whole batch unchanged, and collate the samples of other data sets.
 
-    Give it as ``collate_fn`` of a data loader of :class:`PackedImages`. The
-    samples of other data sets it hands to MMEngine's ``default_collate``.
+    The ``collate_fn`` of data loaders of :class:`PackedImages` and
+    :class:`ImageViews`. It passes samples of other data sets to MMEngine's
+    ``default_collate``.
     """
     return batch if isinstance(batch, dict) else default_collate(batch)
 
 
 @DATASETS.register_module()
 class PackedImages(Dataset):
-    """The images of another data set in one array, decoded only once.
+    """Images of another data set, decoded once into a single array.
 
-    The array lies in a file beside the data (``.npy``, ``uint8``, N × C × H ×
-    W, so that ``numpy.load`` reads it), which all workers and ranks map into
-    their memory. A batch is then a single copy, some hundred times faster
-    than reading images. Each start compares the checksum, which reads the
-    file once in order; that is also the fastest way to have it in memory. A
-    damaged file, or one whose images have changed (size or time of a file),
-    is made anew, and appears under its name only when it is complete. Sets
-    with no folder (:class:`Digits`) are packed in memory.
+    The array is stored in a file in the folder of the data (``.npy``, ``uint8``,
+    N × C × H × W, readable by ``numpy.load``), which all workers and ranks map
+    into memory. A batch is then a single copy, about a hundred times faster than
+    reading images. Each start verifies the checksum, which also reads the file
+    into memory. A file that is damaged or whose images have changed (size or
+    modification time) is rebuilt, and renamed into place when complete. Data
+    sets without a folder (:class:`Digits`) are packed in memory.
 
-    The set keeps its pipeline, which here is carried out by batches:
-    ``LoadImageFromFile`` and ``Resize`` when the array is made, with the same
-    results; ``RandomCrop`` (with ``padding``) and ``RandomFlip`` by the data
-    preprocessor, on its device, with the same probabilities. Nothing else may
-    be in it, but each of them may be missing.
+    The pipeline of the data set is applied to batches: ``LoadImageFromFile`` and
+    ``Resize`` when the array is built, with the same results; ``RandomCrop``
+    (with ``padding``) and ``RandomFlip`` by the data preprocessor, on its
+    device, with the same probabilities. Other transforms are not supported; for
+    them, and for images of several sizes, use :class:`ImageViews`.
 
-    A data loader gets whole batches: ``inputs``, the ``uint8`` images,
-    ``data_samples``, a dict of ``gt_label`` and ``sample_idx``, and what to
-    do with them. It takes ``collate_fn=dict(type='whole_batch')``, a data
-    preprocessor :class:`BatchClsDataPreprocessor` and ``num_workers=0``: a
-    worker would cost more than it saves.
+    A data loader receives whole batches: ``inputs``, the ``uint8`` images;
+    ``data_samples``, a dict with ``gt_label`` and ``sample_idx``; and the
+    augmentation. It takes ``collate_fn=dict(type='whole_batch')``, the data
+    preprocessor :class:`BatchClsDataPreprocessor`, and ``num_workers=0``, since
+    a worker would cost more time than it saves.
 
     Args:
         dataset (dict | BaseDataset): The data set.
-        cache (str, optional): The folder for the file. Defaults to None,
-            which means the set's ``data_root``.
-        pipeline (list[dict], optional): Pipeline of the set, if that is a
-            dict; where MMPretrain's inferencer looks for it. Defaults to None:
+        cache (str, optional): Folder of the file. Defaults to None, which means
+            ``data_root`` of the data set.
+        pipeline (list[dict], optional): Pipeline of the data set, if that is a
+            dict; MMPretrain's inferencer looks for it here. Defaults to None:
             its own.
 
     Attributes:
         images (np.ndarray): All images, ``(N, C, H, W)``.
-        fingerprint (str): Which images with which labels these are, in which
-            order. Not the state of their files.
-        source (str): The fingerprint, the pixels and the augmentation; comes
-            with each batch.
+        fingerprint (str): Hash of the images and labels in their order, not of
+            the state of the files.
+        source (str): Fingerprint, checksum of the pixels and augmentation; part
+            of each batch.
 
     Raises:
-        TypeError: If ``dataset`` is a wrapper of others.
-        ValueError: If its pipeline has something else in it, its images have
-            several sizes or are not ``uint8``, or an image has not exactly
-            one label.
+        TypeError: If ``dataset`` wraps other data sets.
+        ValueError: If the pipeline has an unsupported step, the images have
+            several sizes or are not ``uint8``, or an image does not have
+            exactly one label.
         OSError: If the file cannot be written.
+
+    Examples:
+        >>> train_dataloader = dict(
+        ...     num_workers=0,
+        ...     collate_fn=dict(type='whole_batch'),
+        ...     dataset=dict(
+        ...         type='PackedImages',
+        ...         dataset=dict(type='Digits', split='train', pipeline=[
+        ...             dict(type='RandomCrop', crop_size=8, padding=1),
+        ...             dict(type='PackInputs')])))
     """
 
     def __init__(
@@ -99,15 +109,15 @@ class PackedImages(Dataset):
             dataset = DATASETS.build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
-                f'PackedImages: {type(dataset).__name__} is a wrapper, which '
-                'knows no whole batches; use it without PackedImages'
+                f'PackedImages: {type(dataset).__name__} wraps other data sets and does not '
+                'support whole batches; use it without PackedImages'
             )
         once, self._augment = _read(dataset.pipeline.transforms)
         originals = Originals(dataset, once)
         self.metainfo = dataset.metainfo
         self.labels = torch.tensor(originals.labels)
         self.fingerprint = originals.fingerprint
-        # in no folder of its own, which CustomDataset would take for a class
+        # not in a subfolder, which CustomDataset would treat as a class
         folder = cache or originals.root
         self.file = folder and osp.join(folder, originals.name)
         self.images = pack(originals, self.file)
@@ -127,13 +137,13 @@ class PackedImages(Dataset):
             )
 
     def full_init(self) -> None:
-        """Nothing: all is done from the start."""
+        """No-op; the data set is always initialized."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> WholeBatch:
-        """The batch of these images; what PyTorch's data loader calls."""
+        """The batch of these images; called by PyTorch's data loader."""
         index = torch.tensor(indices)
         batch = WholeBatch(
             inputs=torch.from_numpy(np.take(self.images, indices, axis=0)),
@@ -146,7 +156,7 @@ class PackedImages(Dataset):
         return batch
 
     def __getitem__(self, idx: int) -> dict:
-        """One image, not augmented, as after ``PackInputs``."""
+        """One image without augmentation, as ``PackInputs`` returns it."""
         idx = range(len(self))[idx]
         sample = DataSample().set_gt_label(self.labels[idx : idx + 1])
         sample.set_field(idx, 'sample_idx', field_type='metainfo')
@@ -154,7 +164,7 @@ class PackedImages(Dataset):
         return dict(inputs=torch.from_numpy(self.images[idx].copy()), data_samples=sample)
 
     def __getstate__(self) -> dict:
-        # a worker that is not forked maps the file itself
+        # a spawned worker maps the file itself
         return dict(self.__dict__, images=None) if self.file else self.__dict__
 
     def __setstate__(self, state: dict) -> None:
@@ -163,30 +173,46 @@ class PackedImages(Dataset):
             self.images = np.asarray(map_file(self.file))
 
 
-def _read(transforms: list) -> tuple[list, dict]:
-    """What a pipeline does to an image once, and what at random."""
-    order = [LoadImageFromFile, Resize, RandomCrop, RandomFlip, PackInputs]
-    steps = {type(step): step for step in transforms}
-    crop, flip = steps.get(RandomCrop), steps.get(RandomFlip)
-    if (
-        list(map(type, transforms)) != [x for x in order if x in steps]
-        or crop
-        and (not isinstance(crop.padding or 0, int) or crop.pad_if_needed or crop.pad_val != 0)
-        or flip
-        and (not isinstance(flip.prob, float) or flip.direction != 'horizontal')
-    ):
-        raise ValueError(
-            'PackedImages: a pipeline can have LoadImageFromFile, Resize, '
-            'RandomCrop (with crop_size, and padding as a number), RandomFlip '
-            '(horizontal) and PackInputs, in this order, but not '
-            f'{transforms}; use the data set without PackedImages'
+_ORDER = (LoadImageFromFile, Resize, RandomCrop, RandomFlip, PackInputs)
+
+
+def _read(transforms: list[BaseTransform]) -> tuple[list[BaseTransform], dict]:
+    """Split a pipeline into the steps done once and the augmentation of batches."""
+    once, crop, flip, last = [], {}, {}, -1
+    for step in transforms:
+        position = _ORDER.index(type(step)) if type(step) in _ORDER else -1
+        if position <= last:
+            names = ', '.join(kind.__name__ for kind in _ORDER)
+            raise _not_batchable(step, f'the steps must be some of {names}, in this order')
+        last = position
+        if isinstance(step, RandomCrop):
+            crop = _read_crop(step)
+        elif isinstance(step, RandomFlip):
+            flip = _read_flip(step)
+        elif not isinstance(step, PackInputs):
+            once.append(step)
+    if not crop and not flip:
+        return once, {}
+    return once, {'size': None, 'padding': 0, 'flip_prob': 0.0, **crop, **flip}
+
+
+def _read_crop(step: RandomCrop) -> dict:
+    padding = step.padding or 0
+    if not isinstance(padding, int) or step.pad_if_needed or step.pad_val != 0:
+        raise _not_batchable(
+            step, 'RandomCrop must have one number as padding, pad with zeros and not if_needed'
         )
-    augment = {}
-    if crop or flip:
-        augment = dict(
-            size=crop and tuple(crop.crop_size),
-            padding=crop and crop.padding or 0,
-            flip_prob=flip.prob if flip else 0.0,
-        )
-    once = [steps[x] for x in (LoadImageFromFile, Resize) if x in steps]
-    return once, augment
+    return dict(size=tuple(step.crop_size), padding=padding)
+
+
+def _read_flip(step: RandomFlip) -> dict:
+    if not isinstance(step.prob, float) or step.direction != 'horizontal':
+        raise _not_batchable(step, 'RandomFlip must be horizontal, with one number as prob')
+    return dict(flip_prob=step.prob)
+
+
+def _not_batchable(step: BaseTransform, reason: str) -> ValueError:
+    return ValueError(
+        f'PackedImages: the pipeline step {step} cannot be applied to whole batches: {reason}. '
+        'Use ImageViews, which runs any pipeline in worker processes'
+    )

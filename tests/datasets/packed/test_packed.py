@@ -419,10 +419,10 @@ def test_pipelines(steps, augment):
 @pytest.mark.parametrize(
     'steps, message',
     [
-        ([FLIP, CROP, PACK], 'in this order'),
+        ([FLIP, CROP, PACK], 'step RandomCrop.*in this order'),
         ([CROP, CROP], 'in this order'),
         ([PACK, LOAD], 'in this order'),
-        ([dict(type='CenterCrop', crop_size=8)], 'CenterCrop'),
+        ([LOAD, dict(type='CenterCrop', crop_size=8)], 'step CenterCrop.*cannot be applied'),
         ([dict(CROP, padding=(1, 2))], 'padding'),
         ([dict(CROP, pad_val=3)], 'pad_val=3'),
         ([dict(CROP, pad_if_needed=True)], 'pad_if_needed=True'),
@@ -466,7 +466,7 @@ def test_resizes_once(mini, tmp_path):
 
 
 def test_no_wrappers_inside():
-    with pytest.raises(TypeError, match='RepeatDataset is a wrapper'):
+    with pytest.raises(TypeError, match='RepeatDataset wraps other data sets'):
         PackedImages(RepeatDataset(toy.ToyImages(), times=2))
 
 
