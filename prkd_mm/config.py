@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from .cli import ConfigOptions
+from .overrides import check_overrides, check_settings, nearest
 
 # the default hooks of MMEngine, which can be switched off by None
 _DEFAULT_HOOKS = (
@@ -156,11 +157,13 @@ def load_config(
     own_method = read_config(path).get('method')
     cfg = choose_method(path, method)
     if options:
+        check_overrides(cfg.to_dict(), options)
         cfg.merge_from_dict(options)
     if work_dir is not None:
         cfg.work_dir = osp.expanduser(work_dir)
     elif cfg.get('work_dir') is None:
         cfg.work_dir = default_work_dir(path, cfg.get('method'), own_method)
+    check_settings(cfg.to_dict())
     tidy_for_mmengine(cfg)
     return cfg
 
@@ -200,7 +203,7 @@ def read_config(path: str, method: Optional[str] = None) -> Config:
         if not method or not missing:
             raise
         raise FileNotFoundError(
-            f'there is no method {method!r}: no file {error.filename}'
+            f'there is no method {method!r} (no file {error.filename}); {nearest(method, METHODS)}'
         ) from error
     finally:
         logger.setLevel(level)

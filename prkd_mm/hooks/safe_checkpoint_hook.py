@@ -57,6 +57,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         FloatingPointError: If weights to be saved are not finite.
+        ValueError: If the training set does not fill one batch.
         OSError: If a checkpoint cannot be written, for example because the
             disk is full.
 
@@ -71,6 +72,11 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
+        if not len(runner.train_dataloader):
+            raise ValueError(
+                f'the training set has {len(runner.train_dataloader.dataset)} images, which do not '
+                'fill one batch; lower train_dataloader.batch_size'
+            )
         if _owes_validation(runner):
             runner.logger.info(
                 f'The run was stopped before the validation of step {_step(runner)} ended: '

@@ -82,12 +82,19 @@ class TailAverageHook(Hook):
         for name, value in dict(
             num_epochs=num_epochs, interval=interval, bn_batches=bn_batches
         ).items():
-            if not isinstance(value, int) or value < 1:
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(
                     f'TailAverageHook: {name} must be a whole number, at least 1; got {value!r}'
                 )
         if bn not in _BN_MODES:
             raise ValueError(f'TailAverageHook: bn must be one of {_BN_MODES}, got {bn!r}')
+        if not isinstance(evaluate, bool):
+            raise ValueError(f'TailAverageHook: evaluate must be True or False, got {evaluate!r}')
+        if not isinstance(filename, str) or osp.basename(filename) != filename or not filename:
+            raise ValueError(
+                f'TailAverageHook: filename must be the name of a file without a folder, got '
+                f'{filename!r}'
+            )
         self.num_epochs = num_epochs
         self.interval = interval
         self.bn = bn

@@ -1,0 +1,241 @@
+"""Check overrides and settings of a config before anything is built from it."""
+
+import inspect
+import math
+import os.path as osp
+from collections.abc import Iterable
+from difflib import get_close_matches
+from numbers import Real
+from typing import Any, Optional
+
+import mmengine.registry
+import mmpretrain.registry
+import mmrazor.registry
+from mmengine.registry import Registry
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+_SHOWN = 8  # names listed in a message
+# Keys that MMEngine takes out before it builds the rest.
+_TAKEN_OUT = {
+    'type', '_scope_', '_delete_', 'priority', 'convert_to_iter_based', 'constructor',
+    'paramwise_cfg', 'optimizer', 'by_epoch', 'num_batch_per_epoch', 'init_cfg',
+}  # fmt: skip
+# Settings without a `type`, and what they are arguments for.
+_UNTYPED = {
+    'train_dataloader': [DataLoader],
+    'val_dataloader': [DataLoader],
+    'test_dataloader': [DataLoader],
+    'train_cfg': [EpochBasedTrainLoop, IterBasedTrainLoop],
+    'randomness': [Runner.set_randomness],
+}
+_TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'} | {
+    'method', 'auto_scale_lr', 'find_unused_parameters', 'model_wrapper_cfg', 'sync_bn',
+    'custom_imports', 'compile',
+}  # fmt: skip
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """A hint with the most similar candidate, or with some if none is similar."""
+    candidates = sorted(set(map(str, candidates)))
+    similar = get_close_matches(name, candidates, n=1, cutoff=0.6)
+    if similar:
+        return f'did you mean {similar[0]!r}?'
+    more = ', ...' if len(candidates) > _SHOWN else ''
+    return f'known are {", ".join(candidates[:_SHOWN])}{more}'
+
+
+def check_overrides(cfg: dict, options: dict[str, Any]) -> None:
+    """Refuse overrides that no part of a run would read.
+
+    A new key is accepted where the class that the settings are for has such an
+    argument, and as a new part with a ``type`` of its own.
+
+    Args:
+        cfg (dict): The config.
+        options (dict): Values by dotted key.
+
+    Raises:
+        ValueError: If a key exists nowhere; it names the most similar one.
+    """
+    for key in options:
+        _check_key(cfg, key, options)
+
+
+def _check_key(cfg: dict, key: str, options: dict[str, Any]) -> None:
+    node: Any = cfg
+    parts = key.split('.')
+    for i, part in enumerate(parts):
+        path = '.'.join(parts[:i])
+        if isinstance(node, (list, tuple)):
+            if not part.isdigit() or int(part) >= len(node):
+                raise ValueError(
+                    f'--cfg-options {key}: {path} is a list of {len(node)}; give a position from '
+                    f'0 to {len(node) - 1}, got {part!r}'
+                )
+            node = node[int(part)]
+        elif isinstance(node, dict):
+            if part not in node:
+                return _check_new(cfg, node, path, part, key, options)
+            node = node[part]
+        elif node is None:
+            return None
+        else:
+            raise ValueError(f'--cfg-options {key}: {path} is {node!r}, which has no {part!r}')
+    return None
+
+
+def _check_new(
+    cfg: dict, node: dict, path: str, part: str, key: str, options: dict[str, Any]
+) -> None:
+    """Refuse a key that ``node`` lacks, unless something reads it."""
+    if not path:
+        known, closed = _TOP_LEVEL, True
+    else:
+        known, closed = _arguments(node, path, options)
+    if part in known:
+        return
+    prefix = f'{path}.{part}' if path else part
+    is_new_part = f'{prefix}.type' in options or 'type' in _as_dict(options.get(prefix))
+    if path and not closed and (is_new_part or not _holds_parts(node)):
+        if not get_close_matches(part, node, n=1, cutoff=0.8):
+            return
+    if path:
+        hint = nearest(part, ({*node, *known} - _TAKEN_OUT) or node)
+        raise ValueError(f'--cfg-options {key}: {path} has no {part!r}; {hint}')
+    raise ValueError(
+        f'--cfg-options {key}: a config has no {part!r}; {_nearest_anywhere(cfg, key)}'
+    )
+
+
+def _nearest_anywhere(cfg: dict, key: str) -> str:
+    """A hint for a key that is unknown from its first part on."""
+    first, last = key.partition('.')[0], key.rpartition('.')[2]
+    if '.' in key and get_close_matches(first, {*cfg, *_TOP_LEVEL}, n=1, cutoff=0.6):
+        return nearest(first, {*cfg, *_TOP_LEVEL})
+    by_last = {}
+    for known in _all_keys(cfg):
+        by_last.setdefault(known.rpartition('.')[2], known)
+    by_last.update({name: name for name in _TOP_LEVEL})
+    similar = get_close_matches(last, by_last, n=1, cutoff=0.6)
+    return f'did you mean {by_last[similar[0]]!r}?' if similar else nearest(first, cfg)
+
+
+def _as_dict(value: Any) -> dict:
+    return value if isinstance(value, dict) else {}
+
+
+def _holds_parts(node: dict) -> bool:
+    """Whether a dict is a collection of parts, as the hooks or the losses are."""
+    return bool(node) and all(isinstance(value, dict) or value is None for value in node.values())
+
+
+def _all_keys(cfg: Any, prefix: str = '') -> list[str]:
+    if not isinstance(cfg, dict):
+        return []
+    keys = []
+    for name, value in cfg.items():
+        keys += [f'{prefix}{name}', *_all_keys(value, f'{prefix}{name}.')]
+    return keys
+
+
+def _arguments(node: dict, path: str, options: dict[str, Any]) -> tuple[set[str], bool]:
+    """Arguments of what ``node`` builds, and whether these are all."""
+    name = options.get(f'{path}.type', node.get('type'))
+    builders = _builders(name) if name else _UNTYPED.get(path, [])
+    known, closed = set(_TAKEN_OUT), bool(builders)
+    for builder in builders:
+        names, complete = _parameters(builder)
+        known |= names
+        closed = closed and complete
+    return known, closed
+
+
+def _builders(name: Any) -> list:
+    """Everything registered under a name, whatever its registry."""
+    if not isinstance(name, str):
+        return [name] if callable(name) else []
+    name = name.rpartition('.')[2]
+    registries = (
+        registry
+        for package in (mmrazor.registry, mmpretrain.registry, mmengine.registry)
+        for registry in vars(package).values()
+        if isinstance(registry, Registry)
+    )
+    found = (registry.module_dict.get(name) for registry in registries)
+    return [builder for builder in found if builder is not None]
+
+
+def _parameters(builder: Any) -> tuple[set[str], bool]:
+    functions = [builder]
+    if inspect.isclass(builder):
+        functions = [vars(each)['__init__'] for each in builder.__mro__ if '__init__' in vars(each)]
+    names: set[str] = set()
+    for function in functions:
+        try:
+            parameters = inspect.signature(function).parameters.values()
+        except (TypeError, ValueError):
+            return names, False
+        kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        names |= {
+            each.name for each in parameters if each.kind not in kinds and each.name != 'self'
+        }
+        if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
+            return names, True
+    return names, False
+
+
+def check_settings(cfg: dict) -> None:
+    """Refuse settings whose values cannot work, before anything is built.
+
+    Raises:
+        ValueError: If a number is out of range or of the wrong type; it names
+            the setting and what it must be.
+    """
+    for phase in ('train', 'val', 'test'):
+        loader = cfg.get(f'{phase}_dataloader') or {}
+        _whole(loader, f'{phase}_dataloader', 'batch_size', 1)
+        _whole(loader, f'{phase}_dataloader', 'num_workers', 0)
+    train_cfg = cfg.get('train_cfg') or {}
+    for name in ('max_epochs', 'max_iters', 'val_interval'):
+        _whole(train_cfg, 'train_cfg', name, 1)
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
+    _number(optimizer, 'optim_wrapper.optimizer', 'lr', above=0)
+    _number(optimizer, 'optim_wrapper.optimizer', 'weight_decay', at_least=0)
+    _whole(cfg.get('randomness') or {}, 'randomness', 'seed', 0)
+    work_dir = cfg.get('work_dir')
+    if not isinstance(work_dir, str) or not work_dir:
+        raise ValueError(f'work_dir must be the name of a folder, got {work_dir!r}')
+    if osp.exists(work_dir) and not osp.isdir(work_dir):
+        raise ValueError(f'work_dir {work_dir!r} is a file, not a folder; choose another name')
+
+
+def _whole(settings: dict, path: str, name: str, at_least: int) -> None:
+    value = settings.get(name)
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(
+            f'{path}.{name} must be a whole number, at least {at_least}; got {value!r}'
+        )
+
+
+def _number(
+    settings: dict,
+    path: str,
+    name: str,
+    above: Optional[float] = None,
+    at_least: Optional[float] = None,
+) -> None:
+    value = settings.get(name)
+    if value is None:
+        return
+    bound = f'above {above}' if above is not None else f'at least {at_least}'
+    if (
+        not isinstance(value, Real)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or (above is not None and value <= above)
+        or (at_least is not None and value < at_least)
+    ):
+        raise ValueError(f'{path}.{name} must be a finite number, {bound}; got {value!r}')
