@@ -153,6 +153,25 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
     model.load_state_dict(state)
 
 
+def accept_plain_student(algorithm: nn.Module) -> None:
+    """Let an algorithm load a checkpoint of its student alone, such as ``student_avg.pth``.
+
+    MMEngine loads by name and only warns of names that do not fit: the
+    student would stay untrained.
+
+    Args:
+        algorithm (nn.Module): Keeps its student in ``architecture``.
+    """
+
+    def add_prefix(module: nn.Module, state: dict, prefix: str, *args) -> None:
+        names = set(module.architecture.state_dict())
+        if names and all(f'{prefix}{name}' in state for name in names):
+            for name in names:
+                state[f'{prefix}architecture.{name}'] = state.pop(f'{prefix}{name}')
+
+    algorithm.register_load_state_dict_pre_hook(add_prefix)
+
+
 def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:
     """Save a checkpoint so that ``path`` holds the old file or the new one.
 

@@ -5,6 +5,8 @@ from mmengine.config import Config, ConfigDict
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
+from ..checkpoints import accept_plain_student
+
 
 @MODELS.register_module()
 class StudentAlone(BaseAlgorithm):
@@ -33,6 +35,7 @@ class StudentAlone(BaseAlgorithm):
         **kwargs,
     ) -> None:
         super().__init__(architecture, **kwargs)
+        accept_plain_student(self)
 
 
 def student_alone(cfg: Config) -> ConfigDict:

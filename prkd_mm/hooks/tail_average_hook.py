@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..averaging import State, add_to_sum, batch_norm_statistics, mean_state
 from ..batch_norm import batch_norms, recalibrate_bn, recalibration_loader
 from ..checkpoints import write_atomically
+from ..deploy.student_config import describe_config
 from ..evaluation import evaluate, unwrap
 from ..randomness import untouched_random_state
 from ..version import __version__
@@ -235,6 +236,7 @@ class TailAverageHook(Hook):
             dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', {}),
             experiment_name=runner.experiment_name,
             prkd_mm_version=__version__,
+            **_student_config(runner),
         )
         write_atomically(dict(meta=meta, state_dict=weights_to_cpu(student.state_dict())), path)
         compared = ''.join(
@@ -242,6 +244,15 @@ class TailAverageHook(Hook):
             for name, value in metrics.items()
         )
         runner.logger.info(f'Mean of the students of epochs {self.epochs} -> {path}{compared}')
+
+
+def _student_config(runner: Runner) -> dict:
+    """The config that builds the student from the file alone, if it can be derived."""
+    try:
+        return dict(student_config=describe_config(runner.cfg))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        runner.logger.warning(f'student_avg.pth does not contain its config: {error}')
+        return {}
 
 
 def _student(runner: Runner) -> nn.Module:

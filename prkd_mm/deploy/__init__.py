@@ -1,0 +1,1 @@
+"""From a run to a student that predicts elsewhere."""

@@ -1,0 +1,265 @@
+"""Write a student in the formats that other programs read, and check each file."""
+
+import copy
+import importlib
+import time
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Callable, NamedTuple, Optional
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..files import write_json, write_text
+from .student import Student
+
+FORMATS = ('pth', 'safetensors', 'pt2', 'onnx', 'int8')
+_SUFFIXES = dict(
+    pth='.pth', safetensors='.safetensors', pt2='.pt2', onnx='.onnx', int8='.int8.onnx'
+)
+TOLERANCE = 1e-4  # largest difference of logits to those of the net in PyTorch
+
+
+class Exported(NamedTuple):
+    """One file and how it compares with the net in PyTorch.
+
+    Attributes:
+        format: One of :data:`FORMATS`.
+        path: The file.
+        megabytes: Its size.
+        difference: Largest absolute difference of the logits.
+        same_class: Share of the images that are given the same class.
+        top1: Accuracy in percent, if the labels are known.
+        milliseconds: Median time for one image on this computer.
+    """
+
+    format: str
+    path: Path
+    megabytes: float
+    difference: float
+    same_class: float
+    top1: Optional[float]
+    milliseconds: float
+
+
+def export(
+    student: Student,
+    folder: Path,
+    images: np.ndarray,
+    labels: Optional[np.ndarray] = None,
+    formats: Sequence[str] = FORMATS,
+) -> list[Exported]:
+    """Write the student and check every file on images.
+
+    Args:
+        student: The student.
+        folder: Where to write; files are called ``student.*``.
+        images: ``(N, channels, size, size)``, 0 to 255. They also calibrate
+            the int8 file.
+        labels: Of the images. Defaults to None: unknown.
+        formats: Some of :data:`FORMATS`.
+
+    Raises:
+        ImportError: If a format needs a package that is not installed.
+        ValueError: If a file other than the int8 one differs from the net by
+            more than :data:`TOLERANCE`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    expected = predictor_of_net(student.net)(images)
+    exported = []
+    for name in formats:
+        path = folder / f'student{_SUFFIXES[name]}'
+        _WRITERS[name](student, path, images)
+        exported.append(_check(name, path, student, images, labels, expected))
+    describe = dict(
+        classes=student.classes,
+        size=student.size,
+        channels=student.channels,
+        input='float32 (N, channels, size, size), RGB or gray, 0 to 255; normalized inside',
+        output='logits (N, classes)',
+        source=student.source,
+        metrics=student.meta.get('metrics', {}),
+    )
+    write_json(folder / 'student.json', describe, indent=2)
+    return exported
+
+
+def _check(
+    name: str,
+    path: Path,
+    student: Student,
+    images: np.ndarray,
+    labels: Optional[np.ndarray],
+    expected: np.ndarray,
+) -> Exported:
+    predict = predictor(path, student)
+    logits = predict(images)
+    difference = float(np.abs(logits - expected).max())
+    if name != 'int8' and difference > TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise ValueError(
+            f'{path} does not compute what the net does: the logits differ by {difference:.2e}'
+        )
+    found = logits.argmax(1)
+    return Exported(
+        name,
+        path,
+        path.stat().st_size / 1e6,
+        difference,
+        float((found == expected.argmax(1)).mean()),
+        None if labels is None else float((found == labels).mean() * 100),
+        latency(lambda: predict(images[:1])),
+    )
+
+
+def latency(run: Callable[[], object], repeats: int = 20) -> float:
+    """Median time of a call in milliseconds, after one call that does not count."""
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return float(np.median(times) * 1e3)
+
+
+def predictor(path: Path, student: Optional[Student] = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Function from images to the logits that an exported file computes.
+
+    Args:
+        path: A file of one of the formats.
+        student: Gives the architecture to files of weights alone.
+
+    Raises:
+        ValueError: If the suffix is unknown, or a file of weights comes alone.
+    """
+    if path.suffix == '.onnx':
+        return _onnx_predictor(path)
+    if path.suffix == '.pt2':
+        net = torch.export.load(path).module()
+    elif student is None:
+        raise ValueError(f'{str(path)!r} holds weights only and needs its config')
+    else:
+        net = _with_weights(path, student)
+    return predictor_of_net(net)
+
+
+def predictor_of_net(net: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
+    """A net as a function of arrays."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            return net(torch.from_numpy(images)).numpy()
+
+    return predict
+
+
+def _with_weights(path: Path, student: Student) -> torch.nn.Module:
+    net = copy.deepcopy(student.net)
+    if path.suffix == '.safetensors':
+        from safetensors.torch import load_file
+
+        state = load_file(path)
+    else:
+        state = torch.load(path, weights_only=True)['state_dict']
+    net.net.load_state_dict(state)
+    return net
+
+
+def _onnx_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    onnxruntime = _need('onnxruntime')
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    name = session.get_inputs()[0].name
+    return lambda images: session.run(None, {name: images})[0]
+
+
+def _need(package: str):
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise ImportError(
+            f"this needs {package}: `pip install 'prkd-mm[export]'` or `pip install {package}`"
+        ) from error
+
+
+def _write_pth(student: Student, path: Path, images: np.ndarray) -> None:
+    meta = {
+        key: student.meta[key]
+        for key in ('metrics', 'dataset_meta', 'student_config')
+        if key in student.meta
+    }
+    meta.setdefault('dataset_meta', dict(classes=tuple(student.classes)))
+    torch.save(dict(meta=meta, state_dict=student.state), path)
+    write_text(path.with_name('student_config.py'), student.config.pretty_text)
+
+
+def _write_safetensors(student: Student, path: Path, images: np.ndarray) -> None:
+    save_file = _need('safetensors.torch').save_file
+    save_file({name: value.contiguous() for name, value in student.state.items()}, path)
+
+
+def _write_pt2(student: Student, path: Path, images: np.ndarray) -> None:
+    batch = torch.export.Dim('batch', min=1)
+    # An example of one image would fix the size of the batch.
+    program = torch.export.export(
+        student.net, (_example(student, 2),), dynamic_shapes=({0: batch},)
+    )
+    torch.export.save(program, path)
+
+
+def _write_onnx(student: Student, path: Path, images: np.ndarray) -> None:
+    _need('onnx')
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # the exporter without onnxscript is deprecated
+        torch.onnx.export(
+            student.net,
+            (_example(student, 1),),
+            str(path),
+            input_names=['images'],
+            output_names=['logits'],
+            dynamic_axes=dict(images={0: 'batch'}, logits={0: 'batch'}),
+            dynamo=False,
+        )
+
+
+def _write_int8(student: Student, path: Path, images: np.ndarray) -> None:
+    _need('onnxruntime')
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Images(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.batches = iter(np.array_split(images, max(1, len(images) // 32)))
+
+        def get_next(self) -> Optional[dict]:
+            batch = next(self.batches, None)
+            return None if batch is None else dict(images=batch)
+
+    full = path.with_name('.full.onnx')
+    try:
+        _write_onnx(student, full, images)
+        quant_pre_process(str(full), str(full))
+        quantize_static(
+            str(full),
+            str(path),
+            Images(),
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            per_channel=True,
+        )
+    finally:
+        full.unlink(missing_ok=True)
+
+
+def _example(student: Student, number: int) -> Tensor:
+    return torch.zeros(number, student.channels, student.size, student.size)
+
+
+_WRITERS = dict(
+    pth=_write_pth,
+    safetensors=_write_safetensors,
+    pt2=_write_pt2,
+    onnx=_write_onnx,
+    int8=_write_int8,
+)

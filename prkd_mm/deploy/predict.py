@@ -1,0 +1,134 @@
+"""Predict the classes of image files with an exported student or a checkpoint."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple, Optional
+
+import numpy as np
+
+from .export import predictor, predictor_of_net
+from .student import load_image, load_student
+
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
+
+
+class Prediction(NamedTuple):
+    """The classes of one image, most probable first.
+
+    Attributes:
+        image: The file.
+        classes: Names of the classes.
+        probabilities: Of these classes.
+    """
+
+    image: Path
+    classes: list[str]
+    probabilities: list[float]
+
+
+def find_images(paths: Sequence[Path]) -> list[Path]:
+    """Image files, and those in folders.
+
+    Raises:
+        FileNotFoundError: If a path does not exist, or there is no image.
+    """
+    found = []
+    for path in paths:
+        if path.is_dir():
+            inside = sorted(path.rglob('*'))
+            found += [file for file in inside if file.suffix.lower() in SUFFIXES]
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FileNotFoundError(f'there is no image {str(path)!r}')
+    if not found:
+        raise FileNotFoundError(
+            f'no images in {", ".join(map(str, paths))}; they end with {", ".join(SUFFIXES)}'
+        )
+    return found
+
+
+class Predictor:
+    """A student from any of its files.
+
+    Args:
+        student: A work dir, a checkpoint, or a file of
+            ``tools/export_student.py`` with its ``student.json`` next to it.
+        config: Config of the run, for a checkpoint that has none.
+        size: Side of the images, for a config that has none.
+
+    Raises:
+        FileNotFoundError: If a file is missing.
+        ValueError: If the file does not say what it takes and returns.
+    """
+
+    def __init__(
+        self, student: str, config: Optional[str] = None, size: Optional[int] = None
+    ) -> None:
+        path = Path(student)
+        if path.suffix in ('.onnx', '.pt2'):
+            description = path.with_name('student.json')
+            if not description.is_file():
+                raise FileNotFoundError(
+                    f'{path} needs student.json next to it, which tools/export_student.py writes'
+                )
+            says = json.loads(description.read_text())
+            self.classes, self.size, self.channels = (
+                says[key] for key in ('classes', 'size', 'channels')
+            )
+            self._logits = predictor(path)
+        elif path.suffix == '.safetensors':
+            raise ValueError(f'{path} holds weights only; use student.pth next to it')
+        else:
+            loaded = load_student(student, config, size)
+            self.classes, self.size, self.channels = loaded.classes, loaded.size, loaded.channels
+            self._logits = predictor_of_net(loaded.net)
+
+    def predict(self, paths: Sequence[Path], top: int = 5, batch: int = 64) -> list[Prediction]:
+        """Predict image files.
+
+        Args:
+            paths: The files.
+            top: How many classes to name for each.
+            batch: Images at a time.
+
+        Raises:
+            ValueError: If a file is not an image.
+        """
+        predictions = []
+        for start in range(0, len(paths), batch):
+            files = paths[start : start + batch]
+            images = np.stack([load_image(file, self.size, self.channels) for file in files])
+            for file, probabilities in zip(files, softmax(self._logits(images))):
+                best = np.argsort(-probabilities)[:top]
+                predictions.append(
+                    Prediction(
+                        file,
+                        [self.classes[index] for index in best],
+                        [float(probabilities[index]) for index in best],
+                    )
+                )
+        return predictions
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities over the last axis."""
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    return exponentials / exponentials.sum(-1, keepdims=True)
+
+
+def contact_sheet(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
+    """Draw the images with their classes on one page."""
+    from matplotlib.figure import Figure
+    from PIL import Image
+
+    rows = -(-len(predictions) // columns)
+    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout='constrained')
+    for index, prediction in enumerate(predictions):
+        axes = figure.add_subplot(rows, columns, index + 1)
+        with Image.open(prediction.image) as image:
+            axes.imshow(image.convert('RGB'))
+        axes.set_title(f'{prediction.classes[0]} {prediction.probabilities[0]:.0%}', fontsize=8)
+        axes.axis('off')
+    figure.savefig(path, dpi=100)

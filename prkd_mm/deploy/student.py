@@ -1,0 +1,161 @@
+"""Load a trained student from the file that a run leaves."""
+
+import json
+import os.path as osp
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+from ..checkpoints import load_strictly, plain_state_dict, read, resolve
+from ..config import load_config
+from .student_config import size_of, student_config
+
+AVERAGE = 'student_avg.pth'
+
+
+class StudentNet(nn.Module):
+    """A classifier with the normalization of its images inside.
+
+    Args:
+        net: From normalized images to logits.
+        mean, std: Of each channel, on the scale 0 to 255.
+        is_bgr: Whether the net was trained on BGR images.
+    """
+
+    def __init__(
+        self, net: nn.Module, mean: Sequence[float], std: Sequence[float], is_bgr: bool
+    ) -> None:
+        super().__init__()
+        self.net = net
+        self.is_bgr = is_bgr
+        self.register_buffer('mean', torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer('std', torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits ``(N, C)`` of RGB or gray images ``(N, 1 or 3, H, W)``, 0 to 255."""
+        if self.is_bgr:
+            images = images.flip(1)
+        return self.net((images - self.mean) / self.std)
+
+
+@dataclass
+class Student:
+    """A trained student and what it takes to use it.
+
+    Attributes:
+        net: From images of 0 to 255 to logits, in evaluation mode.
+        config: Plain MMPretrain config.
+        state: Weights of the plain MMPretrain model.
+        classes: Names of the classes; their numbers if there are no names.
+        size: Side of the images it was trained on, in pixels.
+        channels: 3 (RGB) or 1 (gray).
+        source: The checkpoint.
+        meta: What the checkpoint says about itself.
+    """
+
+    net: StudentNet
+    config: Config
+    state: dict[str, Tensor]
+    classes: list[str]
+    size: int
+    channels: int
+    source: str
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+def find_checkpoint(path: str) -> str:
+    """The averaged student in a work dir, else its latest checkpoint; or the file given."""
+    average = osp.join(path, AVERAGE)
+    return average if osp.isfile(average) else resolve(path)
+
+
+def load_student(path: str, config: Optional[str] = None, size: Optional[int] = None) -> Student:
+    """Load the student of a run.
+
+    Args:
+        path: A work dir or a checkpoint (``student_avg.pth``, ``epoch_N.pth``).
+        config: Config of the run. Not needed if the checkpoint has it.
+        size: Side of the images. Defaults to that of the config's pipelines.
+
+    Raises:
+        FileNotFoundError: If there is no such checkpoint.
+        ValueError: If there is no config, or it is that of another net, or it
+            does not say how large the images are.
+    """
+    source = find_checkpoint(path)
+    checkpoint = read(source)
+    meta = checkpoint.get('meta', {})
+    plain, found_size = _config_of(source, meta, config)
+    size = size or found_size
+    if not size:
+        raise ValueError(
+            f'the config of {source!r} crops or resizes nothing: name the side of the '
+            'images with --size'
+        )
+    init_default_scope('mmpretrain')
+    model = MODELS.build(dict(plain.model, data_preprocessor=plain.data_preprocessor))
+    state = plain_state_dict(checkpoint)[0]
+    load_strictly(model, state, f'The checkpoint {source!r}')
+    preprocessor = plain.data_preprocessor
+    channels = len(preprocessor.mean)
+    net = StudentNet(
+        model.eval(), preprocessor.mean, preprocessor.std, channels == 3 and not preprocessor.to_rgb
+    ).eval()
+    names = (meta.get('dataset_meta') or {}).get('classes')
+    with torch.no_grad():
+        number = net(torch.zeros(1, channels, size, size)).shape[1]
+    classes = [str(name) for name in names or range(number)]
+    return Student(net, plain, state, classes, size, channels, source, meta)
+
+
+def _config_of(source: str, meta: dict, config: Optional[str]) -> tuple[Config, Optional[int]]:
+    """The plain config, and the side of the images."""
+    if config is None and 'student_config' in meta:
+        stored = json.loads(meta['student_config'])
+        return Config(stored['config']), stored['size']
+    if config is not None:
+        cfg = load_config(config)
+    elif 'cfg' in meta:
+        cfg = Config.fromstring(meta['cfg'], '.py')
+    else:
+        raise ValueError(f'{source!r} does not contain its config: name it with --config')
+    plain = student_config(cfg)
+    return plain, size_of(cfg, plain)
+
+
+def load_images(student: Student, paths: Sequence[Path]) -> np.ndarray:
+    """Images as the student takes them.
+
+    Args:
+        student: Its size and channels count.
+        paths: Image files.
+
+    Returns:
+        ``(N, channels, size, size)``, float32 from 0 to 255, RGB or gray: the
+        shorter side resized to the size, then the center.
+
+    Raises:
+        ValueError: If a file is not an image.
+    """
+    return np.stack([load_image(path, student.size, student.channels) for path in paths])
+
+
+def load_image(path: Path, size: int, channels: int) -> np.ndarray:
+    """One image, ``(channels, size, size)``; see :func:`load_images`."""
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as file:
+            image = file.convert('RGB' if channels == 3 else 'L')
+    except OSError as error:
+        raise ValueError(f'{str(path)!r} is not an image that can be read: {error}') from error
+    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    array = np.asarray(image, np.float32)
+    return array[None] if channels == 1 else array.transpose(2, 0, 1)

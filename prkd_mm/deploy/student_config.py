@@ -1,0 +1,122 @@
+"""The plain MMPretrain config of a run's student: no teacher, no distillation."""
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any, Optional
+
+from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
+from mmengine.registry import MODELS
+
+_PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
+
+
+def student_config(cfg: Config) -> Config:
+    """Config with which MMPretrain alone builds, tests and runs the student.
+
+    Args:
+        cfg: Config of a distillation, or of a net trained alone.
+
+    Raises:
+        ValueError: If the config has no data preprocessor or no test images.
+    """
+    net = copy.deepcopy(cfg.model.get('architecture', cfg.model))
+    if 'cfg_path' in net:  # MMRazor's way to name a net of another package
+        net = get_config(net.cfg_path).model
+    net.pop('_scope_', None)
+    net.pop('data_preprocessor', None)
+    plain = dict(
+        default_scope='mmpretrain', model=net, data_preprocessor=_preprocessor(cfg, net.head)
+    )
+    for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
+        if cfg.get(key) is not None:
+            plain[key] = copy.deepcopy(cfg[key])
+    if 'test_dataloader' not in plain:
+        raise ValueError('the config has no test_dataloader, which says how images are prepared')
+    plain['test_dataloader'] = _stock_loader(plain['test_dataloader'])
+    if any(_is_own(kind) for kind in _types(plain)):
+        plain['custom_imports'] = dict(imports=['prkd_mm'], allow_failed_imports=False)
+    return Config(Config(plain).to_dict())
+
+
+def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
+    found = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
+    if not found:
+        raise ValueError('the config has no data_preprocessor, which says how images are scaled')
+    kind = found.get('type', 'ClsDataPreprocessor').rpartition('.')[2]
+    if kind not in _PREPROCESSORS:
+        raise ValueError(
+            f'the student has the data preprocessor {kind!r}; its plain form is known for '
+            f'{", ".join(_PREPROCESSORS)} only'
+        )
+    to_rgb = found.get('to_rgb', found.get('bgr_to_rgb', False))
+    return dict(
+        type='ClsDataPreprocessor',
+        mean=list(found.mean),
+        std=list(found.std),
+        to_rgb=to_rgb,
+        num_classes=found.get('num_classes', head.get('num_classes')),
+    )
+
+
+def _stock_loader(loader: ConfigDict) -> ConfigDict:
+    """The loader with the data set inside of the wrappers."""
+    dataset, pipeline = loader.dataset, None
+    while 'dataset' in dataset:
+        pipeline = pipeline or dataset.get('pipeline')
+        dataset = dataset.dataset
+    if pipeline:
+        dataset.pipeline = pipeline
+    loader.dataset = dataset
+    loader.pop('collate_fn', None)
+    loader.collate_fn = dict(type='default_collate')
+    loader.num_workers, loader.persistent_workers = 0, False
+    loader.pop('worker_init_fn', None)
+    return loader
+
+
+def _types(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get('type'), str):
+            yield value['type']
+        for each in value.values():
+            yield from _types(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _types(each)
+
+
+def _is_own(kind: str) -> bool:
+    from mmpretrain.registry import DATASETS
+    from mmpretrain.registry import MODELS as NETS
+
+    for registry in (NETS, MODELS, DATASETS):
+        found = registry.module_dict.get(kind.rpartition('.')[2])
+        if found is not None:
+            return found.__module__.startswith('prkd_mm.')
+    return False
+
+
+def _image_size(*pipelines: Optional[list]) -> Optional[int]:
+    """Side of the images that the first of these pipelines with a size makes."""
+    for pipeline in pipelines:
+        for step in reversed(pipeline or []):
+            size = step.get('crop_size') or step.get('scale')
+            if size:
+                return int(size if isinstance(size, (int, float)) else size[0])
+    return None
+
+
+def size_of(cfg: Config, plain: Config) -> Optional[int]:
+    """Side of a student's images; None if its pipelines change no sizes."""
+    train = cfg.get('train_dataloader') or {}
+    while 'dataset' in train:
+        train = train['dataset']
+    return _image_size(plain.test_dataloader.dataset.get('pipeline'), train.get('pipeline'))
+
+
+def describe_config(cfg: Config) -> str:
+    """The plain config of a run's student and the side of its images, for ``meta``."""
+    plain = student_config(cfg)
+    return json.dumps(dict(config=plain.to_dict(), size=size_of(cfg, plain)))

@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from mmpretrain.apis import get_model
+from PIL import Image
+from project import type_command
+
+from prkd_mm.deploy import export as module
+from prkd_mm.deploy.checked_images import of_test_set
+from prkd_mm.deploy.export import FORMATS, export, predictor
+from prkd_mm.deploy.predict import Predictor, find_images, softmax
+from prkd_mm.deploy.student import load_student
+
+
+@pytest.fixture(scope='module')
+def student(run):
+    return load_student(run.work_dir)
+
+
+@pytest.fixture(scope='module')
+def checked(student):
+    return of_test_set(student, 64)
+
+
+@pytest.fixture(scope='module')
+def exported(student, checked, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('export')
+    return {x.format: x for x in export(student, folder, checked.images, checked.labels)}
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_every_file_computes_what_the_net_does_for_any_batch(name, student, checked, exported):
+    one = exported[name]
+    predict = predictor(one.path, student)
+    with torch.no_grad():
+        expected = student.net(torch.from_numpy(checked.images)).numpy()
+    for number in (1, 3, 64):
+        found = predict(checked.images[:number])
+        if name == 'int8':
+            assert (found.argmax(1) == expected[:number].argmax(1)).mean() >= 0.9
+        else:
+            np.testing.assert_allclose(found, expected[:number], atol=1e-4)
+    accuracy = (predict(checked.images).argmax(1) == checked.labels).mean() * 100
+    assert one.top1 == pytest.approx(accuracy)
+    assert one.megabytes == one.path.stat().st_size / 1e6 and one.milliseconds > 0
+
+
+def test_int8_is_smaller(exported):
+    assert exported['int8'].megabytes < 0.7 * exported['onnx'].megabytes
+
+
+def test_mmpretrain_loads_the_plain_checkpoint_with_the_plain_config(student, checked, exported):
+    folder = exported['pth'].path.parent
+    model = get_model(str(folder / 'student_config.py'), pretrained=str(exported['pth'].path))
+    images = torch.from_numpy(checked.images)
+    with torch.no_grad():
+        logits = model(model.data_preprocessor(dict(inputs=images))['inputs'], mode='tensor')
+        torch.testing.assert_close(logits, student.net(images))
+    assert model._dataset_meta['classes'] == tuple('0123456789')
+
+
+def test_a_file_that_computes_something_else_is_refused(student, checked, tmp_path, monkeypatch):
+    def wrong(path, student):
+        return lambda images: np.zeros((len(images), 10), np.float32)
+
+    monkeypatch.setattr(module, 'predictor', wrong)
+    with pytest.raises(ValueError, match='does not compute what the net does'):
+        export(student, tmp_path, checked.images, formats=['pth'])
+
+
+def test_a_missing_package_is_named(student, checked, tmp_path, monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, 'onnx', None)
+    with pytest.raises(ImportError, match="pip install 'prkd-mm\\[export\\]'"):
+        export(student, tmp_path, checked.images, formats=['onnx'])
+
+
+@pytest.fixture(scope='module')
+def folder(checked, tmp_path_factory):
+    """Image files of the digits, a folder of them in a folder."""
+    folder = tmp_path_factory.mktemp('images')
+    (folder / 'more').mkdir()
+    for index, image in enumerate(checked.images[:6]):
+        name = f'more/{index}.png' if index > 3 else f'{index}.png'
+        Image.fromarray(image[0].astype(np.uint8)).save(folder / name)
+    (folder / 'notes.txt').touch()
+    return folder
+
+
+@pytest.mark.parametrize('file', ['student.onnx', 'student.pt2', 'student.pth'])
+def test_predictions_from_files_are_those_of_the_net(file, student, checked, exported, folder):
+    path = exported['onnx'].path.with_name(file)
+    predictions = Predictor(str(path)).predict(find_images([folder]), top=10, batch=4)
+    assert [x.image.name for x in predictions] == [f'{index}.png' for index in range(6)]
+    with torch.no_grad():
+        logits = student.net(torch.from_numpy(checked.images[:6]).round())
+    for prediction, expected in zip(predictions, logits.softmax(1)):
+        found = dict(zip(prediction.classes, prediction.probabilities))
+        np.testing.assert_allclose([found[str(k)] for k in range(10)], expected, atol=1e-4)
+        assert prediction.probabilities == sorted(prediction.probabilities, reverse=True)
+
+
+def test_softmax_of_large_logits():
+    np.testing.assert_allclose(softmax(np.array([[1e4, 1e4]])), [[0.5, 0.5]])
+
+
+def test_no_images(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no images in'):
+        find_images([tmp_path])
+    with pytest.raises(FileNotFoundError, match='there is no image'):
+        find_images([tmp_path / 'a.png'])
+
+
+def test_the_tools(run, folder, tmp_path):
+    shown = type_command(
+        'tools/export_student.py',
+        run.work_dir,
+        '--out',
+        tmp_path,
+        '--formats',
+        'pth,onnx',
+        '--number',
+        '32',
+    )
+    assert '44,550 parameters' in shown and '32 test images of Digits' in shown
+    shown = type_command(
+        'tools/predict.py',
+        folder,
+        '--student',
+        tmp_path / 'student.onnx',
+        '--top',
+        '2',
+        '--json',
+        tmp_path / 'found.json',
+        '--sheet',
+        tmp_path / 'sheet.png',
+    )
+    found = json.loads((tmp_path / 'found.json').read_text())
+    assert len(found) == 6 and len(found[0]['classes']) == 2
+    assert f'{found[0]["classes"][0]} {found[0]["probabilities"][0]:.1%}' in shown
+    assert Image.open(tmp_path / 'sheet.png').size[0] == 1200
+    error = type_command('tools/predict.py', tmp_path / 'x', '--student', tmp_path, fails=True)
+    assert error.startswith('error: there is no image')

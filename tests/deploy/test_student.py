@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.apis import get_model
+from PIL import Image
+from project import DIGITS, ROOT
+
+from prkd_mm.checkpoints import write_atomically
+from prkd_mm.config import load_config
+from prkd_mm.deploy.checked_images import of_test_set
+from prkd_mm.deploy.student import StudentNet, load_image, load_student
+from prkd_mm.deploy.student_config import student_config
+
+
+def average_of(run):
+    """State dict of ``student_avg.pth``."""
+    return torch.load(f'{run.work_dir}/student_avg.pth')['state_dict']
+
+
+def test_the_averaged_student_contains_all_that_builds_it(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    student = load_student(f'{run.work_dir}/student_avg.pth')
+    assert student.classes == list('0123456789')
+    assert (student.size, student.channels) == (8, 1)
+    average = average_of(run)
+    assert all(torch.equal(value, average[name]) for name, value in student.state.items())
+    checked = of_test_set(student, 510)
+    with torch.no_grad():
+        found = student.net(torch.from_numpy(checked.images)).argmax(1).numpy()
+    assert (found == checked.labels).mean() * 100 == pytest.approx(
+        student.meta['metrics']['accuracy/top1'], abs=1e-3
+    )
+
+
+def test_a_work_dir_means_its_averaged_student_and_a_training_file_its_own(run):
+    assert load_student(run.work_dir).source.endswith('student_avg.pth')
+    last = load_student(f'{run.work_dir}/epoch_2.pth')
+    trained = run.model.architecture.state_dict()
+    assert all(
+        torch.equal(value, trained[name]) for name, value in last.net.net.state_dict().items()
+    )
+    assert (last.size, last.channels, len(last.classes)) == (8, 1, 10)
+
+
+def test_mmpretrain_loads_the_averaged_student_into_the_config_of_the_run(run):
+    """Under the names of MMPretrain's own checkpoints it would be ignored."""
+    model = get_model(run.cfg.copy(), pretrained=f'{run.work_dir}/student_avg.pth')
+    average = average_of(run)
+    loaded = model.architecture.state_dict()
+    assert all(torch.equal(value, average[name]) for name, value in loaded.items())
+
+
+def test_a_checkpoint_without_config(run, tmp_path):
+    path = tmp_path / 'weights.pth'
+    write_atomically(dict(state_dict=average_of(run)), path)
+    with pytest.raises(ValueError, match='does not contain its config.*--config'):
+        load_student(str(path))
+    assert load_student(str(path), str(ROOT / DIGITS)).size == 8
+
+
+def test_the_config_of_another_net_is_refused(run):
+    other = str(ROOT / 'configs/prkd/resnet56_resnet20_cifar100.py')
+    with pytest.raises(ValueError, match='does not fit the model of the config'):
+        load_student(f'{run.work_dir}/student_avg.pth', other)
+
+
+@pytest.mark.parametrize(
+    ('pair', 'size', 'own_types'),
+    [
+        ('resnet34_resnet18_tinyimagenet', 64, True),
+        ('resnet56_resnet20_cifar100', 32, True),
+        ('resnet34_resnet18_imagenet', 224, False),
+    ],
+)
+def test_the_plain_config_of_a_pair(pair, size, own_types):
+    cfg = load_config(str(ROOT / f'configs/prkd/{pair}.py'))
+    plain = student_config(cfg)
+    assert plain.model.type == 'ImageClassifier' and 'teacher' not in plain.pretty_text
+    assert ('custom_imports' in plain) == own_types
+    from prkd_mm.deploy.student_config import size_of
+
+    assert size_of(cfg, plain) == size
+    model = get_model(Config(plain.to_dict()))
+    assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(
+        list((cfg.model.get('data_preprocessor') or cfg.data_preprocessor).mean)
+    )
+
+
+def test_normalization_and_color_order_are_inside_of_the_net():
+    net = StudentNet(torch.nn.Identity(), [1.0, 2.0, 3.0], [2.0, 4.0, 8.0], is_bgr=True)
+    rgb = torch.tensor([30.0, 20.0, 10.0]).view(1, 3, 1, 1)
+    assert net(rgb).flatten().tolist() == [(10 - 1) / 2, (20 - 2) / 4, (30 - 3) / 8]
+
+
+def test_an_image_is_resized_and_cropped_to_the_size(tmp_path):
+    pixels = np.zeros((20, 40, 3), np.uint8)
+    pixels[:, 10:30] = (200, 100, 50)  # the center square
+    Image.fromarray(pixels).save(tmp_path / 'a.png')
+    image = load_image(tmp_path / 'a.png', 8, 3)
+    assert image.shape == (3, 8, 8) and image.dtype == np.float32
+    assert image[:, 4, 4].tolist() == [200, 100, 50]
+    assert load_image(tmp_path / 'a.png', 8, 1).shape == (1, 8, 8)
+    (tmp_path / 'b.png').write_text('no image')
+    with pytest.raises(ValueError, match="b.png' is not an image"):
+        load_image(tmp_path / 'b.png', 8, 3)

@@ -1,0 +1,91 @@
+"""Export a trained student: plain checkpoint, safetensors, torch.export, ONNX, int8 ONNX."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+import prkd_mm  # noqa: F401  before mmrazor, which it patches
+from prkd_mm.cli import ArgumentParser, run, whole_number
+from prkd_mm.deploy.checked_images import CheckedImages, of_test_set
+from prkd_mm.deploy.export import FORMATS, Exported, export
+from prkd_mm.deploy.predict import find_images
+from prkd_mm.deploy.student import Student, load_images, load_student
+
+
+def parse_args():
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument('run', help='a work dir (its averaged student) or a checkpoint')
+    parser.add_argument(
+        '--config', help='the config of the run; default: the one in the checkpoint'
+    )
+    parser.add_argument('--out', type=Path, help='the folder to write; default: <work dir>/export')
+    parser.add_argument(
+        '--formats',
+        default=','.join(FORMATS),
+        help=f'some of {",".join(FORMATS)}, separated by commas; default: all',
+    )
+    parser.add_argument(
+        '--images',
+        type=Path,
+        help='images to check and calibrate with; default: test images of the config',
+    )
+    parser.add_argument(
+        '--number', type=whole_number(1), default=256, help='how many images; default: %(default)s'
+    )
+    parser.add_argument(
+        '--size', type=whole_number(1), help="side of the images; default: the config's"
+    )
+    args = parser.parse_args()
+    args.formats = args.formats.split(',')
+    unknown = sorted(set(args.formats) - set(FORMATS))
+    if unknown:
+        parser.error(f'unknown format {", ".join(unknown)}; choose from {", ".join(FORMATS)}')
+    return args
+
+
+def images_of(student: Student, args) -> CheckedImages:
+    if args.images is None:
+        return of_test_set(student, args.number)
+    paths = find_images([args.images])[: args.number]
+    return CheckedImages(load_images(student, paths), None, f'{len(paths)} images of {args.images}')
+
+
+def show(student: Student, checked: CheckedImages, exported: list[Exported]) -> None:
+    parameters = sum(value.numel() for value in student.net.net.parameters())
+    table = Table(
+        title=f'{student.source}: {parameters:,} parameters, '
+        f'{student.channels}x{student.size}x{student.size}, checked on {checked.description}'
+    )
+    for heading in (
+        'file',
+        'MB',
+        'largest difference',
+        'same class, %',
+        'top-1, %',
+        'ms per image',
+    ):
+        table.add_column(heading, justify='left' if heading == 'file' else 'right')
+    for each in exported:
+        table.add_row(
+            str(each.path),
+            f'{each.megabytes:.2f}',
+            f'{each.difference:.1e}',
+            f'{each.same_class * 100:.1f}',
+            '-' if each.top1 is None else f'{each.top1:.2f}',
+            f'{each.milliseconds:.2f}',
+        )
+    Console(width=max(Console().width, 120)).print(table)
+
+
+def main() -> None:
+    args = parse_args()
+    student = load_student(args.run, args.config, args.size)
+    out = args.out or Path(student.source).parent / 'export'
+    checked = images_of(student, args)
+    exported = export(student, out, checked.images, checked.labels, args.formats)
+    show(student, checked, exported)
+
+
+if __name__ == '__main__':
+    run(main)
