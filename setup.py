@@ -28,7 +28,9 @@ EXTRAS = {
     'digits': ['scikit-learn'],  # the images of the quickstart
     # Teachers from elsewhere; those of Hugging Face need transformers, too.
     'teachers': ['onnxruntime', 'timm'],
-    'test': ['hypothesis', 'onnx', 'pytest'],
+    'export': ['onnx', 'onnxruntime', 'safetensors'],  # for tools/export_student.py
+    'docs': ['furo', 'myst-parser', 'sphinx'],  # for `make docs`
+    'test': ['hypothesis', 'pytest'],
 }
 EXTRAS['all'] = sum(EXTRAS.values(), [])
 
@@ -39,8 +41,12 @@ setup(
     long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
+    author='The prkd_mm authors',
     classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Developers',
         'Intended Audience :: Science/Research',
+        'Operating System :: OS Independent',
         'Programming Language :: Python :: 3',
         'Topic :: Scientific/Engineering :: Artificial Intelligence',
     ],

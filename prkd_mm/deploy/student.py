@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
+from ..recorded_config import parse
 from .student_config import size_of, student_config
 
 AVERAGE = 'student_avg.pth'
@@ -123,7 +124,7 @@ def _config_of(source: str, meta: dict, config: Optional[str]) -> tuple[Config, 
     if config is not None:
         cfg = load_config(config)
     elif 'cfg' in meta:
-        cfg = Config.fromstring(meta['cfg'], '.py')
+        cfg = Config(parse(meta['cfg']))
     else:
         raise ValueError(f'{source!r} does not contain its config: name it with --config')
     plain = student_config(cfg)

@@ -10,7 +10,7 @@ def run(tmp_path_factory):
     """Work dir of a student of the digits, trained for two epochs."""
     options = {
         'train_cfg.max_epochs': 2,
-        'default_hooks.average.num_epochs': 2,
+        'default_hooks.tail_average.num_epochs': 2,
         'train_dataloader.dataset.dataset.indices': 256,
     }
     cfg = load_config(
