@@ -100,19 +100,36 @@ class PRKDLoss(nn.Module):
         >>> distill_losses = dict(loss_prkd=dict(type='PRKDLoss', tau=4.0, loss_weight=0.9))
     """
 
-    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+    def forward(
+        self,
+        preds_S: Optional[Tensor] = None,
+        preds_T: Optional[Tensor] = None,
+        logits_S: Optional[Tensor] = None,
+        logits_T: Optional[Tensor] = None,
+    ) -> Tensor:
         """Compute the loss in fp32 or better, also under autocast.
 
         Args:
             preds_S (Tensor): Student logits, ``(N, C)``.
             preds_T (Tensor): Teacher logits, ``(N, C)``.
+            logits_S (Tensor): ``preds_S`` under the name in MMRazor's
+                ``DISTLoss``, so that its configs need no other mapping.
+            logits_T (Tensor): ``preds_T``, likewise.
 
         Returns:
             Tensor: The loss, 0-dim.
 
         Raises:
+            TypeError: If the logits of either net are missing.
             ValueError: If the logits are not two matrices of one shape.
         """
+        preds_S = logits_S if preds_S is None else preds_S
+        preds_T = logits_T if preds_T is None else preds_T
+        if preds_S is None or preds_T is None:
+            raise TypeError(
+                'PRKDLoss: map the logits of both nets in loss_forward_mappings, as preds_S and '
+                'preds_T or as logits_S and logits_T'
+            )
         _check_shapes(preds_S, preds_T)
         if self.teacher_detach:
             preds_T = preds_T.detach()
@@ -159,7 +176,6 @@ class PRKDLoss(nn.Module):
         self.scheduled = False  # LossScheduleHook sets it
         self._warned = False
 
-<<<<<<< HEAD
     def __setattr__(self, name: str, value: Any) -> None:
         if name in _ZERO_ALLOWED:
             value = _check_number(name, value, _ZERO_ALLOWED[name])
@@ -173,67 +189,6 @@ class PRKDLoss(nn.Module):
             preds_S, preds_T = (torch.cat(all_gather(x)) for x in (preds_S, preds_T))
         p_S, p_T = (torch.softmax(x / self.tau_cor, 1) for x in (preds_S, preds_T))
         return pearson_distance(p_S, p_T, dim=0)
-=======
-    def forward(
-        self,
-        preds_S: Optional[Tensor] = None,
-        preds_T: Optional[Tensor] = None,
-        logits_S: Optional[Tensor] = None,
-        logits_T: Optional[Tensor] = None,
-    ) -> Tensor:
-        """Compute the loss in fp32 or better, whatever autocast says.
-
-        Args:
-            preds_S (Tensor): Student logits, ``(N, C)``.
-            preds_T (Tensor): Teacher logits, ``(N, C)``.
-            logits_S (Tensor): ``preds_S`` under the name that MMRazor's
-                ``DISTLoss`` has for it, so that its configs need no change.
-            logits_T (Tensor): ``preds_T``, likewise.
-
-        Returns:
-            Tensor: The loss, 0-dim.
-
-        Raises:
-            TypeError: If the logits of either net are missing.
-            ValueError: If the logits are not two matrices of one shape.
-        """
-        preds_S = logits_S if preds_S is None else preds_S
-        preds_T = logits_T if preds_T is None else preds_T
-        if preds_S is None or preds_T is None:
-            raise TypeError(
-                'PRKDLoss: map the logits of both nets in loss_forward_mappings, as preds_S and '
-                'preds_T or as logits_S and logits_T'
-            )
-        if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
-            raise ValueError(
-                'PRKDLoss: student and teacher logits must have one shape '
-                f'(N, C), got {tuple(preds_S.shape)} and '
-                f'{tuple(preds_T.shape)}; check that the recorders point at '
-                "the classifiers ('head.fc') and that both nets have the same "
-                'number of classes'
-            )
-        if self.teacher_detach:
-            preds_T = preds_T.detach()
-        with torch.autocast(preds_S.device.type, enabled=False):
-            preds_S, preds_T = (
-                x.float() if x.dtype in (torch.half, torch.bfloat16) else x
-                for x in (preds_S, preds_T)
-            )
-            tau, tau_cor = self.tau, self.tau_cor
-            kl, inter = kl_and_correlation(preds_S, preds_T, tau, tau_cor)
-            cor = self.inter_weight * inter
-            if self.intra_weight:
-                if self.gather and get_world_size() > 1:
-                    # not every build of torch has it
-                    from torch.distributed.nn.functional import all_gather
-
-                    preds_S, preds_T = (torch.cat(all_gather(x)) for x in (preds_S, preds_T))
-                cor = cor + correlation_distance(preds_S, preds_T, tau_cor, 0.0, self.intra_weight)
-            if self.scale_by_tau2:
-                kl, cor = tau**2 * kl, tau_cor**2 * cor
-            self.terms = dict(kl=kl.detach(), cor=cor.detach())
-            return self.loss_weight * (self.kl_weight * kl + self.cor_weight * cor)
->>>>>>> 4837e5e (The method in plain PyTorch, held against the package; PRKDLoss takes logits under DISTLoss's names)
 
     def train(self, mode: bool = True) -> 'PRKDLoss':
         """Enter training mode; warn once if no schedule changes the loss."""

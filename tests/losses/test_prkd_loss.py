@@ -384,10 +384,7 @@ class TestWithoutASchedule:
         ids=['prkd', 'constant'],
     )
     def test_is_silent_under_a_schedule(self, tmp_path, hook):
-<<<<<<< HEAD
         assert NO_SCHEDULE not in self.run(tmp_path, hook)
-=======
-        assert NOBODY_DRIVES not in self.run(tmp_path, hook)
 
 
 def test_logits_under_the_names_of_distloss():
@@ -396,4 +393,3 @@ def test_logits_under_the_names_of_distloss():
     assert loss(logits_S=student, logits_T=teacher) == loss(student, teacher)
     with pytest.raises(TypeError, match='as preds_S and preds_T or as logits_S and logits_T'):
         loss(logits_S=student)
->>>>>>> 4837e5e (The method in plain PyTorch, held against the package; PRKDLoss takes logits under DISTLoss's names)
