@@ -44,4 +44,4 @@ def evaluate_on(
         data = preprocess(batch, False)
         samples = predict(data['inputs'], data['data_samples'])
         evaluator.process(data_samples=samples, data_batch=batch)
-    return evaluator.evaluate(len(dataloader.dataset))
+    return evaluator.evaluate(len(dataloader.dataset))  # type: ignore[arg-type]

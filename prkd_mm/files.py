@@ -50,7 +50,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
         partial.unlink(missing_ok=True)
 
 
-def write_bytes(path: Union[str, Path], content: bytes) -> None:
+def write_bytes(path: Union[str, Path], content: Union[bytes, memoryview]) -> None:
     """Write a binary file atomically; see :func:`atomic_file`."""
     with atomic_file(path) as file:
         file.write(content)

@@ -39,7 +39,8 @@ def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
 
 def options_from(cls: type[Options], args: argparse.Namespace) -> Options:
     """Build a dataclass from the arguments that a parser with its options returned."""
-    return cls(**{entry.name: getattr(args, entry.name) for entry in fields(cls)})
+    names = [entry.name for entry in fields(cls)]  # type: ignore[arg-type]
+    return cls(**{name: getattr(args, name) for name in names})
 
 
 def _options_of(cls: type) -> Sequence[tuple[str, Any, dict]]:

@@ -37,15 +37,15 @@ def parse(text: str) -> dict:
         ValueError: If it holds anything else.
     """
     try:
-        statements = ast.parse(text).body
+        statements: list[Any] = ast.parse(text).body
         return {statement.targets[0].id: _value(statement.value) for statement in statements}
     except (SyntaxError, AttributeError) as error:
         raise ValueError(f'the checkpoint records a config that cannot be read: {error}') from error
 
 
-def _value(node: ast.AST) -> Any:
+def _value(node: Any) -> Any:
     if isinstance(node, ast.Dict):
-        keys = (ast.literal_eval(key) for key in node.keys)
+        keys = (ast.literal_eval(key) for key in node.keys)  # type: ignore[arg-type]
         return dict(zip(keys, map(_value, node.values)))
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(element) for element in node.elts]

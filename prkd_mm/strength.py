@@ -37,7 +37,7 @@ With ``weight = τ²`` (``scale_by_tau2``, ``scale_cor_by_tau2`` of
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple, Optional
 
 import torch
@@ -206,7 +206,7 @@ class StrengthMeter:
     def __init__(self, logits: Tensor, batch_size: int = 64) -> None:
         logits = logits.double()
 
-        @lru_cache(maxsize=None)
+        @cache
         def unweighted(term: Term) -> float:
             return _unweighted(term, logits, batch_size)
 

@@ -3,7 +3,7 @@
 matplotlib is imported when a figure is drawn, not before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
@@ -106,7 +106,7 @@ def bars(
 
 def plot_schedules(
     positions: Sequence[float],
-    curves: dict[str, Sequence[float]],
+    curves: Mapping[str, Sequence[float]],
     path: Union[str, Path],
     totals: Optional[dict[str, Sequence[float]]] = None,
     terms: Optional[dict[str, Sequence[float]]] = None,

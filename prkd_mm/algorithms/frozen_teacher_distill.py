@@ -94,7 +94,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 'the teacher does not; for anything else use '
                 "type='SingleTeacherDistill'"
             )
-        spec = Spec(teacher, teacher_ckpt, teacher_config, teacher_logits)
+        # build_teachers() splits lists
+        spec = Spec(teacher, teacher_ckpt, teacher_config, teacher_logits)  # type: ignore[arg-type]
         classes = _num_classes(kwargs.get('architecture'))
         built = build_teachers(spec, teacher_mean, fold_teacher_bn, classes)
         super().__init__(distiller=distiller, teacher=built.net, **kwargs)

@@ -33,10 +33,7 @@ class MobileNetV2_CIFAR(MobileNetV2):
     ]
 
     def __init__(
-        self,
-        widen_factor: float = 0.5,
-        act_cfg: dict = dict(type='ReLU'),  # noqa: B006  MMPretrain copies it
-        **kwargs: Any,
+        self, widen_factor: float = 0.5, act_cfg: dict = dict(type='ReLU'), **kwargs: Any
     ) -> None:
         super().__init__(widen_factor, act_cfg=act_cfg, **kwargs)
 

@@ -40,15 +40,12 @@ class MobileNetV2_TinyImageNet(MobileNetV2_CIFAR):
     ]
 
     def __init__(
-        self,
-        widen_factor: float = 1.0,
-        act_cfg: dict = dict(type='ReLU6'),  # noqa: B006  MMPretrain copies it
-        **kwargs: Any,
+        self, widen_factor: float = 1.0, act_cfg: dict = dict(type='ReLU6'), **kwargs: Any
     ) -> None:
         super().__init__(widen_factor, act_cfg=act_cfg, **kwargs)
         self.conv1 = ConvModule(
             3,
-            self.conv1.out_channels,
+            self.conv1.out_channels,  # type: ignore[has-type]
             kernel_size=1,
             padding=1,
             conv_cfg=self.conv_cfg,

@@ -79,7 +79,7 @@ def _lookup_works() -> bool:
         return True  # a bare checkout: it uses the import system itself
     # It expects a package next to its metadata, which an editable install is not.
     package = osp.dirname(osp.dirname(__file__))
-    return osp.realpath(installed.locate_file(PACKAGE)) == osp.realpath(package)
+    return osp.realpath(str(installed.locate_file(PACKAGE))) == osp.realpath(package)
 
 
 def package_lookup() -> bool:

@@ -1,7 +1,7 @@
 import hashlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import path as osp
 
 from mmpretrain.datasets import BaseDataset
@@ -31,7 +31,7 @@ def read_classes(root: str) -> dict[str, str]:
     return {folder.partition('.')[2]: folder for folder in folders}
 
 
-def find_missing(folders: Sequence[str], total: int) -> list[str]:
+def find_missing(folders: Iterable[str], total: int) -> list[str]:
     """Find the class numbers from 1 to ``total`` without a folder."""
     present = {folder[:3] for folder in folders}
     numbers = [f'{i + 1:03d}' for i in range(total)]
@@ -123,12 +123,11 @@ class Caltech256(BaseDataset):
         self.folders = read_classes(data_root)
         if self.CLASSES is None:
             total = NUM_CLASSES - (not with_clutter)
-            self._metainfo['classes'] = tuple(
-                c for c in self.folders if with_clutter or c != CLUTTER
-            )
+            classes = tuple(c for c in self.folders if with_clutter or c != CLUTTER)
+            self._metainfo['classes'] = classes
             missing = find_missing(self.folders.values(), total)
-            if not missing and len(self.CLASSES) != total:
-                self._raise_incomplete(f'{len(self.CLASSES)} instead of {total} classes')
+            if not missing and len(classes) != total:
+                self._raise_incomplete(f'{len(classes)} instead of {total} classes')
         else:
             missing = [c for c in self.CLASSES if c not in self.folders]
         if missing:

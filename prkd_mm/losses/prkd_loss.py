@@ -172,7 +172,7 @@ class PRKDLoss(nn.Module):
         self.scale_cor_by_tau2 = scale_cor_by_tau2
         self.teacher_detach = teacher_detach
         self.gather = gather
-        self.terms: dict[str, Tensor] = {}
+        self.terms = {}
         self.scheduled = False  # LossScheduleHook sets it
         self._warned = False
 

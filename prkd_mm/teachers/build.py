@@ -142,7 +142,7 @@ def _from_source(spec: Spec, num_classes: Optional[int]) -> Optional[FrozenTeach
     if isinstance(source, dict) and 'source' in source:
         options = dict(source)
         source = options.pop('source')
-    if is_source(source):
+    if isinstance(source, str) and is_source(source):
         options = dict(dict(num_classes=num_classes), **options)
         return SourceTeacher(source, spec.checkpoint, **options)
     if isinstance(source, str):
@@ -168,7 +168,7 @@ def _from_config(spec: Spec) -> FrozenTeacher:
 
 def _stored(spec: Spec) -> StoredTeacher:
     options = dict(folder=spec.logits) if isinstance(spec.logits, str) else spec.logits
-    store = TeacherLogits(**options)
+    store = TeacherLogits(**options)  # type: ignore[arg-type]
     verified = 'checkpoint not verified'
     from_config = isinstance(spec.teacher, dict) and 'source' not in spec.teacher
     with suppress(FileNotFoundError):

@@ -12,7 +12,7 @@ import hashlib
 import io
 import re
 from pathlib import Path
-from typing import Union
+from typing import Callable, Union
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ INPUT_NORMALISATION = dict(
 
 _CONV_BN_RELU = ('conv', 'bn')  # the third has no weights
 # Applied one after the other to each name.
-_RULES = [
+_RULES: list[tuple[str, Union[str, Callable[[re.Match], str]]]] = [
     (r'^module\.', ''),  # of DataParallel
     (r'^block(\d)\.layer\.', r'layer\1.'),  # WRN
     (r'\.(shortcut|convShortcut)\.', '.downsample.'),  # ResNet-50, WRN

@@ -163,7 +163,7 @@ def fill(
     """
 
     # whatever the run's memory format, the same sums in the same order
-    teacher.to(memory_format=torch.contiguous_format)
+    teacher.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def logits_of(chunk: Chunk) -> Iterator[torch.Tensor]:
         order = torch.arange(chunk.start, chunk.end).split(batch_size)

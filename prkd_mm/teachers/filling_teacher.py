@@ -140,7 +140,7 @@ def stored_views(logits: Union[str, dict, list]) -> tuple[int, int]:
     """Number of views and their seed that ``teacher_logits`` of a config implies."""
     if isinstance(logits, list):
         logits = logits[0]
-    if fills_a_store(logits):
+    if isinstance(logits, dict) and fills_a_store(logits):
         return logits['views'], logits.get('seed', 0)
     options = dict(folder=logits) if isinstance(logits, str) else dict(logits)
     store = TeacherLogits(**dict(options, verify=False))

@@ -4,7 +4,7 @@ import hashlib
 import json
 import zlib
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import Literal, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
@@ -170,7 +170,7 @@ class TeacherLogits:
                     'in another folder'
                 )
 
-    def _map(self, mode: str) -> None:
+    def _map(self, mode: Literal['r', 'r+']) -> None:
         self._arrays = []
         for name, dtype, width in describe_arrays(self.num_classes, self.header['topk']):
             array = np.load(self.folder / name, mmap_mode=mode)

@@ -32,7 +32,8 @@ class Normalization(NamedTuple):
         )
         if not getattr(preprocessor, '_enable_normalize', False):
             return cls(torch.zeros(1, 1, 1), torch.ones(1, 1, 1), swaps, False)
-        return cls(preprocessor.mean, preprocessor.std, swaps, True)
+        mean, std = preprocessor.get_buffer('mean'), preprocessor.get_buffer('std')
+        return cls(mean, std, swaps, True)
 
     def describe(self) -> list:
         """Plain values that can be stored as JSON and compared."""

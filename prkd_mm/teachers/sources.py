@@ -6,6 +6,7 @@ needed, and its absence raises an error that names the package to install.
 
 import hashlib
 import importlib
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Callable, NamedTuple, Optional
@@ -142,11 +143,11 @@ class _LogitsOfOutput(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         return self.net(pixel_values=inputs).logits
 
-    def state_dict(self, *args, **kwargs) -> dict:
+    def state_dict(self, *args, **kwargs) -> dict:  # type: ignore[override]
         return self.net.state_dict(*args, **kwargs)
 
-    def load_state_dict(self, state: dict, *args, **kwargs) -> object:
-        return self.net.load_state_dict(state, *args, **kwargs)
+    def load_state_dict(self, state_dict: Mapping, *args, **kwargs) -> object:
+        return self.net.load_state_dict(state_dict, *args, **kwargs)
 
 
 def _transformers(name: str, pretrained: bool, options: dict) -> SourceNet:

@@ -31,13 +31,14 @@ def load_from_zoo(
         config, weights = Config.fromfile(name), None
     else:
         config, weights = _look_up(name)
-    if not (checkpoint or weights):
+    checkpoint = checkpoint or weights
+    if not checkpoint:
         raise ValueError(
             f'FrozenTeacherDistill: teacher_ckpt is missing, and {name!r} has no published weights'
         )
     net = get_model(name, pretrained=False, **options)
-    load_teacher(net, checkpoint or weights)
-    return FrozenTeacher(net, checkpoint or weights, image_size or _image_size(config))
+    load_teacher(net, checkpoint)
+    return FrozenTeacher(net, checkpoint, image_size or _image_size(config))
 
 
 def _look_up(name: str) -> tuple[Config, Optional[str]]:

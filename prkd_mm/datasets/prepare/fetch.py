@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from http.client import HTTPException
 from os import path as osp
-from typing import BinaryIO
+from typing import IO, BinaryIO, Optional
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
@@ -171,14 +171,14 @@ def unpack(archive: str, target: str) -> None:
             ) from e
 
 
-def _zip_files(file: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+def _zip_files(file: BinaryIO) -> Iterator[tuple[str, IO[bytes]]]:
     with zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             if not info.is_dir():
                 yield info.filename, archive.open(info)
 
 
-def _tar_files(file: BinaryIO) -> Iterator[tuple[str, BinaryIO]]:
+def _tar_files(file: BinaryIO) -> Iterator[tuple[str, Optional[IO[bytes]]]]:
     with tarfile.open(fileobj=file) as archive:
         for member in archive:
             if not member.isdir():
