@@ -8,22 +8,20 @@ from mmengine.registry import MODELS
 from torch.func import hessian
 
 from prkd_mm.analysis.strength import measure
-from prkd_mm.analysis.strength.along_run import run_terms, terms_of
+from prkd_mm.analysis.strength.along_run import RunLosses
 from prkd_mm.analysis.strength.measure import (
-    KINDS,
-    Term,
     distance,
     eigenvalues,
     free_directions,
     gradients,
     hessians,
-    mean_curvature,
     noticeable_share,
     over_samples,
     small_class_share,
     summary,
 )
 from prkd_mm.config import load_config
+from prkd_mm.strength import KINDS, StrengthMeter, Term, strength, terms_of
 
 QUICKSTART = str(Path(__file__).resolve().parents[2] / 'configs/quickstart/prkd_digits.py')
 
@@ -76,17 +74,17 @@ def test_equal_probabilities_have_no_curvature():
 
 def test_strength_falls_with_the_temperature():
     z = logits(64, 10)
-    values = [mean_curvature([Term('logit')], z)] + [
-        mean_curvature([Term('kl', tau, tau**2)], z) for tau in (8, 4, 2, 1)
+    values = [strength([Term('logit')], z)] + [
+        strength([Term('kl', tau, tau**2)], z) for tau in (8, 4, 2, 1)
     ]
     assert values == sorted(values, reverse=True)
     assert values[0] == pytest.approx(1 / 10)
 
 
-def test_mean_curvature_is_the_mean_eigenvalue():
+def test_the_closed_form_of_the_strength_is_the_mean_eigenvalue():
     z = logits(8)
     terms = [Term('kl', 2.0, 3.0), Term('inter', 4.0, 2.0), Term('intra', 4.0, 5.0)]
-    assert mean_curvature(terms, z, batch_size=4) == pytest.approx(
+    assert strength(terms, z, batch_size=4) == pytest.approx(
         eigenvalues(terms, z, batch_size=4).mean().item()
     )
 
@@ -170,13 +168,9 @@ def test_terms_add_up_to_the_loss(loss):
     )
 
 
-def test_other_losses_raise():
-    for loss in (
-        torch.nn.MSELoss(),
-        MODELS.build(dict(type='mmrazor.KLDivergence', reduction='mean')),
-    ):
-        with pytest.raises(ValueError, match='strength of .* is not known'):
-            terms_of(loss)
+def run_terms(cfg, epochs):
+    losses = RunLosses(cfg, StrengthMeter(logits(64, 10)))
+    return [losses.terms(epoch) for epoch in epochs]
 
 
 def test_terms_along_a_run_of_the_method():
@@ -201,6 +195,18 @@ def test_terms_of_constant_and_of_iteration_based_schedules():
     by_epoch = run_terms(cfg, [0, 20])
     cfg.custom_hooks[-1].by_epoch = False
     assert run_terms(cfg, [0, 20]) == by_epoch  # 20 of 40, 400 of 800
+
+
+def test_relax_to_is_solved_for_the_teachers_logits():
+    cfg = load_config(QUICKSTART)
+    for schedule in cfg.custom_hooks[-1].schedules:
+        if schedule['attr'] == 'cor_weight':
+            del schedule['end']
+            schedule['relax_to'] = 0.25
+    z = logits(64, 10)
+    losses = RunLosses(cfg, StrengthMeter(z))
+    first, last = (strength(losses.terms(epoch), z) for epoch in (0, 39))
+    assert last == pytest.approx(0.25 * first)
 
 
 def test_a_config_without_distillation_raises():

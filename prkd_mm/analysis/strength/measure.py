@@ -27,20 +27,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ...estimates import Estimate, mean_and_standard_error
-from ...losses.functional import correlation_distance, kl_divergence
+from ...losses.functional import correlation_distance, has_spread, kl_divergence
+from ...strength import Term
 
-KINDS = ('logit', 'kl', 'inter', 'intra')
 NOTICEABLE = 0.01  # relative to the largest curvature of a sample
 _NOISE = 1e-12  # relative to weight/τ²
 _ELEMENTS = 2**24  # of the Hessians in memory at a time: 128 MiB
-
-
-class Term(NamedTuple):
-    """One term ``weight · D`` of a loss."""
-
-    kind: str  # of KINDS
-    tau: float = 1.0  # temperature; ignored by 'logit'
-    weight: float = 1.0  # all factors of D, τ² included
 
 
 class Summary(NamedTuple):
@@ -71,7 +63,7 @@ def distance(term: Term, preds_S: Tensor, preds_T: Tensor) -> Tensor:
 
 def _inverse(length: Tensor, size: Tensor) -> Tensor:
     # as in the loss: a vector that varies by rounding noise only has no direction
-    varies = length > 32 * torch.finfo(length.dtype).eps * size
+    varies = has_spread(length, size)
     return varies / length.where(varies, 1.0)
 
 
@@ -127,12 +119,6 @@ def _parts(terms: Sequence[Term], logits: Tensor, batch_size: int) -> Iterator[T
     for batch in logits.split(batch_size):
         for start in range(0, len(batch), step):
             yield sum(hessians(term, batch, slice(start, start + step)) for term in terms)
-
-
-def mean_curvature(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> float:
-    """Mean over the samples of :func:`eigenvalues`, trace/C."""
-    total = sum(H.diagonal(dim1=1, dim2=2).sum() for H in _parts(terms, logits, batch_size))
-    return float(total) / logits.numel()
 
 
 def gradients(

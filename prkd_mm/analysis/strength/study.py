@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ...cli import positive_number, positive_numbers, whole_number
 from ...options import documented, option
+from ...strength import Term
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
 from ..nets import Nets, build_nets, load_weights
@@ -16,7 +17,7 @@ from ..runs import Run
 from ..study_options import StudyOptions
 from . import figure, measure
 from .along_run import StrengthOverRun, strength_over_run
-from .measure import Summary, Term
+from .measure import Summary
 
 
 @documented
