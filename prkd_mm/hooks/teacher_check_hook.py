@@ -63,7 +63,8 @@ class TeacherCheckHook(Hook):
             return evaluate(runner, sample.watching(predict))
 
         metrics = teacher.metrics(evaluate_and_keep)
-        self._keep(runner, sample.gather())
+        if self.meter is None:
+            self._keep(runner, sample.gather())
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
         runner.logger.info(
             f'Teacher, {teacher.measured}: '

@@ -119,6 +119,12 @@ class FillingTeacher(Teacher):
             self.store.note(metrics=metrics)
         return metrics
 
+    def stored_logits(self, count: int) -> Optional[Tensor]:
+        """Logits of at most ``count`` images in the first view; None until that is stored."""
+        if self.store is None or any(chunk.view == 0 for chunk in self.store.missing()):
+            return None
+        return self.store.sample(count)
+
     def fingerprint(self) -> str:
         """Hash of the live teacher's weights."""
         return self.store.header['teacher'] if self.store else self.live.fingerprint()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import zlib
 from pathlib import Path
 from typing import Literal, NamedTuple, Optional, Union
@@ -275,6 +276,11 @@ class TeacherLogits:
         """The logits of some images in one view: ``(B, C)``, ``float32``."""
         parts = [torch.from_numpy(array[view][index]) for array in self._arrays]
         return unpack(parts, self.num_classes)
+
+    def sample(self, count: int) -> Tensor:
+        """Logits of at most ``count`` evenly spaced images in the first view, ``(N, C)``."""
+        images = self.header['images']
+        return self.get(0, np.arange(0, images, math.ceil(images / count)))
 
 
 def _header_lock(folder: Path) -> FileLock:

@@ -70,10 +70,11 @@ class MeanTeacher(Teacher):
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
         """Logits ``(N, C)`` of the mean."""
-        return self.net(self._mean(inputs, data_samples))
+        logits = [teacher.logits(inputs, data_samples) for teacher in self.teachers]
+        return self.net(self._mean(logits))
 
-    def _mean(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
-        logits = torch.stack([teacher.logits(inputs, data_samples) for teacher in self.teachers])
+    def _mean(self, parts: list[Tensor]) -> Tensor:
+        logits = torch.stack(parts)
         if self.of == 'logits':
             return logits.mean(0)
         log_sum = (logits.float() / self.tau).log_softmax(-1).logsumexp(0)
@@ -85,9 +86,15 @@ class MeanTeacher(Teacher):
             return {}
 
         def predict(inputs: Tensor, data_samples: list) -> list:
-            return self.net(self._mean(inputs), data_samples, mode='predict')
+            mean = self._mean([teacher.logits(inputs) for teacher in self.teachers])
+            return self.net(mean, data_samples, mode='predict')
 
         return evaluate(predict)
+
+    def stored_logits(self, count: int) -> Optional[Tensor]:
+        """The mean for at most ``count`` images; None unless all teachers are stored."""
+        parts = [teacher.stored_logits(count) for teacher in self.teachers]
+        return None if any(part is None for part in parts) else self._mean(parts)
 
     def fingerprint(self) -> str:
         """Hash of the teachers' fingerprints and of the kind of mean."""

@@ -1,9 +1,7 @@
 """A teacher that replays stored logits."""
 
-import math
 from typing import Optional
 
-import numpy as np
 from torch import Tensor, nn
 
 from ..datasets import BatchClsDataPreprocessor
@@ -56,8 +54,7 @@ class StoredTeacher(Teacher):
 
     def stored_logits(self, count: int) -> Tensor:
         """Logits of at most ``count`` evenly spaced images in the first view, ``(N, C)``."""
-        images = self.store.header['images']
-        return self.store.get(0, np.arange(0, images, math.ceil(images / count)))
+        return self.store.sample(count)
 
     def fingerprint(self) -> str:
         """Hash of the weights of the teacher whose logits these are."""

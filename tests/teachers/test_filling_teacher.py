@@ -64,6 +64,11 @@ def test_weights_are_those_of_a_store_filled_beforehand(ckpt, reference, tmp_pat
     assert other.header['metrics']['accuracy/top1'] == one.header['metrics']['accuracy/top1']
     teacher = unwrap(runner.model).teacher
     assert teacher.live is None and not list(teacher.parameters())  # released
+    runs = [
+        [row for row in toy.logged(path / 'run') if 'loss' in row] for path in (folder, tmp_path)
+    ]
+    strengths = [[row['loss_prkd.strength'] for row in rows] for rows in runs]
+    assert strengths[0] == strengths[1] != []
     lines = [line for line in toy.log_text(tmp_path / 'run').splitlines() if 'of view' in line]
     assert ['computed' in line for line in lines] == [True, True, False, False]
     assert 'teacher is released' in lines[1]

@@ -107,6 +107,8 @@ def test_mean_of_stored_logits(ckpts, tmp_path):
     mean = model.teacher.logits(images(), [sample])
     torch.testing.assert_close(mean, (logits[0] + logits[1]) / 2, rtol=1e-3, atol=1e-3)
     assert model.teacher.metrics(None) == {}
+    sample = model.teacher.stored_logits(3)
+    torch.testing.assert_close(sample, ((logits[0] + logits[1]) / 2)[::2], rtol=1e-3, atol=1e-3)
 
 
 def test_stores_of_different_views_are_refused(tmp_path):
