@@ -4,8 +4,9 @@ model = dict(
     type='FrozenTeacherDistill',
     distiller=dict(
         type='ConfigurableDistiller',
-        student_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')),
-        teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head.fc')),
+        # the output of the whole head is the logits, for convolutional nets and transformers
+        student_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
+        teacher_recorders=dict(logits=dict(type='ModuleOutputs', source='head')),
     ),
 )
 custom_hooks = [dict(type='TeacherCheckHook')]
