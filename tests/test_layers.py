@@ -1,6 +1,7 @@
 """The layers of the project: no module imports a layer above its own."""
 
 import ast
+from collections import Counter
 from importlib.util import resolve_name
 from pathlib import Path
 
@@ -48,6 +49,14 @@ def test_a_layer_imports_nothing_above_it(layer):
     }
     assert members
     assert not upward
+
+
+def test_a_file_name_occurs_once():
+    """Except for the files that every study has."""
+    configs = files('prkd_mm/configs')  # OpenMMLab's layout
+    names = Counter(file.name for file in files('prkd_mm') - configs)
+    repeated = {name for name, count in names.items() if count > 1}
+    assert repeated == {'__init__.py', 'measure.py', 'figure.py', 'study.py'}
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from rich.console import Console
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
-from prkd_mm.experiments.options import ComparisonOptions
 from prkd_mm.experiments.run_comparison import report_records, run_comparison
+from prkd_mm.experiments.run_options import ComparisonOptions
 from prkd_mm.options import add_options, options_from
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
-from prkd_mm.experiments.options import TuningOptions
+from prkd_mm.experiments.run_options import TuningOptions
 from prkd_mm.experiments.tune.tuning import Tuning
 from prkd_mm.options import add_options, options_from
 

@@ -9,11 +9,11 @@ from .analyses import analyze
 from .comparison_report import protocol, write_report
 from .figures import copy_schedule, draw_accuracy
 from .job import Job
-from .options import ComparisonOptions
 from .plan import plan
 from .pool import run_all
 from .records import read_records
 from .results import Row, differences, paired_table, rows_of, table
+from .run_options import ComparisonOptions
 
 
 def run_comparison(

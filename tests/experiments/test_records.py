@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 from prkd_mm.experiments import plan, run_all
-from prkd_mm.experiments.options import ComparisonOptions
 from prkd_mm.experiments.records import read_record, read_records
 from prkd_mm.experiments.run_comparison import report_records
+from prkd_mm.experiments.run_options import ComparisonOptions
 
 DIGITS = 'configs/quickstart/prkd_digits.py'
 

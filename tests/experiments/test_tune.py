@@ -7,7 +7,7 @@ from mmpretrain.registry import DATASETS
 from rich.console import Console
 
 from prkd_mm.config import load_config
-from prkd_mm.experiments.options import TuningOptions
+from prkd_mm.experiments.run_options import TuningOptions
 from prkd_mm.experiments.tune.held_out_config import write_held_out
 from prkd_mm.experiments.tune.trials import (
     RANGES,

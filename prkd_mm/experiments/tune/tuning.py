@@ -13,9 +13,9 @@ from ...config import METHODS, load_config
 from ...teachers.fill_store import default_folder, store_teacher
 from ..comparison_report import protocol
 from ..job import Job, set_aside
-from ..options import TuningOptions
 from ..plan import training
 from ..pool import Pool
+from ..run_options import TuningOptions
 from .held_out_config import write_held_out
 from .tail_choice import tail_choices
 from .trials import Trial, finalists, settings, winner
