@@ -21,6 +21,7 @@ from mmrazor.registry import MODELS
 from ..checkpoints import read, resolve
 from ..config import add_train_arguments, load_config
 from ..files import write_json
+from ..scalars import read_scalars
 from .records import RunRecord, read_record, record_path, settings_of, write_record
 
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
@@ -124,11 +125,7 @@ class Job:
 
     def curve(self, metric: str) -> dict[int, float]:
         """A validation metric by epoch (the last value logged for each)."""
-        rows = [
-            json.loads(line)
-            for file in sorted(self.work_dir.glob('*/vis_data/scalars.json'))
-            for line in file.read_text().splitlines()
-        ]
+        rows = read_scalars(self.work_dir)
         return {row['step']: row[metric] for row in rows if metric in row}
 
     @property
