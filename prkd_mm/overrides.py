@@ -101,7 +101,7 @@ def _check_new(
         if not get_close_matches(part, node, n=1, cutoff=0.8):
             return
     if path:
-        hint = nearest(part, ({*node, *known} - _TAKEN_OUT) or node)
+        hint = nearest(part, {*node, *(known - _TAKEN_OUT)})
         raise ValueError(f'--cfg-options {key}: {path} has no {part!r}; {hint}')
     raise ValueError(
         f'--cfg-options {key}: a config has no {part!r}; {_nearest_anywhere(cfg, key)}'

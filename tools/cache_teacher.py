@@ -18,11 +18,15 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='a config in configs/prkd')
     parser.add_argument(
-        '--views', type=int, required=True, metavar='K', help='augmented views of each image'
+        '--views',
+        type=cli.whole_number(1),
+        required=True,
+        metavar='K',
+        help='augmented views of each image',
     )
     parser.add_argument(
         '--topk',
-        type=int,
+        type=cli.whole_number(1),
         metavar='k',
         help='keep only the k largest logits of an image and the mass of the '
         'others, for many classes; default: all',
@@ -30,8 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--out', type=Path, metavar='FOLDER', help='default: work_dirs/<teacher>_<K>_views'
     )
-    parser.add_argument('--batch-size', type=int, default=256, help='default: %(default)s')
-    parser.add_argument('--seed', type=int, default=0, help='of the views; default: %(default)s')
+    parser.add_argument(
+        '--batch-size', type=cli.whole_number(1), default=256, help='default: %(default)s'
+    )
+    parser.add_argument(
+        '--seed', type=cli.whole_number(0), default=0, help='of the views; default: %(default)s'
+    )
     parser.add_argument(
         '--cfg-options',
         nargs='+',

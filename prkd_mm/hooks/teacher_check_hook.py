@@ -1,5 +1,6 @@
 from typing import Callable, Optional
 
+import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
@@ -32,7 +33,8 @@ class TeacherCheckHook(Hook):
 
     Raises:
         ValueError: If ``min_top1`` is outside [0, 100]; if there is no teacher;
-            or, with ``min_top1``, if there is no validation set or top-1
+            if its logits are not finite or, on 100 images and ten per class,
+            not better than chance; or, with ``min_top1``, if there is no validation set or top-1
             accuracy to check, or the teacher is below it.
     """
 
@@ -63,13 +65,16 @@ class TeacherCheckHook(Hook):
             return evaluate(runner, sample.watching(predict))
 
         metrics = teacher.metrics(evaluate_and_keep)
+        logits = sample.gather()
         if self.meter is None:
-            self._keep(runner, sample.gather())
+            self._keep(runner, logits)
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
         runner.logger.info(
             f'Teacher, {teacher.measured}: '
             + ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
         )
+        if logits is not None:
+            _check_not_at_chance(logits, metrics, len(runner.val_dataloader.dataset))
         if self.min_top1 is not None:
             self._check(metrics)
 
@@ -100,3 +105,21 @@ class TeacherCheckHook(Hook):
                 'order of the classes and the normalization, or lower '
                 'min_top1'
             )
+
+
+def _check_not_at_chance(logits: Tensor, metrics: dict, images: int) -> None:
+    """Refuse a teacher that no student can learn from, whatever ``min_top1``."""
+    if not torch.isfinite(logits).all():
+        raise ValueError(
+            'TeacherCheckHook: the teacher gives logits that are not finite; check its checkpoint '
+            'and the normalization of its images'
+        )
+    classes = logits.size(1)
+    top1 = metrics.get('accuracy/top1', 100.0)
+    enough = images >= max(100, 10 * classes)  # fewer may miss by chance
+    if enough and top1 <= 100 / classes:
+        raise ValueError(
+            f'TeacherCheckHook: the teacher reaches {top1:.2f} % top-1, which guessing among '
+            f'{classes} classes reaches, too; check teacher_ckpt, the order of the classes and the '
+            'normalization'
+        )

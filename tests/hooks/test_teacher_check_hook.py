@@ -122,3 +122,22 @@ class TestErrors:
     def test_no_percentage(self, value):
         with pytest.raises(ValueError, match=rf'in \[0, 100\], got {value}'):
             TeacherCheckHook(min_top1=value)
+
+
+def test_a_teacher_that_guesses_is_refused_without_min_top1(tmp_path):
+    """One class for all images: exactly chance on as many images of each class."""
+    net = toy.build(toy.classifier(width=6))
+    state = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    torch.save(dict(state_dict=state), tmp_path / 'zeros.pth')
+    cfg = config(tmp_path / 'zeros.pth', tmp_path, {})
+    cfg.val_dataloader.dataset.size = 100
+    with pytest.raises(ValueError, match=r'25\.00 % top-1, which guessing among 4 classes'):
+        toy.train(cfg)
+
+
+def test_a_teacher_whose_logits_are_nan_is_refused_without_min_top1(ckpt, tmp_path):
+    state = torch.load(ckpt)['state_dict']
+    state['head.fc.bias'][0] = float('nan')
+    torch.save(dict(state_dict=state), tmp_path / 'nan.pth')
+    with pytest.raises(ValueError, match='logits that are not finite'):
+        toy.train(config(tmp_path / 'nan.pth', tmp_path, {}))
