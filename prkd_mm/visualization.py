@@ -36,6 +36,10 @@ METHOD_STYLES = dict(
     prkd_a=Style('#E69F00', (0, (5, 1))),
     prkd_b=Style('#56B4E9', (0, (3, 1, 1, 1))),
     prkd=Style('#D55E00', '-'),
+    prkd_to_1_16=Style('#F2B48C', (0, (1, 2))),
+    prkd_to_1_4=Style('#E58A50', (0, (2, 1))),
+    prkd_to_1=Style('#A84300', (0, (7, 2))),
+    prkd_to_2=Style('#6B2B00', (0, (7, 1, 1, 1))),
 )
 # of what is not a method, such as a checkpoint or the second of two runs of one method
 OTHER_STYLES = tuple(

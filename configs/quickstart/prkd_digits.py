@@ -1,12 +1,11 @@
 # The method in a minute on a CPU: real handwritten digits, no download.
-# tools/train.py ... --method picks another: ce, logit, kd, dist, prkd_a, prkd_b.
+# tools/train.py ... --method picks another: ce, logit, kd, dist, cor, ...
 _base_ = [
     '../_base_/datasets/digits.py',
     '../_base_/models/digits.py',
     '../_base_/schedules/sgd_40e_bs64.py',
     '../_base_/distill_runtime.py',
-    # KD and DIST as tuned on held-out photographs; the pairs in configs/prkd use methods/
-    '../_base_/methods_tuned/{{$PRKD_METHOD:prkd}}.py',
+    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
 ]
 model = dict(
     architecture=_base_.student,

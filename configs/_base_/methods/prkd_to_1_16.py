@@ -1,0 +1,5 @@
+# PRKD whose supervision ends at 1/16 of its initial strength.
+_base_ = './prkd.py'
+method = 'prkd_to_1_16'
+custom_hooks = _base_.custom_hooks
+custom_hooks[1].schedules[2] = dict(loss='loss_prkd', attr='cor_weight', start=0.0, relax_to=0.0625)
