@@ -33,7 +33,7 @@ LAYERS = {
     'analysis': (files('prkd_mm/analysis'), ('tools', 'benchmarks', EXPERIMENTS)),
     'plugin': (
         files('prkd_mm') - files('prkd_mm/experiments') - files('prkd_mm/analysis'),
-        ('tools', 'benchmarks', EXPERIMENTS, ANALYSIS),
+        ('tools', 'benchmarks', 'examples', EXPERIMENTS, ANALYSIS),
     ),
 }
 

@@ -4,15 +4,14 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import pytest
 from mmengine import Config
 from packaging.requirements import Requirement
+from project import ROOT
 
 import prkd_mm
 
-ROOT = Path(__file__).parent.parent
 PARTS = (
     'LICENSE',
     'MANIFEST.in',

@@ -1,18 +1,15 @@
-"""What the README says is held against the code."""
+"""The README and the other pages agree with the code."""
 
 import ast
 import inspect
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from project import ROOT, type_command
 
 from prkd_mm import algorithms, datasets, hooks, losses
 from prkd_mm.config import load_config
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / 'README.md').read_text()
 MY_KD = """
 _base_ = [
@@ -39,18 +36,6 @@ data_preprocessor = None  # MMRazor's configs have it in the model
 train_cfg = dict(max_epochs=11)
 train_dataloader = dict(dataset=dict(dataset=dict(indices=64)))
 """
-
-
-def run(folder: Path, tool: str, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, ROOT / 'tools' / tool, *arguments],
-        cwd=folder,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
 
 
 def tables() -> dict:
@@ -95,10 +80,10 @@ def test_the_lines_to_paste(tmp_path):
     ast.parse(lines)
     (tmp_path / 'my_kd.py').write_text(MY_KD.replace('{base}', str(ROOT / 'configs/_base_')))
     (tmp_path / 'my_prkd.py').write_text(lines)
-    said = run(tmp_path, 'train.py', 'my_prkd.py')
+    said = type_command(ROOT / 'tools/train.py', 'my_prkd.py', cwd=tmp_path)
     assert re.search(r'loss_kl.tau: 1\.27', said)  # 4 − 3·10/11
     average = 'work_dirs/my_prkd/student_avg.pth'
-    tested = run(tmp_path, 'test.py', 'my_prkd.py', average)
+    tested = type_command(ROOT / 'tools/test.py', 'my_prkd.py', average, cwd=tmp_path)
     top1 = r'accuracy/top1: ([\d.]+)'
     assert re.findall(f'student_avg/{top1}', said)[-1] == re.findall(top1, tested)[-1]
 
@@ -130,16 +115,17 @@ def test_what_it_names_is_there():
     assert [name for name in names if not (ROOT / name).exists()] == []
 
 
-@pytest.mark.parametrize(
-    'page', ['README.md', 'docs/zoo.md', 'docs/performance.md', 'docs/results.md']
-)
+PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'tests/data/README.md']
+PAGES += [f'docs/{page.name}' for page in sorted((ROOT / 'docs').glob('*.md'))]
+
+
+@pytest.mark.parametrize('page', PAGES)
 def test_links_and_names_of_a_page(page):
     text = (ROOT / page).read_text()
     links = re.findall(r'\]\((?!https?:|#)([^)#]+)', text)
     assert [x for x in links if not (ROOT / page).parent.joinpath(x).exists()] == []
-    names = re.findall(r'\b(?:configs|tools)/[\w/.]+\.(?:py|sh)\b', text)
+    names = re.findall(r'\b(?:configs|tools|tests|examples)/[\w/.]+\.(?:py|sh|yml)\b', text)
     assert [name for name in names if not (ROOT / name).exists()] == []
-    assert '@@' not in text
 
 
 def test_every_package_is_on_the_map():
