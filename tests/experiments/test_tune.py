@@ -110,7 +110,7 @@ def test_the_report(tmp_path):
     )
     assert tails['kd'][1] == dict(bn='latest', num_epochs=2, top1=[52.0, 55.0])
     said = write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails, dict(command='x'))
-    assert ('trial 0, 52.00 ± 2.83 % (the config as it stands: 52.00 ± 2.83 %)') in said
+    assert ('trial 0, 52.00 ± 2.83 % (the config: 52.00 ± 2.83 %)') in said
     found['kd'][1].averaged[:] = 60.0, 53.0, 55.0  # seed 0 chose it
     found['kd'][0].averaged.append(54.0)
     assert 'better with 1 of the 2 seeds that did not choose' in write_search(
@@ -130,11 +130,7 @@ def test_the_report(tmp_path):
 
 
 @pytest.mark.parametrize(
-    'path',
-    [
-        'configs/quickstart/prkd_digits.py',
-        'configs/prkd/resnet34_resnet18_caltech256.py',
-    ],  # not PackedImages
+    'path', ['configs/quickstart/prkd_digits.py', 'configs/prkd/resnet34_resnet18_caltech256.py']
 )
 def test_configs_that_hold_out(path, tmp_path, monkeypatch):
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
@@ -152,7 +148,7 @@ def test_configs_that_hold_out(path, tmp_path, monkeypatch):
             assert loader.batch_size == ours.batch_size
             assert loader.sampler == ours.sampler
             split = loader.dataset
-            if split.type == 'PackedImages':
+            if split.type in ('PackedImages', 'ImageViews'):
                 split = split.dataset
             train = own.train_dataloader.dataset
             assert split.dataset == train.get('dataset', train)
@@ -215,16 +211,20 @@ class TestTuning:
                 dict(cfg_options=['model.teacher_ckpt=best.pth']),
                 'leave out model.teacher_ckpt=best.pth',
             ),
-            (
-                dict(config='configs/prkd/resnet34_resnet18_caltech256.py', views=2),
-                '--views needs training images in PackedImages',
-            ),
         ],
     )
     def test_refused(self, kwargs, words):
         with pytest.raises(ValueError, match=words):
             self.tuning(**kwargs)
         assert not Path('work_dirs').exists()
+
+    def test_views_of_other_data_sets_are_refused(self):
+        Path('pair.py').write_text(
+            f'_base_ = {DIGITS!r}\ntrain_dataloader = dict(dataset=dict(_delete_=True, '
+            "type='Digits', split='train', pipeline=[dict(type='PackInputs')]))\n"
+        )
+        with pytest.raises(ValueError, match='--views needs training images in PackedImages'):
+            self.tuning('pair.py', views=2)
 
     def test_overrides_of_the_data_come_before_the_split(self):
         key = 'train_dataloader.dataset.dataset.indices'

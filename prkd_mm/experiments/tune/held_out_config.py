@@ -1,4 +1,4 @@
-"""Configs that validate on a part of the training images."""
+"""Configs that validate on held-out training images."""
 
 import os
 from pathlib import Path
@@ -6,19 +6,16 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ...config import load_config
+from ...config import find_config, load_config
 
 
 def _with_part(dataset: dict, part: str, every: int, pipeline: Optional[list] = None) -> dict:
-    """A data set's config for one part of it, inside PackedImages or ImageViews or not."""
+    """The config of one part of a data set, which PackedImages or ImageViews may wrap."""
     split = dict(type='held_out_split', part=part, every=every)
-    if dataset['type'].endswith(('PackedImages', 'ImageViews')):
-        outer = {k: v for k, v in dataset.items() if k != 'dataset'}
-        inner = dict(split, dataset=dataset['dataset'])
-        if pipeline:
-            outer['pipeline'] = pipeline
-        return dict(outer, dataset=inner)
-    return dict(split, dataset=dataset, **(dict(pipeline=pipeline) if pipeline else {}))
+    changes = dict(pipeline=pipeline) if pipeline else {}
+    if not dataset['type'].endswith(('PackedImages', 'ImageViews')):
+        return dict(split, dataset=dataset, **changes)
+    return dict(dataset, dataset=dict(split, dataset=dataset['dataset']), **changes)
 
 
 def write_held_out(
@@ -28,27 +25,23 @@ def write_held_out(
     options: Optional[dict] = None,
     teacher_options: Optional[dict] = None,
 ) -> tuple[Path, Optional[Path]]:
-    """Write configs that train on a part and validate on what is held out.
+    """Write configs that train on a part of the training images and validate on the rest.
 
-    The student's, and its teacher's if ``teacher_config`` says how to train
-    that: it must not have seen the held-out images either.
+    One for the student, and one for its teacher if ``teacher_config`` says how to train it: the
+    teacher must not have seen the held-out images either.
 
     Args:
-        config (str): Of a pair.
-        folder (Path): Where to.
-        every (int): Which images are held out: see
-            :func:`~prkd_mm.datasets.held_out_split`. Defaults to 5.
-        options (dict, optional): Overrides of the student's config, of which
-            those of its data count. Defaults to None.
-        teacher_options (dict, optional): The same for the teacher. Defaults
-            to None.
+        config: The config of a pair.
+        folder: Where to.
+        every: Which images are held out: see :func:`~prkd_mm.datasets.held_out_split`.
+        options: Overrides of the student's config; only those of its data have an effect.
+        teacher_options: The same for the teacher.
 
     Returns:
-        tuple: The paths of the two; the second None if there is no
-        ``teacher_config``.
+        tuple: The paths of the two; the second is None if there is no ``teacher_config``.
 
     Raises:
-        ValueError: The two configs have one name.
+        ValueError: If the two configs have the same file name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     teacher_config = load_config(config).model.get('teacher_config')
@@ -82,12 +75,12 @@ def _write_one(
             train_dataloader=dict(dataset=dict(rest, _delete_=True)),
             val_dataloader=held_out,
             test_dataloader=held_out,
-            work_dir=None,  # not that of the other experiment
+            work_dir=None,  # the other experiment keeps its own
             **more,
         )
     )
     path = folder / f'{Path(config).stem}_held_out.py'
-    base = os.path.relpath(config, folder)
+    base = os.path.relpath(find_config(config), folder)
     path.write_text(
         f'# Trains on a part of the training images of\n# {config},\n'
         f'# and validates on the rest: every {every}th of a class.\n'

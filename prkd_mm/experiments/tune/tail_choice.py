@@ -1,6 +1,7 @@
 """How many epochs to average, and with which batch-norm statistics."""
 
 from functools import partial
+from typing import Union
 
 import torch
 from mmengine.config import Config
@@ -15,23 +16,23 @@ from ...checkpoints import plain_state_dict, read
 
 
 @exact_float32()
-def tail_choices(cfg: Config, device='cpu') -> list[dict]:
-    """Top-1 of the mean of the last I students, by I and batch norm.
+def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[dict]:
+    """Top-1 of the mean of the last I students, by I and batch-norm statistics.
 
-    From the checkpoints that a run has kept, on its validation images, with
-    the training batches that ``TailAverageHook`` would take; of all epochs,
-    whatever the ``interval`` of that hook.
+    Measured on the validation images of a run, from the checkpoints that it kept and with the
+    training batches that ``TailAverageHook`` would take; every epoch is averaged, whatever the
+    ``interval`` of that hook.
 
     Args:
-        cfg (Config): Of the run.
-        device (str | torch.device): Defaults to 'cpu'.
+        cfg: The config of the run.
+        device: Where to compute.
 
     Returns:
-        list[dict]: Rows of ``bn``, ``num_epochs`` and ``top1`` in percent.
-        A single student is there once: as it is, which is bn='latest'.
+        list[dict]: Rows of ``bn``, ``num_epochs`` and ``top1`` in percent. A single student has
+        one row, with its own statistics, which is bn='latest'.
 
     Raises:
-        FileNotFoundError: The run has kept no two checkpoints.
+        FileNotFoundError: If the run kept fewer than two checkpoints.
     """
     nets = build_nets(cfg, device)
     tail = tail_checkpoints(cfg.work_dir)
@@ -47,7 +48,7 @@ def tail_choices(cfg: Config, device='cpu') -> list[dict]:
     labels = torch.cat([labels for _, labels in batches]).cpu()
     modes = dict(
         recalibrate=partial(recalibrate, train),
-        average=lambda net: None,  # it has been, like the weights
+        average=lambda net: None,  # statistics were averaged with the weights
         latest=partial(restore_statistics, states[max(states)]),
     )
     return [

@@ -1,4 +1,4 @@
-"""The settings of a method to try, and which of them is chosen."""
+"""Settings of a method to try, and the choice between them."""
 
 import statistics
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mmengine.config import Config
 from scipy.stats import qmc
 
-# from, to, in units of: 'value' the config's own, 'tau' the trial's tau
+# from, to, unit: 'value' is the value in the config, 'tau' the trial's tau
 RANGES = dict(
     tau=(1.0, 8.0, None),
     tau_L=(1 / 8, 1.0, 'tau'),
@@ -18,15 +18,15 @@ RANGES = dict(
 
 @dataclass
 class Trial:
-    """One setting of a method, and what came of it with each seed.
+    """One setting of a method, and its results by seed.
 
     Attributes:
-        method (str): Of :data:`~prkd_mm.experiments.METHODS`.
-        number (int): Its place in the search; 0 is the config as it stands.
-        values (dict): By parameter.
-        options (list[str]): ``KEY=VALUE`` that say the same to a config.
-        last (list[float]): Top-1 of the last epoch, in percent, by seed.
-        averaged (list[float]): The same of the tail average.
+        method: A key of :data:`~prkd_mm.config.METHODS`.
+        number: Position in the search; 0 is the setting of the config.
+        values: Values by parameter.
+        options: The same as ``KEY=VALUE`` overrides of a config.
+        last: Top-1 of the last epoch, in percent, by seed.
+        averaged: Top-1 of the tail average, in percent, by seed.
     """
 
     method: str
@@ -38,24 +38,24 @@ class Trial:
 
     @property
     def score(self) -> float:
-        """What is chosen by: mean top-1 of the average over the seeds."""
+        """The criterion: mean top-1 of the tail averages over the seeds."""
         return statistics.fmean(self.averaged)
 
 
 def parameters(cfg: Config) -> dict[str, list[str]]:
-    """Where a config has what can be searched: keys by parameter.
+    """The keys of a config that can be searched, by parameter.
 
-    ``tau`` and ``loss_weight`` of its one distillation loss; ``tau_L`` and
-    ``cor_weight``, at the end of the run, where schedules drive them.
+    ``tau`` and ``loss_weight`` of its one distillation loss; ``tau_L`` and ``cor_weight`` at the
+    end of the run, where schedules drive them.
 
     Raises:
-        ValueError: There is not exactly one distillation loss.
+        ValueError: If there is not exactly one distillation loss.
     """
     losses = cfg.model.get('distiller', {}).get('distill_losses', {})
     if len(losses) != 1:
         raise ValueError(
-            f'{cfg.filename} has {len(losses)} distillation losses, '
-            f'{list(losses)}; a search is of one'
+            f'{cfg.filename} has {len(losses)} distillation losses, {list(losses)}; a search '
+            'needs exactly one'
         )
     ((name, loss),) = losses.items()
     prefix = f'model.distiller.distill_losses.{name}'
@@ -80,7 +80,7 @@ def parameters(cfg: Config) -> dict[str, list[str]]:
 
 
 def value_at(cfg: Config, key: str) -> float:
-    """What stands in a config at a key like ``a.0.b``."""
+    """The value in a config at a key such as ``a.0.b``."""
     value = cfg
     for part in key.split('.'):
         value = value[int(part) if part.isdigit() else part]
@@ -88,16 +88,16 @@ def value_at(cfg: Config, key: str) -> float:
 
 
 def settings(cfg: Config, method: str, number: int, seed: int = 0) -> list[Trial]:
-    """The settings to try: the config's own, then points spread evenly.
+    """The settings to try: that of the config, then evenly spread points.
 
-    The points are of a scrambled Halton sequence, even in the logarithms over
-    :data:`RANGES`, and rounded to two digits.
+    The points are of a scrambled Halton sequence, even in the logarithms over :data:`RANGES`, and
+    rounded to two significant digits.
 
     Args:
-        cfg (Config): With the method put in.
-        method (str): Its name.
-        number (int): How many in all.
-        seed (int): Of the sequence. Defaults to 0.
+        cfg: A config with the method chosen.
+        method: Name of the method.
+        number: Number of settings in all.
+        seed: Seed of the sequence.
     """
     keys = parameters(cfg)
     own = {name: value_at(cfg, where[0]) for name, where in keys.items()}
@@ -116,7 +116,7 @@ def settings(cfg: Config, method: str, number: int, seed: int = 0) -> list[Trial
 
 
 def finalists(found: Sequence[Trial], number: int) -> list[Trial]:
-    """The config as it stands, and the best of the other trials."""
+    """The setting of the config, and the best of the others."""
     others = [trial for trial in found if trial.number]
     return [trial for trial in found if not trial.number] + sorted(
         others, key=lambda trial: -trial.score
@@ -124,5 +124,5 @@ def finalists(found: Sequence[Trial], number: int) -> list[Trial]:
 
 
 def winner(final: Sequence[Trial]) -> Trial:
-    """Of the finalists the best, over all seeds."""
+    """The best finalist over all seeds."""
     return max(final, key=lambda trial: trial.score)

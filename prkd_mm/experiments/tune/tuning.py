@@ -1,14 +1,15 @@
-"""A search, from end to end: train, choose, report."""
+"""A search from end to end: train, choose, report."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 from rich.console import Console
 from rich.progress import Progress
 
 from ...analysis.device import choose_device
+from ...cli import ConfigOptions
 from ...config import METHODS, load_config
 from ...teachers.fill_store import default_folder, store_teacher
 from ..comparison_report import protocol
@@ -29,10 +30,9 @@ def _split(options: Sequence[str]) -> tuple[dict, list[str]]:
     """Overrides of the data, which are applied before its split, and all others."""
     of_data = [option for option in options if option.startswith(_DATA_KEYS)]
     parser = argparse.ArgumentParser()
-    parser.add_argument('options', nargs='*', action=DictAction)
-    return parser.parse_args(of_data).options or {}, [
-        option for option in options if option not in of_data
-    ]
+    parser.add_argument('options', nargs='*', action=ConfigOptions)
+    others = [option for option in options if option not in of_data]
+    return parser.parse_args(of_data).options or {}, others
 
 
 class Tuning:
@@ -121,7 +121,9 @@ class Tuning:
         except ValueError as error:
             if not folder.exists():
                 raise
-            self.console.print(f'{error}\nThey are kept as {set_aside(folder)}', highlight=False)
+            self.console.print(
+                f'{error}\nThese logits are kept as {set_aside(folder)}', highlight=False
+            )
             store_teacher(cfg, folder, self.options.views)
         self.overrides.append(f'model.teacher_logits={folder}')
 
@@ -129,7 +131,7 @@ class Tuning:
         """Whether it has seen the held-out images."""
         if self.teacher:
             return 'trained without the held-out images'
-        return 'as given (the config has no teacher_config); it may have seen the held-out images'
+        return 'given (the config has no teacher_config); it may have seen the held-out images'
 
     def jobs_of(self, trial: Trial, seeds: int) -> list[Job]:
         """The runs of a trial."""

@@ -1,24 +1,24 @@
-"""What came of a search: tables, a figure, the options to take over."""
+"""Results of a search: tables, a figure, the options to adopt."""
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from ...config import METHODS
+from ...files import write_json, write_text
+from ...visualization import new_figure
 from ..paired import mean_std
 from ..table import Table
 from .trials import RANGES, Trial, winner
 
 NOTE = (
-    'Top-1 on held-out training images, by which trial, I and batch norm were '
-    'chosen: it flatters them. Seed 0, which all trials have, chose the '
-    'finalists; whether the winner beats the config is counted over the '
-    'other seeds. Of the tail: '
-    'means over the seeds of the winner. What is not named stays as in the '
-    "config: the weight of the labels' cross entropy, the schedule's shape, "
-    'optimizer and learning rate.\n'
+    'Top-1 on held-out training images, which the trial, I and the batch-norm statistics were '
+    'chosen by: the numbers of what was chosen are too optimistic. Seed 0, which all trials have, '
+    'chose the finalists; whether the winner is better than the config is counted over the other '
+    'seeds. The numbers of the tail are means over the seeds of the winner. All other settings '
+    "are those of the config: the weight of the labels' cross entropy, the schedule's shape, the "
+    'optimizer and the learning rate.\n'
 )
 
 
@@ -42,69 +42,67 @@ def write_search(
     """Write ``tuning.json``, ``tuning.md`` and ``tuning.png``.
 
     Args:
-        folder (Path): Where to.
-        found (dict): All trials by method.
-        finals (dict): Those with all seeds.
-        tails (dict): By method, of :func:`average_over_seeds`.
-        protocol (dict): What was done.
+        folder: Where to.
+        found: All trials by method.
+        finals: The trials with all seeds, by method.
+        tails: Results of :func:`average_over_seeds` by method.
+        protocol: How the search was made, by name.
 
     Returns:
-        str: What to print.
+        str: The chosen settings, to be printed.
     """
     winners = {method: winner(final) for method, final in finals.items()}
     own = {
         method: next(trial for trial in final if not trial.number)
         for method, final in finals.items()
     }
+    chosen = _chosen(winners, own, tails)
     parts = [
-        _chosen(winners, own, tails),
+        chosen,
         *(_trials(METHODS[method], trials, winners[method]) for method, trials in found.items()),
     ]
     if tails:
         parts.append(_tails(tails))
-    parts.append(NOTE)
-    told = '\n'.join(f'- {name}: `{value}`' for name, value in protocol.items())
-    folder.joinpath('tuning.md').write_text('\n'.join([*parts, told, '']))
-    folder.joinpath('tuning.json').write_text(
-        json.dumps(
-            dict(
-                protocol=protocol,
-                trials={
-                    method: [asdict(trial) for trial in trials] for method, trials in found.items()
-                },
-                chosen={method: asdict(trial) for method, trial in winners.items()},
-                tails=tails,
-            ),
-            indent=1,
-        )
+    lines = [f'- {name}: `{value}`' for name, value in protocol.items()]
+    write_text(folder / 'tuning.md', '\n'.join([*parts, NOTE, *lines, '']))
+    numbers = dict(
+        protocol=protocol,
+        trials={method: [asdict(trial) for trial in trials] for method, trials in found.items()},
+        chosen={method: asdict(trial) for method, trial in winners.items()},
+        tails=tails,
     )
+    write_json(folder / 'tuning.json', numbers, indent=1)
     plot_search(found, winners, folder / 'tuning.png')
-    return parts[0]
+    return chosen
 
 
 def _chosen(winners: dict[str, Trial], own: dict[str, Trial], tails: dict[str, list[dict]]) -> str:
+    """The chosen trial of each method, and the options that set it."""
     lines = []
     for method, trial in winners.items():
-        config = own[method].averaged
-        others = list(zip(trial.averaged, config))[1:]
-        better = (
-            ''
-            if not trial.number or not others
-            else f'; better with {sum(a > b for a, b in others)} of the '
-            f'{len(others)} seeds that did not choose the finalists'
-        )
         options = list(trial.options)
         if tails:
             best = best_tail(tails[method])
-            for name in ('num_epochs', 'bn'):
-                options.append(f'default_hooks.tail_average.{name}={best[name]}')
+            options += [
+                f'default_hooks.tail_average.{name}={best[name]}' for name in ('num_epochs', 'bn')
+            ]
+        config = own[method]
         lines.append(
-            f'{METHODS[method]}: trial {trial.number}, '
-            f'{mean_std(trial.averaged)} % (the config as it stands: '
-            f'{mean_std(config)} %{better})\n    '
-            f'{" ".join(options)}\n'
+            f'{METHODS[method]}: trial {trial.number}, {mean_std(trial.averaged)} % (the config: '
+            f'{mean_std(config.averaged)} %{_seeds_won(trial, config)})\n    {" ".join(options)}\n'
         )
     return '\n'.join(lines)
+
+
+def _seeds_won(trial: Trial, config: Trial) -> str:
+    """With how many seeds the chosen trial is better, those apart that chose the finalists."""
+    others = list(zip(trial.averaged, config.averaged))[1:]
+    if not trial.number or not others:
+        return ''
+    return (
+        f'; better with {sum(a > b for a, b in others)} of the {len(others)} seeds that did not '
+        'choose the finalists'
+    )
 
 
 def _trials(title: str, trials: Sequence[Trial], chosen: Trial) -> str:
@@ -131,7 +129,7 @@ def best_tail(choices: Sequence[dict]) -> dict:
 
 
 def _tails(tails: dict[str, list[dict]]) -> str:
-    """Mean top-1 for each I (down), method and way with batch norm."""
+    """Mean top-1 by I (rows), method and batch-norm statistics (columns)."""
     means = {
         (METHODS[method], row['bn'], row['num_epochs']): f'{statistics.fmean(row["top1"]):.2f}'
         for method, choices in tails.items()
@@ -146,46 +144,48 @@ def _tails(tails: dict[str, list[dict]]) -> str:
     return f'{Table(header, rows).markdown()}\n'
 
 
+# how a trial is drawn
+_CONFIG = dict(color='black', marker='s', markersize=5)
+_OTHER = dict(color='tab:blue', marker='o', markersize=5)
+_CHOSEN = dict(color='tab:red', marker='*', markersize=10)
+
+
 def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: Path) -> None:
-    """Draw the score against each parameter, a row of panels a method.
+    """Draw the score against each parameter, a row of panels for each method.
 
     Args:
-        found (dict): All trials by method.
-        winners (dict): The chosen one by method.
-        path (Path): The picture to write.
+        found: All trials by method.
+        winners: The chosen one by method.
+        path: The picture to write.
     """
-    from matplotlib.figure import Figure
-
     names = [name for name in RANGES if any(name in trials[0].values for trials in found.values())]
-    figure = Figure(figsize=(1 + 2.6 * len(names), 0.5 + 2.6 * len(found)), layout='constrained')
+    figure = new_figure(1 + 2.6 * len(names), 0.5 + 2.6 * len(found))
     panels = figure.subplots(len(found), len(names), sharey='row', squeeze=False)
     for row, (method, trials) in zip(panels, found.items()):
         shown = [axes for axes, name in zip(row, names) if name in trials[0].values]
         for axes, name in zip(row, names):
-            if axes not in shown:
+            if axes in shown:
+                _plot_parameter(axes, name, trials, winners[method])
+            else:
                 axes.set_visible(False)
-                continue
-            for trial in trials:
-                chosen = trial is winners[method]
-                axes.errorbar(
-                    trial.values[name],
-                    trial.score,
-                    statistics.stdev(trial.averaged) if len(trial.averaged) > 1 else None,
-                    color='tab:red' if chosen else 'tab:blue' if trial.number else 'black',
-                    marker='*' if chosen else 'o' if trial.number else 's',
-                    markersize=10 if chosen else 5,
-                    capsize=2,
-                )
-            axes.set_xscale('log', base=2)
-            axes.xaxis.set_major_formatter('{x:g}')
-            axes.grid(alpha=0.3)
-            axes.set_xlabel(name)
         shown[0].tick_params(labelleft=True)
-        shown[0].set_ylabel(METHODS[method] + ':\naveraged top-1, %')
+        shown[0].set_ylabel(f'{METHODS[method]}:\naveraged top-1, %')
     figure.suptitle(
-        'On held-out training images. Square: the config as it '
-        'stood; star: chosen;\nbars: standard deviation over the '
-        'seeds',
+        'On held-out training images. Square: the config; star: chosen;\n'
+        'bars: standard deviation over the seeds',
         fontsize='medium',
     )
     figure.savefig(path, dpi=120)
+
+
+def _plot_parameter(axes, name: str, trials: Sequence[Trial], chosen: Trial) -> None:
+    for trial in trials:
+        style = _OTHER if trial.number else _CONFIG
+        if trial is chosen:
+            style = _CHOSEN
+        deviation = statistics.stdev(trial.averaged) if len(trial.averaged) > 1 else None
+        axes.errorbar(trial.values[name], trial.score, deviation, capsize=2, **style)
+    axes.set_xscale('log', base=2)
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.grid(alpha=0.3)
+    axes.set_xlabel(name)
