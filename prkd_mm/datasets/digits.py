@@ -2,49 +2,54 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-# The writers filled in one form after the other, each with the same 130
-# digits (a few are lost): 14 forms, of which the last four begin here.
+# The images are in the order of 14 forms, each with about 130 digits; the 11th begins here.
 NUM_TRAIN = 1287
+NUM_IMAGES = 1797
 
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
-    """scikit-learn's handwritten digits: real, tiny, and never downloaded.
+    """scikit-learn's handwritten digits: real images, tiny, and without a download.
 
-    1,797 grey images of 8x8, of which scikit-learn carries a copy: the test
-    part of UCI's `optical recognition of handwritten digits
-    <https://doi.org/10.24432/C50P49>`_.
+    1,797 gray images of 8x8: the test part of UCI's `optical recognition of handwritten digits
+    <https://doi.org/10.24432/C50P49>`_, of which scikit-learn contains a copy.
 
-    They stand in the order of the forms they were written on, and the split
-    keeps that order: the first ten forms (1,287 images) are for training, the
-    last four (510) for testing. So no form is on both sides (13 people wrote
-    the 14 forms: one person may be), every class has its share on each, and
-    no random generator is involved. It is harder than a shuffled split, which
-    has every hand on both sides: a support vector machine
-    (``SVC(gamma=0.001)``) reaches 96.7 % instead of 99 %.
+    They are in the order of the 14 forms on which 13 people wrote them, and the split keeps that
+    order: the first images are for training, the others for testing. With the default, the first
+    ten forms (1,287 images) are for training and the last four (510) for testing, so that no form
+    is in both parts (one person may be), every class has its share of both, and no random
+    generator is involved. This is harder than a shuffled split, in which both parts have digits
+    of every writer: a support vector machine (``SVC(gamma=0.001)``) reaches 96.7 % instead of
+    99 %. ``num_train=646`` trains on the first five forms.
 
-    Samples hold ``img``, a ``uint8`` array of shape (8, 8) in 0..255 like
-    those of MMPretrain's MNIST, so that models need ``in_channels=1``.
+    Samples hold ``img``, a ``uint8`` array of shape (8, 8) in 0..255 as in MMPretrain's MNIST, so
+    that models need ``in_channels=1``.
 
     Args:
         split (str): 'train' or 'test'. Defaults to 'train'.
+        num_train (int): Number of training images; all others are test images. Forms end at 130,
+            256, 386, 516, 646, 776, 1029, 1157, 1287, 1415 and 1667. Defaults to 1287.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
         ImportError: If scikit-learn is not installed.
-        ValueError: If there is no such split.
+        ValueError: If there is no such split, or if one of the parts would be empty.
     """
 
     METAINFO = {'classes': tuple('0123456789')}
 
-    def __init__(self, split: str = 'train', **kwargs) -> None:
+    def __init__(self, split: str = 'train', num_train: int = NUM_TRAIN, **kwargs) -> None:
         if split not in ('train', 'test'):
             raise ValueError(f"Digits has no split {split!r}; choose one of ['train', 'test']")
-        self.split = split
+        if not 0 < num_train < NUM_IMAGES:
+            raise ValueError(
+                f'Digits needs a num_train from 1 to {NUM_IMAGES - 1}, got {num_train}'
+            )
+        self.split, self.num_train = split, num_train
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Take the split's images and labels.
+        """Images and labels of the split.
 
         Raises:
             ImportError: If scikit-learn is not installed.
@@ -53,11 +58,11 @@ class Digits(BaseDataset):
             from sklearn.datasets import load_digits
         except ImportError as e:
             raise ImportError(
-                'Digits are part of scikit-learn, which is not '
-                'installed: `pip install scikit-learn`'
+                'the digits are part of scikit-learn, which is not installed: '
+                '`pip install scikit-learn`'
             ) from e
         data = load_digits()
-        part = slice(NUM_TRAIN) if self.split == 'train' else slice(NUM_TRAIN, None)
+        part = slice(self.num_train) if self.split == 'train' else slice(self.num_train, None)
         images = np.round(data.images[part] * (255 / 16)).astype(np.uint8)
         return [dict(img=img, gt_label=int(label)) for img, label in zip(images, data.target[part])]
 

@@ -60,6 +60,23 @@ def test_through_the_registry():
     assert 'Split: \ttest' in repr(data)
 
 
+def test_other_numbers_of_training_images():
+    """The first five forms end at 646, where the sixth begins with 0..9 three times."""
+    train, test = Digits('train', num_train=646), Digits('test', num_train=646)
+    labels = [
+        int(data.get_data_info(i)['gt_label']) for data in (train, test) for i in range(len(data))
+    ]
+    assert (len(train), len(test)) == (646, 1151)
+    assert labels == load_digits().target.tolist()
+    assert labels[646:676] == list(range(10)) * 3
+
+
+@pytest.mark.parametrize('number', [0, -1, 1797])
+def test_no_part_is_empty(number):
+    with pytest.raises(ValueError, match=f'num_train from 1 to 1796, got {number}'):
+        Digits(num_train=number)
+
+
 def test_no_such_split():
     with pytest.raises(ValueError, match=r"'val'.*\['train', 'test'\]"):
         Digits('val')
