@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prkd_mm import cli
 
-from . import feed, hooks, loss, step, tables
+from . import feed, hooks, loss, step, tables, whole_run
 from .comparison import Comparison, Settings
 from .lower_bounds import Peaks, measure_peaks
 
@@ -25,7 +25,8 @@ SUBJECTS = dict(
     loss="the loss, forward and backward, next to MMRazor's",
     average='averaging the weights',
     logging="an iteration's scalars, early and late in a run",
-    all='all of these',
+    run='whole training runs, as processes (several minutes)',
+    all='all of these except run',
 )
 EPILOG = (
     'All cases are first checked to compute the same thing. They then take turns in one '
@@ -77,8 +78,8 @@ def _add_options(parser: argparse.ArgumentParser, subject: str) -> None:
     add = parser.add_argument
     if subject in ('feed', 'step', 'all'):
         add('--batch', type=int, default=64, help='images per batch; default: %(default)s')
-    if subject in ('feed', 'all'):
-        add('--images', type=int, default=1024, help='images per round; default: %(default)s')
+    if subject in ('feed', 'run', 'all'):
+        add('--images', type=int, default=1024, help='images per epoch; default: %(default)s')
     if subject in ('step', 'all'):
         add(
             '--pair',
@@ -99,14 +100,15 @@ def _add_options(parser: argparse.ArgumentParser, subject: str) -> None:
             metavar='NxC',
             help=f'numbers of samples and classes; default: {shapes}',
         )
-    if subject == 'average':
+    if subject in ('average', 'run'):
+        default = step.PAIRS[0] if subject == 'average' else whole_run.PAIR
         add(
             '--pair',
             dest='pairs',
             nargs=1,
-            default=step.PAIRS,
+            default=[default],
             metavar='NAME',
-            help=f'a config in configs/prkd; default: {step.PAIRS[0]}',
+            help=f'a config in configs/prkd; default: {default}',
         )
     if subject in ('logging', 'all'):
         lengths = ' '.join(map(str, hooks.ITERATIONS))
@@ -135,7 +137,7 @@ def choose(
     args: argparse.Namespace, settings: Settings, peaks: Peaks
 ) -> dict[str, Callable[[], list[Comparison]]]:
     """The function that runs each of the chosen subjects, by name."""
-    options = vars(args)
+    options = dict(vars(args), pair=vars(args).get('pairs', [''])[0])
 
     def run(function: Callable, *names: str) -> Callable:
         return partial(function, settings, peaks, *(options.get(name) for name in names))
@@ -144,10 +146,13 @@ def choose(
         feed=run(feed.run, 'images', 'batch'),
         step=run(step.run, 'pairs', 'batch', 'size'),
         loss=run(loss.run, 'shapes'),
-        average=partial(hooks.run_average, settings, peaks, options.get('pairs', [''])[0]),
+        average=run(hooks.run_average, 'pair'),
         logging=run(hooks.run_logging, 'iterations'),
     )
-    return runs if args.command == 'all' else {args.command: runs[args.command]}
+    if args.command == 'all':
+        return runs
+    runs['run'] = run(whole_run.run, 'pair', 'images')
+    return {args.command: runs[args.command]}
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from mmpretrain.registry import DATASETS
 from prkd_mm.config import load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
-SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet')
+SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet', caltech256='Caltech-256')
+_JPEG_SIZES = dict(tinyimagenet=64, caltech256=400)  # of synthetic images
 MakeDataset = Callable[[list[dict]], BaseDataset]
 
 
@@ -34,22 +35,28 @@ class Images:
     data_preprocessor: dict
 
     def plain(self) -> list[dict]:
-        """The pipeline without augmentation."""
-        return [step for step in self.pipeline if not step['type'].startswith('Random')]
+        """The pipeline without augmentation, with images of one size."""
+        steps = []
+        for step in self.pipeline:
+            if step['type'] == 'RandomResizedCrop':
+                steps.append(dict(type='Resize', scale=(step['scale'], step['scale'])))
+            elif not step['type'].startswith('Random'):
+                steps.append(step)
+        return steps
 
 
 def find_images(name: str, count: int, folder: Path) -> Images:
     """Take images of a data set, or synthetic ones if it is not installed.
 
     Args:
-        name: A file in ``configs/_base_/datasets``: 'cifar100' or
-            'tinyimagenet'.
+        name: A file in ``configs/_base_/datasets``: 'cifar100',
+            'tinyimagenet' or 'caltech256'.
         count: Number of images.
         folder: Folder for synthetic image files.
     """
     cfg = load_config(str(CONFIGS / f'_base_/datasets/{name}.py'))
     stock = cfg.train_dataloader.dataset
-    if stock.type == 'PackedImages':
+    if stock.type in ('PackedImages', 'ImageViews'):
         stock = stock.dataset
     stock = stock.to_dict()
     pipeline = stock.pop('pipeline')
@@ -59,7 +66,10 @@ def find_images(name: str, count: int, folder: Path) -> Images:
         stock['indices'] = count
     else:
         real, kind = root.is_dir(), 'JPEG files'
-        stock['samples_per_class'] = max(1, count // 200)
+        if name == 'tinyimagenet':
+            stock['samples_per_class'] = max(1, count // 200)
+        else:
+            stock['indices'] = count
     if real:
 
         def build(pipeline: list[dict]) -> BaseDataset:
@@ -67,7 +77,7 @@ def find_images(name: str, count: int, folder: Path) -> Images:
     elif name == 'cifar100':
         build = in_memory(count)
     else:
-        build = _write_jpegs(folder / 'jpegs', count)
+        build = _write_jpegs(folder / 'jpegs', count, _JPEG_SIZES[name])
     source = SETS[name] if real else f'synthetic, like {SETS[name]}'
     return Images(build, f'{source}, {kind}', pipeline, stock_preprocessor(cfg))
 
@@ -127,8 +137,10 @@ def in_memory(count: int, size: int = 32, num_classes: int = 100) -> MakeDataset
     return lambda pipeline: _InMemory(images, num_classes, pipeline=pipeline)
 
 
-def _write_jpegs(folder: Path, count: int) -> MakeDataset:
-    for i, image in enumerate(synthetic_pixels(count, 64)):
+def _write_jpegs(folder: Path, count: int, size: int) -> MakeDataset:
+    images = synthetic_pixels(min(count, 64), size)
+    for i in range(count):
+        image = images[i % len(images)]
         path = folder / f'{i % 10}' / f'{i}.jpg'
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), image)

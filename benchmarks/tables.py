@@ -14,8 +14,8 @@ import mmrazor
 import torch
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
+from prkd_mm.experiments.table import Table
 from prkd_mm.version import __version__
 
 from .comparison import Comparison, Result, Target
@@ -24,7 +24,6 @@ from .timing import ALONE, OURS, STOCK, TUNED, Summary
 
 _COLORS = {STOCK: 'tab:gray', TUNED: 'tab:olive', ALONE: 'tab:green', OURS: 'tab:blue'}
 _OVER = {STOCK: 'x stock', TUNED: 'x tuned', ALONE: 'x alone'}
-Rows = list[list[str]]  # the headings, then a list of cells for each line
 
 
 def machine(device: torch.device) -> dict:
@@ -71,13 +70,13 @@ def _with_spread(summary: Optional[Summary], number: Callable[[float], str]) -> 
     return f'{number(summary.median)} ±{half:.0%}'
 
 
-def _rows(results: Sequence[Result], columns: dict[str, Callable[[Result], str]]) -> Rows:
-    """The headings, and one line for each result."""
-    lines = [[cell(result) for cell in columns.values()] for result in results]
-    return [list(columns), *lines]
+def _table(results: Sequence[Result], columns: dict[str, Callable[[Result], str]]) -> Table:
+    """One row for each result, with the given headings and cells."""
+    rows = [[cell(result) for cell in columns.values()] for result in results]
+    return Table(list(columns), rows)
 
 
-def times(comparison: Comparison) -> Rows:
+def times(comparison: Comparison) -> Table:
     """The time and the speed-ups of each case, and the lower bound."""
     columns: dict[str, Callable[[Result], str]] = {
         '': lambda result: result.name,
@@ -91,15 +90,15 @@ def times(comparison: Comparison) -> Rows:
         columns[_OVER[side]] = lambda result, side=side: _with_spread(
             result.speedups.get(side), format_factor
         )
-    rows = _rows(comparison.results, columns)
+    table = _table(comparison.results, columns)
     if comparison.lower_bound is not None:
         empty = [''] * (len(columns) - 2)
-        rows.append(['lower bound', format_seconds(comparison.lower_bound), *empty])
-    return rows
+        table.rows.append(['lower bound', format_seconds(comparison.lower_bound), *empty])
+    return table
 
 
-def sections(comparison: Comparison) -> Rows:
-    """The time of each section of each case and its peak memory, if measured."""
+def sections(comparison: Comparison) -> Table:
+    """The time of each section of each case, and its peak memory."""
     columns: dict[str, Callable[[Result], str]] = {'': lambda result: result.name}
     for name in max((result.sections for result in comparison.results), key=len):
         columns[name] = lambda result, name=name: (
@@ -107,19 +106,20 @@ def sections(comparison: Comparison) -> Rows:
         )
     if any(result.peak_bytes is not None for result in comparison.results):
         columns['memory'] = lambda result: f'{result.peak_bytes / 1e6:.3g} MB'
-    return _rows(comparison.results, columns) if len(columns) > 1 else []
+    return _table(comparison.results, columns)
+
+
+def all_tables(comparison: Comparison) -> list[Table]:
+    """The times, and the sections and memory if they were measured."""
+    tables = [times(comparison), sections(comparison)]
+    return [table for table in tables if len(table.header) > 1]
 
 
 def show(console: Console, comparison: Comparison) -> None:
     """Print a comparison."""
     console.print(f'\n[bold]{comparison.title}[/]', highlight=False)
-    for headings, *lines in filter(None, (times(comparison), sections(comparison))):
-        shown = Table(box=SIMPLE_HEAD, padding=0, show_edge=False)
-        for i, heading in enumerate(headings):
-            shown.add_column(heading, no_wrap=True, justify='right' if i else 'left')
-        for cells in lines:
-            shown.add_row(*cells)
-        console.print(shown)
+    for table in all_tables(comparison):
+        console.print(table.screen(box=SIMPLE_HEAD, padding=0, show_edge=False))
         console.print()
     for text in _notes(comparison):
         console.print(text, highlight=False)
@@ -155,22 +155,17 @@ def markdown(comparisons: Sequence[Comparison], about: dict) -> str:
     lines = [f'`{about["command"]}`', '', f'{", ".join(shown)}.', '']
     for comparison in comparisons:
         lines += [f'### {comparison.title[0].upper()}{comparison.title[1:]}', '']
-        for rows in filter(None, (times(comparison), sections(comparison))):
-            lines += _markdown_table(rows)
+        for table in all_tables(comparison):
+            lines += [table.markdown(), '']
         lines += [' '.join(_notes(comparison)), '']
-    targets = [['', 'measured', 'target', '']]
+    targets = []
     for target in (target for comparison in comparisons for target in comparison.targets):
         reached = 'reached' if target.reached else '**not reached**'
         targets.append([target.text, format_factor(target.value), _limit(target), reached])
-    if len(targets) > 1:
-        lines += ['### Targets', '', *_markdown_table(targets)]
+    if targets:
+        table = Table(['', 'measured', 'target', ''], targets)
+        lines += ['### Targets', '', table.markdown(), '']
     return '\n'.join(lines)
-
-
-def _markdown_table(rows: Rows) -> list[str]:
-    headings, *lines = rows
-    rule = ['---'] + ['---:'] * (len(headings) - 1)
-    return [f'| {" | ".join(cells)} |' for cells in (headings, rule, *lines)] + ['']
 
 
 def save(folder: Path, comparisons: Sequence[Comparison], peaks: Peaks, about: dict) -> list[Path]:

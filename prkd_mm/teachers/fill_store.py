@@ -194,6 +194,7 @@ def fill(
         return held_by_others
 
     attempt(attempt(chunks, timeout=0), timeout=-1)
+    preprocess.choose_view(dataset)  # back to the view of the run
     if not store.missing():
         store.remove_locks()
 

@@ -12,9 +12,12 @@ import torch
 import toy
 from matplotlib.image import imread
 from mmengine.model import ExponentialMovingAverage
+from mmpretrain.models.utils import ClsDataPreprocessor
+from mmpretrain.registry import DATASETS
+from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import MODELS
 
-from benchmarks import feed, hooks, loss, lower_bounds, step, timing
+from benchmarks import feed, hooks, loss, lower_bounds, step, timing, whole_run
 from benchmarks import images as data
 from benchmarks.comparison import Settings, UnequalError, compare
 from benchmarks.nets import PAIRS, Pair
@@ -219,7 +222,9 @@ class TestEqual:
         hooks.check_same_log(CPU)
 
 
-@pytest.mark.parametrize('name, size', [('cifar100', 32), ('tinyimagenet', 64)])
+@pytest.mark.parametrize(
+    'name, size', [('cifar100', 32), ('tinyimagenet', 64), ('caltech256', 224)]
+)
 def test_images_are_synthetic_where_the_data_set_is_missing(name, size, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = data.find_images(name, 20, tmp_path)
@@ -282,7 +287,7 @@ def written(tmp_path_factory):
             '--batch',
             '4',
             '--images',
-            '200',
+            '64',
             '--size',
             '16',
             '--pair',
@@ -307,7 +312,7 @@ def test_all_subjects(written):
     out, shown = written
     numbers = json.loads((out / 'benchmark.json').read_text())
     subjects = [each['subject'] for each in numbers['comparisons']]
-    assert subjects == ['feed', 'feed', 'step', 'loss', 'average', 'logging', 'logging']
+    assert subjects == ['feed', 'feed', 'feed', 'step', 'loss', 'average', 'logging', 'logging']
     for each in numbers['comparisons']:
         assert each['title'] in shown and each['rounds'] == 2
         sides = [result['side'] for result in each['results']]
@@ -341,3 +346,36 @@ def test_an_error_is_one_line(tmp_path):
 def test_settings():
     with pytest.raises(ValueError, match='rounds must be at least 1, got 0'):
         settings(rounds=0)
+
+
+class FakeRuns:
+    """Runs of 10 s plus 2 s per epoch plus 3 s per stored view; wall time is double."""
+
+    def time(self, name, method, epochs, views):
+        cpu = 10 + 2 * epochs + 3 * min(views, epochs)
+        return cpu, 2 * cpu
+
+
+@pytest.mark.parametrize('stores, view', [(False, 0), (True, 3)])
+def test_cost_of_a_whole_run_is_extrapolated_from_its_parts(stores, view):
+    cpu, wall = whole_run.Parts(), whole_run.Parts()
+    for _ in range(2):
+        whole_run._measure(FakeRuns(), 'name', 'prkd', stores, cpu, wall)
+    assert cpu == whole_run.Parts([10, 10], [2, 2], [view, view])
+    assert wall == whole_run.Parts([20, 20], [4, 4], [2 * view, 2 * view])
+    assert cpu.total(5) == [20 + 5 * view] * 2
+    assert cpu.total(100) == [210 + whole_run.VIEWS * view] * 2
+
+
+def test_stock_run_uses_nothing_of_ours(tmp_path):
+    runs = whole_run._Runs(whole_run.PAIR, tmp_path, images=10)
+    cfg = runs._load('kd')
+    runs._make_stock(cfg)
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    assert type(model) is SingleTeacherDistill
+    assert type(model.data_preprocessor) is ClsDataPreprocessor
+    text = cfg.dump()
+    for ours in ('PackedImages', 'whole_batch', 'TailAverage', 'Lean', 'EpochSeed', 'TeacherCheck'):
+        assert ours not in text
+    images = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(images) == 10 and images[0]['inputs'].shape == (3, 32, 32)
