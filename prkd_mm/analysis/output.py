@@ -68,12 +68,17 @@ class Report:
     def save(
         self, numbers: dict, tables: dict[str, list[dict]], figures: dict[str, object]
     ) -> None:
-        """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``."""
-        paths = [save_json(numbers, self.stem)]
+        """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``.
+
+        Named tuples become objects in the JSON file, NaN and infinity null.
+        """
+        self.stem.parent.mkdir(parents=True, exist_ok=True)
+        paths = [Path(f'{self.stem}.json')]
+        paths[0].write_text(json.dumps(_plain(numbers), indent=1, ensure_ascii=False))
         for key, rows in tables.items():
-            paths.append(save_csv(rows, Path(f'{self.stem}{key}')))
+            paths.append(_save_csv(rows, f'{self.stem}{key}'))
         for key, figure in figures.items():
-            paths += save_figure(figure, Path(f'{self.stem}{key}'))
+            paths += _save_figure(figure, f'{self.stem}{key}')
         self.pictures += [path for path in paths if path.suffix == '.png']
         for path in paths:
             self.note(str(path), soft_wrap=True)
@@ -87,29 +92,17 @@ def _shown(x: Union[str, float, Estimate, None]) -> str:
     return str(x)
 
 
-def save_figure(figure, stem: Path) -> list[Path]:
-    """Write ``<stem>.png`` and ``<stem>.svg``."""
+def _save_figure(figure: Any, stem: str) -> list[Path]:
     from matplotlib import rc_context
 
-    stem.parent.mkdir(parents=True, exist_ok=True)
     paths = [Path(f'{stem}.png'), Path(f'{stem}.svg')]
-    with rc_context({'svg.hashsalt': stem.name}):  # makes the file reproducible
+    with rc_context({'svg.hashsalt': paths[0].stem}):  # makes the file reproducible
         figure.savefig(paths[0], dpi=120)
         figure.savefig(paths[1], metadata={'Date': None})
     return paths
 
 
-def save_json(numbers: dict, stem: Path) -> Path:
-    """Write ``<stem>.json``; named tuples become objects, NaN and infinity null."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
-    path = Path(f'{stem}.json')
-    path.write_text(json.dumps(_plain(numbers), indent=1, ensure_ascii=False))
-    return path
-
-
-def save_csv(rows: list[dict], stem: Path) -> Path:
-    """Write ``<stem>.csv`` with the keys of the first row as its header."""
-    stem.parent.mkdir(parents=True, exist_ok=True)
+def _save_csv(rows: list[dict], stem: str) -> Path:
     path = Path(f'{stem}.csv')
     with open(path, 'w', newline='', encoding='utf-8') as file:
         writer = csv.DictWriter(file, list(rows[0]))

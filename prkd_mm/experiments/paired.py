@@ -8,6 +8,8 @@ from typing import Optional
 
 from scipy.stats import t as students_t
 
+from ..estimates import mean_and_deviation, mean_and_standard_error
+
 CONFIDENCE = 0.95
 
 
@@ -39,9 +41,9 @@ class Difference:
         n = len(self.values)
         if n < 2:
             return None
-        error = statistics.stdev(self.values) / math.sqrt(n)
+        mean, error = mean_and_standard_error(self.values)
         half = float(students_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-        return self.mean - half, self.mean + half
+        return mean - half, mean + half
 
     @property
     def verdict(self) -> str:
@@ -71,7 +73,4 @@ def mean_std(values: Collection[float], sign: str = '') -> str:
     """``mean ± standard deviation``, without the latter for one value."""
     if not values:
         return '–'
-    mean = f'{statistics.fmean(values):{sign}.2f}'
-    if len(values) == 1:
-        return mean
-    return f'{mean} ± {statistics.stdev(values):.2f}'
+    return f'{mean_and_deviation(list(values)):{sign}.2f}'
