@@ -6,12 +6,16 @@ matplotlib is imported when a figure is drawn, not before.
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
-from typing import NamedTuple, Optional, Union
+from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 import numpy as np
 
 from .config import METHODS
 from .estimates import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # distinguishable in print and without color vision
 LINE_STYLES = ('-', '--', '-.', ':')
@@ -63,14 +67,14 @@ def method_styles(names: Sequence[str]) -> dict[str, Style]:
     return {name: METHOD_STYLES.get(keys.get(name, name)) or next(others) for name in names}
 
 
-def new_figure(width: float, height: float):
+def new_figure(width: float, height: float) -> 'Figure':
     """A figure of this size in inches that arranges its own panels."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout='constrained')
 
 
-def finish(axes, x: str, y: str, legend: bool = True) -> None:
+def finish(axes: 'Axes', x: str, y: str, legend: bool = True) -> None:
     """Label the axes, and add the grid and the legend."""
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -79,13 +83,17 @@ def finish(axes, x: str, y: str, legend: bool = True) -> None:
         axes.legend(fontsize='small')
 
 
-def legend_below(axes, columns: int) -> None:
+def legend_below(axes: 'Axes', columns: int) -> None:
     """Place the legend under the axes, for panels without free space."""
     axes.legend(fontsize='small', ncols=columns, loc='upper center', bbox_to_anchor=(0.5, -0.15))
 
 
 def bars(
-    axes, estimates: dict[str, Estimate], label: str, log: bool = False, color='tab:blue'
+    axes: 'Axes',
+    estimates: dict[str, Estimate],
+    label: str,
+    log: bool = False,
+    color: Union[str, list[str]] = 'tab:blue',
 ) -> None:
     """Draw horizontal bars with error bars, the first on top.
 

@@ -1,17 +1,25 @@
 """Figures of the agreement study."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...visualization import Style, finish, legend_below, method_styles, new_figure
 from .measure import Agreement, Comparison
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
 _SHOWN_SHARE = 0.01  # the accuracy of a bin with fewer samples is noise
 _FEW_CLASSES = 30  # bars with names; more classes are drawn as curves
 
 
-def agreement(nets: dict[str, Agreement]):
+def agreement(nets: dict[str, Agreement]) -> Figure:
     """Reliability diagram, calibration error, and agreement with the teacher.
 
     Args:
@@ -26,7 +34,7 @@ def agreement(nets: dict[str, Agreement]):
     return figure
 
 
-def _draw_reliability(axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
+def _draw_reliability(axes: Axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
     axes.plot([0, 1], [0, 1], color='black', linewidth=0.8)
     for name, found in nets.items():
         bins = zip(found.bin_confidence, found.bin_accuracy, found.bin_share)
@@ -39,7 +47,7 @@ def _draw_reliability(axes, nets: dict[str, Agreement], styles: dict[str, Style]
     axes.set_title('reliability; area: share of the images')
 
 
-def _draw_calibration(axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
+def _draw_calibration(axes: Axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
     axes.barh(
         list(nets),
         [100 * net.ece for net in nets.values()],
@@ -51,7 +59,7 @@ def _draw_calibration(axes, nets: dict[str, Agreement], styles: dict[str, Style]
     axes.set_title('calibration')
 
 
-def _draw_same_top1(axes, students: dict[str, Agreement]) -> None:
+def _draw_same_top1(axes: Axes, students: dict[str, Agreement]) -> None:
     positions = np.arange(len(students))
     # None, where the teacher makes no error, becomes NaN: no bar
     on_errors = np.array([student.top1_on_errors for student in students.values()], float)
@@ -66,7 +74,7 @@ def _draw_same_top1(axes, students: dict[str, Agreement]) -> None:
     legend_below(axes, 2)
 
 
-def correlation_maps(maps: dict[str, np.ndarray]):
+def correlation_maps(maps: dict[str, np.ndarray]) -> Figure:
     """Class correlation of each student minus that of the teacher, one map a student.
 
     Args:
@@ -90,7 +98,7 @@ def correlation_maps(maps: dict[str, np.ndarray]):
     return figure
 
 
-def class_gains(comparison: Comparison):
+def class_gains(comparison: Comparison) -> Figure:
     """Gain of each student in the top-1 of each class, over the reference."""
     classes, reference = comparison.classes, comparison.reference
     few = len(classes) <= _FEW_CLASSES
@@ -116,14 +124,14 @@ def class_gains(comparison: Comparison):
     return figure
 
 
-def _draw_bars(axes, gains: dict[str, np.ndarray], styles: dict[str, Style]) -> None:
+def _draw_bars(axes: Axes, gains: dict[str, np.ndarray], styles: dict[str, Style]) -> None:
     width = 0.8 / len(gains)
     for i, (name, values) in enumerate(gains.items()):
         positions = np.arange(len(values)) + (i - (len(gains) - 1) / 2) * width
         axes.bar(positions, values, width, color=styles[name].color, label=name)
 
 
-def _name_classes(axes, names: Sequence[str]) -> None:
+def _name_classes(axes: Axes, names: Sequence[str]) -> None:
     if sum(map(len, names)) > 80:  # characters that fit side by side
         axes.set_xticks(np.arange(len(names)), names, rotation=40, ha='right')
     else:

@@ -1,6 +1,9 @@
 """Figures of the landscape study."""
 
+from __future__ import annotations
+
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +22,13 @@ _MEASURES = dict(
     normalised_trace='the same, filter-normalized',
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.contour import QuadContourSet
+    from matplotlib.figure import Figure
 
-def curves(runs: dict[str, list[Draw]], title: str):
+
+def curves(runs: dict[str, list[Draw]], title: str) -> Figure:
     """Loss along random directions, with a band of ± 1 standard deviation.
 
     Args:
@@ -37,7 +45,7 @@ def curves(runs: dict[str, list[Draw]], title: str):
     return figure
 
 
-def _draw_band(axes, draws: list[Draw], split: str, name: str, style: Style) -> None:
+def _draw_band(axes: Axes, draws: list[Draw], split: str, name: str, style: Style) -> None:
     axis = list(draws[0].curve)
     estimates = [over_trainings(draws, [draw.curve[a][split].loss for draw in draws]) for a in axis]
     mean, error = np.array(estimates).T
@@ -46,7 +54,7 @@ def _draw_band(axes, draws: list[Draw], split: str, name: str, style: Style) -> 
     axes.fill_between(axis, low, mean + error, alpha=0.15, color=style.color)
 
 
-def random_surfaces(runs: dict[str, Surface], title: str):
+def random_surfaces(runs: dict[str, Surface], title: str) -> Figure:
     """Contours in the plane of two random directions, one scale for all runs.
 
     Args:
@@ -65,7 +73,7 @@ def random_surfaces(runs: dict[str, Surface], title: str):
     return figure
 
 
-def planes(runs: dict[str, Surface], title: str):
+def planes(runs: dict[str, Surface], title: str) -> Figure:
     """Contours in the plane through three checkpoints, a scale for each panel.
 
     Args:
@@ -85,13 +93,13 @@ def planes(runs: dict[str, Surface], title: str):
     return figure
 
 
-def _panels(runs: dict[str, Surface], title: str):
+def _panels(runs: dict[str, Surface], title: str) -> tuple[Figure, np.ndarray]:
     figure = new_figure(9, 1 + 3.6 * len(runs))
     figure.suptitle(title, fontsize='medium')
     return figure, figure.subplots(len(runs), 2, squeeze=False)
 
 
-def _contours(axes, surface: Surface, split: str, values: np.ndarray):
+def _contours(axes: Axes, surface: Surface, split: str, values: np.ndarray) -> QuadContourSet:
     """Draw the contours on the scale of ``values``."""
     from matplotlib.colors import LogNorm
 
@@ -103,7 +111,7 @@ def _contours(axes, surface: Surface, split: str, values: np.ndarray):
     return axes.contourf(surface.a, surface.b, losses, levels, norm=norm, cmap='viridis')
 
 
-def _draw_marks(axes, marks: dict[str, list[float]]) -> None:
+def _draw_marks(axes: Axes, marks: dict[str, list[float]]) -> None:
     for (label, at), marker in zip(marks.items(), cycle('osD*')):
         size = 14 if marker == '*' else 8
         axes.plot(*at, marker, color='white', markeredgecolor='black', markersize=size)
@@ -117,14 +125,14 @@ def _draw_marks(axes, marks: dict[str, list[float]]) -> None:
         )
 
 
-def _color_bar(figure, filled, axes, split: str) -> None:
+def _color_bar(figure: Figure, filled: QuadContourSet, axes: Axes | list[Axes], split: str) -> None:
     label = f'{split} loss, nats'
     bar = figure.colorbar(filled, ax=axes, format='%.3g', location='bottom', label=label)
     bar.minorticks_off()
     bar.set_ticks(filled.levels[::6])
 
 
-def sharpness(runs: dict[str, list[Draw]], title: str):
+def sharpness(runs: dict[str, list[Draw]], title: str) -> Figure:
     """Bars of the sharpness measures, with errors over the trainings or draws.
 
     Args:

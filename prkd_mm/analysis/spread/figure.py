@@ -1,12 +1,20 @@
 """Figure of the spread study."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ...visualization import Style, finish, method_styles, new_figure
 from .measure import RunSpread
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-def spread(runs: dict[str, RunSpread]):
+
+def spread(runs: dict[str, RunSpread]) -> Figure:
     """Top-1 and gain of the average by number of students; scatter of the tail.
 
     Args:
@@ -35,7 +43,7 @@ def spread(runs: dict[str, RunSpread]):
     return figure
 
 
-def _draw_top1(axes, runs: dict[str, RunSpread], styles: dict[str, Style]) -> None:
+def _draw_top1(axes: Axes, runs: dict[str, RunSpread], styles: dict[str, Style]) -> None:
     for name, run in runs.items():
         color, dash = styles[name]
         x = [average.averaged for average in run.by_number]
@@ -47,7 +55,7 @@ def _draw_top1(axes, runs: dict[str, RunSpread], styles: dict[str, Style]) -> No
     axes.set_title('thick: mean of the last I students; thin: raw students')
 
 
-def _draw_gain(axes, runs: dict[str, RunSpread], styles: dict[str, Style]) -> None:
+def _draw_gain(axes: Axes, runs: dict[str, RunSpread], styles: dict[str, Style]) -> None:
     for name, run in runs.items():
         color, dash = styles[name]
         x = [average.averaged for average in run.by_number]

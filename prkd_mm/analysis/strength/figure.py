@@ -1,6 +1,9 @@
 """Figure of the strength study."""
 
+from __future__ import annotations
+
 from itertools import cycle
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,10 +20,15 @@ from ...visualization import (
 from .along_run import PARTS, StrengthOverRun
 from .measure import Summary
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
 _DASHES = dict(zip(PARTS.values(), LINE_STYLES))  # of the terms of a loss
 
 
-def strength(schemes: dict[str, Summary], along: dict[str, StrengthOverRun], title: str):
+def strength(schemes: dict[str, Summary], along: dict[str, StrengthOverRun], title: str) -> Figure:
     """Six panels: curvature at the match, gradients, and both over a run.
 
     Args:
@@ -49,7 +57,7 @@ def strength(schemes: dict[str, Summary], along: dict[str, StrengthOverRun], tit
     return figure
 
 
-def _draw_spectrum(axes, schemes: dict[str, Summary]) -> None:
+def _draw_spectrum(axes: Axes, schemes: dict[str, Summary]) -> None:
     for (name, summary), dash in zip(schemes.items(), cycle(LINE_STYLES)):
         values = np.array(summary.spectrum)
         values[values < 1e-9 * values[0]] = np.nan  # rounding noise of free directions
@@ -59,7 +67,7 @@ def _draw_spectrum(axes, schemes: dict[str, Summary]) -> None:
     axes.set_title('(a) Hessian eigenvalues, mean over the samples')
 
 
-def _draw_curvature(axes, schemes: dict[str, Summary]) -> None:
+def _draw_curvature(axes: Axes, schemes: dict[str, Summary]) -> None:
     means = {name: summary.strength for name, summary in schemes.items()}
     bars(axes, means, 'mean curvature a direction (trace / C), τ² included', log=True)
     without = [summary.without_tau2 for summary in schemes.values()]
@@ -68,7 +76,7 @@ def _draw_curvature(axes, schemes: dict[str, Summary]) -> None:
 
 
 def _draw_strength_over_run(
-    axes, along: dict[str, StrengthOverRun], styles: dict[str, Style]
+    axes: Axes, along: dict[str, StrengthOverRun], styles: dict[str, Style]
 ) -> None:
     for name, run in along.items():
         color, dash = styles[name]
@@ -84,7 +92,7 @@ def _draw_strength_over_run(
 
 
 def _draw_gradients_over_run(
-    axes, along: dict[str, StrengthOverRun], styles: dict[str, Style]
+    axes: Axes, along: dict[str, StrengthOverRun], styles: dict[str, Style]
 ) -> None:
     drawn = {name: run.gradients for name, run in along.items() if run.gradients}
     for name, gradients in drawn.items():
