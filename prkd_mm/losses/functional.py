@@ -1,7 +1,7 @@
 """The terms of the distillation losses, as functions of two logit matrices.
 
-All take the student's and the teacher's logits ``(N, C)`` and return a
-0-dim tensor; none multiplies by a weight or a power of the temperature.
+Each takes the student's and the teacher's logits ``(N, C)`` and returns a
+0-dim tensor. None multiplies by a power of the temperature.
 """
 
 import torch
@@ -12,14 +12,18 @@ from torch import Tensor
 def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
     r"""``KL(p^T ‖ p^S) = 1/N Σ_i Σ_c p^T_ic (log p^T_ic − log p^S_ic)``.
 
-    ``p = softmax(z/τ)``. Exactly 0 for identical logits, and blind to a shift
-    of a sample's logits. Hinton, Vinyals & Dean, "Distilling the Knowledge in
+    ``p = softmax(z/τ)``. Exactly 0 for identical logits, and invariant to a
+    shift of a sample's logits. Hinton, Vinyals & Dean, "Distilling the Knowledge in
     a Neural Network", 2015, https://arxiv.org/abs/1503.02531
 
     Args:
         preds_S (Tensor): Student logits, ``(N, C)``.
         preds_T (Tensor): Teacher logits, ``(N, C)``.
         tau (float): Temperature, above 0.
+
+    Examples:
+        >>> kl_divergence(torch.zeros(8, 10), torch.zeros(8, 10), tau=4.0)
+        tensor(0.)
     """
     return F.kl_div(
         F.log_softmax(preds_S / tau, dim=1),
@@ -58,15 +62,19 @@ def _standardize(x: Tensor, dim: int) -> Tensor:
 def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
     r"""``1 − Pearson(x, y)`` along ``dim``, averaged over the other dimension.
 
-    Computed as ``½‖x̂ − ŷ‖²`` of the standardized vectors, which is the same
-    number but keeps its digits near a match and is exactly 0 at one, at any
-    scale. Where a vector is constant, Pearson's coefficient does not exist:
-    the distance is then 0 to another constant vector and ½ to any other.
+    Computed as ``½‖x̂ − ŷ‖²`` of the standardized vectors. This is the same
+    number, but it is accurate near a match and exactly 0 at one, at any
+    scale. For a constant vector, Pearson's coefficient does not exist: the
+    distance is then 0 to another constant vector and ½ to any other.
 
     Args:
         x (Tensor): ``(N, C)``.
         y (Tensor): ``(N, C)``.
-        dim (int): 1: over the classes of a sample; 0: over the batch.
+        dim (int): 1 for the classes of a sample, 0 for the batch.
+
+    Examples:
+        >>> x = torch.rand(8, 10)
+        >>> pearson_distance(x, 3 * x + 1, dim=1)  # 0 up to rounding
     """
     gap = _standardize(x, dim) - _standardize(y, dim)
     return gap.square().sum(dim).mean() / 2
@@ -82,8 +90,8 @@ def correlation_distance(
     r"""``Cor = inter_weight·D_inter + intra_weight·D_intra``.
 
     ``D`` is :func:`pearson_distance` between ``softmax(z/τ)`` of teacher and
-    student: *inter* over a sample's classes, *intra* over a class's column in
-    the batch. Blind to a shift and to a positive scale of the probabilities.
+    student: *inter* over a sample's classes, *intra* over the batch for each
+    class. Invariant to a shift and a positive scale of the probabilities.
     Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS
     2022, https://arxiv.org/abs/2205.10536
 
@@ -91,8 +99,12 @@ def correlation_distance(
         preds_S (Tensor): Student logits, ``(N, C)``.
         preds_T (Tensor): Teacher logits, ``(N, C)``.
         tau (float): Temperature, above 0.
-        inter_weight (float): Defaults to 1.0.
-        intra_weight (float): Defaults to 0.0.
+        inter_weight (float): Weight of the inter term. Defaults to 1.0.
+        intra_weight (float): Weight of the intra term. Defaults to 0.0.
+
+    Examples:
+        >>> student, teacher = torch.randn(2, 8, 10)
+        >>> correlation_distance(student, teacher, tau=4.0, intra_weight=1.0)
     """
     p_S, p_T = F.softmax(preds_S / tau, 1), F.softmax(preds_T / tau, 1)
     cor = preds_S.new_zeros(())

@@ -1,8 +1,19 @@
-"""Both terms of the method at once, with their gradients in closed form.
+"""KL and correlation together, with closed-form gradients, for large logits.
 
-Autograd walks over some forty matrices of the logits' size. Here a few samples
-at a time go through all steps while they are in the cache, and all that is
-kept for the backward pass are the two gradients.
+Autograd passes about forty matrices of the logits' size through memory. Here a
+block of rows goes through all steps while it is in the cache, and only the two
+gradients are kept for the backward pass::
+
+        logits (N, C)           gradients (N, C)
+      +----------------+      +----------------+
+      | rows 0 .. b-1  | ---> | rows 0 .. b-1  |   all steps of one block,
+      +----------------+      +----------------+
+      | rows b .. 2b-1 | ---> | rows b .. 2b-1 |   then those of the next
+      +----------------+      +----------------+
+
+On one CPU core this is 1.6 to 2.2 times faster from 10^5 numbers on, and it
+needs a third of the memory. Below ``_LARGE`` numbers, such as (64, 200), it
+saves at most 0.25 ms a step, and the plain functions are used.
 """
 
 import torch
@@ -11,11 +22,12 @@ from torch.autograd import Function
 
 from .functional import correlation_distance, has_spread, kl_divergence
 
-_CPU_BLOCK, _GPU_BLOCK = 2**17, 2**24  # numbers of a block: 0.5 and 64 MiB
+_LARGE = 2**15  # numbers in the logits
+_CPU_BLOCK, _GPU_BLOCK = 2**17, 2**24  # numbers in a block: 0.5 and 64 MiB
 
 
 def _kl(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:
-    """``Σ_i KL(p^T_i ‖ p^S_i)``; into ``grad`` its gradient by ``z_S``."""
+    """``Σ_i KL(p^T_i ‖ p^S_i)``; writes its gradient with respect to ``z_S`` into ``grad``."""
     u_S, u_T = ((z - z.amax(1, keepdim=True)).div_(tau) for z in (z_S, z_T))
     p_S, p_T = u_S.softmax(1), u_T.softmax(1)
     torch.sub(p_S, p_T, out=grad).div_(tau)
@@ -25,7 +37,7 @@ def _kl(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:
 
 
 def _standardize(p: Tensor) -> tuple[Tensor, Tensor]:
-    """As in :mod:`.functional` over a row; also what ``p`` is scaled by."""
+    """Standardized rows, as in :mod:`.functional`, and the factor that scales each."""
     x = p - p.mean(1, keepdim=True)
     length, size = (torch.linalg.vector_norm(v, dim=1, keepdim=True) for v in (x, p))
     varies = has_spread(length, size)
@@ -34,13 +46,13 @@ def _standardize(p: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inter(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:
-    """``Σ_i ½‖x̂_i − ŷ_i‖²``; into ``grad`` its gradient by ``z_S``."""
+    """``Σ_i ½‖x̂_i − ŷ_i‖²``; writes its gradient with respect to ``z_S`` into ``grad``."""
     p_S = (z_S / tau).softmax(1)
     x, scale = _standardize(p_S)
     y, _ = _standardize((z_T / tau).softmax(1))
     gap = torch.sub(x, y, out=y)
     value = gap.square().sum() / 2
-    # by x̂ the gradient is the gap; back through the scaling, the softmax
+    # the gradient in x̂ is the gap; then backward through scaling and softmax
     gap.addcmul_(x, _row_dot(x, gap), value=-1)
     gap.sub_(_row_dot(p_S, gap)).mul_(scale / tau)
     torch.mul(gap, p_S, out=grad)
@@ -69,7 +81,7 @@ class _Fused(Function):
     @staticmethod
     def backward(ctx, weight_kl, weight_cor):
         preds_S, preds_T, grad_kl, grad_cor = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph: it is differentiated again
+        if torch.is_grad_enabled():  # create_graph=True: differentiated again
             terms = _plain(preds_S, preds_T, ctx.tau, ctx.tau_cor)
             (grad,) = torch.autograd.grad(
                 terms, preds_S, (weight_kl, weight_cor), create_graph=True
@@ -87,12 +99,13 @@ def _plain(preds_S, preds_T, tau, tau_cor):
 def kl_and_correlation(
     preds_S: Tensor, preds_T: Tensor, tau: float, tau_cor: float
 ) -> tuple[Tensor, Tensor]:
-    """:func:`kl_divergence` and :func:`correlation_distance` *inter*.
+    """Compute :func:`kl_divergence` and the inter :func:`correlation_distance`.
 
-    The same numbers and gradients, faster and in less memory where only the
-    student's logits get a gradient. That gradient may be differentiated again
-    (``create_graph=True``). A teacher with a gradient, logits of two types,
-    :mod:`torch.func` and :func:`torch.compile` get the plain functions.
+    For large logits, faster and in less memory than the two functions, with
+    values and gradients that agree to rounding. The gradient may be
+    differentiated again (``create_graph=True``). The plain functions are used
+    for small logits, a teacher with a gradient, logits of two types,
+    :mod:`torch.func` and :func:`torch.compile`.
 
     Args:
         preds_S (Tensor): Student logits, ``(N, C)``.
@@ -102,9 +115,14 @@ def kl_and_correlation(
 
     Returns:
         tuple[Tensor, Tensor]: The two terms, each 0-dim.
+
+    Examples:
+        >>> student = torch.randn(256, 1000, requires_grad=True)
+        >>> kl, cor = kl_and_correlation(student, torch.randn(256, 1000), 4.0, 4.0)
     """
     plain = (
-        preds_T.requires_grad
+        preds_S.numel() < _LARGE
+        or preds_T.requires_grad
         or preds_S.dtype != preds_T.dtype
         or torch.compiler.is_compiling()
         or torch._C._are_functorch_transforms_active()

@@ -19,6 +19,11 @@ def logits(n, c, size=3.0, dtype=torch.float64):
     return student.to(dtype), (0.5 * student + noise).to(dtype)
 
 
+@pytest.fixture(autouse=True)
+def all_logits_count_as_large(monkeypatch):
+    monkeypatch.setattr(fused, '_LARGE', 0)
+
+
 def plain(student, teacher, tau, tau_cor):
     return (kl_divergence(student, teacher, tau), correlation_distance(student, teacher, tau_cor))
 
@@ -112,9 +117,14 @@ def test_strided_logits():
 
 
 def calls(monkeypatch) -> list:
-    """Of the fused computation from now on."""
+    """Grows with each block that is computed without autograd from now on."""
     made, kl = [], fused._kl
-    monkeypatch.setattr(fused, '_kl', lambda *args: made.append(1) or kl(*args))
+
+    def counted(*args):
+        made.append(1)
+        return kl(*args)
+
+    monkeypatch.setattr(fused, '_kl', counted)
     return made
 
 
@@ -185,6 +195,18 @@ def test_the_loss_uses_it(monkeypatch, options, is_fused):
     loss = PRKDLoss(kl_weight=0.3, cor_weight=0.7, **options)
     loss(student, teacher).backward()
     assert bool(made) == is_fused
+
+
+@pytest.mark.parametrize('n, is_fused', [(63, False), (64, True)])
+def test_small_logits_take_the_plain_functions(monkeypatch, n, is_fused):
+    monkeypatch.setattr(fused, '_LARGE', 64 * 100)
+    made = calls(monkeypatch)
+    pair = logits(n, 100)
+    terms, grad = terms_and_gradient(kl_and_correlation, *pair, (2.0, 4.0))
+    expected, exact = exactly(*pair, (2.0, 4.0))
+    assert bool(made) == is_fused
+    assert terms == pytest.approx(expected, rel=1e-12)
+    torch.testing.assert_close(grad, exact, rtol=1e-10, atol=1e-14)
 
 
 def test_two_dtypes():
