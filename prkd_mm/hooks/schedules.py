@@ -122,10 +122,6 @@ class Schedule:
             raise RuntimeError(f'the end of {self.name} has not been solved from relax_to yet')
         return SHAPES[self.shape](progress, self.start, self.end)
 
-    def share(self, progress: float) -> float:
-        """How much of the way from start to end is done at ``progress``."""
-        return SHAPES[self.shape](progress, 0.0, 1.0)
-
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)

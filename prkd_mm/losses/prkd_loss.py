@@ -123,14 +123,7 @@ class PRKDLoss(nn.Module):
             TypeError: If the logits of either net are missing.
             ValueError: If the logits are not two matrices of one shape.
         """
-        preds_S = logits_S if preds_S is None else preds_S
-        preds_T = logits_T if preds_T is None else preds_T
-        if preds_S is None or preds_T is None:
-            raise TypeError(
-                'PRKDLoss: map the logits of both nets in loss_forward_mappings, as preds_S and '
-                'preds_T or as logits_S and logits_T'
-            )
-        _check_shapes(preds_S, preds_T)
+        preds_S, preds_T = _checked(preds_S, preds_T, logits_S, logits_T)
         if self.teacher_detach:
             preds_T = preds_T.detach()
         with torch.autocast(preds_S.device.type, enabled=False):
@@ -214,7 +207,19 @@ def _at_least_fp32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.half, torch.bfloat16) else x
 
 
-def _check_shapes(preds_S: Tensor, preds_T: Tensor) -> None:
+def _checked(
+    preds_S: Optional[Tensor],
+    preds_T: Optional[Tensor],
+    logits_S: Optional[Tensor],
+    logits_T: Optional[Tensor],
+) -> tuple[Tensor, Tensor]:
+    preds_S = logits_S if preds_S is None else preds_S
+    preds_T = logits_T if preds_T is None else preds_T
+    if preds_S is None or preds_T is None:
+        raise TypeError(
+            'PRKDLoss: map the logits of both nets in loss_forward_mappings, as preds_S and '
+            'preds_T or as logits_S and logits_T'
+        )
     if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
         raise ValueError(
             'PRKDLoss: student and teacher logits must have one shape (N, C), got '
@@ -222,6 +227,7 @@ def _check_shapes(preds_S: Tensor, preds_T: Tensor) -> None:
             "point at the classifiers ('head.fc') and that both nets have the same number "
             'of classes'
         )
+    return preds_S, preds_T
 
 
 def _check_number(name: str, value: Any, zero_allowed: bool) -> float:

@@ -2,12 +2,12 @@ import math
 
 import pytest
 
-from prkd_mm.hooks.schedules import SHAPES
+from prkd_mm.hooks.schedules import SHAPES, Schedule, progress
 
 R = [0.0, 0.1, 0.25, 1 / 3, 0.5, 0.9, 1.0]
 
 
-def test_all_are_named():
+def test_names_of_the_shapes():
     assert sorted(SHAPES) == ['constant', 'cosine', 'linear', 'step']
 
 
@@ -37,3 +37,25 @@ def test_the_methods_temperature():
     assert [SHAPES['linear'](e / 240, 4.0, 1.0) for e in (0, 80, 120, 239)] == pytest.approx(
         [4.0, 3.0, 2.5, 1.0125], abs=1e-12
     )
+
+
+@pytest.mark.parametrize(
+    'args, expected',
+    [((0, 8), 0), ((2, 8), 0.25), ((8, 8), 1), ((9, 8), 1), ((3, 8, 4), 0), ((5, 8, 4), 0.25)],
+)
+def test_progress_is_the_share_of_the_window_that_is_done(args, expected):
+    assert progress(*args) == expected
+
+
+@pytest.mark.parametrize('shape', sorted(SHAPES))
+def test_a_value_is_start_plus_the_share_of_the_distance_to_the_end(shape):
+    schedule = Schedule('loss', 'tau', start=3, end=1, shape=shape)
+    assert schedule.name == 'loss.tau'
+    for r in R:
+        share = SHAPES[shape](r, 0.0, 1.0)
+        assert schedule.at(r) == pytest.approx(3 + (1 - 3) * share, abs=1e-12)
+
+
+def test_an_unsolved_schedule_has_no_values():
+    with pytest.raises(RuntimeError, match='loss.cor_weight has not been solved'):
+        Schedule('loss', 'cor_weight', start=0, relax_to=0.5).at(0.5)

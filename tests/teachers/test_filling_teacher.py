@@ -2,11 +2,14 @@
 
 import multiprocessing
 
+import numpy as np
 import pytest
 import torch
 import toy
 
 from prkd_mm.evaluation import unwrap
+from prkd_mm.losses import PRKDLoss
+from prkd_mm.strength import strength, terms_of
 from prkd_mm.teachers import FillingTeacher, FrozenTeacher, StoredTeacher
 from prkd_mm.teachers.fill_store import store_teacher
 from prkd_mm.teachers.logit_store import TeacherLogits
@@ -31,6 +34,9 @@ def config(ckpt, folder, logits, *hooks, epochs=4):
         *hooks,
         epochs=epochs,
         log_level='INFO',
+    )
+    cfg.custom_hooks[0].schedules[2] = dict(
+        loss='loss_prkd', attr='cor_weight', start=0.0, relax_to=0.25
     )
     cfg.model.data_preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
     cfg.model.teacher_logits = logits
@@ -73,6 +79,16 @@ def test_weights_are_those_of_a_store_filled_beforehand(ckpt, reference, tmp_pat
     assert ['computed' in line for line in lines] == [True, True, False, False]
     assert 'teacher is released' in lines[1]
     assert not list((tmp_path / 'logits').glob('.*-*.lock'))
+
+
+def test_strength_comes_from_the_first_stored_view(ckpt, reference, tmp_path):
+    folder, _ = reference
+    toy.train(config(ckpt, tmp_path / 'run', filling(tmp_path / 'logits'), epochs=2))
+    logits = TeacherLogits(folder / 'logits').get(0, np.arange(toy.TRAIN_SIZE)).double()
+    expected = strength(terms_of(PRKDLoss()), logits)
+    for run in (folder / 'run', tmp_path / 'run'):
+        found = [line['loss_prkd.strength'] for line in toy.logged(run) if 'iter' in line]
+        assert found[0] == pytest.approx(expected, rel=1e-9)
 
 
 def test_a_killed_run_goes_on_filling(ckpt, reference, tmp_path):
