@@ -15,6 +15,7 @@ from ..teachers import Teacher
 _MAX_IMAGES = 1024
 _MAX_LOGITS = 2**19  # fewer images where there are many classes
 _MIN_IMAGES = 64
+_SMALLEST_SCORE = 2.0**-149  # smaller ones are 0 in float32
 
 
 def _images_to_keep(classes: int) -> int:
@@ -44,7 +45,7 @@ class LogitSample:
             predictions = predict(inputs, data_samples)
             # the logarithms of the scores are the logits up to a shift
             scores = torch.stack([prediction.pred_score for prediction in predictions])
-            self.add(scores.double().log())
+            self.add(scores.double().clamp_min(_SMALLEST_SCORE).log())
             return predictions
 
         return predict_and_keep
