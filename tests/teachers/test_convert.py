@@ -98,9 +98,11 @@ class TestErrors:
         assert 'The file: no net known here' in self.refused(state, 'resnet8x4')
 
 
-def test_of_data_parallel():
-    state = {f'module.{k}': v for k, v in weights()[0].items()}
-    convert(state, build('resnet8x4'), 'x')
+def test_the_prefix_of_data_parallel_is_dropped():
+    state = weights()[0]
+    model = build('resnet8x4')
+    convert({f'module.{key}': value for key, value in state.items()}, model, 'x')
+    assert torch.equal(model.head.fc.weight, state['fc.weight'])
 
 
 @pytest.mark.parametrize(

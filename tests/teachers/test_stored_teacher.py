@@ -153,7 +153,8 @@ def test_what_cannot_be_stored_is_refused(ckpt, tmp_path, monkeypatch):
 def test_compiles_the_student_alone(ckpt, store, tmp_path):
     cfg = config(ckpt, tmp_path, store, epochs=2)
     cfg.custom_hooks.append(dict(type='CompileHook', backend='eager'))
-    toy.train(cfg)
+    runner = toy.train(cfg)
+    assert toy.student(runner).backbone._compiled_call_impl is not None
 
 
 def test_another_teacher_is_refused(store, tmp_path):
@@ -162,8 +163,8 @@ def test_another_teacher_is_refused(store, tmp_path):
         toy.start(config(other, tmp_path, store))
 
 
-def test_a_teacher_that_is_not_at_hand_is_not_missed(store, tmp_path):
-    toy.train(config(tmp_path / 'gone.pth', tmp_path, store, epochs=2))
+def test_training_needs_no_checkpoint_of_the_teacher(store, tmp_path):
+    assert toy.train(config(tmp_path / 'gone.pth', tmp_path, store, epochs=2)).epoch == 2
 
 
 def test_a_bad_teacher_is_refused(ckpt, store, tmp_path):

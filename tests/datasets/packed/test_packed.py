@@ -80,7 +80,7 @@ def test_set_without_a_folder_is_packed_in_memory(tmp_path, monkeypatch):
     packed = PackedImages(dict(type='Digits', split='test'))
     same(packed, Digits('test', pipeline=[dict(type='PackInputs')]))
     assert packed.images.shape == (510, 1, 8, 8)
-    assert packed.file is None or not packed.file
+    assert not packed.file
     assert os.listdir(tmp_path) == []
 
 
