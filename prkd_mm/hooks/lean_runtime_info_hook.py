@@ -43,7 +43,8 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
         FloatingPointError: If a loss is not finite; names the terms and the
             iteration.
         ValueError: Before the run, if there is another ``RuntimeInfoHook``,
-            which this one must replace.
+            which this one must replace; or if the training set does not fill
+            one batch.
 
     Examples:
         >>> default_hooks = dict(
@@ -64,6 +65,11 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
         super().before_run(runner)
 
     def before_train(self, runner: Runner) -> None:
+        if not len(runner.train_dataloader):  # MMEngine would end such a run as a success
+            raise ValueError(
+                f'the training set has {len(runner.train_dataloader.dataset)} images, which do not '
+                'fill one batch; lower train_dataloader.batch_size'
+            )
         super().before_train(runner)
         self._pending.clear()
         self._intervals = [

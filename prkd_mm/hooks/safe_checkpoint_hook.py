@@ -57,7 +57,6 @@ class SafeCheckpointHook(CheckpointHook):
 
     Raises:
         FloatingPointError: If weights to be saved are not finite.
-        ValueError: If the training set does not fill one batch.
         OSError: If a checkpoint cannot be written, for example because the
             disk is full.
 
@@ -72,17 +71,12 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        if not len(runner.train_dataloader):
-            raise ValueError(
-                f'the training set has {len(runner.train_dataloader.dataset)} images, which do not '
-                'fill one batch; lower train_dataloader.batch_size'
-            )
         if _owes_validation(runner):
             runner.logger.info(
                 f'The run was stopped before the validation of step {_step(runner)} ended: '
                 'validating now'
             )
-            runner.val_loop.run()
+            _validate_as_in_one_go(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['meta']['world_size'] = get_world_size()
@@ -170,6 +164,20 @@ def _owes_validation(runner: Runner) -> bool:
     answer = [not logged or _learns_from_metrics(runner)]
     broadcast_object_list(answer)  # the ranks may see different files
     return answer[0]
+
+
+def _validate_as_in_one_go(runner: Runner) -> None:
+    """Run the validation loop with the position that it would have seen."""
+    hub = runner.message_hub
+    position = {name: hub.get_info(name) for name in ('epoch', 'iter')}
+    # they are updated before each epoch and iteration, so that validation sees those of the last;
+    # BatchClsDataPreprocessor draws its crops from the epoch
+    hub.update_info('iter', runner.iter - 1)
+    if not is_iter_based(runner):
+        hub.update_info('epoch', runner.epoch - 1)
+    runner.val_loop.run()
+    for name, value in position.items():
+        hub.update_info(name, value)
 
 
 def _learns_from_metrics(runner: Runner) -> bool:

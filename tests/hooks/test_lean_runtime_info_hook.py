@@ -299,3 +299,11 @@ def test_which_histories_are_read_in_full(method, window, iter_based, expected):
     if window is not None:
         cfg['window_size'] = window
     assert looks_at_all(cfg, iter_based) is expected
+
+
+def test_a_training_set_smaller_than_a_batch_is_refused(tmp_path):
+    options = {'train_dataloader.batch_size': 99, 'train_dataloader.drop_last': True}
+    hook = {'default_hooks.runtime_info': dict(type='LeanRuntimeInfoHook')}
+    cfg = toy.config(toy.classifier(), tmp_path, **options, **hook)
+    with pytest.raises(ValueError, match='has 32 images, which do not fill one batch'):
+        toy.train(cfg)

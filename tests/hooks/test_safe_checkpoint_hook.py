@@ -71,7 +71,31 @@ class Break(Hook):
                 runner.optim_wrapper.param_groups[0]['lr'] = float('nan')
 
 
+@HOOKS.register_module()
+class NotePositions(Hook):
+    """Note the epoch and the iteration that the parts of a run see in validation."""
+
+    def __init__(self):
+        self.positions = []
+
+    def before_val_epoch(self, runner):
+        hub = runner.message_hub
+        self.positions.append((hub.get_info('epoch'), hub.get_info('iter'), runner.epoch))
+
+
 class TestOwedValidation:
+    def test_it_sees_the_same_position_as_in_one_go(self, tmp_path):
+        def positions(runner):
+            (hook,) = (hook for hook in runner.hooks if isinstance(hook, NotePositions))
+            return hook.positions
+
+        note = dict(type='NotePositions')
+        straight = positions(toy.train(config(tmp_path / 'straight', note)))
+        with pytest.raises(toy.Killed):
+            toy.train(config(tmp_path / 'cut', dict(type='KillInValidation', step=2)))
+        resumed = toy.resume(config(tmp_path / 'cut', note), tmp_path / 'cut/epoch_2.pth')
+        assert positions(resumed) == straight[1:] == [(1, 7, 2), (2, 11, 3)]
+
     @pytest.mark.parametrize('killed_in', [1, 2, 3])
     def test_a_resumed_run_validates_what_the_killed_one_could_not(self, tmp_path, killed_in):
         straight, cut = tmp_path / 'straight', tmp_path / 'cut'
