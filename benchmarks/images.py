@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmpretrain.datasets import BaseDataset, CustomDataset
 from mmpretrain.registry import DATASETS
 
-from prkd_mm.config import load_config
+from prkd_mm.config import is_type, load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet', caltech256='Caltech-256')
@@ -56,7 +56,7 @@ def find_images(name: str, count: int, folder: Path) -> Images:
     """
     cfg = load_config(str(CONFIGS / f'_base_/datasets/{name}.py'))
     stock = cfg.train_dataloader.dataset
-    if stock.type in ('PackedImages', 'ImageViews'):
+    if is_type(stock, 'PackedImages') or is_type(stock, 'ImageViews'):
         stock = stock.dataset
     stock = stock.to_dict()
     pipeline = stock.pop('pipeline')

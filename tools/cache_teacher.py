@@ -14,7 +14,7 @@ def parse_args() -> argparse.Namespace:
         description="Store a teacher's logits for K augmented views of each "
         'training image, so that students train without it: '
         '--cfg-options model.teacher_logits=FOLDER. Epoch e takes view e mod '
-        'K. What was cut off goes on.'
+        'K. An interrupted command resumes when it is repeated.'
     )
     parser.add_argument('config', help='a config in configs/prkd')
     parser.add_argument(
@@ -26,19 +26,25 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--topk',
-        type=cli.whole_number(1),
+        type=cli.whole_number(0),
         metavar='k',
         help='keep only the k largest logits of an image and the mass of the '
-        'others, for many classes; default: all',
+        'others; 0 keeps all; default: 32 from 1,000 classes on, all below',
     )
     parser.add_argument(
         '--out', type=Path, metavar='FOLDER', help='default: work_dirs/<teacher>_<K>_views'
     )
     parser.add_argument(
-        '--batch-size', type=cli.whole_number(1), default=256, help='default: %(default)s'
+        '--batch-size',
+        type=cli.whole_number(1),
+        default=256,
+        help='images at a time; default: %(default)s',
     )
     parser.add_argument(
-        '--seed', type=cli.whole_number(0), default=0, help='of the views; default: %(default)s'
+        '--seed',
+        type=cli.whole_number(0),
+        default=0,
+        help='seed of the views; default: %(default)s',
     )
     parser.add_argument(
         '--cfg-options',
@@ -62,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main, 'interrupted; the same command goes on from here')
+    cli.run(main, 'interrupted; repeat the command to resume')

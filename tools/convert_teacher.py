@@ -1,4 +1,4 @@
-"""Turn a community's CIFAR-100 teacher into an MMPretrain checkpoint."""
+"""Convert a RepDistiller or mdistiller teacher to an MMPretrain checkpoint."""
 
 import argparse
 from pathlib import Path
@@ -14,17 +14,16 @@ from prkd_mm.teachers.convert import convert, read
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(
-        description='Turn a teacher that RepDistiller or mdistiller trained '
-        'on CIFAR-100 into an MMPretrain checkpoint of the same function. '
-        'Every weight finds its place or nothing is written, and nothing in '
-        'the file is executed.'
+        description='Convert a teacher that RepDistiller or mdistiller trained on CIFAR-100 to '
+        'an MMPretrain checkpoint with the same output. Every weight is matched, or nothing is '
+        'written, and no code in the file is executed.'
     )
     parser.add_argument(
         'config',
-        help='the config that trains this teacher, or one that distils it: '
-        'it says which net, and how many classes, the file must have',
+        help='the config that trains this teacher, or one that distills it; it defines the net '
+        'and number of classes',
     )
-    parser.add_argument('source', help="their file: {'model': state_dict}, *.pth")
+    parser.add_argument('source', help="the file to convert, {'model': state_dict}")
     parser.add_argument('out', type=Path, help='the checkpoint to write')
     return parser.parse_args()
 
@@ -40,7 +39,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(dict(meta=meta, state_dict=net.state_dict()), args.out)
     print(
-        f'{args.out}: {meta["net"]}, {len(source)} tensors. To distil it: '
+        f'{args.out}: {meta["net"]}, {len(source)} tensors. To distill it: '
         f'--cfg-options model.teacher_ckpt={args.out}'
     )
 

@@ -1,10 +1,11 @@
-"""Teachers trained elsewhere, as MMPretrain checkpoints.
+"""Convert teachers of RepDistiller and mdistiller to MMPretrain checkpoints.
 
-The files which papers on distillation share for CIFAR-100 come from
+Papers on distillation share the teachers for CIFAR-100 of
 `RepDistiller <https://github.com/HobbitLong/RepDistiller>`_ (`Contrastive
 Representation Distillation <https://arxiv.org/abs/1910.10699>`_) and
 `mdistiller <https://github.com/megvii-research/mdistiller>`_, as
-``{'model': state_dict, ...}``. Their nets are ours under other names.
+``{'model': state_dict, ...}``. The nets are those of this package with other
+names of the weights.
 """
 
 import argparse
@@ -12,7 +13,7 @@ import hashlib
 import io
 import re
 from pathlib import Path
-from typing import Callable, Union
+from typing import Union
 
 import torch
 from torch import Tensor, nn
@@ -20,89 +21,108 @@ from torch import Tensor, nn
 from ..checkpoints import load_strictly
 from ..version import __version__
 
-# What their nets expect, in the numbers of MMPretrain's own CIFAR-100. Theirs
-# are the same statistics rounded: (0.5071, 0.4867, 0.4408), (0.2675, 0.2565,
-# 0.2761) for images in 0..1, which moves no input by more than 0.0013.
-INPUT_NORMALISATION = dict(
+# MMPretrain's statistics of CIFAR-100. The files were trained with rounded
+# ones, (0.5071, 0.4867, 0.4408) and (0.2675, 0.2565, 0.2761) for images in
+# 0..1, which differ by at most 0.0013 in the normalized input.
+INPUT_NORMALIZATION = dict(
     channels='RGB', mean=[129.304, 124.070, 112.434], std=[68.170, 65.392, 70.418]
 )
 
-_CONV_BN_RELU = ('conv', 'bn')  # the third has no weights
+
+def _sequence_index(match: re.Match) -> str:
+    """Name of a layer in MobileNetV2's sequence of (conv, BN, ReLU) triples."""
+    triple, position = divmod(int(match[1]), 3)
+    layer = ('conv', 'bn')[position]  # the third layer has no weights
+    return f'.conv.{triple}.{layer}.'
+
+
+def _stem_index(match: re.Match) -> str:
+    """Name of a layer in one of MobileNetV2's (conv, BN, ReLU) triples."""
+    layer = ('conv', 'bn')[int(match[2])]
+    return f'{match[1]}.{layer}.'
+
+
+def _stage(match: re.Match) -> str:
+    """Stages are numbered from 1 here and from 0 in the files."""
+    return f'layer{int(match[1]) + 1}.'
+
+
 # Applied one after the other to each name.
-_RULES: list[tuple[str, Union[str, Callable[[re.Match], str]]]] = [
-    (r'^module\.', ''),  # of DataParallel
+_RULES = [
+    (r'^module\.', ''),  # DataParallel
     (r'^block(\d)\.layer\.', r'layer\1.'),  # WRN
     (r'\.(shortcut|convShortcut)\.', '.downsample.'),  # ResNet-50, WRN
-    # MobileNetV2: sequences of convolution, BN, ReLU
-    (r'^blocks\.(\d)\.', lambda m: f'layer{int(m[1]) + 1}.'),
-    (r'\.conv\.([013467])\.', lambda m: f'.conv.{int(m[1]) // 3}.{_CONV_BN_RELU[int(m[1]) % 3]}.'),
-    (r'^(conv\d)\.([01])\.', lambda m: f'{m[1]}.{_CONV_BN_RELU[int(m[2])]}.'),
+    (r'^blocks\.(\d)\.', _stage),  # MobileNetV2, and the next two
+    (r'\.conv\.([013467])\.', _sequence_index),
+    (r'^(conv\d)\.([01])\.', _stem_index),
     (r'^(fc|linear|classifier\.0)\.', 'head.fc.'),
     (r'^(?!head\.)', 'backbone.'),
 ]
 
 
 def read(path: Union[str, Path]) -> tuple[dict[str, Tensor], dict]:
-    """Read a shared file; nothing in it is executed.
+    """Read a shared file without executing any code in it.
 
     Returns:
-        tuple: the state dict, and ``meta`` of where it is from.
+        The state dict, and ``meta`` that says where it comes from.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It holds more than data, or no ``{'model': state_dict}``.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it holds more than data, or no ``{'model': state_dict}``.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f'there is no file {str(path)!r}')
     data = path.read_bytes()
-    # RepDistiller's *_last.pth keep their command line: a bag of attributes
-    torch.serialization.add_safe_globals([argparse.Namespace])
-    try:
-        checkpoint = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:  # of any type: the bytes may be anything
-        other = re.search(r'GLOBAL ([\w.]+)', str(error))
-        raise ValueError(
-            f'{str(path)!r} holds {other[1]} besides weights, which could run '
-            'code here and is not loaded'
-            if other
-            else f'{str(path)!r} is damaged, or no file of torch.save'
-        ) from error
+    checkpoint = _load(data, path)
     state = checkpoint.get('model') if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(
-        isinstance(value, Tensor) for value in state.values()
-    ):
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         found = list(checkpoint)[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise ValueError(f"{str(path)!r} should be {{'model': state_dict}}, but holds {found}")
     return state, dict(
         source=path.name,
         source_sha256=hashlib.sha256(data).hexdigest(),
         converted_by=f'prkd_mm {__version__}',
-        input_normalisation=INPUT_NORMALISATION,
+        input_normalization=INPUT_NORMALIZATION,
     )
 
 
+def _load(data: bytes, path: Path) -> object:
+    # RepDistiller's *_last.pth hold their command line as a Namespace.
+    torch.serialization.add_safe_globals([argparse.Namespace])
+    try:
+        return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
+    except Exception as error:  # the bytes may be anything, and so may the error
+        code = re.search(r'GLOBAL ([\w.]+)', str(error))
+        reason = 'is damaged, or not a file that torch.save wrote'
+        if code:
+            reason = (
+                f'holds {code[1]} besides weights, which could execute code here and is not loaded'
+            )
+        raise ValueError(f'{str(path)!r} {reason}') from error
+
+
 def rename(key: str) -> str:
-    """The name in MMPretrain of a weight in a community file."""
+    """MMPretrain's name of a weight in a shared file."""
     for pattern, replacement in _RULES:
         key = re.sub(pattern, replacement, key)
     return key
 
 
 def net_of(state: dict[str, Tensor]) -> str:
-    """Which net these weights are of, by the name that tables give it.
+    """Name of the net that weights belong to, as in the tables of papers.
 
     Args:
-        state (dict): Weights by MMPretrain's names.
+        state: Weights with MMPretrain's names.
 
     Returns:
-        str: Such as 'resnet56, 100 classes'.
+        A name and number of classes, such as 'resnet56, 100 classes'.
     """
     blocks = {
         key.split('.conv')[0] for key in state if re.match(r'backbone\.layer\d\.\d+\.conv', key)
     }
     depth = 2 * len(blocks) + 2
-    # in the second stage, which all have
+    # every family has a second stage
     width = len(state.get('backbone.layer2.0.conv1.weight', ())) // 32
     if 'backbone.layer2.0.conv.0.conv.weight' in state:
         net = 'MobileNetV2'
@@ -112,34 +132,36 @@ def net_of(state: dict[str, Tensor]) -> str:
         net = f'wrn_{depth + 2}_{width}'
     elif 'backbone.layer4.0.conv1.weight' in state:
         net = f'ResNet{depth}'
+    elif blocks and width > 1:
+        net = f'resnet{depth}x{width}'
     elif blocks:
-        net = f'resnet{depth}' + (f'x{width}' if width > 1 else '')
+        net = f'resnet{depth}'
     else:
-        net = 'no net known here'
+        net = 'unknown net'
     return f'{net}, {len(state.get("head.fc.weight", ()))} classes'
 
 
 def convert(source: dict[str, Tensor], model: nn.Module, what: str) -> str:
-    """Load a community net's weights into MMPretrain's net, all of them.
+    """Load all weights of a shared file into MMPretrain's net.
 
     Args:
-        source (dict): Weights by the names of the community file.
-        model (nn.Module): MMPretrain's classifier.
-        what (str): What is loaded, for the error.
+        source: Weights with the names in the file.
+        model: MMPretrain's classifier.
+        what: Description of the file, for the error message.
 
     Returns:
-        str: Which net it is, as :func:`net_of` says.
+        The name of the net, as :func:`net_of` gives it.
 
     Raises:
-        ValueError: It is another net or has another number of classes, or
-            weights are missing or left over; they are named.
+        ValueError: If the net or its number of classes differs, or weights
+            are missing or left over; their names are listed.
     """
     own = model.state_dict()
     state = {}
     for key, value in source.items():
         name = rename(key)
-        placed = name in own and name not in state
-        state[name if placed else f'{key} of the file'] = value
+        matched = name in own and name not in state
+        state[name if matched else f'{key} of the file'] = value
     try:
         load_strictly(model, state, what)
     except ValueError as error:

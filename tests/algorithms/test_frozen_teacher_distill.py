@@ -12,12 +12,12 @@ from project import ROOT
 
 from prkd_mm.config import load_config
 
-STUDENT = dict(mean=[127.5] * 3, std=[60.0] * 3)  # of toy.distillation
+STUDENT = dict(mean=[127.5] * 3, std=[60.0] * 3)  # the student in toy.distillation
 OWN = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0])
 
 
 def batch(n=6, channels=3):
-    """Raw images and their labels, as a dataloader gives them."""
+    """Raw images and their labels, as a data loader returns them."""
     torch.manual_seed(0)
     samples = [DataSample().set_gt_label(i % 4) for i in range(n)]
     return dict(inputs=torch.randint(256, (n, channels, 8, 8)), data_samples=samples)
@@ -34,7 +34,7 @@ def losses(model):
 
 
 def step(model):
-    """A training step; returns the losses."""
+    """Compute losses and gradients; returns the losses."""
     result = losses(model)
     sum(result.values()).backward()
     return result
@@ -54,18 +54,18 @@ class TestLoading:
         runner = toy.train(toy.config(toy.distillation(ckpt), tmp_path))
         toy.assert_same(runner.model.teacher.net.state_dict(), torch.load(ckpt)['state_dict'])
 
-    def test_missing_file(self):
+    def test_missing_file_is_named_with_the_training_command(self):
         with pytest.raises(FileNotFoundError) as error:
             build('no/such.pth', teacher_config='configs/teachers/big.py')
         assert "'no/such.pth'" in str(error.value)
         assert '\n  python tools/train.py configs/teachers/big.py' in str(error.value)
 
-    def test_missing_file_of_an_unknown_origin(self):
+    def test_missing_file_without_a_training_config(self):
         with pytest.raises(FileNotFoundError, match='no/such.pth') as error:
             build('no/such.pth')
         assert 'tools/train.py' not in str(error.value)
 
-    def test_none(self):
+    def test_missing_checkpoint_is_refused(self):
         with pytest.raises(
             ValueError, match='teacher_ckpt is missing.*random(.|\n)*train.py configs/x.py'
         ):
@@ -76,7 +76,7 @@ class TestLoading:
         state = copy.deepcopy(net.state_dict())
         toy.assert_same(build(None, teacher=net).teacher.net.state_dict(), state)
 
-    def test_other_architecture(self, ckpt):
+    def test_another_architecture_is_refused(self, ckpt):
         with pytest.raises(ValueError) as error:
             build(ckpt, teacher=toy.classifier(width=5))
         for words in (
@@ -86,14 +86,14 @@ class TestLoading:
         ):
             assert words in str(error.value)
 
-    def test_other_class_count(self, ckpt):
+    def test_another_class_count_is_refused(self, ckpt):
         with pytest.raises(
             ValueError, match=re.escape('head.fc.weight: (4, 6) in the file, (7, 6) in the model')
         ):
             build(ckpt, teacher=toy.classifier(width=6, num_classes=7))
 
     @pytest.mark.parametrize('change', ['missing', 'unexpected'])
-    def test_other_names(self, ckpt, tmp_path, change):
+    def test_missing_and_unexpected_names_are_refused(self, ckpt, tmp_path, change):
         checkpoint = torch.load(ckpt)
         state = dict(checkpoint['state_dict'])
         if change == 'missing':
@@ -104,14 +104,14 @@ class TestLoading:
         with pytest.raises(ValueError, match=f'1 {change}: '):
             build(tmp_path / 'c.pth')
 
-    def test_student_of_another_class_count(self, ckpt):
+    def test_student_with_another_class_count_is_refused(self, ckpt):
         with pytest.raises(ValueError, match='student has 5 classes and the teacher 4'):
             build(ckpt, student=toy.classifier(num_classes=5))
 
     @pytest.mark.parametrize(
         'option', [dict(teacher_trainable=True), dict(student_trainable=False)], ids=str
     )
-    def test_is_for_a_frozen_teacher(self, ckpt, option):
+    def test_trainable_teachers_are_refused(self, ckpt, option):
         with pytest.raises(ValueError, match="type='SingleTeacherDistill'"):
             build(ckpt, **option)
 
@@ -136,8 +136,8 @@ class TestLoading:
         )
 
 
-class TestTeacherIsBesideTheModel:
-    def test_no_part_of_it(self, ckpt):
+class TestTeacherIsOutsideTheModel:
+    def test_is_no_part_of_the_module_tree(self, ckpt):
         model = build(ckpt)
         student = sum(1 for _ in model.architecture.parameters())
         assert len(list(model.parameters())) == student == 10
@@ -152,16 +152,16 @@ class TestTeacherIsBesideTheModel:
         )
         assert all(name.startswith('architecture.') for name in model.state_dict())
 
-    def test_no_part_of_optimizer_and_checkpoint(self, ckpt, tmp_path):
+    def test_is_in_neither_optimizer_nor_checkpoint(self, ckpt, tmp_path):
         runner = toy.train(toy.config(toy.distillation(ckpt), tmp_path))
         groups = runner.optim_wrapper.optimizer.param_groups
-        optimised = {id(p) for group in groups for p in group['params']}
-        assert optimised == {id(p) for p in toy.student(runner).parameters()}
+        optimized = {id(p) for group in groups for p in group['params']}
+        assert optimized == {id(p) for p in toy.student(runner).parameters()}
         checkpoint = torch.load(tmp_path / 'epoch_2.pth', weights_only=False)
         assert all(name.startswith('architecture.') for name in checkpoint['state_dict'])
-        assert len(checkpoint['optimizer']['state']) == len(optimised)
+        assert len(checkpoint['optimizer']['state']) == len(optimized)
 
-    def test_stays_as_it_is(self, ckpt, tmp_path):
+    def test_training_leaves_its_weights_unchanged(self, ckpt, tmp_path):
         runner = toy.train(
             toy.config(
                 toy.distillation(ckpt, teacher=toy.classifier(width=6, dropout=0.5)), tmp_path
@@ -173,7 +173,7 @@ class TestTeacherIsBesideTheModel:
     def test_is_always_in_evaluation_mode(self, ckpt):
         model = build(ckpt, teacher=toy.classifier(width=6, dropout=0.5))
         assert not any(m.training for m in model.teacher.modules())
-        model.teacher.train()  # whoever does that
+        model.teacher.train()  # by mistake
         for mode in (True, False, True):
             assert model.train(mode) is model
             assert model.architecture.backbone.bn1.training is mode
@@ -200,14 +200,14 @@ class TestTeacherIsBesideTheModel:
         assert all(p.grad is not None for p in model.architecture.parameters())
 
     @pytest.mark.parametrize('stopped', [False, True])
-    def test_is_not_asked_after_a_stop(self, ckpt, monkeypatch, stopped):
+    def test_is_not_called_after_distillation_has_stopped(self, ckpt, monkeypatch, stopped):
         model = build(ckpt)
         model.distillation_stopped = stopped
         if stopped:
             monkeypatch.setattr(model.teacher.net, 'forward', None)
         assert ('distill.loss_prkd' in losses(model)) is not stopped
 
-    def test_is_the_same_function_with_folded_batch_norms(self, ckpt):
+    def test_folded_batch_norms_leave_its_logits_unchanged(self, ckpt):
         plain, folded = build(ckpt), build(ckpt, fold_teacher_bn=True)
         assert not any(
             isinstance(module, torch.nn.BatchNorm2d) for module in folded.teacher.modules()
@@ -220,7 +220,7 @@ class TestTeacherIsBesideTheModel:
         'config, left',
         [
             ('resnet56_resnet20_cifar100', 0),
-            # its blocks begin with batch norm: nothing in front to fold it into
+            # pre-activation blocks begin with batch norm, with no convolution before it
             ('wrn_40_2_wrn_16_2_cifar100', 18),
             ('resnet18_mobilenetv2_tinyimagenet', 0),
         ],
@@ -244,12 +244,12 @@ class TestTeacherIsBesideTheModel:
             model.teacher.logits(images), net(images, mode='tensor'), rtol=1e-3, atol=1e-4
         )
 
-    def test_batch_norms_that_cannot_be_folded(self, ckpt, monkeypatch):
+    def test_a_backbone_that_cannot_be_traced_is_refused(self, ckpt, monkeypatch):
         monkeypatch.setattr(toy.ToyBackbone, 'forward', lambda self, x: x if x.sum() else 0)
         with pytest.raises(ValueError, match='fold_teacher_bn.*leave it out'):
             build(ckpt, fold_teacher_bn=True)
 
-    def test_moves_along(self, ckpt):
+    def test_moves_to_the_models_device_and_type(self, ckpt):
         model = build(ckpt, teacher=toy.classifier(width=6, preprocessor=OWN))
         assert model.to(torch.float64) is model
         assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
@@ -260,13 +260,13 @@ class TestTeacherIsBesideTheModel:
         assert all(p.is_meta for p in model.teacher.parameters())
         assert model.teacher.inputs(x.to('meta')).is_meta
 
-    def test_moves_along_inside_of_another_module(self, ckpt):
+    def test_moves_with_a_module_that_contains_the_model(self, ckpt):
         model = build(ckpt)
         torch.nn.ModuleDict(dict(algorithm=model)).double()
         assert {p.dtype for p in model.teacher.parameters()} == {torch.float64}
 
-    def test_ema_beside_it(self, ckpt, tmp_path):
-        """It averages the student, and the student does not notice."""
+    def test_an_ema_of_the_student_excludes_the_teacher(self, ckpt, tmp_path):
+        """The EMA averages the student and does not change its training."""
         runners = []
         for i, hooks in enumerate([[dict(type='EMAHook', momentum=0.1)], []]):
             runners.append(
@@ -286,7 +286,7 @@ class TestTeacherIsBesideTheModel:
         checkpoint = torch.load(tmp_path / '0/epoch_2.pth', weights_only=False)
         assert not any('teacher' in k for k in checkpoint['ema_state_dict'])
 
-    def test_deepcopy_after_a_step(self, ckpt):
+    def test_a_deep_copy_is_independent(self, ckpt):
         model = build(ckpt).train()
         step(model)
         other = copy.deepcopy(model)
@@ -338,8 +338,8 @@ class TestLoss:
             [p.grad for p in theirs.architecture.parameters()],
         )
 
-    def test_is_that_of_the_two_nets(self, ckpt):
-        """By hand: cross-entropy, and KL of the logits of either net."""
+    def test_equals_the_loss_by_hand(self, ckpt):
+        """Cross-entropy of the student, and KL between the logits of both nets."""
         model = build(ckpt, student=toy.classifier(loss_weight=0.1)).eval()
         data = model.data_preprocessor(batch(), False)
         z_S = model.architecture(data['inputs'])
@@ -354,7 +354,7 @@ class TestLoss:
         torch.testing.assert_close(result['distill.loss_prkd'], 16 * kl)
 
     @pytest.mark.parametrize('mode', ['tensor', 'predict'])
-    def test_other_modes_are_the_students(self, ckpt, mode):
+    def test_other_modes_return_the_students_output(self, ckpt, mode):
         model = build(ckpt).eval()
         data = model.data_preprocessor(batch(), False)
         ours = model(**data, mode=mode)
@@ -364,7 +364,7 @@ class TestLoss:
         toy.assert_same(ours, theirs)
 
     @pytest.mark.parametrize('augment', ['Mixup', 'CutMix'])
-    def test_with_batch_augmentation(self, ckpt, tmp_path, augment):
+    def test_trains_with_batch_augmentation(self, ckpt, tmp_path, augment):
         model = toy.distillation(ckpt)
         model['data_preprocessor']['batch_augments'] = dict(
             augments=[dict(type=augment, alpha=1.0)]
@@ -373,8 +373,8 @@ class TestLoss:
         assert all(0 < line['loss'] < 20 for line in toy.logged(tmp_path) if 'loss' in line)
 
 
-class TestOwnNormalisation:
-    """The teacher gets what its own preprocessor makes of the raw images."""
+class TestOwnNormalization:
+    """The teacher receives what its own preprocessor produces from the raw images."""
 
     CLS, IMG = 'mmpretrain.ClsDataPreprocessor', 'mmengine.ImgDataPreprocessor'
 
@@ -397,11 +397,11 @@ class TestOwnNormalisation:
             ),
         ],
     )
-    def test_is_exact(self, ckpt, student, teacher):
+    def test_inputs_are_those_of_its_own_preprocessor(self, ckpt, student, teacher):
         teacher_cfg = dict(toy.classifier(width=6), data_preprocessor=MODELS.build(teacher))
         cfg = dict(toy.distillation(ckpt, teacher=teacher_cfg), data_preprocessor=student)
         model = MODELS.build(cfg).eval()
-        raw = list(batch()['inputs'].to(torch.uint8))  # each by itself
+        raw = list(batch()['inputs'].to(torch.uint8))  # one tensor per image
         own = MODELS.build(teacher)(dict(inputs=raw))['inputs']
         ours = model.data_preprocessor(dict(inputs=raw))['inputs']
         torch.testing.assert_close(model.teacher.inputs(ours), own, rtol=1e-5, atol=1e-5)
@@ -411,7 +411,7 @@ class TestOwnNormalisation:
         model(ours, batch()['data_samples'], mode='loss')
         torch.testing.assert_close(seen[0], own, rtol=1e-5, atol=1e-5)
 
-    def test_grey_images(self, tmp_path):
+    def test_gray_images(self, tmp_path):
         grey = toy.classifier(width=6, in_channels=1, preprocessor=dict(mean=[100.0], std=[50.0]))
         ckpt = toy.save_teacher(tmp_path / 't.pth', grey)
         cfg = toy.distillation(ckpt, teacher=grey, student=toy.classifier(in_channels=1))
@@ -421,6 +421,6 @@ class TestOwnNormalisation:
         ours = model.data_preprocessor(dict(inputs=raw))['inputs']
         torch.testing.assert_close(model.teacher.inputs(ours), (raw - 100.0) / 50.0)
 
-    def test_teacher_without_one_takes_the_students(self, ckpt):
+    def test_teacher_without_one_receives_the_students_inputs(self, ckpt):
         x = torch.randn(2, 3, 8, 8)
         assert build(ckpt).teacher.inputs(x) is x

@@ -1,4 +1,4 @@
-"""MMRazor's own algorithms: with our loss and hooks, and without us."""
+"""MMRazor's own algorithms with and without the loss and hooks of this package."""
 
 import pytest
 import torch
@@ -16,7 +16,7 @@ def load(path):
     return torch.load(path, weights_only=False)
 
 
-def test_single_teacher_distill_with_all_of_ours(ckpt, tmp_path):
+def test_single_teacher_distill_with_our_loss_and_hooks(ckpt, tmp_path):
     net = toy.classifier(width=8)
     model = toy.distillation(ckpt, student=net, algorithm='SingleTeacherDistill')
     runner = toy.train(toy.config(model, tmp_path, *BOTH, epochs=4))
@@ -25,9 +25,9 @@ def test_single_teacher_distill_with_all_of_ours(ckpt, tmp_path):
         [4.0, 3.25, 2.5, 1.75], abs=1e-12
     )
     accuracies = [x for x in toy.logged(tmp_path) if 'accuracy/top1' in x]
-    assert accuracies[-1]['accuracy/top1'] > 50  # 25 by chance
+    assert accuracies[-1]['accuracy/top1'] > 50  # chance is 25
     assert accuracies[-1]['student_avg/accuracy/top1'] > 50
-    # its teacher is part of it, and stays out of the average
+    # the teacher is a submodule there, and is excluded from the average
     toy.assert_same(runner.model.teacher.state_dict(), torch.load(ckpt)['state_dict'])
     assert any(k.startswith('teacher.') for k in runner.model.state_dict())
     file = load(tmp_path / 'student_avg.pth')
@@ -39,8 +39,8 @@ def test_single_teacher_distill_with_all_of_ours(ckpt, tmp_path):
     )
 
 
-def test_its_run_is_ours(ckpt, tmp_path):
-    """Bit for bit, from the same start; what differs is what is kept."""
+def test_single_teacher_distill_trains_the_same_weights(ckpt, tmp_path):
+    """From the same start, bit for bit; only the checkpoints differ."""
     start = toy.build(toy.classifier()).state_dict()
     torch.save(
         dict(state_dict={f'architecture.{k}': v for k, v in start.items()}), tmp_path / 'start.pth'
@@ -111,7 +111,7 @@ def single_teacher(ckpt):
 
 
 def fpn_teacher(ckpt):
-    """Meant for detectors, it asks of the teacher no more than features."""
+    """An algorithm for detectors, which needs only features of the teacher."""
     return toy.distillation(
         ckpt,
         algorithm='FpnTeacherDistill',
@@ -121,7 +121,7 @@ def fpn_teacher(ckpt):
 
 
 def self_distill(ckpt):
-    """A feature of the student learns from a deeper one of itself."""
+    """A feature of the student is trained to match a deeper one of the same net."""
     model = toy.distillation(
         algorithm='SelfDistill', distiller=l2('backbone.conv1', 'backbone.conv2')
     )
@@ -159,7 +159,7 @@ def data_free(ckpt):
         distiller(
             dict(fc='head.fc'),
             dict(fc='wide.head.fc'),
-            # it looks for images on which the nets differ
+            # the generator searches for images on which the nets differ
             dict(
                 loss_l1=(
                     dict(type='mmrazor.L1Loss', loss_weight=-1.0),
@@ -208,7 +208,7 @@ WITH_DATA = dict(
 WITHOUT_DATA = dict(DataFreeDistillation=data_free, DAFLDataFreeDistillation=dafl)
 
 
-def test_none_is_left_out():
+def test_every_algorithm_of_mmrazor_is_covered():
     ours = sorted([*WITH_DATA, *WITHOUT_DATA])
     assert sorted(distill.__all__) == ours
     assert (
@@ -246,10 +246,10 @@ def test_trains(ckpt, tmp_path, name):
 
 
 class Wrapped(nn.Module):
-    """What these algorithms find where MMEngine wraps each part for DDP.
+    """Stand-in for MMEngine's wrapper of each part for DDP.
 
-    They ask for ``generator.module``, so without a wrapper MMRazor cannot
-    train them, whoever configures it: hence a step here and not a run.
+    The data-free algorithms access ``generator.module``, so MMRazor cannot
+    train them without such a wrapper; the test takes one step instead of a run.
     """
 
     def __init__(self, module):
@@ -262,7 +262,7 @@ class Wrapped(nn.Module):
 
 @pytest.mark.parametrize('name', WITHOUT_DATA)
 def test_takes_a_step_without_data(ckpt, name):
-    """Of the batch only the size counts: a generator makes the images."""
+    """Only the size of the batch matters, as a generator creates the images."""
     torch.manual_seed(0)
     model = toy.build(WITHOUT_DATA[name](ckpt))
     assert type(model) is getattr(distill, name)

@@ -1,11 +1,15 @@
+import pytest
 import torch
 import toy
+from mmengine.config import Config
 from mmpretrain.structures import DataSample
+
+from prkd_mm.algorithms.student_alone import student_alone
 
 PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)
 
 
-def test_is_the_plain_classifier():
+def test_losses_are_those_of_the_plain_classifier():
     net = toy.build(toy.classifier(preprocessor=PREPROCESSOR))
     cfg = dict(
         toy.distillation('not/read.pth', teacher_config='not/read.py'), type='mmrazor.StudentAlone'
@@ -25,8 +29,8 @@ def test_is_the_plain_classifier():
         toy.assert_same(*results)
 
 
-def test_trains_the_same_weights(tmp_path):
-    """As the classifier by itself, from the same start; averaged likewise."""
+def test_trains_the_weights_of_the_plain_classifier(tmp_path):
+    """The weights and their average equal those of the plain classifier."""
     tail = dict(type='TailAverageHook', num_epochs=2)
     alone = dict(toy.distillation(), type='mmrazor.StudentAlone')
     del alone['distiller']
@@ -42,7 +46,7 @@ def test_trains_the_same_weights(tmp_path):
 
 
 def test_starts_from_the_student_of_a_distillation(tmp_path):
-    """One seed, one start, whatever the method: what differs is the method."""
+    """A seed gives every method the same initial student."""
     ckpt = toy.save_teacher(tmp_path / 'teacher.pth')
     alone = dict(toy.distillation(), type='mmrazor.StudentAlone')
     del alone['distiller']
@@ -51,3 +55,19 @@ def test_starts_from_the_student_of_a_distillation(tmp_path):
         for i, model in enumerate((alone, toy.distillation(ckpt)))
     )
     toy.assert_same(toy.student(one).state_dict(), toy.student(other).state_dict())
+
+
+@pytest.mark.parametrize('method', [toy.distillation(), toy.classifier()])
+def test_config_of_the_student_alone(method):
+    """It has the student, the scope and the preprocessor, and nothing of the teacher."""
+    preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', **PREPROCESSOR)
+    model = dict(method)
+    del model['data_preprocessor']
+    cfg = Config(dict(model=model, data_preprocessor=preprocessor))
+    before = cfg.to_dict()
+    alone = student_alone(cfg)
+    net = toy.build(alone)
+    assert getattr(net, 'architecture', net).backbone.conv1.out_channels == 4
+    assert not hasattr(net, 'teacher')
+    assert net.data_preprocessor.mean.flatten().tolist() == PREPROCESSOR['mean']
+    assert cfg.to_dict() == before

@@ -4,12 +4,12 @@ import toy
 
 from prkd_mm.hooks import TeacherCheckHook
 
-PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)  # as of the student
+PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)  # that of the student
 OWN = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
 
 
 def top1(teacher_cfg, ckpt, preprocessor, dataset):
-    """The teacher as a plain classifier, on images normalised by itself."""
+    """The teacher as a plain classifier, on images in its own normalization."""
     net = toy.build(
         dict(
             teacher_cfg,
@@ -37,19 +37,19 @@ def config(ckpt, tmp_path, hook, algorithm='FrozenTeacherDistill', **kwargs):
 
 @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'SingleTeacherDistill'])
 @pytest.mark.parametrize('augment', [None, 'Mixup'])
-def test_metric_is_the_teachers(ckpt, tmp_path, algorithm, augment):
+def test_metric_is_that_of_the_teacher(ckpt, tmp_path, algorithm, augment):
     cfg = config(ckpt, tmp_path, {}, algorithm)
-    if augment:  # for training only
+    if augment:  # applied in training only
         cfg.model.data_preprocessor.batch_augments = dict(augments=[dict(type=augment, alpha=1.0)])
     runner = toy.train(cfg)
     expected = top1(toy.classifier(width=6), ckpt, PREPROCESSOR, runner.val_dataloader.dataset)
-    assert 40 < expected < 100  # neither by chance nor without a fault
+    assert 40 < expected < 100  # above chance, and not perfect
     lines = [line for line in toy.logged(tmp_path) if 'teacher/accuracy/top1' in line]
     assert [line['teacher/accuracy/top1'] for line in lines] == [pytest.approx(expected)]
     assert f'accuracy/top1: {expected:.4f}' in toy.log_text(tmp_path)
 
 
-def test_in_its_own_normalisation(ckpt, tmp_path):
+def test_images_are_in_the_teachers_own_normalization(ckpt, tmp_path):
     teacher = toy.classifier(width=6, preprocessor=OWN)
     runner = toy.train(config(ckpt, tmp_path, {}, teacher=teacher))
     logged = [
@@ -78,7 +78,7 @@ def test_does_not_change_the_run(ckpt, tmp_path):
     toy.assert_same(*states)
 
 
-def test_good_enough(ckpt, tmp_path):
+def test_a_teacher_above_min_top1_passes(ckpt, tmp_path):
     assert toy.train(config(ckpt, tmp_path, dict(min_top1=40))).iter == 8
 
 
@@ -89,19 +89,19 @@ class TestErrors:
             runner.train()
         assert runner.iter == 0
 
-    def test_below(self, ckpt, tmp_path):
+    def test_a_teacher_below_min_top1_stops_the_run(self, ckpt, tmp_path):
         self.raises(
             config(ckpt, tmp_path, dict(min_top1=99.5)),
             r'reaches \d\d\.\d\d % top-1, below min_top1=99.5. Check',
         )
 
-    def test_no_teacher(self, tmp_path):
+    def test_a_model_without_a_teacher_is_refused(self, tmp_path):
         self.raises(
             toy.config(toy.classifier(), tmp_path, dict(type='TeacherCheckHook')),
             'no teacher; remove the hook',
         )
 
-    def test_no_validation_set(self, ckpt, tmp_path):
+    def test_a_missing_validation_set_is_refused_only_with_min_top1(self, ckpt, tmp_path):
         without = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
         cfg = config(ckpt, tmp_path, dict(min_top1=10))
         cfg.merge_from_dict(without)
@@ -110,16 +110,16 @@ class TestErrors:
         cfg.merge_from_dict(without)
         runner = toy.start(cfg)
         with toy.quickly():
-            runner.train()  # nothing is demanded, so it only warns
+            runner.train()  # without min_top1 it only warns
         assert runner.iter > 0
 
-    def test_no_top1(self, ckpt, tmp_path):
+    def test_a_missing_metric_is_named(self, ckpt, tmp_path):
         cfg = config(ckpt, tmp_path, dict(min_top1=10))
         cfg.val_evaluator = dict(type='SingleLabelMetric')
         self.raises(cfg, r"accuracy/top1, got \['single-label/f1-score'.*add")
 
     @pytest.mark.parametrize('value', [-1, 101, 100.5])
-    def test_no_percentage(self, value):
+    def test_min_top1_must_be_a_percentage(self, value):
         with pytest.raises(ValueError, match=rf'in \[0, 100\], got {value}'):
             TeacherCheckHook(min_top1=value)
 

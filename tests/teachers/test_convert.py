@@ -38,19 +38,19 @@ class TestSameFunction:
         assert KEYS[net] == {key: list(value.shape) for key, value in weights(net)[0].items()}
 
     @torch.no_grad()
-    def test_logits(self, net):
+    def test_logits_are_those_of_the_shared_net(self, net):
         state, images, logits = weights(net)
         model = build(community.NETS[net][3])
         assert convert(state, model, 'x') == f'{net}, 100 classes'
         assert len(state) == len(model.state_dict())
-        # they say something: not flat, not alike for the two images
+        # the logits are neither flat nor the same for both images
         assert logits.std() > 0.3 and 1 < logits.abs().max() < 100
         assert (logits[0] - logits[1]).abs().mean() > 0.05
         torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-5)
 
 
 class TestErrors:
-    def refused(self, state, file, classes=100):
+    def error_of(self, state, file, classes=100):
         model = build(file, classes)
         before = {k: v.clone() for k, v in model.state_dict().items()}
         with pytest.raises(ValueError) as error:
@@ -60,26 +60,26 @@ class TestErrors:
         return str(error.value)
 
     @pytest.mark.parametrize('net', community.NETS)
-    def test_architecture(self, net):
+    def test_another_architecture_is_refused(self, net):
         other = 'resnet20' if net != 'resnet20' else 'resnet110'
-        message = self.refused(weights(net)[0], other)
+        message = self.error_of(weights(net)[0], other)
         assert (f'The file: {net}, 100 classes. The config: {other}, 100 classes.') in message
 
     @pytest.mark.parametrize('net', ['wrn_16_2', 'MobileNetV2'])
-    def test_number_of_classes(self, net):
+    def test_another_number_of_classes_is_refused(self, net):
         file = community.NETS[net][3]
-        message = self.refused(weights(net, classes=10)[0], file)
+        message = self.error_of(weights(net, classes=10)[0], file)
         assert 'head.fc.weight: (10, 1' in message
         assert (f'The file: {net}, 10 classes. The config: {net}, 100 classes.') in message
-        assert '100 classes. The config: resnet8x4, 7 ' in self.refused(
+        assert '100 classes. The config: resnet8x4, 7 ' in self.error_of(
             weights()[0], 'resnet8x4', classes=7
         )
 
-    def test_missing_and_extra_keys(self):
+    def test_missing_and_extra_keys_are_named(self):
         state, _, _ = weights()
         del state['layer1.0.conv1.weight'], state['fc.bias']
         state['layer2.7.other'] = state['regress.0.weight'] = torch.zeros(1)
-        message = self.refused(state, 'resnet8x4')
+        message = self.error_of(state, 'resnet8x4')
         assert '2 missing: backbone.layer1.0.conv1.weight, head.fc.bias\n' in message
         assert (
             '2 unexpected: layer2.7.other of the file, regress.0.weight of the file\n'
@@ -87,15 +87,15 @@ class TestErrors:
 
     @pytest.mark.parametrize('twice', ['linear.bias', 'module.fc.bias', 'head.fc.bias'])
     @pytest.mark.parametrize('first', [False, True])
-    def test_two_keys_for_one_place(self, twice, first):
+    def test_two_keys_with_the_same_new_name_are_refused(self, twice, first):
         state, _, _ = weights()
         extra = {twice: torch.zeros(100)}
         state = {**extra, **state} if first else {**state, **extra}
-        assert '1 unexpected: ' in self.refused(state, 'resnet8x4')
+        assert '1 unexpected: ' in self.error_of(state, 'resnet8x4')
 
-    def test_another_family(self):
+    def test_an_unknown_net_is_refused(self):
         state = {'block0.0.weight': torch.ones(3), 'classifier.weight': torch.ones(100, 3)}
-        assert 'The file: no net known here' in self.refused(state, 'resnet8x4')
+        assert 'The file: unknown net' in self.error_of(state, 'resnet8x4')
 
 
 def test_the_prefix_of_data_parallel_is_dropped():
@@ -108,14 +108,14 @@ def test_the_prefix_of_data_parallel_is_dropped():
 @pytest.mark.parametrize(
     'depth, base, name', [(18, 64, 'ResNet18'), (34, 32, 'ResNet34'), (101, 16, 'ResNet101')]
 )
-def test_name_of_four_stages(depth, base, name):
+def test_a_net_with_four_stages_is_named(depth, base, name):
     cfg = dict(type='ResNet_CIFAR', depth=depth, base_channels=base)
     state = {f'backbone.{k}': v for k, v in MODELS.build(cfg).state_dict().items()}
     assert net_of(state).startswith(name)
 
 
 class Malicious:
-    """Loaded by pickle it makes a file: ``ran``."""
+    """An object whose unpickling creates the file ``ran``."""
 
     def __reduce__(self):
         return os.system, ('touch ran',)
@@ -127,7 +127,7 @@ class TestRead:
         monkeypatch.chdir(tmp_path)
 
     @pytest.mark.parametrize('new', [False, True], ids=['legacy', 'zip'])
-    def test_as_repdistiller_writes(self, new):
+    def test_files_in_repdistillers_format_are_read(self, new):
         state, _, _ = weights()
         checkpoint = dict(
             opt=argparse.Namespace(lr=0.05, lr_decay_epochs=[150, 180]),
@@ -142,12 +142,12 @@ class TestRead:
         assert all(map(torch.equal, found.values(), state.values()))
         assert meta['source'] == 'a.pth'
         assert meta['source_sha256'] == hashlib.sha256(Path('a.pth').read_bytes()).hexdigest()
-        assert meta['input_normalisation']['mean'] == [129.304, 124.070, 112.434]
-        assert meta['input_normalisation']['std'] == [68.170, 65.392, 70.418]
+        assert meta['input_normalization']['mean'] == [129.304, 124.070, 112.434]
+        assert meta['input_normalization']['std'] == [68.170, 65.392, 70.418]
 
     @pytest.mark.parametrize('new', [False, True], ids=['legacy', 'zip'])
     @pytest.mark.parametrize('where', ['beside', 'inside', 'in Namespace'])
-    def test_executes_nothing(self, new, where):
+    def test_no_code_is_executed(self, new, where):
         checkpoint = {
             'beside': dict(model={}, epoch=Malicious()),
             'inside': dict(model={'fc.weight': Malicious()}),
@@ -159,15 +159,15 @@ class TestRead:
         ):
             read('a.pth')
         assert os.listdir() == ['a.pth']
-        torch.load('a.pth', weights_only=False)  # it would have
+        torch.load('a.pth', weights_only=False)  # executes the code
         assert os.path.exists('ran')
 
     @pytest.mark.parametrize('content', [b'', b'<html>404', b'cut'])
-    def test_damaged(self, content):
+    def test_damaged_files_are_refused(self, content):
         torch.save(dict(model=weights()[0]), 'a.pth')
         whole = Path('a.pth').read_bytes()
         Path('a.pth').write_bytes(whole[: len(whole) // 2] if content == b'cut' else content)
-        with pytest.raises(ValueError, match="'a.pth' is damaged, or no file"):
+        with pytest.raises(ValueError, match="'a.pth' is damaged, or not a file"):
             read('a.pth')
 
     @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ class TestRead:
             ([1], 'list'),
         ],
     )
-    def test_of_another_kind(self, content, found):
+    def test_files_with_other_content_are_refused(self, content, found):
         torch.save(content, 'a.pth')
         with pytest.raises(
             ValueError,
@@ -187,7 +187,7 @@ class TestRead:
         ):
             read('a.pth')
 
-    def test_missing(self):
+    def test_a_missing_file_is_named(self):
         with pytest.raises(FileNotFoundError, match="no file 'a.pth'"):
             read('a.pth')
 
@@ -213,7 +213,7 @@ class TestCommandLine:
         return done, logits
 
     @torch.no_grad()
-    def test_config_of_a_pair(self, tmp_path):
+    def test_config_of_a_pair_is_accepted(self, tmp_path):
         done, logits = self.run(tmp_path, 'model = dict(teacher=_base_.mobilenetv2)')
         assert done.returncode == 0, done.stdout
         assert 'MobileNetV2, 100 classes, 320 tensors' in done.stdout
@@ -226,7 +226,7 @@ class TestCommandLine:
         images = weights('MobileNetV2')[1]
         torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-5)
 
-    def test_error(self, tmp_path):
+    def test_an_error_is_printed_without_a_traceback(self, tmp_path):
         done, _ = self.run(tmp_path, 'model = _base_.mobilenetv2', classes=10)
         assert done.returncode == 1
         assert done.stdout.startswith("error: The file 'theirs.pth' does not")

@@ -1,4 +1,4 @@
-"""Stored logits: the same numbers as the live teacher's, or a refusal."""
+"""The files of stored logits return what was stored, or raise an error."""
 
 import json
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prkd_mm.teachers.logit_arrays import size_in_bytes
+from prkd_mm.teachers.logit_arrays import choose_topk, size_in_bytes
 from prkd_mm.teachers.logit_store import TeacherLogits, hash_of_weights
 
 IDENTITY = dict(teacher='t', source='s', seed=0)
@@ -14,7 +14,7 @@ N, C = 5000, 7  # more than one chunk
 
 
 def logits(view, start, end):
-    """Logits of an image that are a function of view and place."""
+    """Logits that depend on the view and the index of the image."""
     generator = torch.Generator().manual_seed(view)
     return 5 * torch.randn(N, C, generator=generator)[start:end]
 
@@ -31,7 +31,7 @@ def folder(tmp_path):
     return tmp_path / 'a'
 
 
-def test_gives_back_what_was_put_in(folder):
+def test_returns_what_was_stored(folder):
     store = TeacherLogits(folder, IDENTITY)
     index = np.array([4999, 0, 4096, 17, 17])
     for view in range(3):
@@ -39,15 +39,15 @@ def test_gives_back_what_was_put_in(folder):
         assert torch.equal(store.get(view, index), expected)
 
 
-def test_size(folder):
+def test_size_in_bytes_is_that_of_the_file(folder):
     file = folder / 'logits.npy'
     assert file.stat().st_size - 128 == size_in_bytes(3, N, C) == 3 * N * C * 2
-    # of Tiny ImageNet, 16 views of 200 classes
+    # Tiny ImageNet with 16 views and 200 classes
     assert size_in_bytes(16, 100_000, 200) == 640_000_000
 
 
 @pytest.mark.parametrize('classes', [7, 40_000])
-def test_topk_keeps_the_probabilities(tmp_path, classes):
+def test_topk_keeps_the_largest_probabilities(tmp_path, classes):
     torch.manual_seed(0)
     z = 4 * torch.randn(50, classes)
     store = TeacherLogits.create(tmp_path / 'a', 1, 50, classes, topk=3, **IDENTITY)
@@ -59,11 +59,11 @@ def test_topk_keeps_the_probabilities(tmp_path, classes):
     torch.testing.assert_close(p.gather(1, top.indices), top.values, rtol=0.02, atol=1e-6)
     others = torch.ones_like(p).scatter(1, top.indices, 0.0).bool()
     rest = p[others].view(50, -1)
-    assert torch.allclose(rest, rest[:, :1])  # even
+    assert torch.allclose(rest, rest[:, :1])
     torch.testing.assert_close(rest.sum(1), 1 - top.values.sum(1), rtol=0.02, atol=1e-6)
 
 
-def test_goes_on_where_it_was_cut_off(tmp_path):
+def test_an_interrupted_store_is_resumed(tmp_path):
     store = TeacherLogits.create(tmp_path / 'a', 3, N, C, **IDENTITY)
     fill(store, chunks=3)
     with pytest.raises(ValueError, match='3 of 6 parts are missing'):
@@ -77,7 +77,7 @@ def test_goes_on_where_it_was_cut_off(tmp_path):
 
 
 @pytest.mark.parametrize('what', ['teacher', 'source', 'seed'])
-def test_of_something_else_is_refused(folder, what):
+def test_a_store_of_something_else_is_refused(folder, what):
     with pytest.raises(ValueError, match=f'do not match: {what} is'):
         TeacherLogits(folder, {**IDENTITY, what: 'other'})
     with pytest.raises(ValueError, match=f'do not match: {what} is'):
@@ -85,14 +85,14 @@ def test_of_something_else_is_refused(folder, what):
 
 
 @pytest.mark.parametrize('change', [dict(views=4), dict(images=N + 1)])
-def test_of_another_size_is_not_overwritten(folder, change):
+def test_a_store_of_another_size_is_not_overwritten(folder, change):
     arguments = dict(dict(views=3, images=N, classes=C), **change, **IDENTITY)
     with pytest.raises(ValueError, match=f'do not match: {next(iter(change))} is'):
         TeacherLogits.create(folder, **arguments)
     TeacherLogits(folder)
 
 
-def test_damage_is_found(folder):
+def test_damage_is_detected(folder):
     with open(folder / 'logits.npy', 'r+b') as file:
         file.seek(-100, 2)
         byte = file.read(1)
@@ -103,14 +103,14 @@ def test_damage_is_found(folder):
     TeacherLogits(folder, verify=False)
 
 
-def test_cut_file_is_found(folder):
+def test_a_truncated_file_is_refused(folder):
     path = folder / 'logits.npy'
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError):
         TeacherLogits(folder)
 
 
-def test_bad_arguments(tmp_path):
+def test_bad_arguments_are_refused(tmp_path):
     for arguments in (dict(views=0), dict(topk=7), dict(topk=0)):
         with pytest.raises(ValueError, match=next(iter(arguments))):
             TeacherLogits.create(
@@ -124,14 +124,14 @@ def test_bad_arguments(tmp_path):
     assert store.missing()
 
 
-def test_other_format(folder):
+def test_another_format_is_refused(folder):
     header = json.loads((folder / 'store.json').read_text())
     (folder / 'store.json').write_text(json.dumps(dict(header, format=0)))
     with pytest.raises(ValueError, match='format 0, expected 1'):
         TeacherLogits(folder)
 
 
-def test_hash_of_weights():
+def test_hash_depends_on_names_shapes_types_and_values():
     state = dict(a=torch.arange(3.0), b=torch.tensor(1))
     assert hash_of_weights(state) == hash_of_weights(dict(b=torch.tensor(1), a=torch.arange(3.0)))
     others = [
@@ -143,3 +143,15 @@ def test_hash_of_weights():
     ]
     hashes = {hash_of_weights(other) for other in [state, *others]}
     assert len(hashes) == 6
+
+
+@pytest.mark.parametrize(
+    'asked, classes, kept',
+    [(None, 999, None), (None, 1000, 32), (0, 1000, None), (5, 10, 5), (64, 1000, 64)],
+)
+def test_only_the_largest_logits_are_kept_by_default_from_1000_classes_on(asked, classes, kept):
+    assert choose_topk(asked, classes) == kept
+
+
+def test_imagenet_with_4_views_takes_less_than_2_gigabytes():
+    assert size_in_bytes(4, 1_281_167, 1000, choose_topk(None, 1000)) < 2e9

@@ -1,4 +1,4 @@
-"""Training on stored logits is training with the teacher, or a refusal."""
+"""Training on stored logits equals training with the teacher, or is refused."""
 
 import copy
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ VIEWS = 2
 
 
 def config(ckpt, folder, logits=None, min_top1=None, epochs=3, **options):
-    """A run on packed images; its views are those of the store."""
+    """Config of a run on packed images, with the views of the store."""
     cfg = toy.config(
         toy.distillation(ckpt),
         folder,
@@ -64,11 +64,11 @@ def test_logits_are_those_of_the_teacher_on_the_same_views(ckpt, store, tmp_path
             )
 
 
-def test_trains_as_with_the_teacher_but_without_it(ckpt, store, tmp_path):
+def test_trains_like_the_live_teacher_without_loading_it(ckpt, store, tmp_path):
     live = toy.train(config(ckpt, tmp_path / 'live'))
     stored = toy.train(config(ckpt, tmp_path / 'stored', store))
     assert not list(unwrap(stored.model).teacher.parameters())
-    # the roundings grow by a step, so compare where there were few
+    # rounding errors grow with every step, so compare after the first epoch
     one, other = (
         torch.load(tmp_path / f'{name}/epoch_1.pth')['state_dict'] for name in ('live', 'stored')
     )
@@ -77,7 +77,7 @@ def test_trains_as_with_the_teacher_but_without_it(ckpt, store, tmp_path):
     name = 'head.fc.weight'
     now = toy.student(live).state_dict()[name]
     assert (now - one[f'architecture.{name}']).abs().max() > 0.02
-    # the teacher was validated when it was stored: the same figure
+    # the store remembers the teacher's accuracy
     said = [row for row in toy.logged(tmp_path / 'live') if 'teacher/accuracy/top1' in row]
     assert (
         said
@@ -86,7 +86,7 @@ def test_trains_as_with_the_teacher_but_without_it(ckpt, store, tmp_path):
     )
 
 
-def test_resumes_exactly(ckpt, store, tmp_path):
+def test_a_resumed_run_has_the_same_weights(ckpt, store, tmp_path):
     straight = toy.train(config(ckpt, tmp_path / 'straight', store))
     resumed = toy.resume(
         config(ckpt, tmp_path / 'resumed', store), tmp_path / 'straight/epoch_1.pth'
@@ -120,7 +120,7 @@ def test_other_images_are_refused_before_a_step(ckpt, store, tmp_path, change):
 
 
 @pytest.mark.parametrize('change', [dict(mean=[1.0] * 3), dict(to_rgb=True)])
-def test_another_normalisation_is_refused(ckpt, store, tmp_path, change):
+def test_another_normalization_is_refused(ckpt, store, tmp_path, change):
     with pytest.raises(ValueError, match='normalization is'):
         toy.start(
             config(
@@ -133,7 +133,7 @@ def test_another_normalisation_is_refused(ckpt, store, tmp_path, change):
 
 
 def test_what_cannot_be_stored_is_refused(ckpt, tmp_path, monkeypatch):
-    cfg = config(ckpt, tmp_path, 'none')  # a store that is still to be made
+    cfg = config(ckpt, tmp_path, 'none')  # a store that does not exist yet
     mixed = copy.deepcopy(cfg)
     mixed.model.data_preprocessor.update(
         num_classes=4, batch_augments=dict(augments=dict(type='mmpretrain.Mixup', alpha=1.0))
@@ -150,7 +150,7 @@ def test_what_cannot_be_stored_is_refused(ckpt, tmp_path, monkeypatch):
         store_teacher(cfg, tmp_path / 'c', 1)
 
 
-def test_compiles_the_student_alone(ckpt, store, tmp_path):
+def test_compile_hook_runs_without_a_live_teacher(ckpt, store, tmp_path):
     cfg = config(ckpt, tmp_path, store, epochs=2)
     cfg.custom_hooks.append(dict(type='CompileHook', backend='eager'))
     runner = toy.train(cfg)

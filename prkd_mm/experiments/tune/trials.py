@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from mmengine.config import Config
 from scipy.stats import qmc
 
+from ...config import is_type
+
 # from, to, unit: 'value' is the value in the config, 'tau' the trial's tau
 RANGES = dict(
     tau=(1.0, 8.0, None),
@@ -65,7 +67,7 @@ def parameters(cfg: Config) -> dict[str, list[str]]:
         {f'default_hooks.{key}': hook for key, hook in cfg.get('default_hooks', {}).items() if hook}
     )
     for place, hook in hooks.items():
-        if not hook['type'].endswith('LossScheduleHook'):
+        if not is_type(hook, 'LossScheduleHook'):
             continue
         for i, schedule in enumerate(hook['schedules']):
             key = f'{place}.schedules.{i}'
