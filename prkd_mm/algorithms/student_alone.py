@@ -53,5 +53,5 @@ def student_alone(cfg: Config) -> ConfigDict:
         kept = {key: model[key] for key in ('_scope_', 'architecture') if key in model}
         model = ConfigDict(kept, type='mmrazor.StudentAlone')
     if preprocessor is not None:
-        model['data_preprocessor'] = preprocessor
+        model['data_preprocessor'] = copy.deepcopy(preprocessor)  # building changes it
     return model
