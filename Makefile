@@ -11,7 +11,7 @@ PY := $(VENV)/bin/python
 OURS := $(VENV)/made-by-make
 STAMP := $(VENV)/up-to-date
 
-.PHONY: help train test test-fast lint format types env FORCE
+.PHONY: help train test test-fast lint format types docs env FORCE
 
 help:
 	@echo 'make train [CONFIG=configs/...py]   train teacher and students, show a table'
@@ -20,6 +20,7 @@ help:
 	@echo 'make lint                           check style, imports and spelling; change nothing'
 	@echo 'make format                         format the code and fix what ruff can fix'
 	@echo 'make types                          check the types of the plugin'
+	@echo 'make docs                           build the pages of docs/ into docs/_build'
 	@echo 'make env                            only make the environment, $(VENV)'
 	@echo 'ARGS=... goes on to the tool behind: make test ARGS="-k schedule -x"'
 
@@ -43,6 +44,10 @@ format: env
 
 types: env
 	@$(PY) -m mypy
+
+docs: env
+	@$(PY) docs/make_arguments.py
+	@$(PY) -m sphinx -q -W -b html docs docs/_build
 
 env: $(STAMP)
 

@@ -1,16 +1,23 @@
-"""The README and the other pages agree with the code."""
+"""What README and docs say is checked against the code."""
 
 import ast
-import inspect
+import importlib.util
 import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from project import ROOT, type_command
 
-from prkd_mm import algorithms, datasets, hooks, losses
 from prkd_mm.config import load_config
 
 README = (ROOT / 'README.md').read_text()
+PAGES = ['README.md', 'README_zh-CN.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'tests/data/README.md']
+PAGES += [f'docs/{page.name}' for page in sorted((ROOT / 'docs').glob('*.md'))]
 MY_KD = """
 _base_ = [
     '{base}/datasets/digits.py', '{base}/models/digits.py',
@@ -38,54 +45,66 @@ train_dataloader = dict(dataset=dict(dataset=dict(indices=64)))
 """
 
 
-def tables() -> dict:
-    """The README's tables of arguments: {class: {argument: default}}."""
-    section = README.split('## Arguments')[1].split('\n## ')[0]
-    found = re.findall(r'^`(\w+)[^\n]*(?:\n[^\n|]+)*\n\n((?:\|.*\n)+)', section, re.M)
-    return {
-        name: dict(re.findall(r'^\| `(\w+)` \| (\S.*?) \|', rows, re.M)) for name, rows in found
-    }
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding='utf-8')
 
 
-@pytest.mark.parametrize(
-    'name',
-    [
-        'PRKDLoss',
-        'LossScheduleHook',
-        'TailAverageHook',
-        'TeacherCheckHook',
-        'FrozenTeacherDistill',
-        'TinyImageNet',
-        'PackedImages',
-    ],
-)
-def test_tables_of_arguments(name):
-    (cls,) = (
-        getattr(module, name)
-        for module in (losses, hooks, algorithms, datasets)
-        if hasattr(module, name)
-    )
-    parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
-    assert tables()[name] == {
-        p.name: 'required' if p.default is p.empty else f'`{p.default!r}`'
-        for p in parameters
-        if p.kind is not p.VAR_KEYWORD
-    }
+ARGUMENTS = read('docs/arguments.md')
 
 
-def test_the_lines_to_paste(tmp_path):
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in a language."""
+    return re.findall(rf'^```{language}\n(.*?)^```', read(page), re.S | re.M)
+
+
+def test_the_lines_of_the_diff(tmp_path):
     """They turn a plain MMRazor config into a run of PRKD, as pasted."""
-    lines = re.search(r"```python\n(_base_ = 'my_kd.py'\n.*?)```", README, re.S)[1]
-    assert len(lines.splitlines()) == 5
-    ast.parse(lines)
+    (diff,) = blocks('README.md', 'diff')
+    lines = [line[1:] for line in diff.splitlines()]
+    assert sum(line.startswith('+') for line in diff.splitlines()) == 14
+    ast.parse('\n'.join(lines))
     (tmp_path / 'my_kd.py').write_text(MY_KD.replace('{base}', str(ROOT / 'configs/_base_')))
-    (tmp_path / 'my_prkd.py').write_text(lines)
+    (tmp_path / 'my_prkd.py').write_text('\n'.join(lines))
     said = type_command(ROOT / 'tools/train.py', 'my_prkd.py', cwd=tmp_path)
     assert re.search(r'loss_kl.tau: 1\.27', said)  # 4 − 3·10/11
     average = 'work_dirs/my_prkd/student_avg.pth'
     tested = type_command(ROOT / 'tools/test.py', 'my_prkd.py', average, cwd=tmp_path)
     top1 = r'accuracy/top1: ([\d.]+)'
     assert re.findall(f'student_avg/{top1}', said)[-1] == re.findall(top1, tested)[-1]
+
+
+def photos(folder: Path) -> None:
+    """Images of two classes, one dark and one bright."""
+    for part, number in (('train', 70), ('val', 10)):
+        for name, brightness in (('cat', 60), ('dog', 190)):
+            (folder / 'photos' / part / name).mkdir(parents=True)
+            for index in range(number):
+                noise = np.random.RandomState(index).randint(-50, 50, (72, 80, 3))
+                image = (brightness + noise).astype(np.uint8)
+                cv2.imwrite(str(folder / f'photos/{part}/{name}/{index}.jpg'), image)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_tutorial_from_own_images_to_a_prediction(tmp_path):
+    """All its files and commands in turn; smaller nets and fewer epochs."""
+    photos(tmp_path)
+    *configs, program = blocks('docs/own_data.md', 'python')
+    for name, config in zip(('images', 'teacher', 'student'), configs):
+        (tmp_path / f'{name}.py').write_text(config)
+    quick = ['--cfg-options', 'train_cfg.max_epochs=2', 'train_dataloader.num_workers=0',
+             'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
+             'val_dataloader.persistent_workers=False', 'randomness.seed=1']  # fmt: skip
+    for command in blocks('docs/own_data.md', 'bash'):
+        (words,) = [shlex.split(line) for line in command.replace('\\\n', '').splitlines()]
+        assert words.pop(0) == 'python'
+        if 'prkd_mm::train.py' in words:
+            words += quick
+        if 'student.py' in words:
+            words.append('default_hooks.tail_average.num_epochs=2')
+        type_command(*words, cwd=tmp_path)
+    assert type_command('-c', program, cwd=tmp_path).split()[-1] in ('cat', 'dog')
+    assert (tmp_path / 'classes.json').stat().st_size and (tmp_path / 'classes.png').exists()
 
 
 @pytest.mark.parametrize(
@@ -97,38 +116,80 @@ def test_the_lines_to_paste(tmp_path):
     ],
 )
 def test_the_line_of_the_stock_data_path(pair, tmp_path):
-    (line,) = re.findall(r'^train_dataloader = dict\(num_workers.*$', README, re.M)
+    page = read('docs/training.md')
+    (line,) = re.findall(r'^train_dataloader = dict\(num_workers.*$', page, re.M)
     own = load_config(str(ROOT / f'configs/{pair}.py')).train_dataloader
     (tmp_path / 'stock.py').write_text(f"_base_ = '{ROOT}/configs/{pair}.py'\n{line}\n")
     stock = load_config(str(tmp_path / 'stock.py')).train_dataloader
     assert stock.dataset == own.dataset.dataset
-    # workers that see the epoch: else each would repeat the first
+    # workers that see the epoch: otherwise each would repeat the first
     assert stock.num_workers == 4 and not stock.persistent_workers
     assert stock.worker_init_fn.type == 'seed_worker_by_epoch'
 
 
-def test_what_it_names_is_there():
-    # configs and tools of the commands, pictures, folders of the map
-    names = set(re.findall(r'\b(?:configs|tools|docs)/[\w/.]+\.\w+', README))
-    names |= set(re.findall(r'^((?:prkd_mm|configs|tests)[\w/.]*) ', README, re.M))
-    assert len(names) > 10
-    assert [name for name in names if not (ROOT / name).exists()] == []
-
-
-PAGES = ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'tests/data/README.md']
-PAGES += [f'docs/{page.name}' for page in sorted((ROOT / 'docs').glob('*.md'))]
+def test_the_first_config_from_a_stock_one_is_the_example():
+    assert blocks('docs/own_config.md', 'python') == [read('examples/cifar10_from_mmpretrain.py')]
 
 
 @pytest.mark.parametrize('page', PAGES)
 def test_links_and_names_of_a_page(page):
-    text = (ROOT / page).read_text()
+    text = read(page)
+    folder = (ROOT / page).parent
     links = re.findall(r'\]\((?!https?:|#)([^)#]+)', text)
-    assert [x for x in links if not (ROOT / page).parent.joinpath(x).exists()] == []
+    assert [x for x in links if not (folder / x).exists()] == []
     names = re.findall(r'\b(?:configs|tools|tests|examples)/[\w/.]+\.(?:py|sh|yml)\b', text)
     assert [name for name in names if not (ROOT / name).exists()] == []
+    long = [x for x in text.splitlines() if len(x) > 79 and not x.startswith(('|', '- '))]
+    assert not page.startswith('README') or not long
+
+
+@pytest.mark.parametrize('page', [page for page in PAGES if page != 'docs/arguments.md'])
+def test_the_commands_have_the_options_of_the_tools(page):
+    helps = dict(re.findall(r'### tools/(\w+)\.py\n\n```text\n(.*?)```', ARGUMENTS, re.S))
+    for block in blocks(page, 'bash'):
+        for line in block.replace('\\\n', ' ').splitlines():
+            tool = re.search(r'(?:tools/|prkd_mm::)(\w+)\.py', line)
+            if tool and not line.startswith('make'):
+                options = set(re.findall(r' (--[\w-]+)', line))
+                missing = {x for x in options if x not in helps[tool[1]]}
+                # the options of its subcommands are not in the tool's own help
+                assert tool[1] in ('analyze', 'benchmark') or not missing, line
+
+
+def test_the_page_of_arguments_is_current():
+    spec = importlib.util.spec_from_file_location('arguments', ROOT / 'docs/make_arguments.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.page() == ARGUMENTS, 'run: python docs/make_arguments.py'
 
 
 def test_every_package_is_on_the_map():
-    packages = (ROOT / 'prkd_mm').glob('*/__init__.py')
-    for package in packages:
-        assert f'prkd_mm/{package.parent.name} ' in README
+    for package in (ROOT / 'prkd_mm').glob('*/__init__.py'):
+        assert f'prkd_mm/{package.parent.name} ' in read('docs/layout.md')
+    names = re.findall(r'^((?:prkd_mm|configs|tests)[\w/.]*) ', read('docs/layout.md'), re.M)
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_every_page_is_in_the_table_of_contents():
+    contents = re.search(r'```\{toctree\}\n.*?\n\n(.*?)```', read('docs/index.md'), re.S)[1]
+    pages = {path.stem for path in (ROOT / 'docs').glob('*.md')} - {'index'}
+    assert set(contents.split()) == pages
+
+
+def test_the_readme_in_chinese_has_the_same_code():
+    for language in ('bash', 'diff', 'bibtex'):
+        assert blocks('README_zh-CN.md', language) == blocks('README.md', language)
+    links = [set(re.findall(r'\]\((docs/[^)]+)\)', read(x))) for x in PAGES[:2]]
+    assert links[0] == links[1]
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_warnings(tmp_path):
+    pytest.importorskip('furo')
+    done = subprocess.run(
+        [sys.executable, '-m', 'sphinx', '-q', '-W', '-b', 'html', ROOT / 'docs', tmp_path],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, '')
+    assert (tmp_path / 'own_data.html').is_file()

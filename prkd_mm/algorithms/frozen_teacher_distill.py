@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import accept_plain_student
 from ..teachers import Spec, build_teachers
+from .student_alone import typed_preprocessor
 
 
 @MODELS.register_module()
@@ -98,7 +99,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         spec = Spec(teacher, teacher_ckpt, teacher_config, teacher_logits)  # type: ignore[arg-type]
         classes = _num_classes(kwargs.get('architecture'))
         built = build_teachers(spec, teacher_mean, fold_teacher_bn, classes)
-        super().__init__(distiller=distiller, teacher=built.net, **kwargs)
+        super().__init__(distiller=distiller, teacher=built.net, **typed_preprocessor(kwargs))
         accept_plain_student(self)
         self._check_classes(built.num_classes)
         built.adapt_to(self.data_preprocessor)

@@ -34,8 +34,20 @@ class StudentAlone(BaseAlgorithm):
         fold_teacher_bn: bool = False,
         **kwargs,
     ) -> None:
-        super().__init__(architecture, **kwargs)
+        super().__init__(architecture, **typed_preprocessor(kwargs))
         accept_plain_student(self)
+
+
+def typed_preprocessor(arguments: dict) -> dict:
+    """Arguments of an algorithm, with the type of a data preprocessor that has none.
+
+    MMPretrain's configs leave the type to its classifiers, MMRazor's need it.
+    """
+    preprocessor = arguments.get('data_preprocessor')
+    if isinstance(preprocessor, dict) and 'type' not in preprocessor:
+        typed = dict(preprocessor, type='mmpretrain.ClsDataPreprocessor')
+        return dict(arguments, data_preprocessor=typed)
+    return arguments
 
 
 def student_alone(cfg: Config) -> ConfigDict:
