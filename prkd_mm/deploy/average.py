@@ -1,0 +1,76 @@
+"""The method's average from the epoch checkpoints of a finished run."""
+
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner, set_random_seed, weights_to_cpu
+
+from ..algorithms.student_alone import student_alone
+from ..averaging import State, add_to_sum, batch_norm_statistics, mean_state
+from ..batch_norm import recalibrate_bn, recalibration_loader
+from ..checkpoints import load_strictly, plain_state_dict, read
+from .student_config import describe_config
+
+STATISTICS = ('recalibrate', 'average', 'latest')
+
+
+def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
+    """The last ``epoch_N.pth`` of a work dir, oldest first.
+
+    Raises:
+        FileNotFoundError: If there are fewer.
+    """
+    found = {
+        int(match[1]): path
+        for path in work_dir.glob('epoch_*.pth')
+        if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
+    }
+    if len(found) < number:
+        raise FileNotFoundError(
+            f'{work_dir} has {len(found)} checkpoints epoch_N.pth, {number} are to be averaged; '
+            f'keep more with --cfg-options default_hooks.checkpoint.max_keep_ckpts={number}'
+        )
+    return [found[epoch] for epoch in sorted(found)[-number:]]
+
+
+def average_checkpoints(
+    cfg: Config, paths: Sequence[Path], bn: str = 'recalibrate', bn_batches: int = 100
+) -> dict:
+    """Average students, as ``TailAverageHook`` does during a run.
+
+    Args:
+        cfg: Config of the run.
+        paths: Its checkpoints, the latest last.
+        bn: Where the batch-norm statistics come from: training batches, the
+            mean of the checkpoints, or the latest one.
+        bn_batches: Training batches for ``bn='recalibrate'``.
+
+    Returns:
+        A plain MMPretrain checkpoint.
+
+    Raises:
+        ValueError: If a checkpoint is that of another net.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model = MODELS.build(student_alone(cfg)).eval()
+    net = getattr(model, 'architecture', model)
+    total: State = {}
+    state: State = {}
+    for path in paths:
+        state = plain_state_dict(read(str(path)))[0]
+        load_strictly(net, state, f'The checkpoint {str(path)!r}')
+        add_to_sum(total, state)
+    keep = batch_norm_statistics(net) if bn == 'latest' else set()
+    net.load_state_dict(mean_state(total, len(paths), state, keep))
+    if bn == 'recalibrate':
+        seed = (cfg.get('randomness') or {}).get('seed') or 0
+        train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+        set_random_seed(seed)
+        batches = islice(recalibration_loader(train, seed), bn_batches)
+        recalibrate_bn(net, (model.data_preprocessor(batch, False)['inputs'] for batch in batches))
+    meta = dict(averaged=[path.name for path in paths], bn=bn, student_config=describe_config(cfg))
+    return dict(meta=meta, state_dict=weights_to_cpu(net.state_dict()))
