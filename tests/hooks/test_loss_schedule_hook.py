@@ -17,7 +17,7 @@ ATTRS = ('tau', 'kl_weight', 'cor_weight')
 
 
 class Probe(Hook):
-    """Write down what the losses are, each time they have been computed."""
+    """Record the attributes of a loss after each iteration."""
 
     priority = 'VERY_LOW'
 
@@ -46,7 +46,7 @@ def prkd(r):
 
 
 def assert_follows(probe, work_dir, progress, iterations):
-    """What was computed with, and what was logged, is the formula's."""
+    """The values used and the values logged follow the formula."""
     assert sorted(i for _, i in probe.seen) == list(iterations)
     for (epoch, iteration), values in probe.seen.items():
         assert values == pytest.approx(prkd(progress(epoch, iteration)), abs=1e-12)
@@ -81,7 +81,7 @@ class TestFormula:
             **options,
         )
 
-    def test_all_along_a_run(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate):
+    def test_over_a_whole_run(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate):
         probe = Probe()
         run(self.config(ckpt, tmp_path, by_epoch, epoch_based_run, accumulate), probe)
         assert_follows(probe, tmp_path, PROGRESS[by_epoch], range(EPOCHS * LENGTH))
@@ -137,7 +137,7 @@ def test_window(ckpt, tmp_path, by_epoch, begin, end):
 
 
 def test_shapes(ckpt, tmp_path):
-    """All four at once, each on an attribute of its own."""
+    """All four shapes in one run, each for another attribute."""
     probe = Probe(attrs=('tau', 'tau_cor', 'kl_weight', 'loss_weight'))
     run(
         toy.config(
@@ -162,7 +162,7 @@ def test_shapes(ckpt, tmp_path):
         assert values == pytest.approx(expected[epoch], abs=1e-12)
 
 
-def test_drives_mmrazors_losses(ckpt, tmp_path):
+def test_changes_mmrazors_losses(ckpt, tmp_path):
     probe = Probe('loss_kl', ['tau'])
     distiller = toy.logits_distiller(loss_kl=dict(type='mmrazor.KLDivergence'))
     run(
@@ -180,7 +180,7 @@ def test_drives_mmrazors_losses(ckpt, tmp_path):
 
 
 def test_two_hooks_share_a_loss(ckpt, tmp_path):
-    """One moves with the epochs and one with the iterations."""
+    """One hook follows the epochs, the other the iterations."""
     probe = Probe(attrs=('tau', 'kl_weight'))
     hooks = [
         dict(
@@ -199,7 +199,7 @@ def test_two_hooks_share_a_loss(ckpt, tmp_path):
 
 @pytest.fixture(scope='module')
 def work_dir(tmp_path_factory):
-    """Of a run that logs all it can."""
+    """Work dir of a run with all logs."""
     path = tmp_path_factory.mktemp('log')
     ckpt = toy.save_teacher(path / 'teacher.pth')
     model = toy.distillation(ckpt)
@@ -252,7 +252,7 @@ def test_is_found_from_every_scope(scope):
 
 
 def test_compiled_run_is_the_eager_one(ckpt, tmp_path):
-    """Compiled code must see each change of what the schedule drives."""
+    """Compiled code must use each new value of the schedule."""
     torch._dynamo.reset()
     runners = [
         run(
@@ -273,7 +273,7 @@ def test_compiled_run_is_the_eager_one(ckpt, tmp_path):
 
 
 class NumberLoss(nn.Module):
-    """A loss with attributes of all sorts, none of them checked."""
+    """A loss with attributes of several types, which it does not check."""
 
     def __init__(self):
         super().__init__()
@@ -316,13 +316,13 @@ class TestErrors:
         with pytest.raises(TypeError, match='begin'):
             self.schedule(begin=4)
 
-    def test_twice_the_same(self):
+    def test_two_schedules_for_one_attribute(self):
         schedule = dict(loss='loss_prkd', attr='tau', start=4, end=1)
         with pytest.raises(ValueError, match='two schedules for loss_prkd'):
             LossScheduleHook([schedule, schedule])
 
     def raises(self, model, tmp_path, error, match, schedule=None, **window):
-        """Before the first batch, and before anything is drawn."""
+        """Expect an error before the first batch."""
         hook = dict(
             type='LossScheduleHook',
             schedules=[dict(dict(loss='loss_prkd', attr='tau', start=4, end=1), **schedule or {})],
@@ -357,7 +357,7 @@ class TestErrors:
         )
 
     @pytest.mark.parametrize('attr', ['name', 'flag', 'factor', 'forward'])
-    def test_attr_that_is_no_number(self, ckpt, tmp_path, attr):
+    def test_attribute_that_is_not_a_number(self, ckpt, tmp_path, attr):
         distiller = toy.logits_distiller(loss_prkd=dict(type='mmrazor.NumberLoss'))
         self.raises(
             toy.distillation(ckpt, distiller=distiller),
@@ -370,7 +370,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         'schedule', [dict(end=0), dict(start=-1), dict(attr='kl_weight', end=-0.5)], ids=str
     )
-    def test_value_the_loss_refuses(self, ckpt, tmp_path, schedule):
+    def test_value_that_the_loss_rejects(self, ckpt, tmp_path, schedule):
         bad = float(schedule.get('start', schedule.get('end')))
         attr = schedule.get('attr', 'tau')
         self.raises(

@@ -107,6 +107,14 @@ def test_relax_to_is_reached_in_the_last_epoch(tmp_path, sharpness, relax_to):
     assert 'tightens it' not in text
 
 
+def test_relax_to_in_an_iteration_based_run(tmp_path):
+    ckpt = teacher_of(tmp_path / 't.pth')
+    runner = run(config(ckpt, tmp_path, CHECK, schedule(0.25), by_epoch=False))
+    found, _ = runner.message_hub.get_scalar('train/loss_prkd.strength').data
+    assert len(found) == EPOCHS
+    assert found[-1] / found[0] == pytest.approx(0.25, rel=1e-3)
+
+
 def test_relax_to_with_other_shapes_and_a_start_above_0(tmp_path):
     cfg = schedule(0.5, by_epoch=False)
     cfg['schedules'][2].update(start=0.1, shape='cosine')

@@ -1,4 +1,4 @@
-"""The terms against scipy in float64, and what must not change them."""
+"""The terms against scipy in float64, and their invariances."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ TAUS = [0.5, 1.0, 2.7, 4.0, 20.0]
 
 
 def logits(n, c, seed=0, size=3.0, dtype=torch.float64):
-    """Logits of two nets, not independent of each other."""
+    """Correlated logits of two nets."""
     rng = np.random.RandomState(seed)
     student = rng.randn(n, c)
     teacher = 0.5 * student + rng.randn(n, c)

@@ -71,7 +71,7 @@ class TestExtremes:
         assert (grad - exact).norm() <= far * exact.norm()
 
     def test_rows_without_a_correlation(self, dtype, taus):
-        """Constant are: the student, the teacher, both; none in the last."""
+        """Constant rows: of the student, of the teacher, of both; the last row varies."""
         student, teacher = logits(4, 9, dtype=dtype)
         student[[0, 2]], teacher[[1, 2]] = 7.0, -3.0
         terms, grad = terms_and_gradient(kl_and_correlation, student, teacher, taus, (0.0, 1.0))
@@ -87,7 +87,7 @@ class TestExtremes:
         assert terms == [0.0, 0.0] and grad.eq(0).all()
 
 
-def test_keeps_its_digits_near_a_match():
+def test_is_accurate_near_a_match():
     student, teacher = logits(40, 12, dtype=torch.float32)
     teacher = student + 1e-3 * teacher
     terms, grad = terms_and_gradient(kl_and_correlation, student, teacher, (1.0, 1.0))
@@ -129,14 +129,14 @@ def calls(monkeypatch) -> list:
 
 
 class TestDerivatives:
-    """What needs more than one gradient by the student."""
+    """Derivatives other than one gradient in the student."""
 
     def test_gradcheck(self):
         student, teacher = logits(4, 5, size=1.0)
         student.requires_grad_()
         assert gradcheck(lambda x: kl_and_correlation(x, teacher, 1.5, 2.0), student)
 
-    def test_twice(self, monkeypatch):
+    def test_second_derivative(self, monkeypatch):
         student, teacher = logits(3, 4, size=1.0)
         made = calls(monkeypatch)
         assert gradgradcheck(
@@ -144,8 +144,8 @@ class TestDerivatives:
         )
         assert made
 
-    def test_twice_behind_other_layers(self):
-        """A Hessian-vector product, as of a loss surface."""
+    def test_second_derivative_through_other_layers(self):
+        """A Hessian-vector product, as for a loss landscape."""
         student, teacher = logits(6, 5, size=1.0)
         weight = torch.eye(5, dtype=torch.float64).requires_grad_()
         products = []
@@ -155,7 +155,7 @@ class TestDerivatives:
             products += torch.autograd.grad((grad * student[:5]).sum(), weight)
         torch.testing.assert_close(*products)
 
-    def test_of_torch_func(self, monkeypatch):
+    def test_torch_func(self, monkeypatch):
         student, teacher = logits(3, 4, size=1.0)
         made = calls(monkeypatch)
         loss = PRKDLoss(tau=1.5, kl_weight=0.3, cor_weight=0.7)
@@ -169,7 +169,7 @@ class TestDerivatives:
         assert torch.func.vmap(value)(student.expand(2, 3, 4)).shape == (2,)
         assert made  # by the Hessian
 
-    def test_of_the_teacher_too(self, monkeypatch):
+    def test_gradient_in_the_teacher_too(self, monkeypatch):
         made = calls(monkeypatch)
         pair = [x.requires_grad_() for x in logits(3, 4, size=1.0)]
         assert gradcheck(lambda *pair: kl_and_correlation(*pair, 1.5, 2.0), pair)
@@ -218,7 +218,7 @@ def test_two_dtypes():
 
 @pytest.mark.parametrize('block, most', [(fused._CPU_BLOCK, 4), (10**9, 7)])
 def test_memory(monkeypatch, block, most):
-    """In matrices of the logits' size; plain autograd takes ten."""
+    """Peak memory in matrices of the logits' size; plain autograd needs ten."""
     monkeypatch.setattr(fused, '_CPU_BLOCK', block)
     student, teacher = logits(512, 1000, dtype=torch.float32)
     student.requires_grad_()

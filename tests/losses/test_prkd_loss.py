@@ -143,7 +143,7 @@ class TestIdenticalLogits:
         assert student.grad.abs().max() < 1e-5
 
     def test_where_mmrazors_dist_loss_does_not(self):
-        """100 classes in a batch of 64: most have no sample in it."""
+        """With 100 classes and a batch of 64, most classes have no sample in it."""
         rng = np.random.RandomState(0)
         student = torch.tensor(rng.randn(64, 100), dtype=torch.float32)
         student[range(64), rng.randint(100, size=64)] += 15
@@ -356,13 +356,13 @@ class TestWithoutASchedule:
         toy.train(toy.config(toy.distillation(ckpt), tmp_path, *hooks))
         return toy.log_text(tmp_path)
 
-    def test_says_so_once(self, tmp_path):
+    def test_warns_once(self, tmp_path):
         text = self.run(tmp_path)
         assert text.count(NO_SCHEDULE) == 1
         assert 'tau=4, kl_weight=1 and cor_weight=0' in text
         assert 'plain KD' in text and 'LossScheduleHook' in text
 
-    def test_also_where_nothing_filters_what_is_logged_twice(self, monkeypatch):
+    def test_warns_once_without_a_filter_of_the_logger(self, monkeypatch):
         said = []
         monkeypatch.setattr(
             'prkd_mm.losses.prkd_loss.print_log', lambda text, **_: said.append(text)

@@ -1,4 +1,4 @@
-# What every method here compares: the logits of teacher and student.
+# The logits of teacher and student, which every method here compares.
 model = dict(
     _scope_='mmrazor',
     type='FrozenTeacherDistill',

@@ -1,4 +1,4 @@
-# DIST: correlations over the classes and over the batch, weighed as DIST_KD.
+# DIST: correlations over the classes and over the batch, with the weights of DIST_KD.
 _base_ = './_logits.py'
 method = 'dist'
 model = dict(

@@ -1,4 +1,4 @@
-# KD: KL at the constant tau = 4, weighed as RepDistiller and mdistiller do.
+# KD: KL at the constant tau = 4, with the weights of RepDistiller and mdistiller.
 _base_ = './_logits.py'
 method = 'kd'
 model = dict(

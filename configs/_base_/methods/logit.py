@@ -1,5 +1,5 @@
 # Logit matching: half the mean square error, which KL tau^2 becomes for
-# large tau (and logits of mean 0); weighed as KD.
+# large tau (and logits of mean 0); with the weights of KD.
 _base_ = './_logits.py'
 method = 'logit'
 model = dict(
