@@ -135,7 +135,7 @@ def test_cifar10_as_image_files(monkeypatch):
         ('prkd', 'loss_prkd', (4, 0.9), (4, 0.9)),
     ],
 )
-def test_only_the_quickstart_uses_the_tuned_settings(method, loss, tuned, literature):
+def test_only_the_photographs_use_the_tuned_settings(method, loss, tuned, literature):
     def settings(path):
         cfg = load_config(str(ROOT / 'configs' / path), method)
         assert cfg.method == method
@@ -143,7 +143,7 @@ def test_only_the_quickstart_uses_the_tuned_settings(method, loss, tuned, litera
         assert name == loss
         return each.tau, each.loss_weight
 
-    assert settings('quickstart/prkd_digits.py') == tuned
+    assert settings('quickstart/prkd_digits.py') == literature
     assert settings('quickstart/prkd_tinyimagenet20.py') == tuned
     assert settings('prkd/resnet56_resnet20_cifar100.py') == literature
 

@@ -1,0 +1,2 @@
+# Not searched.
+_base_ = '../methods/prkd_to_1.py'
