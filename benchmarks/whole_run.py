@@ -25,7 +25,8 @@ from .timing import ALONE, OURS, STOCK, Summary, speedup
 
 PAIR = 'wrn_40_2_wrn_16_2_cifar10'
 VIEWS = 8
-EPOCHS = (10, 30, 240)  # extrapolated from runs of one and three epochs
+EPOCHS = (10, 30, 240)  # extrapolated
+_EPOCHS = (2, 6)  # measured
 _VALIDATION = 96  # images, too few for TeacherCheckHook to refuse the random teacher
 _OUR_TRAIN = [str(CONFIGS.parent / 'tools/train.py')]
 _STOCK_TRAIN = ['-m', 'prkd_mm', 'mmrazor::train.py']
@@ -63,7 +64,7 @@ def run(settings: Settings, peaks: Peaks, pair: str = PAIR, images: int = 1024) 
     """Compare the cost of whole runs.
 
     A run includes the start of Python, imports, data, training, validation,
-    checkpoints and logs. Each case is run for one and for three epochs, which
+    checkpoints and logs. Each case is run for two and for six epochs, which
     gives the costs of its start and of an epoch. The cases take turns.
 
     Args:
@@ -74,7 +75,7 @@ def run(settings: Settings, peaks: Peaks, pair: str = PAIR, images: int = 1024) 
         images: Number of training images.
 
     Raises:
-        RuntimeError: If a run fails.
+        RuntimeError: If a run fails, or the runs are too short to be measured.
     """
     cpu = {name: Parts() for name, *_ in _CASES}
     wall = {name: Parts() for name, *_ in _CASES}
@@ -88,22 +89,28 @@ def run(settings: Settings, peaks: Peaks, pair: str = PAIR, images: int = 1024) 
                 break
     note = (
         f'{images} training images of 32x32, {_VALIDATION} for validation; CPU time of all '
-        'processes, extrapolated from runs of one and three epochs'
+        'processes, extrapolated from runs of two and six epochs'
     )
     return [_compare(pair, epochs, cpu, wall, note) for epochs in EPOCHS]
 
 
 def _measure(runs: '_Runs', name: str, method: str, stores: bool, cpu: Parts, wall: Parts) -> None:
-    views = 2 if stores else 0
-    one, three = (runs.time(name, method, epochs, views) for epochs in (1, 3))
-    # one view more in the same number of epochs
-    third_view = runs.time(name, method, 3, 3) if stores else three
+    few, many = _EPOCHS
+    views = few if stores else 0
+    short, long = (runs.time(name, method, epochs, views) for epochs in _EPOCHS)
+    # more views in the same number of epochs
+    more_views = runs.time(name, method, many, many) if stores else long
     for i, parts in enumerate((cpu, wall)):
-        view = third_view[i] - three[i]
-        epoch = (three[i] - one[i] - view) / 2
+        view = (more_views[i] - long[i]) / (many - few)
+        epoch = (long[i] - short[i]) / (many - few)
+        if epoch <= 0 or view < 0:
+            raise RuntimeError(
+                f'{name}: {epoch:.3g} s per epoch and {view:.3g} s per view cannot be right; the '
+                'runs are too short for this machine, so increase --images'
+            )
         parts.view.append(view)
         parts.epoch.append(epoch)
-        parts.start.append(one[i] - epoch - view)
+        parts.start.append(short[i] - few * epoch - views * view)
 
 
 def _compare(

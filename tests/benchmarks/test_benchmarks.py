@@ -367,6 +367,15 @@ def test_cost_of_a_whole_run_is_extrapolated_from_its_parts(stores, view):
     assert cpu.total(100) == [210 + whole_run.VIEWS * view] * 2
 
 
+def test_runs_too_short_to_be_measured_are_an_error():
+    class Noise:
+        def time(self, name, method, epochs, views):
+            return 10 - epochs, 10 - epochs
+
+    with pytest.raises(RuntimeError, match='increase --images'):
+        whole_run._measure(Noise(), 'name', 'kd', False, whole_run.Parts(), whole_run.Parts())
+
+
 def test_stock_run_uses_nothing_of_ours(tmp_path):
     runs = whole_run._Runs(whole_run.PAIR, tmp_path, images=10)
     cfg = runs._load('kd')
