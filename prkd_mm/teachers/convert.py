@@ -13,7 +13,7 @@ import hashlib
 import io
 import re
 from pathlib import Path
-from typing import Union
+from typing import Callable, Union
 
 import torch
 from torch import Tensor, nn
@@ -48,7 +48,7 @@ def _stage(match: re.Match) -> str:
 
 
 # Applied one after the other to each name.
-_RULES = [
+_RULES: list[tuple[str, Union[str, Callable[[re.Match], str]]]] = [
     (r'^module\.', ''),  # DataParallel
     (r'^block(\d)\.layer\.', r'layer\1.'),  # WRN
     (r'\.(shortcut|convShortcut)\.', '.downsample.'),  # ResNet-50, WRN

@@ -179,24 +179,33 @@ def fill(
                     yield teacher.logits(inputs).float().cpu()
                 advance(len(inputs))
 
-    def attempt(chunks: list[Chunk], timeout: float) -> list[Chunk]:
-        held_by_others = []
-        for chunk in chunks:
-            try:
-                with store.lock(chunk).acquire(timeout=timeout):
-                    store.refresh()
-                    if chunk.name in store.header['crc32']:
-                        advance(chunk.end - chunk.start)
-                    else:
-                        store.put(chunk, torch.cat(list(logits_of(chunk))))
-            except Timeout:
-                held_by_others.append(chunk)
-        return held_by_others
-
-    attempt(attempt(chunks, timeout=0), timeout=-1)
+    held = _attempt(store, chunks, logits_of, advance, timeout=0)
+    _attempt(store, held, logits_of, advance, timeout=-1)
     preprocess.choose_view(dataset)  # back to the view of the run
     if not store.missing():
         store.remove_locks()
+
+
+def _attempt(
+    store: TeacherLogits,
+    chunks: list[Chunk],
+    logits_of: Callable[[Chunk], Iterator[torch.Tensor]],
+    advance: Callable[[int], None],
+    timeout: float,
+) -> list[Chunk]:
+    """Store chunks; returns those that other processes hold longer than ``timeout`` seconds."""
+    held_by_others = []
+    for chunk in chunks:
+        try:
+            with store.lock(chunk).acquire(timeout=timeout):
+                store.refresh()
+                if chunk.name in store.header['crc32']:
+                    advance(chunk.end - chunk.start)
+                else:
+                    store.put(chunk, torch.cat(list(logits_of(chunk))))
+        except Timeout:
+            held_by_others.append(chunk)
+    return held_by_others
 
 
 @contextmanager
