@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ...config import METHODS
 from ...files import write_json, write_text
-from ...visualization import new_figure
+from ...visualization import method_styles, new_figure
 from ..paired import mean_std
 from ..table import Table
 from .trials import RANGES, Trial, winner
@@ -144,10 +144,10 @@ def _tails(tails: dict[str, list[dict]]) -> str:
     return f'{Table(header, rows).markdown()}\n'
 
 
-# how a trial is drawn
-_CONFIG = dict(color='black', marker='s', markersize=5)
-_OTHER = dict(color='tab:blue', marker='o', markersize=5)
-_CHOSEN = dict(color='tab:red', marker='*', markersize=10)
+# how a trial is drawn, in the color of its method
+_CONFIG = dict(marker='s', markersize=5)
+_OTHER = dict(marker='o', markersize=5, alpha=0.6)
+_CHOSEN = dict(marker='*', markersize=12, markeredgecolor='black')
 
 
 def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: Path) -> None:
@@ -161,11 +161,12 @@ def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: 
     names = [name for name in RANGES if any(name in trials[0].values for trials in found.values())]
     figure = new_figure(1 + 2.6 * len(names), 0.5 + 2.6 * len(found))
     panels = figure.subplots(len(found), len(names), sharey='row', squeeze=False)
+    styles = method_styles(list(found))
     for row, (method, trials) in zip(panels, found.items()):
         shown = [axes for axes, name in zip(row, names) if name in trials[0].values]
         for axes, name in zip(row, names):
             if axes in shown:
-                _plot_parameter(axes, name, trials, winners[method])
+                _plot_parameter(axes, name, trials, winners[method], styles[method].color)
             else:
                 axes.set_visible(False)
         shown[0].tick_params(labelleft=True)
@@ -178,13 +179,13 @@ def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: 
     figure.savefig(path, dpi=120)
 
 
-def _plot_parameter(axes, name: str, trials: Sequence[Trial], chosen: Trial) -> None:
+def _plot_parameter(axes, name: str, trials: Sequence[Trial], chosen: Trial, color: str) -> None:
     for trial in trials:
         style = _OTHER if trial.number else _CONFIG
         if trial is chosen:
             style = _CHOSEN
         deviation = statistics.stdev(trial.averaged) if len(trial.averaged) > 1 else None
-        axes.errorbar(trial.values[name], trial.score, deviation, capsize=2, **style)
+        axes.errorbar(trial.values[name], trial.score, deviation, color=color, capsize=2, **style)
     axes.set_xscale('log', base=2)
     axes.xaxis.set_major_formatter('{x:g}')
     axes.grid(alpha=0.3)
