@@ -133,3 +133,15 @@ def test_pins_are_in_the_ranges_of_setup(wheel):
     for line in re.findall(r'^Requires-Dist: (.+)$', metadata, re.M):
         requirement = Requirement(line)
         assert requirement.specifier.contains(versions[requirement.name])
+
+
+def test_the_dockerfile_builds_from_files_that_are_there():
+    """It is not built here; what it changes in the pins must match."""
+    lines = (ROOT / 'requirements.txt').read_text().splitlines()
+    assert sum(bool(re.match(r'opencv-python==', line)) for line in lines) == 1
+    assert sum(bool(re.match(r'(torch|torchvision)==[0-9.]+$', line)) for line in lines) == 2
+    dockerfile = (ROOT / 'Dockerfile').read_text()
+    for source in re.findall(r'^COPY (\S+) ', dockerfile, re.M):
+        assert (ROOT / source).exists()
+    ignored = (ROOT / '.dockerignore').read_text().split()
+    assert not {'configs', 'tools', 'prkd_mm', 'setup.py'} & set(ignored)
