@@ -87,11 +87,12 @@ def photos(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tutorial_from_own_images_to_a_prediction(tmp_path):
-    """All its files and commands in turn; smaller nets and fewer epochs."""
+    """All its files and commands in turn, with smaller images and fewer epochs."""
     photos(tmp_path)
     *configs, program = blocks('docs/own_data.md', 'python')
     for name, config in zip(('images', 'teacher', 'student'), configs):
-        (tmp_path / f'{name}.py').write_text(config)
+        small = config.replace('=64),', '=32),').replace('scale=72', 'scale=36')
+        (tmp_path / f'{name}.py').write_text(small)
     quick = ['--cfg-options', 'train_cfg.max_epochs=2', 'train_dataloader.num_workers=0',
              'train_dataloader.persistent_workers=False', 'val_dataloader.num_workers=0',
              'val_dataloader.persistent_workers=False', 'randomness.seed=1']  # fmt: skip
