@@ -28,7 +28,7 @@ def test_each_method_gets_its_losses_and_a_work_dir_of_its_own(method):
     assert cfg.work_dir == f'./work_dirs/prkd_digits{suffix}'
 
 
-def test_the_variable_serves_where_there_is_no_option(monkeypatch):
+def test_the_variable_chooses_the_method_without_an_option(monkeypatch):
     monkeypatch.setenv(METHOD_VARIABLE, 'kd')
     assert load_config(QUICKSTART).work_dir == './work_dirs/prkd_digits_kd'
     assert load_config(QUICKSTART, 'dist').method == 'dist'

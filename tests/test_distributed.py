@@ -1,4 +1,4 @@
-"""A distillation on two processes: what both know, and what only one does."""
+"""A distillation on two processes: what they agree on, and what only rank 0 writes."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ TAIL = [3, 4]
 
 @HOOKS.register_module()
 class Witness(Hook):
-    """Note what a rank sees that no file tells of."""
+    """Record what a rank sees and no file contains."""
 
     priority = 'LOWEST'
 
@@ -60,7 +60,7 @@ def run(ckpt, work_dir, checkpoint=None) -> dict:
         dict(type='SyncBuffersHook'),
         epochs=EPOCHS,
         launcher='pytorch',
-        # MMEngine's default but for the device: it knows only GPUs here
+        # MMEngine's default, except for the device, which would be a GPU
         model_wrapper_cfg=dict(
             type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
         ),
@@ -108,7 +108,7 @@ def run(ckpt, work_dir, checkpoint=None) -> dict:
 def work(rank, folder, ckpt):
     """What each process does."""
     os.environ['LOCAL_RANK'] = str(rank)  # as a launcher does
-    # before MMEngine would: it asks for a GPU
+    # before MMEngine does, which needs a GPU for it
     dist.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=RANKS
     )
@@ -132,7 +132,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def seen(folder):
-    """Of each rank, what its runs ended with and saw."""
+    """What the runs of each rank ended with and saw."""
     return [load(folder / f'rank_{rank}.pth') for rank in range(RANKS)]
 
 
@@ -168,7 +168,7 @@ def test_weights_learn(folder, straight):
     assert straight[0]['average_metrics']['accuracy/top1'] > 35
 
 
-def test_file_is_written_by_one_rank_once(folder, straight):
+def test_one_rank_writes_the_file_once(folder, straight):
     path = folder / 'straight/student_avg.pth'
     assert [rank['written'] for rank in straight] == [[str(path)], []]
     toy.assert_same(load(path)['state_dict'], straight[1]['average'])
@@ -188,7 +188,7 @@ def test_average_is_the_mean_of_the_students(folder, straight):
         assert torch.equal(average[name], mean.float()), name
 
 
-def test_bn_statistics_are_of_both_ranks_images(straight):
+def test_batch_norm_statistics_cover_the_images_of_both_ranks(straight):
     one, other = (rank['local_statistics'] for rank in straight)
     assert one
     for name in one:

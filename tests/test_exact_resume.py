@@ -1,4 +1,4 @@
-"""Four epochs in one go are two, a power cut, and two more: bit for bit."""
+"""A run that is killed after two of four epochs and resumed equals one in one go, bit for bit."""
 
 import pytest
 import torch
@@ -73,7 +73,7 @@ def test_log(runs):
 
 
 def test_epochs_differ(runs):
-    """Else equal randomness would prove nothing."""
+    """Otherwise equal results would prove nothing."""
     one, two = (torch.load(runs[0] / f'epoch_{epoch}.pth', weights_only=False) for epoch in (3, 4))
     assert not torch.equal(
         one['state_dict']['architecture.head.fc.weight'],
