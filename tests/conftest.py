@@ -10,6 +10,17 @@ import pytest
 import toy
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes long: whole runs of tools, runs of several ranks, benchmarks."""
+    for item in items:
+        if 'e2e' in item.path.parts:
+            item.add_marker('e2e')
+        elif 'benchmarks' in item.path.parts:
+            item.add_marker('bench')
+        elif item.path.name == 'test_distributed.py':
+            item.add_marker('slow')
+
+
 def pytest_collection_finish() -> None:
     """Keep the garbage collector out of the imported modules.
 

@@ -1,14 +1,11 @@
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from project import ROOT, type_command
 
 from prkd_mm import experiments
 from prkd_mm.config import METHOD_VARIABLE, environment, load_config
 
-ROOT = Path(__file__).resolve().parents[1]
 QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
 TEACHER = str(ROOT / 'configs/quickstart/teacher_digits.py')
 METHODS = sorted(
@@ -54,13 +51,9 @@ def test_wrong_config_or_method(path, method, error, words):
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'reproduce'])
+@pytest.mark.slow
 def test_help(tool):
-    said = subprocess.run(
-        [sys.executable, str(ROOT / f'tools/{tool}.py'), '--help'],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    said = type_command(f'tools/{tool}.py', '--help')
     assert said.startswith('usage') and 'config' in said
     if tool != 'reproduce':
         for option in ('--work-dir', '--cfg-options', '--launcher', '--method'):

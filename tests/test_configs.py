@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from project import ROOT
+
 import prkd_mm.checkpoints  # noqa: F401  isort: skip
 import pytest
 import torch
@@ -14,7 +16,6 @@ from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
 from prkd_mm.experiments import METHODS
 
-ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
 PAIRS = sorted([*CONFIGS.glob('prkd/*.py'), *CONFIGS.glob('quickstart/prkd_*.py')])
 TEACHERS = sorted([*CONFIGS.glob('teachers/*.py'), *CONFIGS.glob('quickstart/teacher_*.py')])
@@ -105,6 +106,7 @@ def test_a_pair_and_its_teacher_agree(path):
         assert teacher[key] == cfg[key]
 
 
+@pytest.mark.slow
 def test_work_dirs_are_unique():
     own = [load_config(str(path)).work_dir for path in PAIRS + TEACHERS]
     assert len(set(own)) == len(own)

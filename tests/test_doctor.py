@@ -3,14 +3,12 @@ import importlib.metadata
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from project import ROOT
 
 from prkd_mm import doctor
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def problems(section):

@@ -6,8 +6,8 @@ from importlib.util import resolve_name
 from pathlib import Path
 
 import pytest
+from project import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 ANALYSIS, EXPERIMENTS = 'prkd_mm.analysis', 'prkd_mm.experiments'
 
 

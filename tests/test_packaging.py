@@ -67,6 +67,7 @@ def wheel(tmp_path_factory):
     return next(folder.glob('prkd_mm-*.whl'))
 
 
+@pytest.mark.slow
 def test_wheel_holds_configs_and_tools(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
@@ -78,6 +79,7 @@ def test_wheel_holds_configs_and_tools(wheel):
     assert not [name for name in names if name.startswith('tests')]
 
 
+@pytest.mark.slow
 def test_wheel_has_every_module(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = {name for name in file.namelist() if name.startswith('prkd_mm/')}
@@ -88,6 +90,7 @@ def test_wheel_has_every_module(wheel):
     assert modules == {name for name in shipped('prkd_mm') if '/.mim/' not in name}
 
 
+@pytest.mark.slow
 def test_config_of_an_installed_wheel(wheel, tmp_path):
     """The wheel, unpacked as pip does it, is asked for a config by name."""
     site = tmp_path / 'site'
@@ -120,6 +123,7 @@ def test_config_by_name_means_the_same_as_the_file(tmp_path, config):
     assert inherited == Config.fromfile(ROOT / config).to_dict()
 
 
+@pytest.mark.slow
 def test_pins_are_in_the_ranges_of_setup(wheel):
     lines = (ROOT / 'requirements.txt').read_text().splitlines()
     pins = [Requirement(x) for x in lines if x and not x.startswith('#')]

@@ -57,6 +57,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf'^```{language}\n(.*?)^```', read(page), re.S | re.M)
 
 
+@pytest.mark.slow
 def test_the_lines_of_the_diff(tmp_path):
     """They turn a plain MMRazor config into a run of PRKD, as pasted."""
     (diff,) = blocks('README.md', 'diff')

@@ -5,6 +5,8 @@ import json
 import re
 from pathlib import Path
 
+from project import ROOT
+
 import prkd_mm  # noqa: F401  isort: skip
 import pytest
 import torch
@@ -15,7 +17,6 @@ from mmpretrain.registry import MODELS
 
 from prkd_mm.config import load_config
 
-ROOT = Path(__file__).resolve().parents[1]
 ZOO = (ROOT / 'docs/zoo.md').read_text()
 METAFILE = ROOT / 'configs/prkd/metafile.yml'
 PAIRS = sorted((ROOT / 'configs/prkd').glob('*.py'))

@@ -1,10 +1,10 @@
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS
+from project import ROOT
 from torch.func import hessian
 
 from prkd_mm.analysis.strength import measure
@@ -23,7 +23,7 @@ from prkd_mm.analysis.strength.measure import (
 from prkd_mm.config import load_config
 from prkd_mm.strength import KINDS, StrengthMeter, Term, strength, terms_of
 
-QUICKSTART = str(Path(__file__).resolve().parents[2] / 'configs/quickstart/prkd_digits.py')
+QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
 
 
 def logits(samples=6, classes=5, spread=3.0, seed=0):

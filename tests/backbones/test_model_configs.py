@@ -1,7 +1,5 @@
 """The nets of `configs/_base_/models`, against counts of other codebases."""
 
-from pathlib import Path
-
 import community
 import pytest
 import torch
@@ -9,8 +7,9 @@ import torchvision
 from mmengine import Config
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
+from project import ROOT
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/_base_/models'
+CONFIGS = ROOT / 'configs/_base_/models'
 SMALL = {file: count for _, _, count, file in community.NETS.values()}
 SMALL.update(
     resnet18=11220132,  # of pytorch-cifar100, which DOT's tables build on

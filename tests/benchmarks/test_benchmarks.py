@@ -5,7 +5,6 @@ import multiprocessing
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +15,7 @@ from mmpretrain.models.utils import ClsDataPreprocessor
 from mmpretrain.registry import DATASETS
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import MODELS
+from project import ROOT
 
 from benchmarks import feed, hooks, loss, lower_bounds, step, timing, whole_run
 from benchmarks import images as data
@@ -23,7 +23,6 @@ from benchmarks.comparison import Settings, UnequalError, compare
 from benchmarks.nets import PAIRS, Pair
 from benchmarks.timing import OURS, STOCK, TUNED, Case, Summary
 
-ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device('cpu')
 PEAKS = lower_bounds.Peaks(1e11, 1e10)
 

@@ -1,11 +1,9 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from project import ROOT
 
 
 @pytest.fixture(scope='session')

@@ -8,10 +8,10 @@ import pytest
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from project import ROOT
 
 from prkd_mm import compat
 
-ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = Path(mmrazor.__file__).parent / '.mim/configs/distill/mmcls'
 CONFIGS = sorted(path.relative_to(SHIPPED).as_posix() for path in SHIPPED.glob('*/*.py'))
 

@@ -1,14 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from mmengine import Config
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS, MODELS
+from project import ROOT
 
 import prkd_mm  # noqa: F401
 
-CONFIGS = Path(__file__).resolve().parents[2] / 'configs/_base_/datasets'
+CONFIGS = ROOT / 'configs/_base_/datasets'
 
 
 def build(name, cache=None, **kwargs):

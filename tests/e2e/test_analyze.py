@@ -5,30 +5,23 @@ import json
 import os
 import runpy
 import struct
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import toy
 from mmengine.runner import Runner
+from project import DIGITS, TEACHER_DIGITS, link_checkout, type_command
 
 from prkd_mm.checkpoints import read
 from prkd_mm.config import load_config
-
-ROOT = Path(__file__).resolve().parents[2]
-PAIR = 'configs/quickstart/prkd_digits.py'
-TEACHER = 'configs/quickstart/teacher_digits.py'
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """A teacher, and two of its students with three checkpoints each."""
-    folder = tmp_path_factory.mktemp('analyze')
+    folder = link_checkout(tmp_path_factory.mktemp('analyze'))
     before = os.getcwd()
     os.chdir(folder)
-    for name in ('configs', 'tools'):
-        Path(name).symlink_to(ROOT / name)
     try:
         for method, epochs in ((None, 3), ('kd', 3), ('prkd', 4)):
             options = {'train_cfg.max_epochs': epochs, 'log_level': 'WARNING'}
@@ -39,7 +32,7 @@ def folder(tmp_path_factory):
                         'default_hooks.tail_average.num_epochs': 2,
                     }
                 )
-            cfg = load_config(PAIR if method else TEACHER, method, options)
+            cfg = load_config(DIGITS if method else TEACHER_DIGITS, method, options)
             with toy.quickly():
                 Runner.from_cfg(cfg).train()
     finally:
@@ -64,7 +57,7 @@ def analyze(folder, monkeypatch, capsys):
 
 def run(analyze, command, *arguments):
     """Run a study; return its output, and the numbers and tables in ``out``."""
-    printed = analyze(command, PAIR, '--out', 'out', '--device', 'cpu', *arguments)
+    printed = analyze(command, DIGITS, '--out', 'out', '--device', 'cpu', *arguments)
     written = list(Path('out').glob(f'{command}*'))
     for path in written:
         assert str(path) in printed
@@ -160,7 +153,7 @@ def test_a_student_named_teacher_raises(analyze, folder):
     named.symlink_to('prkd_digits/epoch_4.pth')
     try:
         with pytest.raises(SystemExit, match='give the file another name'):
-            analyze('compare', PAIR, '--checkpoints', str(named))
+            analyze('compare', DIGITS, '--checkpoints', str(named))
     finally:
         named.unlink()
 
@@ -250,17 +243,17 @@ def test_a_loss_that_cannot_be_followed_is_reported_and_skipped(analyze):
 @pytest.mark.parametrize(
     'arguments, words',
     [
-        (['spread', PAIR, '--methods', 'kd,kd'], '--work-dirs of different names'),
-        (['landscape', PAIR, '--trainings', '2'], 'prkd_digits_seed1'),
-        (['landscape', PAIR, '--trainings', '0'], 'at least 1, got 0'),
-        (['spread', PAIR, '--tail', '0'], '--tail must be at least 2, got 0'),
-        (['spread', PAIR, '--method', 'dist'], 'max_keep_ckpts=10'),
-        (['compare', TEACHER], 'has none'),
+        (['spread', DIGITS, '--methods', 'kd,kd'], '--work-dirs of different names'),
+        (['landscape', DIGITS, '--trainings', '2'], 'prkd_digits_seed1'),
+        (['landscape', DIGITS, '--trainings', '0'], 'at least 1, got 0'),
+        (['spread', DIGITS, '--tail', '0'], '--tail must be at least 2, got 0'),
+        (['spread', DIGITS, '--method', 'dist'], 'max_keep_ckpts=10'),
+        (['compare', TEACHER_DIGITS], 'has none'),
         (
-            ['strength', PAIR, '--methods', 'kd,prkd', '--checkpoints', 'configs'],
+            ['strength', DIGITS, '--methods', 'kd,prkd', '--checkpoints', 'configs'],
             'leave one of the two out',
         ),
-        (['landscape', PAIR, '--methods', 'dist'], 'has to be trained first'),
+        (['landscape', DIGITS, '--methods', 'dist'], 'has to be trained first'),
     ],
 )
 def test_errors_name_a_remedy(analyze, arguments, words):
@@ -269,13 +262,7 @@ def test_errors_name_a_remedy(analyze, arguments, words):
 
 
 def test_help_as_a_user_calls_it(folder):
-    printed = subprocess.run(
-        [sys.executable, 'tools/analyze.py', '--help'],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    printed = type_command('tools/analyze.py', '--help', cwd=folder)
     for command in ('strength', 'landscape', 'spread', 'compare'):
         assert command in printed
 

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from project import DIGITS, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIG = 'configs/quickstart/prkd_digits.py'
 SHORT = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=5']
 
 
@@ -33,7 +32,7 @@ def reproduce(folder: Path, *options: str, epochs_averaged: int = 1) -> str:
     return run(
         folder,
         'tools/reproduce.py',
-        CONFIG,
+        DIGITS,
         '--figures',
         'strength,spread',
         *options,
@@ -133,13 +132,13 @@ def test_a_student_of_stored_logits(folder, first):
     """`cache_teacher.py` once, and again; then a run without a teacher."""
     logits = 'work_dirs/teacher_digits_2_views'
     for _ in range(2):
-        said = run(folder, 'tools/cache_teacher.py', CONFIG, '--views', '2')
+        said = run(folder, 'tools/cache_teacher.py', DIGITS, '--views', '2')
         assert '2 views of 1,287 images, 10 classes: 5.15e-05 GB' in said
         assert f'--cfg-options model.teacher_logits={logits}' in said
     said = run(
         folder,
         'tools/train.py',
-        CONFIG,
+        DIGITS,
         '--work-dir',
         'stored',
         '--cfg-options',
@@ -151,7 +150,7 @@ def test_a_student_of_stored_logits(folder, first):
     assert f'Teacher, when stored: accuracy/top1: {top1:.4f}' in said
     assert (folder / 'stored/student_avg.pth').exists()
     with pytest.raises(subprocess.CalledProcessError):  # of other views
-        run(folder, 'tools/cache_teacher.py', CONFIG, '--views', '3', '--out', logits)
+        run(folder, 'tools/cache_teacher.py', DIGITS, '--views', '3', '--out', logits)
 
 
 def test_a_failing_run_shows_what_it_said(tmp_path):

@@ -1,12 +1,11 @@
 from pathlib import Path
 
 import pytest
+from project import DIGITS
 from rich.console import Console
 
 from prkd_mm.experiments import plan
 from prkd_mm.experiments.analyses import analyze
-
-DIGITS = 'configs/quickstart/prkd_digits.py'
 
 
 @pytest.mark.parametrize(
@@ -18,19 +17,15 @@ DIGITS = 'configs/quickstart/prkd_digits.py'
     ],
 )
 def test_a_study_that_lacks_something_is_reported_and_skipped(
-    tmp_path, monkeypatch, request, methods, name, words
+    checkout, tmp_path, methods, name, words
 ):
-    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
-    monkeypatch.chdir(tmp_path)
     console = Console(record=True, width=200)
     jobs = plan(DIGITS, methods)
     assert analyze(jobs, [name], tmp_path / 'out', console) == []
     assert words in console.export_text()
 
 
-def test_seed_0_keeps_the_checkpoints_that_it_averages(request, tmp_path, monkeypatch):
-    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
-    monkeypatch.chdir(tmp_path)
+def test_seed_0_keeps_the_checkpoints_that_it_averages(checkout):
 
     def kept(*options):
         _, first, second = plan(DIGITS, ['kd'], options, seeds=2)
@@ -46,9 +41,7 @@ def test_seed_0_keeps_the_checkpoints_that_it_averages(request, tmp_path, monkey
     assert plan(DIGITS, ['kd'], ['default_hooks.checkpoint=None'])
 
 
-def test_each_run_has_its_own_seed(request, tmp_path, monkeypatch):
-    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
-    monkeypatch.chdir(tmp_path)
+def test_each_run_has_its_own_seed(checkout):
     Path('pair.py').write_text(f'_base_ = {DIGITS!r}\nrandomness = dict(_delete_=True)\n')
     for config in (DIGITS, 'pair.py'):
         assert [
@@ -59,10 +52,8 @@ def test_each_run_has_its_own_seed(request, tmp_path, monkeypatch):
         plan(DIGITS, ['kd'], ['randomness.seed=1'])
 
 
-def test_a_config_without_methods_can_have_figures(request, tmp_path, monkeypatch):
+def test_a_config_without_methods_can_have_figures(checkout, tmp_path):
     """Only the checkpoints are missing."""
-    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
-    monkeypatch.chdir(tmp_path)
     jobs = plan('configs/quickstart/teacher_digits.py', [], seeds=2)
     console = Console(record=True, width=200)
     names = ['spread', 'landscape', 'strength']

@@ -9,30 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from project import DIGITS, ROOT
 
 from prkd_mm.config import load_config
 from prkd_mm.experiments import Job, plan, rows_of
 
-ROOT = Path(__file__).resolve().parents[2]
-DIGITS = 'configs/quickstart/prkd_digits.py'
 
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def running(folder):
-    """Training commands of this folder that are alive."""
+def running(checkout):
+    """Training commands of this checkout that are alive."""
     found = subprocess.run(
-        ['pgrep', '-f', f'train.py.*{folder.name}'], stdout=subprocess.PIPE, text=True
+        ['pgrep', '-f', f'train.py.*{checkout.name}'], stdout=subprocess.PIPE, text=True
     ).stdout
     return found.split()
 
 
-def test_an_interrupt_ends_all_runs_and_begins_none(folder):
+@pytest.mark.slow
+def test_an_interrupt_ends_all_runs_and_begins_none(checkout):
     process = subprocess.Popen(
         [
             sys.executable,
@@ -41,11 +33,11 @@ def test_an_interrupt_ends_all_runs_and_begins_none(folder):
             '--methods',
             'ce,kd,prkd',
             '--teacher-options',
-            f'experiment_name={folder.name}',
+            f'experiment_name={checkout.name}',
         ],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=folder,
+        cwd=checkout,
         # which a shell's background job ignores, and passes on
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
@@ -53,16 +45,16 @@ def test_an_interrupt_ends_all_runs_and_begins_none(folder):
         if 'tools/train.py' in line:
             break
     deadline = time.monotonic() + 60
-    while not running(folder):
+    while not running(checkout):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGINT)
     rest = process.communicate(timeout=60)[0]
     assert process.returncode == 1 and '$ python' not in rest
-    assert not running(folder)
+    assert not running(checkout)
 
 
-def test_a_teacher_that_somebody_trained_is_left_alone(folder):
+def test_a_teacher_that_somebody_trained_is_left_alone(checkout):
     job, *_ = plan(DIGITS, ['kd'])
     job.work_dir.mkdir(parents=True)
     torch.save(dict(meta=dict(epoch=40), state_dict={}), job.work_dir / 'epoch_40.pth')
@@ -74,18 +66,18 @@ def test_a_teacher_that_somebody_trained_is_left_alone(folder):
     assert row.cells()[1] == '–'
 
 
-def test_a_teacher_that_was_cut_off_goes_on(folder):
+def test_a_teacher_that_was_cut_off_goes_on(checkout):
     job, *_ = plan(DIGITS, ['kd'])
     job.work_dir.mkdir(parents=True)
     torch.save(dict(meta=dict(epoch=1), state_dict={}), job.work_dir / 'epoch_1.pth')
     (job.work_dir / 'last_checkpoint').write_text('epoch_1.pth')
-    echo = folder / 'train.py'
+    echo = checkout / 'train.py'
     echo.write_text('import sys; print(sys.argv); sys.exit(3)')
     with pytest.raises(RuntimeError, match='--resume'):
         job.run(str(echo), lambda *_: None)
 
 
-def test_a_config_without_epochs_is_refused(folder):
+def test_a_config_without_epochs_is_refused(checkout):
     cfg = load_config(str(ROOT / 'configs/quickstart/teacher_digits.py'))
     cfg.train_cfg = dict(by_epoch=False, max_iters=3)
     cfg.dump('iterations.py')
@@ -93,7 +85,7 @@ def test_a_config_without_epochs_is_refused(folder):
         plan('iterations.py', ['kd'])
 
 
-def test_default_hooks_can_be_left_out(folder):
+def test_default_hooks_can_be_left_out(checkout):
     off = dict(default_hooks=dict(tail_average=None, channels_last=None, logger=None))
     Path('off.py').write_text(f"_base_ = '{ROOT / DIGITS}'\ndefault_hooks = {off['default_hooks']}")
     hooks = load_config('off.py').default_hooks

@@ -4,14 +4,13 @@ import json
 import shutil
 
 import pytest
+from project import DIGITS
 from rich.console import Console
 
 from prkd_mm.experiments import plan, run_all
 from prkd_mm.experiments.records import read_record, read_records
 from prkd_mm.experiments.run_comparison import report_records
 from prkd_mm.experiments.run_options import ComparisonOptions
-
-DIGITS = 'configs/quickstart/prkd_digits.py'
 
 # stands in for tools/train.py: writes down its command and leaves a log of 40 epochs
 TRAIN = """
@@ -37,11 +36,9 @@ log.write_text(''.join(json.dumps(row) + '\\n' for row in rows))
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, request):
-    (tmp_path / 'configs').symlink_to(request.config.rootpath / 'configs')
-    (tmp_path / 'train.py').write_text(TRAIN)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(checkout):
+    (checkout / 'train.py').write_text(TRAIN)
+    return checkout
 
 
 def compare(folder, methods=('ce', 'kd'), **options):
@@ -94,7 +91,7 @@ def test_other_settings_are_other_runs(folder, options):
 @pytest.mark.parametrize(
     'options',
     [
-        ['train_dataloader.dataset.data_root=/data'],
+        ['train_dataloader.dataset.dataset.data_root=/data'],
         ['default_hooks.checkpoint.max_keep_ckpts=7'],
         ['default_hooks.logger.interval=1', 'work_dir=elsewhere'],
         ['train_dataloader.pin_memory=True'],

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import DATASETS
+from project import ROOT
 from rich.console import Console
 
 from prkd_mm.config import load_config
@@ -21,7 +22,6 @@ from prkd_mm.experiments.tune.trials import (
 from prkd_mm.experiments.tune.tuning import Tuning
 from prkd_mm.experiments.tune.tuning_report import average_over_seeds, write_search
 
-ROOT = Path(__file__).resolve().parents[2]
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
 
 
@@ -132,9 +132,7 @@ def test_the_report(tmp_path):
 @pytest.mark.parametrize(
     'path', ['configs/quickstart/prkd_digits.py', 'configs/prkd/resnet34_resnet18_caltech256.py']
 )
-def test_configs_that_hold_out(path, tmp_path, monkeypatch):
-    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-    monkeypatch.chdir(tmp_path)
+def test_configs_that_hold_out(checkout, path):
     pair, teacher = write_held_out(path, Path('out'), 4)
     assert load_config(str(pair), 'kd').method == 'kd'
     cfg, own = load_config(str(pair)), load_config(path)
@@ -167,9 +165,7 @@ def test_a_ready_teacher_is_taken_as_it_is(tmp_path, monkeypatch):
     assert load_config(str(pair)).model.teacher_ckpt == ('work_dirs/teacher_digits')
 
 
-def test_a_held_out_image_is_never_trained_on(tmp_path, monkeypatch):
-    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-    monkeypatch.chdir(tmp_path)
+def test_a_held_out_image_is_never_trained_on(checkout):
     pair, _ = write_held_out(DIGITS, Path('out'))
     cfg = load_config(str(pair))
     init_default_scope('mmpretrain')
@@ -184,9 +180,8 @@ class TestTuning:
     """What is refused before anything is trained."""
 
     @pytest.fixture(autouse=True)
-    def folder(self, tmp_path, monkeypatch):
-        (tmp_path / 'configs').symlink_to(ROOT / 'configs')
-        monkeypatch.chdir(tmp_path)
+    def _in_a_checkout(self, checkout):
+        pass
 
     def tuning(self, config='configs/quickstart/prkd_digits.py', **kwargs):
         options = TuningOptions(config, Path('out'), methods=['kd', 'prkd'], **kwargs)

@@ -251,6 +251,7 @@ def test_is_found_from_every_scope(scope):
     assert isinstance(hook, LossScheduleHook)
 
 
+@pytest.mark.slow
 def test_compiled_run_is_the_eager_one(ckpt, tmp_path):
     """Compiled code must use each new value of the schedule."""
     torch._dynamo.reset()

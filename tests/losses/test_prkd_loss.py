@@ -252,6 +252,7 @@ def _on_each_rank(rank, port, path):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_gather_over_two_processes(tmp_path):
     with socket.socket() as sock:
         sock.bind(('127.0.0.1', 0))

@@ -3,8 +3,6 @@ import gzip
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import community
@@ -12,7 +10,7 @@ import pytest
 import torch
 from mmengine import Config
 from mmpretrain.registry import MODELS
-from project import DATA, ROOT
+from project import DATA, ROOT, type_command
 from torch import nn
 
 from prkd_mm.teachers.convert import convert, net_of, read
@@ -192,31 +190,20 @@ class TestRead:
             read('a.pth')
 
 
+@pytest.mark.slow
 class TestCommandLine:
-    def run(self, folder, config, classes=100):
+    def run(self, folder, config, classes=100, fails=False):
         state, _, logits = weights('MobileNetV2', classes=classes)
         torch.save(dict(model=state), folder / 'theirs.pth')
         (folder / 'config.py').write_text(f"_base_ = ['{CONFIGS}/mobilenetv2.py']\n{config}\n")
-        done = subprocess.run(
-            [
-                sys.executable,
-                ROOT / 'tools/convert_teacher.py',
-                'config.py',
-                'theirs.pth',
-                'new/ours.pth',
-            ],
-            cwd=folder,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        return done, logits
+        files = 'config.py', 'theirs.pth', 'new/ours.pth'
+        tool = ROOT / 'tools/convert_teacher.py'
+        return type_command(tool, *files, cwd=folder, fails=fails), logits
 
     @torch.no_grad()
     def test_config_of_a_pair_is_accepted(self, tmp_path):
-        done, logits = self.run(tmp_path, 'model = dict(teacher=_base_.mobilenetv2)')
-        assert done.returncode == 0, done.stdout
-        assert 'MobileNetV2, 100 classes, 320 tensors' in done.stdout
+        printed, logits = self.run(tmp_path, 'model = dict(teacher=_base_.mobilenetv2)')
+        assert 'MobileNetV2, 100 classes, 320 tensors' in printed
         assert os.listdir(tmp_path / 'new') == ['ours.pth']
         checkpoint = torch.load(tmp_path / 'new/ours.pth', weights_only=True)
         assert checkpoint['meta']['net'] == 'MobileNetV2, 100 classes'
@@ -227,8 +214,7 @@ class TestCommandLine:
         torch.testing.assert_close(model(images), logits, rtol=0, atol=1e-5)
 
     def test_an_error_is_printed_without_a_traceback(self, tmp_path):
-        done, _ = self.run(tmp_path, 'model = _base_.mobilenetv2', classes=10)
-        assert done.returncode == 1
-        assert done.stdout.startswith("error: The file 'theirs.pth' does not")
-        assert 'Traceback' not in done.stdout
+        printed, _ = self.run(tmp_path, 'model = _base_.mobilenetv2', classes=10, fails=True)
+        assert printed.startswith("error: The file 'theirs.pth' does not")
+        assert 'Traceback' not in printed
         assert not (tmp_path / 'new').exists()

@@ -5,8 +5,6 @@ import hashlib
 import io
 import os
 import shutil
-import subprocess
-import sys
 import tarfile
 import threading
 import zipfile
@@ -15,20 +13,17 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from project import ROOT, type_command
 
 from prkd_mm.datasets import TinyImageNet, tinyimagenet
 from prkd_mm.datasets.prepare import prepare
 
-REPO = Path(__file__).resolve().parents[3]
-TOOL = str(REPO / 'tools' / 'prepare_data.py')
+TOOL = str(ROOT / 'tools' / 'prepare_data.py')
 
 
-def run_as_user(*args):
+def run_as_user(*args, fails=False):
     """In a process of its own, which takes seconds to import everything."""
-    env = dict(os.environ, PYTHONPATH=str(REPO))
-    return subprocess.run(
-        [sys.executable, TOOL, 'tinyimagenet', *args], env=env, capture_output=True, text=True
-    )
+    return type_command(TOOL, 'tinyimagenet', *args, fails=fails)
 
 
 @pytest.fixture
@@ -60,11 +55,9 @@ def test_help(tool):
         assert option in out
 
 
+@pytest.mark.slow
 def test_a_zip_as_a_user_would(mini_zip, mini, tmp_path):
-    result = run_as_user(
-        '--source', str(mini_zip), '--root', str(tmp_path), '--partial', '--name', 'mini'
-    )
-    assert result.returncode == 0, result.stderr
+    printed = run_as_user('--source', mini_zip, '--root', tmp_path, '--partial', '--name', 'mini')
     assert os.listdir(tmp_path) == ['mini']
     assert content(tmp_path / 'mini') == content(mini)
     assert len(TinyImageNet(str(tmp_path / 'mini'))) == 50
@@ -74,17 +67,17 @@ def test_a_zip_as_a_user_would(mini_zip, mini, tmp_path):
         'n01443537 has 5,',
         '20 of 10,000 images in val',
     ):
-        assert lack in ' '.join(result.stdout.split())
+        assert lack in ' '.join(printed.split())
 
 
+@pytest.mark.slow
 def test_a_truncated_zip_as_a_user_would(mini_zip, tmp_path):
     cut = tmp_path / 'cut.zip'
     whole = mini_zip.read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
-    result = run_as_user('--source', str(cut), '--root', str(tmp_path / 'data'), '--partial')
-    assert result.returncode == 1
-    assert 'Traceback' not in result.stderr
-    assert f"error: '{cut}' is damaged, cut short" in result.stderr
+    printed = run_as_user('--source', cut, '--root', tmp_path / 'data', '--partial', fails=True)
+    assert 'Traceback' not in printed
+    assert f"error: '{cut}' is damaged, cut short" in printed
     assert nothing_left(tmp_path)
 
 
