@@ -81,7 +81,7 @@ def write_report(
             for each in paired
         ],
     )
-    tables = dict(Accuracy=table(rows))
+    tables = {'Top-1': table(rows)}
     if paired:
         tables['Paired differences'] = paired_table(paired)
     entries = [(name.replace('_', ' '), value) for name, value in about.items()]

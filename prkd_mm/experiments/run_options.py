@@ -1,10 +1,13 @@
 """The options of ``tools/reproduce.py`` and ``tools/tune.py``."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
+
+import torch
 
 from ..analysis import STUDIES
 from ..cli import whole_number
@@ -34,6 +37,11 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]
 TUNABLE = [method for method in METHODS if method != 'ce']
 
 
+def _default_jobs() -> int:
+    """Two small runs side by side use two cores better than one after the other."""
+    return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
+
+
 @dataclass
 class RunOptions:
     """Options of a group of runs.
@@ -47,8 +55,9 @@ class RunOptions:
         None, 'folder of the report', 'results/ and the name of the config', type=Path
     )
     jobs: int = option(
-        1,
+        _default_jobs(),
         'runs side by side: on a CPU they share its cores, otherwise they take turns on the GPUs',
+        '1, or 2 on a CPU with several cores',
         type=whole_number(1),
         metavar='N',
     )
@@ -83,7 +92,10 @@ class ComparisonOptions(RunOptions):
         metavar='A,B',
     )
     seeds: int = option(
-        1, 'runs of each method, with the seeds 0 to N-1', type=whole_number(1), metavar='N'
+        3,
+        'runs of each method, with the seeds 0 to N-1; a single one cannot tell methods apart',
+        type=whole_number(1),
+        metavar='N',
     )
     figures: Sequence[str] = option(
         tuple(STUDIES),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from project import DIGITS, ROOT
+from scipy.stats import ttest_rel
 
 SHORT = ['train_cfg.max_epochs=2', 'default_hooks.logger.interval=5']
 
@@ -35,6 +36,7 @@ def reproduce(folder: Path, *options: str, epochs_averaged: int = 1) -> str:
         DIGITS,
         '--figures',
         'strength,spread',
+        *([] if '--seeds' in options else ['--seeds', '1']),
         *options,
         '--cfg-options',
         *SHORT,
@@ -52,6 +54,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope='module')
 def first(folder):
     return reproduce(folder)
+
+
+def results_of(report: Path) -> dict:
+    return json.loads((report / 'results.json').read_text())
 
 
 def logged(folder: Path, run: str, key: str) -> float:
@@ -85,17 +91,20 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
     report = folder / 'results/prkd_digits'
     page = (report / 'report.html').read_text()
     assert re.findall('<h2>(.*?)</h2>', page) == [
+        'Top-1',
+        'Paired differences',
         'Accuracy',
         'Schedule',
         'Strength',
         'Spread',
-        'Protocol',
-        'Commands',
     ]
+    summaries = ['How to read the tables', 'Protocol', 'Commands']
+    assert re.findall('<summary>(.*?)</summary>', page) == summaries
+    assert results_of(report)['finding'] in page
     assert page.count('src="data:image/png;base64,') == 4
     assert (report / 'strength.json').exists()
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    results = json.loads((report / 'results.json').read_text())
+    results = results_of(report)
     assert [row['name'] for row in results['rows']] == ['teacher', 'student alone', 'KD', 'PRKD']
     for row in results['rows']:  # each number is in the page and the table
         for text in (page, (report / 'results.md').read_text()):
@@ -110,12 +119,20 @@ def test_seeds_side_by_side(folder, first):
         folder, '--seeds', '2', '--jobs', '2', '--methods', 'kd,prkd', '--out', 'results/seeds'
     )
     assert len(re.findall(r': already finished$', said, re.M)) == 3
-    kd, prkd = json.loads((folder / 'results/seeds/results.json').read_text())['rows'][1:]
+    results = results_of(folder / 'results/seeds')
+    kd, prkd = results['rows'][1:]
     for row, run in ((kd, 'prkd_digits_kd'), (prkd, 'prkd_digits')):
         assert row['last'] == [
             logged(folder, name, 'accuracy/top1') for name in (run, f'{run}_seed1')
         ]
         assert row['last'][0] != row['last'][1]
+    (pair, *_) = results['differences']
+    assert (pair['better'], pair['worse']) == ('PRKD', 'KD')
+    paired = [a - b for a, b in zip(prkd['averaged'], kd['averaged'])]
+    interval = ttest_rel(prkd['averaged'], kd['averaged']).confidence_interval(0.95)
+    assert pair['values'] == pytest.approx(paired)
+    assert pair['interval'] == pytest.approx([interval.low, interval.high])
+    assert f'{interval.low:+.2f} to {interval.high:+.2f}' in said
 
 
 def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
