@@ -9,14 +9,8 @@ from prkd_mm.config import load_config
 from prkd_mm.teachers.fill_store import default_folder, store_teacher
 
 
-def parse_args() -> argparse.Namespace:
-    parser = cli.ArgumentParser(
-        description="Store a teacher's logits for K augmented views of each "
-        'training image, so that students train without it: '
-        '--cfg-options model.teacher_logits=FOLDER. Epoch e takes view e mod '
-        'K. An interrupted command resumes when it is repeated.'
-    )
-    parser.add_argument('config', help='a config in configs/prkd')
+def add_store_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that describe the store."""
     parser.add_argument(
         '--views',
         type=cli.whole_number(1),
@@ -46,6 +40,17 @@ def parse_args() -> argparse.Namespace:
         default=0,
         help='seed of the views; default: %(default)s',
     )
+
+
+def parse_args() -> argparse.Namespace:
+    parser = cli.ArgumentParser(
+        description="Store a teacher's logits for K augmented views of each "
+        'training image, so that students train without it: '
+        '--cfg-options model.teacher_logits=FOLDER. Epoch e takes view e mod '
+        'K. An interrupted command resumes when it is repeated.'
+    )
+    parser.add_argument('config', help='a config in configs/prkd')
+    add_store_arguments(parser)
     parser.add_argument(
         '--cfg-options',
         nargs='+',

@@ -21,8 +21,8 @@ class FillingTeacher(Teacher):
     Before the first step on a view, :meth:`fill` lets the live teacher compute
     the logits of all images in it. Every step replays stored logits, so the
     student's weights are the same, bit for bit on a CPU, as those of a run
-    whose store was filled beforehand. Once all views are stored, the live
-    teacher is released.
+    whose store was filled beforehand. The live teacher is released at the
+    first step after all views are stored.
 
     Args:
         live: The live teacher.
@@ -52,6 +52,7 @@ class FillingTeacher(Teacher):
         self.live: Optional[Teacher] = live
         self.folder, self.views, self.topk, self.seed = Path(folder), views, topk, seed
         self.store: Optional[TeacherLogits] = None
+        self._all_stored = False
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
         """Let the student's data preprocessor draw K views.
@@ -92,8 +93,8 @@ class FillingTeacher(Teacher):
             with untouched_random_state():
                 fill(self.store, missing, self.live, preprocess, dataset, workers=workers)
             source = f'computed for {sum(c.end - c.start for c in missing):,} images and stored'
-        if not self.store.missing() and self.live is not None:
-            self.live = None
+        if not self.store.missing() and not self._all_stored:
+            self._all_stored = True
             source += '; all views are stored, and the teacher is released'
         return f'Teacher logits of view {view + 1} of {self.views}: {source} ({self.folder})'
 
@@ -108,6 +109,8 @@ class FillingTeacher(Teacher):
                 'teacher_logits=dict(views=...) needs the hook that fills the store: '
                 "custom_hooks=[..., dict(type='FillStoreHook')]"
             )
+        if self._all_stored:  # not earlier, since :meth:`metrics` may need the live teacher
+            self.live = None
         return self.net(replay(self.store, data_samples).to(inputs.device, non_blocking=True))
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:

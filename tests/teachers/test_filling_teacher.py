@@ -81,6 +81,15 @@ def test_weights_are_those_of_a_store_filled_beforehand(ckpt, reference, tmp_pat
     assert not list((tmp_path / 'logits').glob('.*-*.lock'))
 
 
+def test_a_single_view_is_stored_and_the_teacher_validated_before_its_release(ckpt, tmp_path):
+    logits = dict(filling(tmp_path / 'logits'), views=1)
+    runner = toy.train(config(ckpt, tmp_path / 'run', logits, epochs=2))
+    assert unwrap(runner.model).teacher.live is None
+    rows = [row for row in toy.logged(tmp_path / 'run') if 'teacher/accuracy/top1' in row]
+    top1 = TeacherLogits(tmp_path / 'logits').header['metrics']['accuracy/top1']
+    assert [row['teacher/accuracy/top1'] for row in rows] == [top1]
+
+
 def test_strength_comes_from_the_first_stored_view(ckpt, reference, tmp_path):
     folder, _ = reference
     toy.train(config(ckpt, tmp_path / 'run', filling(tmp_path / 'logits'), epochs=2))

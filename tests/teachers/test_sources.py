@@ -1,12 +1,14 @@
 """Teachers from other libraries and file formats compute what those compute."""
 
 import copy
+import sys
 
 import numpy as np
 import pytest
 import torch
 import toy
 from mmengine.config import Config
+from mmpretrain import get_model
 from torch import nn
 
 from prkd_mm.teachers.sources import load_source
@@ -49,10 +51,14 @@ def files(net, tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def onnx_file(net, tmp_path_factory):
-    """The net as ONNX, written by hand, so that no exporter is needed."""
-    onnx = pytest.importorskip('onnx', reason='the test writes an ONNX file')
+def onnx():
     pytest.importorskip('onnxruntime', reason='the teacher runs in ONNX Runtime')
+    return pytest.importorskip('onnx', reason='the test writes an ONNX file')
+
+
+@pytest.fixture(scope='module')
+def onnx_file(onnx, net, tmp_path_factory):
+    """The net as ONNX, written by hand, so that no exporter is needed."""
     path = tmp_path_factory.mktemp('onnx') / 'net.onnx'
     write_onnx(onnx, net, path)
     return path
@@ -145,30 +151,25 @@ class TestFiles:
         assert all(name.startswith('architecture.') for name in runner.model.state_dict())
 
     def test_can_be_copied_and_identified(self, suffix, request):
-        model = toy.build(distillation(self.path(suffix, request)))
+        model, images = toy.build(distillation(self.path(suffix, request))), raw_images()
         other = copy.deepcopy(model)
-        images = raw_images()
         toy.assert_same(logits(model, images), logits(other, images))
         assert model.teacher.fingerprint() == other.teacher.fingerprint()
         resized = toy.build(distillation(dict(source=self.path(suffix, request), image_size=16)))
         assert resized.teacher.fingerprint() != model.teacher.fingerprint()
 
 
-def test_onnx_file_with_a_fixed_batch_size_takes_any_batch(net, tmp_path):
-    onnx = pytest.importorskip('onnx', reason='the test writes an ONNX file')
-    pytest.importorskip('onnxruntime', reason='the teacher runs in ONNX Runtime')
+def test_onnx_file_with_a_fixed_batch_size_takes_any_batch(onnx, net, tmp_path):
     write_onnx(onnx, net, tmp_path / 'net.onnx', batch=4)
     source = load_source(str(tmp_path / 'net.onnx'))
     assert source.num_classes == toy.NUM_CLASSES and source.image_size == (8, 8)
     x = torch.randn(11, 3, 8, 8)
-    with torch.no_grad():
-        torch.testing.assert_close(source.module(x), net(x))
+    torch.testing.assert_close(source.module(x), net(x).detach())
 
 
 def test_onnx_file_of_another_class_count_is_refused(onnx_file):
-    student = toy.classifier(num_classes=5)
     with pytest.raises(ValueError, match='student has 5 classes and the teacher 4'):
-        toy.build(distillation(str(onnx_file), student=student))
+        toy.build(distillation(str(onnx_file), student=toy.classifier(num_classes=5)))
 
 
 def test_images_are_resized_to_the_teachers_size(files, net):
@@ -204,8 +205,7 @@ class TestTimm:
         images = raw_images(2, 32)
         data = timm.data.resolve_model_data_config(net)
         assert data['input_size'] == (3, size, size)
-        mean, std = (np.multiply(data[key], 255.0).tolist() for key in ('mean', 'std'))
-        mean, std = (np.float32(v).tolist() for v in (mean, std))
+        mean, std = (np.float32(np.multiply(data[key], 255.0)).tolist() for key in ('mean', 'std'))
         torch.testing.assert_close(
             logits(model, images), expected(net, images, mean, std, size), rtol=1e-4, atol=1e-5
         )
@@ -257,17 +257,12 @@ def test_transformers(tmp_path):
 class TestZoo:
     def test_model_by_its_name(self, tmp_path):
         name = 'resnet18_8xb16_cifar10'
-        from mmpretrain import get_model
-
         torch.manual_seed(0)
         net = get_model(name, pretrained=False).eval()
         torch.save(dict(state_dict=net.state_dict()), tmp_path / 'net.pth')
-        student = toy.classifier(num_classes=10)
-        cfg = distillation(name, tmp_path / 'net.pth', student=student)
-        model = toy.build(cfg)
-        images = raw_images(2, 32)
-        with torch.no_grad():
-            own = net(net.data_preprocessor(dict(inputs=images))['inputs'])
+        cfg = distillation(name, tmp_path / 'net.pth', student=toy.classifier(num_classes=10))
+        model, images = toy.build(cfg), raw_images(2, 32)
+        own = net(net.data_preprocessor(dict(inputs=images))['inputs']).detach()
         torch.testing.assert_close(logits(model, images), own, rtol=1e-4, atol=1e-4)
 
     def test_unknown_name_lists_similar_ones(self):
@@ -299,8 +294,6 @@ class TestErrors:
             toy.build(distillation('keras::resnet'))
 
     def test_missing_package_is_named(self, monkeypatch):
-        import sys
-
         monkeypatch.setitem(sys.modules, 'timm', None)
         with pytest.raises(ImportError, match='pip install timm'):
             toy.build(distillation('timm::resnet18'))
