@@ -4,7 +4,7 @@ python -m prkd_mm SCRIPT ARGS   run a script as `python SCRIPT ARGS` would,
                                 after `import prkd_mm`; mmrazor::train.py
                                 names a script that comes with a package
 python -m prkd_mm doctor        show versions, patches, devices, data sets and
-                                teachers, and how to solve what is wrong
+                                teachers, and how to fix each problem
 """
 
 import os.path as osp
@@ -22,7 +22,7 @@ def find_script(name: str) -> str:
         name: A file, or ``package::script.py`` for one in a package's tools.
 
     Raises:
-        FileNotFoundError: If there is no such script.
+        FileNotFoundError: If the script does not exist.
     """
     path = name
     package, is_shipped, script = name.partition('::')

@@ -1,4 +1,4 @@
-"""Read and write checkpoints without guessing."""
+"""Read checkpoints strictly and write them atomically."""
 
 import io
 import os
@@ -15,25 +15,26 @@ from torch import Tensor, nn
 from .files import write_bytes
 
 _HEAD = 5  # names listed of each kind in an error
-_TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'  # torch's own switch, which MMEngine obeys, too
+_TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'  # PyTorch's own variable; it applies to MMEngine, too
 
 
 def resolve(path: str) -> str:
-    """A checkpoint's path: of a work dir, its latest checkpoint.
+    """Path of a checkpoint; for a work dir, the path of its latest checkpoint.
 
     Raises:
-        FileNotFoundError: No such file, or no checkpoint in that work dir.
+        FileNotFoundError: If the file does not exist, or the work dir has no
+            checkpoint.
     """
     if '://' in path:
         return path
     path = os.path.expanduser(path)
     if os.path.isdir(path):
-        # MMEngine notes an absolute path, which a moved folder breaks
-        latest = find_latest_checkpoint(path) or ''
-        noted = Path(path, os.path.basename(latest))
-        if not noted.is_file():
+        # MMEngine records an absolute path, which is wrong after the folder is moved
+        recorded = find_latest_checkpoint(path) or ''
+        latest = Path(path, os.path.basename(recorded))
+        if not latest.is_file():
             raise FileNotFoundError(f'no checkpoint in the work dir {path!r}')
-        return str(noted)
+        return str(latest)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no checkpoint {path!r}')
     return path
@@ -42,10 +43,10 @@ def resolve(path: str) -> str:
 def read(path: str) -> dict:
     """Load a checkpoint (a file, a work dir or a URL) to the CPU.
 
-    Only plain data is read: a file that would execute code is refused.
+    Only plain data is read. A file that would execute code is rejected.
 
     Raises:
-        FileNotFoundError: If there is no such file.
+        FileNotFoundError: If the file does not exist.
         ValueError: If the file is damaged, not a checkpoint, or would execute
             code.
     """
@@ -75,7 +76,7 @@ def _read_file(path: str) -> Any:
         ) from error
     except PermissionError:
         raise
-    # torch raises what its reader stumbles over
+    # torch does not wrap the errors of its reader
     except (RuntimeError, OSError, EOFError, LookupError, AttributeError, TypeError) as error:
         raise ValueError(_damaged(path)) from error
 
@@ -101,13 +102,14 @@ def _first_sentence(error: Exception) -> str:
 
 
 def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
-    """The weights of one plain net, whatever the checkpoint is of.
+    """The weights of one plain net, from a checkpoint of a net or an algorithm.
 
-    A net trained alone has them as they are; a distillation algorithm keeps
-    its student under ``architecture.`` (and MMRazor's its teacher beside it).
+    A net that was trained alone needs no change. A distillation algorithm
+    keeps its student under ``architecture.``; MMRazor's algorithms also keep
+    their teacher, which is dropped.
 
     Returns:
-        tuple: the state dict, and whether it was a student in an algorithm.
+        tuple: The state dict, and whether it was the student of an algorithm.
     """
     state = checkpoint.get('state_dict', checkpoint)
     state = {k.removeprefix('module.'): value for k, value in state.items()}
@@ -117,16 +119,16 @@ def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Load ``state``, every tensor of it and nothing less.
+    """Load ``state`` into ``model``; all names and shapes must match.
 
     Args:
-        model (nn.Module): Where to.
+        model (nn.Module): The model.
         state (dict): Weights by name.
-        what (str): What is loaded from where, for the error.
+        what (str): Description of ``state``, for the error message.
 
     Raises:
-        ValueError: Names missing in ``state``, left over, or of another
-            shape; the first of each are listed.
+        ValueError: If names are missing or unexpected, or shapes differ; the
+            first of each kind are listed.
     """
     own = model.state_dict()
     problems = dict(
@@ -147,8 +149,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
         raise ValueError(
             f'{what} does not fit the model of the config:'
             f'{"".join(lines)}\n'
-            'Is it of another architecture, or trained on '
-            'another number of classes?'
+            'Does it have another architecture, or another number of classes?'
         )
     model.load_state_dict(state)
 
@@ -156,11 +157,11 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
 def accept_plain_student(algorithm: nn.Module) -> None:
     """Let an algorithm load a checkpoint of its student alone, such as ``student_avg.pth``.
 
-    MMEngine loads by name and only warns of names that do not fit: the
-    student would stay untrained.
+    MMEngine loads by name and only warns if no name matches, so the student
+    would stay untrained.
 
     Args:
-        algorithm (nn.Module): Keeps its student in ``architecture``.
+        algorithm (nn.Module): An algorithm with its student in ``architecture``.
     """
 
     def add_prefix(module: nn.Module, state: dict, prefix: str, *args) -> None:
@@ -173,18 +174,18 @@ def accept_plain_student(algorithm: nn.Module) -> None:
 
 
 def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:
-    """Save a checkpoint so that ``path`` holds the old file or the new one.
+    """Save a checkpoint; after a crash, ``path`` holds either the old or the new file.
 
     Raises:
         OSError: If the file cannot be written.
     """
-    buffer = io.BytesIO()  # torch.save hides why the writing of a file fails
+    buffer = io.BytesIO()  # torch.save hides the reason when it fails to write a file
     torch.save(checkpoint, buffer)
     write_bytes(path, buffer.getbuffer())
 
 
 def describe(checkpoint: dict) -> str:
-    """Whose weights a checkpoint holds, in a few words."""
+    """Short description of the weights in a checkpoint."""
     meta = checkpoint.get('meta', {})
     if 'tail_average' in meta:
         epochs = meta['tail_average']
@@ -192,10 +193,10 @@ def describe(checkpoint: dict) -> str:
         return 'mean of the students of epochs ' + (
             ', '.join(map(str, epochs)) if gaps else f'{epochs[0]} to {epochs[-1]}'
         )
-    of = 'the student' if plain_state_dict(checkpoint)[1] else 'the net'
+    owner = 'the student' if plain_state_dict(checkpoint)[1] else 'the net'
     when = ''
     if meta.get('epoch'):
         when = f' after epoch {meta["epoch"]}'
     elif meta.get('iter'):
         when = f' after iteration {meta["iter"]}'
-    return f'weights of {of}{when}'
+    return f'weights of {owner}{when}'

@@ -1,4 +1,4 @@
-"""What all command lines share: one place for errors, and types of arguments."""
+"""Error handling and argument types, shared by all command lines."""
 
 import argparse
 import copy
@@ -10,15 +10,15 @@ from typing import Any, Callable, Optional
 from mmengine.config import DictAction
 
 _DEBUG = '--debug'
-# Errors of these types have messages for users; others need their type to be understood.
+# The messages of these types are written for users; others are shown with their type.
 _EXPLAINED = (OSError, ValueError, FloatingPointError, NotImplementedError, ModuleNotFoundError)
 
 
 def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
-    """Run a tool: an error becomes one message and exit status 1.
+    """Run a tool; turn an error into one message and exit status 1.
 
-    ``--debug`` anywhere in the command line shows the traceback, too, as do
-    the processes of a distributed run.
+    ``--debug`` anywhere in the command line also prints the traceback. A
+    distributed run always prints it.
 
     Args:
         main (Callable): The tool.
@@ -30,7 +30,7 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
         main()
     except KeyboardInterrupt:
         sys.exit(interrupted)
-    except BrokenPipeError:  # the output goes to a program that has ended, as head does
+    except BrokenPipeError:  # the program that reads the output, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:
@@ -41,7 +41,7 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
 
 
 def explain(error: Exception) -> str:
-    """The message of an error, with its type unless that goes without saying."""
+    """The message of an error, with its type if the message alone may be unclear."""
     # MMEngine and Python quote the message of a KeyError
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     text = text.strip()
@@ -53,7 +53,7 @@ def explain(error: Exception) -> str:
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """A parser that knows ``--debug``, for :func:`run`."""
+    """A parser with the option ``--debug``, for :func:`run`."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
@@ -66,7 +66,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
 
 def whole_number(at_least: int) -> Callable[[str], int]:
-    """The type of an argument: an integer with a lower bound."""
+    """Argument type: an integer with a lower bound."""
 
     def parse(text: str) -> int:
         try:
@@ -83,7 +83,7 @@ def whole_number(at_least: int) -> Callable[[str], int]:
 
 
 def positive_number(text: str) -> float:
-    """The type of an argument: a finite number above 0."""
+    """Argument type: a finite number above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -94,12 +94,12 @@ def positive_number(text: str) -> float:
 
 
 def positive_numbers(text: str) -> list[float]:
-    """The type of an argument: comma-separated finite numbers above 0."""
+    """Argument type: comma-separated finite numbers above 0."""
     return [positive_number(part) for part in text.split(',')]
 
 
 class ConfigOptions(DictAction):
-    """MMEngine's action for ``KEY=VALUE``, which keeps spaces inside of strings."""
+    """MMEngine's action for ``KEY=VALUE``, but with spaces kept inside strings."""
 
     def __call__(
         self,
@@ -117,7 +117,7 @@ class ConfigOptions(DictAction):
         setattr(namespace, self.dest, options)
 
     def _parse(self, parser: argparse.ArgumentParser, text: str, value: str) -> Any:
-        # MMEngine removes all spaces, which only lists and tuples can do without
+        # MMEngine removes all spaces, which is correct for lists and tuples only
         if ' ' in value.strip() and not value.strip().startswith(('[', '(')):
             return value
         if value.count('(') != value.count(')') or value.count('[') != value.count(']'):

@@ -1,4 +1,4 @@
-"""Read a config with a method and overrides: what all tools share."""
+"""Read a config, choose its method and apply overrides; shared by all tools."""
 
 import argparse
 import os
@@ -14,7 +14,7 @@ from mmengine.logging import MMLogger
 from .cli import ConfigOptions
 from .overrides import check_overrides, check_settings, nearest
 
-# the default hooks of MMEngine, which can be switched off by None
+# MMEngine's default hooks; setting one of them to None switches it off
 _DEFAULT_HOOKS = (
     'runtime_info',
     'timer',
@@ -23,7 +23,7 @@ _DEFAULT_HOOKS = (
     'param_scheduler',
     'checkpoint',
 )
-METHOD_VARIABLE = 'PRKD_METHOD'  # which `_base_/methods` file a config takes
+METHOD_VARIABLE = 'PRKD_METHOD'  # environment variable: the `_base_/methods` file of a config
 
 METHODS = dict(
     ce='student alone',
@@ -42,34 +42,34 @@ METHODS = dict(
 
 
 def seed_suffix(seed: int) -> str:
-    """Suffix of the work dir of a seed; empty for seed 0."""
+    """Suffix of a seed's work dir; empty for seed 0."""
     return f'_seed{seed}' if seed else ''
 
 
 def is_type(cfg: dict, name: str) -> bool:
-    """Whether a config builds the class ``name``, whatever scope precedes it."""
+    """Whether a config builds the class ``name``, with or without a scope."""
     kind = cfg.get('type')
     return getattr(kind, '__name__', str(kind)).rpartition('.')[2] == name
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that MMRazor's train and test tools have in common."""
+    """Add the options that the train and test tools share."""
     parser.add_argument(
         '--work-dir',
-        help='where to write; default: ./work_dirs/<name of the config>; for tests, test/ in it',
+        help='output folder; default: ./work_dirs/<name of the config>, or test/ in it for tests',
     )
     parser.add_argument(
         '--method',
-        help='ce, logit, kd, dist, cor, prkd_a, prkd_b or prkd: a file of '
-        'configs/_base_/methods; default: what the config says',
+        help='a file of configs/_base_/methods: ce, logit, kd, dist, cor, prkd_a, prkd_b or '
+        'prkd; default: the method of the config',
     )
     parser.add_argument(
         '--cfg-options',
         nargs='+',
         action=ConfigOptions,
         metavar='KEY=VALUE',
-        help='override settings of the config, as train_cfg.max_epochs=3 '
-        'optim_wrapper.optimizer.lr=0.05 or, with lists, key="[a,b]"',
+        help='override settings of the config, such as train_cfg.max_epochs=3 '
+        'optim_wrapper.optimizer.lr=0.05; write a list as key="[a,b]"',
     )
     parser.add_argument(
         '--launcher',
@@ -82,14 +82,14 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def find_config(path: str) -> str:
-    """Path of a config: as given, or among those that come with the package.
+    """Path of a config file, which may be one that comes with the package.
 
     Args:
-        path: A file; ``configs/prkd/<name>.py`` or ``prkd_mm::prkd/<name>.py``,
-            which also work outside of a checkout.
+        path: A file. ``configs/prkd/<name>.py`` and ``prkd_mm::prkd/<name>.py``
+            also work outside a checkout.
 
     Raises:
-        FileNotFoundError: If there is no such config.
+        FileNotFoundError: If the config does not exist.
     """
     if osp.isfile(path):
         return path
@@ -98,12 +98,13 @@ def find_config(path: str) -> str:
     if osp.isfile(shipped):
         return shipped
     raise FileNotFoundError(
-        f'there is no config {path!r}; those of the package are in {osp.join(package, "configs")}'
+        f'there is no config {path!r}; the package has its configs in '
+        f'{osp.join(package, "configs")}'
     )
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of ``tools/train.py``."""
+    """Add the arguments of ``tools/train.py``."""
     parser.add_argument('config', help='the config file')
     add_common_arguments(parser)
     parser.add_argument(
@@ -117,7 +118,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--allow-changes',
         action='store_true',
-        help='resume although settings that decide the result have changed',
+        help='resume even if settings that affect the result have changed',
     )
     parser.add_argument(
         '--store-views',
@@ -130,7 +131,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--auto-scale-lr',
         action='store_true',
-        help='scale the learning rate from the batch size that the config names to the actual one',
+        help='scale the learning rate to the actual batch size, relative to '
+        'auto_scale_lr.base_batch_size',
     )
 
 
@@ -145,17 +147,17 @@ def load_config(
     Args:
         path (str): The config file.
         method (str, optional): Name of a file in ``configs/_base_/methods``.
-            Defaults to None: that of the variable ``PRKD_METHOD`` or the
-            config's own.
-        options (dict, optional): Overrides, as
+            Defaults to None: the environment variable ``PRKD_METHOD``, or the
+            method of the config.
+        options (dict, optional): Overrides, such as
             ``{'train_cfg.max_epochs': 3}``. Defaults to None.
-        work_dir (str, optional): Defaults to None: that of the config, or
-            ``./work_dirs/<name of the config>``, with the suffix ``_<method>``
-            if the method is not the config's own.
+        work_dir (str, optional): Output folder. Defaults to None: the one in
+            the config, or ``./work_dirs/<name of the config>``, with the suffix
+            ``_<method>`` if the method is not that of the config.
 
     Raises:
-        FileNotFoundError: If there is no such config, or no such method.
-        ValueError: If the config does not allow the method to be chosen.
+        FileNotFoundError: If the config or the method does not exist.
+        ValueError: If the method of the config cannot be changed.
     """
     path = find_config(path)
     own_method = read_config(path).get('method')
@@ -173,16 +175,16 @@ def load_config(
 
 
 def choose_method(path: str, method: Optional[str] = None) -> Config:
-    """Read a config with a method in place of its own.
+    """Read a config and replace its method.
 
     Args:
         path (str): The config file.
-        method (str, optional): Name of the method. Defaults to None: that of
-            the variable ``PRKD_METHOD``, where the config allows it.
+        method (str, optional): Name of the method. Defaults to None: the
+            environment variable ``PRKD_METHOD``, if the config reads it.
 
     Raises:
-        FileNotFoundError: If there is no such method.
-        ValueError: If the config does not allow the method to be chosen.
+        FileNotFoundError: If the method does not exist.
+        ValueError: If the method of the config cannot be changed.
     """
     cfg = read_config(path, method or os.environ.get(METHOD_VARIABLE))
     if method and cfg.get('method') != method:
@@ -195,7 +197,7 @@ def choose_method(path: str, method: Optional[str] = None) -> Config:
 
 
 def read_config(path: str, method: Optional[str] = None) -> Config:
-    """Read a config file with the method variable set, or unset for None."""
+    """Read a config file with ``PRKD_METHOD`` set to ``method``, or unset for None."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     logger.setLevel('WARNING')  # MMEngine logs each variable that it reads
@@ -215,7 +217,7 @@ def read_config(path: str, method: Optional[str] = None) -> Config:
 
 @contextmanager
 def environment(**values: Optional[str]) -> Iterator[None]:
-    """Set environment variables for a while; None unsets one."""
+    """Set environment variables within a ``with`` block; None unsets one."""
     before = {name: os.environ.get(name) for name in values}
     _set_variables(values)
     try:
@@ -232,12 +234,12 @@ def _set_variables(values: dict[str, Optional[str]]) -> None:
 
 
 def default_work_dir(path: str, method: Optional[str], own_method: Optional[str]) -> str:
-    """The work dir of a config that names none.
+    """Default work dir, for a config without ``work_dir``.
 
     Args:
         path (str): The config file.
-        method (str, optional): The method that was chosen.
-        own_method (str, optional): The method that the config has by itself.
+        method (str, optional): The chosen method.
+        own_method (str, optional): The default method of the config.
     """
     name = osp.splitext(osp.basename(path))[0]
     suffix = '' if method == own_method else f'_{method}'
@@ -245,7 +247,7 @@ def default_work_dir(path: str, method: Optional[str], own_method: Optional[str]
 
 
 def tidy_for_mmengine(cfg: Config) -> None:
-    """Remove settings that MMEngine refuses or that make torch warn."""
+    """Remove settings that MMEngine rejects or that make torch warn."""
     hooks = cfg.get('default_hooks') or {}
     for name in [name for name, hook in hooks.items() if hook is None]:
         if name not in _DEFAULT_HOOKS:  # MMEngine accepts None only for its own hooks

@@ -1,4 +1,4 @@
-"""Look at an installation: what is there, what is wrong, and what solves it."""
+"""Check an installation: list what is installed, what is wrong, and how to fix it."""
 
 import importlib
 import importlib.metadata
@@ -20,7 +20,7 @@ from .config import load_config
 from .datasets.prepare.prepare import SOURCES
 from .version import __version__
 
-# The versions in requirements.txt: each test of the project runs with them.
+# The versions in requirements.txt, with which all tests run.
 TESTED = {
     'mmengine': '0.10.7',
     'mmcv-lite': '2.1.0',
@@ -41,9 +41,9 @@ class Finding:
     """One line of the report.
 
     Attributes:
-        text: What was found.
-        remedy: What solves the problem, as a rule a command; None if there is
-            no problem.
+        text: The finding.
+        remedy: How to fix the problem, usually a command; None if there is no
+            problem.
     """
 
     text: str
@@ -59,7 +59,7 @@ def version_of(package: str) -> Optional[str]:
 
 
 def versions() -> Iterator[Finding]:
-    """Installed versions beside those that the tests run with."""
+    """Installed versions, compared with the tested ones."""
     yield Finding(f'Python {platform.python_version()} (tested: 3.11 and 3.12)')
     for package, tested in TESTED.items():
         found = version_of(package)
@@ -96,7 +96,7 @@ def conflicts() -> Iterator[Finding]:
 
 
 def mim() -> Iterator[Finding]:
-    """Whether OpenMMLab's ``mim`` finds this package where it looks for it."""
+    """Whether OpenMMLab's ``mim`` finds this package."""
     try:
         site = Path(str(importlib.metadata.distribution('prkd_mm').locate_file('prkd_mm')))
     except importlib.metadata.PackageNotFoundError:
@@ -111,20 +111,20 @@ def mim() -> Iterator[Finding]:
         return
     link = shlex.join(['ln', '-s', str(package), str(site)])
     text = 'mim does not look for packages where an editable install puts them'
-    # without mim nobody needs to act on it
+    # this is a problem only if mim is installed
     yield Finding(text, link if version_of('openmim') else None)
 
 
 def patches() -> Iterator[Finding]:
-    """The patches applied, each with its reason."""
+    """The patches that were applied, each with its reason."""
     for name, reason in compat.describe().items():
         yield Finding(f'{name}: {reason}')
 
 
 def devices() -> Iterator[Finding]:
-    """Processors and GPUs that PyTorch can use."""
+    """CPU cores and GPUs that PyTorch can use."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-    yield Finding(f'{cores} CPU cores, {torch.get_num_threads()} threads of PyTorch')
+    yield Finding(f'{cores} CPU cores, {torch.get_num_threads()} PyTorch threads')
     for index in range(torch.cuda.device_count()):
         properties = torch.cuda.get_device_properties(index)
         memory = properties.total_memory / 2**30
@@ -140,17 +140,17 @@ def devices() -> Iterator[Finding]:
 
 
 def data_sets() -> Iterator[Finding]:
-    """The data sets that ``tools/prepare_data.py`` can get, in ``data``."""
+    """The data sets of ``tools/prepare_data.py``, and whether they are in ``data``."""
     for name, source in SOURCES.items():
         folder = Path('data', source.folder)
         if folder.exists():
             yield Finding(f'{source.title} in {folder}')
         else:
-            yield Finding(f'no {source.title}: python tools/prepare_data.py {name}')
+            yield Finding(f'{source.title} is missing: python tools/prepare_data.py {name}')
 
 
 def teachers() -> Iterator[Finding]:
-    """The trained teachers, where their configs put them."""
+    """The trained teachers, in the work dirs of their configs."""
     missing = []
     for config in sorted([*_CONFIGS.glob('teachers/*.py'), *_CONFIGS.glob('quickstart/teach*.py')]):
         try:
@@ -158,7 +158,9 @@ def teachers() -> Iterator[Finding]:
         except FileNotFoundError:
             missing.append(f'configs/{config.relative_to(_CONFIGS)}')
     if missing:
-        yield Finding(f'{len(missing)} not trained, such as: python tools/train.py {missing[0]}')
+        yield Finding(
+            f'{len(missing)} not trained yet; for example: python tools/train.py {missing[0]}'
+        )
 
 
 SECTIONS = {
@@ -186,6 +188,6 @@ def main() -> int:
             print(f'  {"x" if finding.remedy else "-"} {finding.text}')
             if finding.remedy:
                 problems += 1
-                print(f'      solve it with: {finding.remedy}')
+                print(f'      fix: {finding.remedy}')
     print(f'\n{problems or "no"} problem{"s" if problems != 1 else ""}')
     return problems

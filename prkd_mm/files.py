@@ -12,22 +12,23 @@ from pathlib import Path
 from typing import Any, BinaryIO, Union
 from uuid import uuid4
 
-_ABANDONED_AFTER = 3600  # seconds; a temporary file that old is of a killed run
+_ABANDONED_AFTER = 3600  # seconds; an older temporary file was left by a killed run
 
 
 @contextmanager
 def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
-    """Open a file that gets its name only when it is complete and on the disk.
+    """Open a file that appears under its name only when it is complete and on disk.
 
-    The content goes to a temporary file with a unique name beside ``path``,
-    which is synced and then replaces ``path``; the folder is synced, too.
+    The content goes to a temporary file with a unique name next to ``path``.
+    This file is synced and then replaces ``path``; the folder is synced, too.
     Temporary files that killed processes left for this path are removed.
 
     Args:
         path (str | Path): The file to write. Its folder must exist.
 
     Raises:
-        OSError: If the file cannot be written; a full disk is named as such.
+        OSError: If the file cannot be written. The message says so if the
+            disk is full.
     """
     path = Path(path)
     _remove_abandoned(path)
@@ -38,7 +39,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
-        sync_file(path.parent)  # else a power cut may undo the renaming
+        sync_file(path.parent)  # otherwise a power failure may undo the renaming
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -74,7 +75,7 @@ def _remove_abandoned(path: Path) -> None:
 
 
 def sync_file(path: Union[str, Path]) -> None:
-    """Make the system write a file (or the names in a folder) to the disk."""
+    """Flush a file (or the names in a folder) to disk."""
     with contextlib.suppress(OSError):  # not every file system can sync
         descriptor = os.open(path, os.O_RDONLY)
         try:

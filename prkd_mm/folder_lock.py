@@ -13,24 +13,23 @@ _NAME = '.lock'
 
 @contextmanager
 def lock_folder(folder: Union[str, Path], what: str = 'run') -> Iterator[None]:
-    """Hold a folder for this process.
+    """Lock a folder for this process.
 
-    The lock is the system's: it ends with the process, however that ends, so
-    that a killed run leaves none behind. The file ``.lock`` only says who holds
-    it.
+    The operating system releases the lock when the process ends, even if it
+    is killed. The file ``.lock`` names the process that holds the lock.
 
     Args:
-        folder (str | Path): The folder; made if it does not exist.
-        what (str): What writes into it, for the error.
+        folder (str | Path): The folder; created if it does not exist.
+        what (str): Kind of process, for the error message.
 
     Raises:
-        ValueError: If another process holds the folder.
+        ValueError: If another process has locked the folder.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / _NAME, 'a+') as file:
         try:
-            # not flock: data workers would inherit that, and outlive a killed run
+            # not flock: data workers inherit its locks, and may outlive a killed run
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.seek(0)

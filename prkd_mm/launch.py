@@ -1,4 +1,4 @@
-"""Runs of several processes: their number, and the backend without GPUs."""
+"""Distributed runs: number of processes, and the backend without GPUs."""
 
 import os
 from typing import NamedTuple, Optional
@@ -19,8 +19,8 @@ class Processes(NamedTuple):
     """The processes of a run.
 
     Attributes:
-        rank (int): Which of them this one is, from 0 on.
-        number (int): How many there are.
+        rank (int): Index of this process, starting at 0.
+        number (int): Number of processes.
     """
 
     rank: int = 0
@@ -28,10 +28,10 @@ class Processes(NamedTuple):
 
 
 def processes_of(launcher: str) -> Processes:
-    """Read a launcher's variables.
+    """Rank and number of processes, from the launcher's environment variables.
 
     Raises:
-        ValueError: If the launcher has not set them.
+        ValueError: If a variable is not set.
     """
     if launcher == 'none':
         return Processes()
@@ -39,18 +39,20 @@ def processes_of(launcher: str) -> Processes:
     missing = [name for name in names if name not in os.environ]
     if missing:
         raise ValueError(
-            f'--launcher {launcher} needs the variable {missing[0]}, which the launcher sets; '
-            'start the run by tools/dist_train.sh or tools/slurm_train.sh, or leave the option out'
+            f'--launcher {launcher} needs the environment variable {missing[0]}, which the '
+            'launcher sets; start the run with tools/dist_train.sh or tools/slurm_train.sh, or '
+            'omit the option'
         )
     return Processes(*(int(os.environ[name]) for name in names))
 
 
 def use_gloo_without_gpu(cfg: Config) -> None:
-    """Let processes of a PyTorch launcher train on the CPU.
+    """Let the processes of a PyTorch launcher train on the CPU.
 
-    MMEngine selects a GPU in ``init_dist`` (mmengine/dist/utils.py) and wraps
-    the model with ``device_ids`` (mmengine/runner/runner.py). It skips the
-    first if there is a process group, and takes the second from the config.
+    MMEngine assumes GPUs in two places: ``init_dist`` (mmengine/dist/utils.py)
+    selects one, and the runner (mmengine/runner/runner.py) wraps the model
+    with ``device_ids``. An existing process group avoids the first, and
+    ``model_wrapper_cfg`` the second.
     """
     if cfg.get('launcher', 'none') != 'pytorch' or torch.cuda.is_available():
         return
@@ -65,17 +67,17 @@ def use_gloo_without_gpu(cfg: Config) -> None:
 
 
 def learning_rate_note(cfg: Config, processes: Processes) -> Optional[str]:
-    """A sentence for a learning rate that does not fit the batch size.
+    """Warning if the learning rate does not fit the total batch size, or None.
 
-    ``batch_size`` counts the images of one process. Only configs with
-    ``auto_scale_lr.base_batch_size`` say which total their learning rate is
-    for.
+    ``batch_size`` is the number of images per process. The total that the
+    learning rate is meant for is ``auto_scale_lr.base_batch_size``; configs
+    without it are not checked.
     """
     scale = cfg.get('auto_scale_lr') or {}
     base, each = scale.get('base_batch_size'), cfg.train_dataloader.get('batch_size')
     if not base or not each or scale.get('enable') or each * processes.number == base:
         return None
     return (
-        f'the learning rate is for {base} images a step, but this run has {each} × '
+        f'the learning rate is for {base} images per step, but this run has {each} × '
         f'{processes.number} processes = {each * processes.number}; --auto-scale-lr adapts it'
     )

@@ -16,12 +16,12 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 _SHOWN = 8  # names listed in a message
-# Keys that MMEngine takes out before it builds the rest.
+# Keys that MMEngine removes before it passes the rest to a class.
 _TAKEN_OUT = {
     'type', '_scope_', '_delete_', 'priority', 'convert_to_iter_based', 'constructor',
     'paramwise_cfg', 'optimizer', 'by_epoch', 'num_batch_per_epoch', 'init_cfg',
 }  # fmt: skip
-# Settings without a `type`, and what they are arguments for.
+# Settings without a `type`, and the functions that get them as arguments.
 _UNTYPED = {
     'train_dataloader': [DataLoader],
     'val_dataloader': [DataLoader],
@@ -36,7 +36,7 @@ _TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'
 
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
-    """A hint with the most similar candidate, or with some if none is similar."""
+    """A hint with the most similar candidate, or with a few candidates if none is similar."""
     candidates = sorted(set(map(str, candidates)))
     similar = get_close_matches(name, candidates, n=1, cutoff=0.6)
     if similar:
@@ -46,17 +46,17 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 
 
 def check_overrides(cfg: dict, options: dict[str, Any]) -> None:
-    """Refuse overrides that no part of a run would read.
+    """Reject overrides that no part of a run would read.
 
-    A new key is accepted where the class that the settings are for has such an
-    argument, and as a new part with a ``type`` of its own.
+    A new key is accepted if the class that gets the settings has an argument
+    of this name, or if its value is a new part with its own ``type``.
 
     Args:
         cfg (dict): The config.
         options (dict): Values by dotted key.
 
     Raises:
-        ValueError: If a key exists nowhere; it names the most similar one.
+        ValueError: If a key is unknown; the message names the most similar one.
     """
     for key in options:
         _check_key(cfg, key, options)
@@ -88,7 +88,7 @@ def _check_key(cfg: dict, key: str, options: dict[str, Any]) -> None:
 def _check_new(
     cfg: dict, node: dict, path: str, part: str, key: str, options: dict[str, Any]
 ) -> None:
-    """Refuse a key that ``node`` lacks, unless something reads it."""
+    """Reject a key that is not in ``node``, unless something reads it."""
     if not path:
         known, closed = _TOP_LEVEL, True
     else:
@@ -109,7 +109,7 @@ def _check_new(
 
 
 def _nearest_anywhere(cfg: dict, key: str) -> str:
-    """A hint for a key that is unknown from its first part on."""
+    """A hint for a key whose first part is unknown."""
     first, last = key.partition('.')[0], key.rpartition('.')[2]
     if '.' in key and get_close_matches(first, {*cfg, *_TOP_LEVEL}, n=1, cutoff=0.6):
         return nearest(first, {*cfg, *_TOP_LEVEL})
@@ -126,7 +126,7 @@ def _as_dict(value: Any) -> dict:
 
 
 def _holds_parts(node: dict) -> bool:
-    """Whether a dict is a collection of parts, as the hooks or the losses are."""
+    """Whether a dict is a collection of parts, such as hooks or losses."""
     return bool(node) and all(isinstance(value, dict) or value is None for value in node.values())
 
 
@@ -140,7 +140,7 @@ def _all_keys(cfg: Any, prefix: str = '') -> list[str]:
 
 
 def _arguments(node: dict, path: str, options: dict[str, Any]) -> tuple[set[str], bool]:
-    """Arguments of what ``node`` builds, and whether these are all."""
+    """Argument names of the class that ``node`` builds, and whether the list is complete."""
     name = options.get(f'{path}.type', node.get('type'))
     builders = _builders(name) if name else _UNTYPED.get(path, [])
     known, closed = set(_TAKEN_OUT), bool(builders)
@@ -152,7 +152,7 @@ def _arguments(node: dict, path: str, options: dict[str, Any]) -> tuple[set[str]
 
 
 def _builders(name: Any) -> list:
-    """Everything registered under a name, whatever its registry."""
+    """Everything registered under a name, in all registries."""
     if not isinstance(name, str):
         return [name] if callable(name) else []
     name = name.rpartition('.')[2]
@@ -186,11 +186,11 @@ def _parameters(builder: Any) -> tuple[set[str], bool]:
 
 
 def check_settings(cfg: dict) -> None:
-    """Refuse settings whose values cannot work, before anything is built.
+    """Reject invalid values of settings before anything is built.
 
     Raises:
-        ValueError: If a number is out of range or of the wrong type; it names
-            the setting and what it must be.
+        ValueError: If a value is out of range or has the wrong type; the
+            message names the setting and the expected value.
     """
     for phase in ('train', 'val', 'test'):
         loader = cfg.get(f'{phase}_dataloader') or {}

@@ -1,13 +1,13 @@
-"""Compare the config that a checkpoint recorded with that of a new run."""
+"""Compare the config recorded in a checkpoint with the config of a new run."""
 
 import ast
 from typing import Any, NamedTuple, Optional
 
-# Settings outside of these do not change what a training computes.
+# Only these settings change what a training run computes.
 _COMPARED = ('method', 'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler')
-# Hooks that do, wherever they are in the config.
+# So do these hooks, wherever they are in the config.
 _HOOKS = ('LossScheduleHook', 'TailAverageHook', 'EMAHook', 'EpochSeedHook', 'SyncBuffersHook')
-# They stretch over the whole run, so that another length is another run.
+# These depend on the length of the run, so that another length is another run.
 _HOOKS_OVER_THE_RUN = ('LossScheduleHook', 'TailAverageHook')
 _LOADING = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'batch_size')
 _PATHS = ('data_root', 'ann_file', 'data_prefix', 'cache', 'root')
@@ -18,8 +18,8 @@ class Changes(NamedTuple):
     """Differences between two configs, one sentence each.
 
     Attributes:
-        decisive (list[str]): Those that make it another run.
-        harmless (list[str]): Those that do not, but deserve a note.
+        decisive (list[str]): Differences that change the result.
+        harmless (list[str]): Differences that do not, but are logged.
     """
 
     decisive: list[str]
@@ -34,7 +34,7 @@ def parse(text: str) -> dict:
             ``meta`` of MMEngine's checkpoints.
 
     Raises:
-        ValueError: If it holds anything else.
+        ValueError: If the text contains anything else.
     """
     try:
         statements: list[Any] = ast.parse(text).body
@@ -102,7 +102,7 @@ def _is_harmless(key: str, settings: dict) -> bool:
 
 
 def _relevant(cfg: dict, ranks: int) -> dict[str, Any]:
-    """The settings that decide a result, by dotted name."""
+    """The settings that affect the result, by dotted name."""
     loader = dict(cfg.get('train_dataloader') or {})
     train_cfg = cfg.get('train_cfg') or {}
     parts = {name: cfg.get(name) for name in _COMPARED}

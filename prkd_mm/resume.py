@@ -1,4 +1,4 @@
-"""Find the checkpoint to resume a run from, and check that it is this run's."""
+"""Find the checkpoint to resume from, and check that it belongs to the same run."""
 
 import os.path as osp
 import re
@@ -15,12 +15,12 @@ _STATE = ('meta', 'state_dict', 'optimizer', 'message_hub')  # what a resume nee
 
 
 class ResumePoint(NamedTuple):
-    """Where a run resumes.
+    """The checkpoint from which a run resumes.
 
     Attributes:
         path (str, optional): The checkpoint; None to train from the beginning.
         checkpoint (dict): Its content; empty for None.
-        notes (list[str]): What the user should know, one sentence each.
+        notes (list[str]): Messages for the user, one sentence each.
     """
 
     path: Optional[str]
@@ -29,12 +29,12 @@ class ResumePoint(NamedTuple):
 
 
 def find_resume_point(work_dir: Union[str, Path]) -> ResumePoint:
-    """The newest checkpoint of a work dir that can be read.
+    """The newest readable checkpoint of a work dir.
 
-    It starts with the one that ``last_checkpoint`` names, by its file name
-    only, so that copied and moved work dirs use their own files, and goes back
-    from there. Without a usable ``last_checkpoint`` it starts with the highest
-    number.
+    The search starts at the checkpoint named in ``last_checkpoint`` and
+    continues with older ones. Only its file name is used, so that copied and
+    moved work dirs use their own files. Without a usable ``last_checkpoint``,
+    the search starts at the highest number.
 
     Raises:
         ValueError: If the work dir has checkpoints, but none can be read.
@@ -69,7 +69,7 @@ def find_resume_point(work_dir: Union[str, Path]) -> ResumePoint:
 
 
 def _candidates(work_dir: Path) -> list[Path]:
-    """Checkpoints of training states, from the newest to the oldest."""
+    """The checkpoints of a run, newest first."""
     numbered = [
         (match[1], int(match[2]), path)
         for path in work_dir.glob('*.pth')
@@ -87,11 +87,11 @@ def _last_checkpoint(work_dir: Path) -> Optional[Path]:
 
 
 def read_for_resume(path: str) -> dict:
-    """Read a checkpoint that holds the whole state of a training.
+    """Read a checkpoint that contains the complete training state.
 
     Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it cannot be read or lacks what a resume needs.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If it cannot be read, or a part of the state is missing.
     """
     checkpoint = read(path)
     missing = [key for key in _STATE if key not in checkpoint]
@@ -106,22 +106,22 @@ def read_for_resume(path: str) -> dict:
 def set_resume(
     cfg: Config, checkpoint: str = 'auto', allow_changes: bool = False, processes: int = 1
 ) -> list[str]:
-    """Let a run resume, after a check that the checkpoint is of this run.
+    """Set up a run to resume, if the checkpoint belongs to the same run.
 
     Args:
-        cfg (Config): The config of the run; gets ``resume`` and ``load_from``.
+        cfg (Config): The config of the run; ``resume`` and ``load_from`` are set.
         checkpoint (str): A checkpoint, a work dir, or 'auto' for the newest
             intact checkpoint in the run's own work dir.
-        allow_changes (bool): Whether to resume although settings that decide
+        allow_changes (bool): Whether to resume even if settings that affect
             the result have changed.
         processes (int): Number of processes of the run.
 
     Returns:
-        list[str]: What the user should know.
+        list[str]: Messages for the user.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If no checkpoint can be read, or if it is of another run.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If no checkpoint can be read, or it belongs to another run.
     """
     folder = cfg.work_dir if checkpoint == 'auto' else osp.expanduser(checkpoint)
     if checkpoint == 'auto' or osp.isdir(folder):
@@ -141,13 +141,13 @@ def set_resume(
 def check_same_run(
     point: ResumePoint, cfg: Config, allow_changes: bool = False, processes: int = 1
 ) -> list[str]:
-    """Compare a run's settings with those that its checkpoint recorded.
+    """Compare the settings of a run with those recorded in its checkpoint.
 
     Returns:
         list[str]: The changes that are allowed.
 
     Raises:
-        ValueError: If a setting has changed that decides the result.
+        ValueError: If a setting that affects the result has changed.
     """
     meta = point.checkpoint['meta']
     if 'cfg' not in meta:

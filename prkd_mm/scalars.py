@@ -6,9 +6,9 @@ from typing import Union
 
 
 def read_scalars(work_dir: Union[str, Path]) -> list[dict]:
-    """All rows of ``<work_dir>/*/vis_data/scalars.json``, in order of logging.
+    """All rows of ``<work_dir>/*/vis_data/scalars.json``, in the order they were logged.
 
-    Lines that a crash left incomplete are skipped.
+    Lines that are incomplete because of a crash are skipped.
     """
     rows = []
     for file in sorted(Path(work_dir).glob('*/vis_data/scalars.json')):
@@ -23,8 +23,8 @@ def read_scalars(work_dir: Union[str, Path]) -> list[dict]:
 
 
 def validated_steps(work_dir: Union[str, Path]) -> set[int]:
-    """Epochs (iterations) whose validation was logged.
+    """Epochs (or iterations) whose validation was logged.
 
-    Rows of training have a learning rate, rows of validation do not.
+    Training rows have a learning rate; validation rows do not.
     """
     return {row['step'] for row in read_scalars(work_dir) if 'step' in row and 'lr' not in row}

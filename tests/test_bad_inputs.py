@@ -127,8 +127,16 @@ CONFIGS = [
         "no method 'prdk'.*did you mean 'prkd'",
     ),
     (lambda folder: load_config(TEACHER, 'kd'), ValueError, 'does not let the method be chosen'),
-    (lambda folder: processes_of('pytorch'), ValueError, 'needs the variable .*dist_train.sh'),
-    (lambda folder: processes_of('slurm'), ValueError, 'needs the variable SLURM_PROCID'),
+    (
+        lambda folder: processes_of('pytorch'),
+        ValueError,
+        'needs the environment variable .*dist_train.sh',
+    ),
+    (
+        lambda folder: processes_of('slurm'),
+        ValueError,
+        'needs the environment variable SLURM_PROCID',
+    ),
 ]
 
 

@@ -88,5 +88,5 @@ def test_configs_of_the_package_are_found_outside_of_a_checkout(tmp_path, monkey
         cfg = load_config(name)
         assert cfg.work_dir == './work_dirs/prkd_digits'
         assert load_config(cfg.model.teacher_config).work_dir == './work_dirs/teacher_digits'
-    with pytest.raises(FileNotFoundError, match='no config .*those of the package are in'):
+    with pytest.raises(FileNotFoundError, match='no config .*the package has its configs in'):
         load_config('configs/quickstart/nothing.py')

@@ -273,7 +273,9 @@ class TestLauncher:
     def test_trains_on_two_processes_and_warns_of_the_batch_size(self, checkout):
         result = self.type_command(checkout)
         assert result.returncode == 0, result.stderr[-2000:]
-        assert 'the learning rate is for 64 images a step, but this run has 64 × 2' in result.stdout
+        assert (
+            'the learning rate is for 64 images per step, but this run has 64 × 2' in result.stdout
+        )
         checkpoint = load(checkout / 'work_dirs/prkd_digits_ce/epoch_1.pth')
         assert checkpoint['meta']['world_size'] == 2
         assert (checkout / 'work_dirs/prkd_digits_ce/student_avg.pth').exists()

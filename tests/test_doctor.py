@@ -77,9 +77,11 @@ def test_data_and_teachers_are_found_in_the_working_folder(monkeypatch, tmp_path
     (tmp_path / 'data/tiny-imagenet-200').mkdir(parents=True)
     texts = [finding.text for finding in doctor.data_sets()]
     assert 'Tiny ImageNet in data/tiny-imagenet-200' in texts
-    assert 'no CIFAR-100: python tools/prepare_data.py cifar100' in texts
+    assert 'CIFAR-100 is missing: python tools/prepare_data.py cifar100' in texts
     (before,) = doctor.teachers()
-    assert re.match(r'\d+ not trained, such as: python tools/train.py configs/', before.text)
+    assert re.match(
+        r'\d+ not trained yet; for example: python tools/train.py configs/', before.text
+    )
     work_dir = tmp_path / 'work_dirs/teacher_digits'
     work_dir.mkdir(parents=True)
     (work_dir / 'epoch_3.pth').touch()
@@ -95,7 +97,7 @@ def test_the_report_counts_the_problems(monkeypatch, capsys):
     monkeypatch.setattr(doctor, 'SECTIONS', sections)
     assert doctor.main() == 1
     shown = capsys.readouterr().out
-    assert '  x bad\n      solve it with: do this\n' in shown
+    assert '  x bad\n      fix: do this\n' in shown
     assert '\nTwo\n  - none\n' in shown and shown.endswith('\n1 problem\n')
 
 
