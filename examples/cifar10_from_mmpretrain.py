@@ -1,4 +1,4 @@
-# MMPretrain's CIFAR-10 ResNet-18 as it ships, taught by its ResNet-50 of the model zoo.
+# MMPretrain's stock ResNet-18 on CIFAR-10, with the ResNet-50 of its model zoo as the teacher.
 _base_ = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 custom_imports = dict(imports=['prkd_mm'], allow_failed_imports=False)
 

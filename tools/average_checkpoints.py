@@ -1,4 +1,4 @@
-"""Average the last checkpoints of a run, with batch-norm statistics estimated again."""
+"""Average the last checkpoints of a run, and estimate the batch-norm statistics again."""
 
 import argparse
 from pathlib import Path
@@ -14,22 +14,27 @@ def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config of the run, of any MMEngine project')
     parser.add_argument(
-        'checkpoints', nargs='+', type=Path, help='its checkpoints, the latest last, or a work dir'
+        'checkpoints',
+        nargs='+',
+        type=Path,
+        help='checkpoints of the run, oldest first, or its work dir',
     )
     parser.add_argument(
         '--last',
         type=cli.whole_number(1),
         default=10,
-        help='how many to take from a work dir; default: %(default)s',
+        help='number of checkpoints to take from a work dir; default: %(default)s',
     )
     parser.add_argument(
         '--bn',
         choices=STATISTICS,
         default='recalibrate',
-        help='batch-norm statistics: from training batches, the mean, or the latest; '
-        'default: %(default)s',
+        help='batch-norm statistics: estimated from training batches, the mean of the '
+        'checkpoints, or those of the latest one; default: %(default)s',
     )
-    parser.add_argument('--out', type=Path, help='default: averaged.pth next to the checkpoints')
+    parser.add_argument(
+        '--out', type=Path, help='output file; default: averaged.pth next to the checkpoints'
+    )
     return parser.parse_args()
 
 

@@ -13,13 +13,19 @@ def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config of the run')
     parser.add_argument(
-        '--number', type=cli.whole_number(1), default=8, help='images; default: %(default)s'
+        '--number',
+        type=cli.whole_number(1),
+        default=8,
+        help='number of images; default: %(default)s',
     )
     parser.add_argument(
-        '--epochs', type=cli.whole_number(1), default=6, help='epochs; default: %(default)s'
+        '--epochs',
+        type=cli.whole_number(1),
+        default=6,
+        help='number of epochs; default: %(default)s',
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('images.png'), help='the page; default: %(default)s'
+        '--out', type=Path, default=Path('images.png'), help='output file; default: %(default)s'
     )
     return parser.parse_args()
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train with several processes on one machine: dist_train.sh CONFIG PROCESSES [OPTIONS]
-# With GPUs, each process takes one (NCCL); without, they share the CPU (Gloo).
+# Each process uses one GPU (NCCL). Without GPUs, the processes share the CPU (Gloo).
 # For several machines set NNODES, NODE_RANK, MASTER_ADDR and PORT on each.
 set -euo pipefail
 USAGE='usage: dist_train.sh CONFIG PROCESSES [options of train.py]'

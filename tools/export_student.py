@@ -15,11 +15,11 @@ from prkd_mm.deploy.student import Student, load_images, load_student
 
 def parse_args():
     parser = ArgumentParser(description=__doc__)
-    parser.add_argument('run', help='a work dir (its averaged student) or a checkpoint')
+    parser.add_argument('run', help='a work dir, for its averaged student, or a checkpoint')
     parser.add_argument(
         '--config', help='the config of the run; default: the one in the checkpoint'
     )
-    parser.add_argument('--out', type=Path, help='the folder to write; default: <work dir>/export')
+    parser.add_argument('--out', type=Path, help='output folder; default: <work dir>/export')
     parser.add_argument(
         '--formats',
         default=','.join(FORMATS),
@@ -28,13 +28,15 @@ def parse_args():
     parser.add_argument(
         '--images',
         type=Path,
-        help='images to check and calibrate with; default: test images of the config',
+        help='images for the checks and the calibration; default: test images of the config',
     )
     parser.add_argument(
-        '--number', type=whole_number(1), default=256, help='how many images; default: %(default)s'
+        '--number', type=whole_number(1), default=256, help='number of images; default: %(default)s'
     )
     parser.add_argument(
-        '--size', type=whole_number(1), help="side of the images; default: the config's"
+        '--size',
+        type=whole_number(1),
+        help='side length of the images in pixels; default: that of the config',
     )
     args = parser.parse_args()
     args.formats = args.formats.split(',')

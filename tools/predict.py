@@ -23,13 +23,18 @@ def parse_args():
         '--config', help='the config of the run; default: the one in the checkpoint'
     )
     parser.add_argument(
-        '--size', type=whole_number(1), help="side of the images; default: the config's"
+        '--size',
+        type=whole_number(1),
+        help='side length of the images in pixels; default: that of the config',
     )
     parser.add_argument(
-        '--top', type=whole_number(1), default=3, help='classes to show; default: %(default)s'
+        '--top',
+        type=whole_number(1),
+        default=3,
+        help='number of classes to show; default: %(default)s',
     )
     parser.add_argument('--json', type=Path, help='write the predictions to this file')
-    parser.add_argument('--sheet', type=Path, help='draw the images with their classes, as a .png')
+    parser.add_argument('--sheet', type=Path, help='draw the images and their classes to this .png')
     return parser.parse_args()
 
 

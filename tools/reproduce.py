@@ -1,4 +1,4 @@
-"""Train a config's teacher and its student by several methods; compare.
+"""Train a teacher and its student with several methods, and compare them.
 
 Finished runs are not trained again, and interrupted runs are resumed.
 Writes results.json, results.md, figures and report.html.
@@ -23,7 +23,9 @@ def parse_args() -> ComparisonOptions:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        'config', nargs='?', help='a config with methods, or any other; optional with --records'
+        'config',
+        nargs='?',
+        help='a config with a choice of methods, or any other; optional with --records',
     )
     add_options(parser, ComparisonOptions)
     options = options_from(ComparisonOptions, parser.parse_args())

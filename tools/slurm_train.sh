@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Train under Slurm: slurm_train.sh PARTITION JOB_NAME CONFIG [OPTIONS]
-# GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS may be set.
+# Optional variables: GPUS, GPUS_PER_NODE, CPUS_PER_TASK and SRUN_ARGS.
 set -euo pipefail
 USAGE='usage: slurm_train.sh PARTITION JOB_NAME CONFIG [options of train.py]'
 PARTITION=${1:?$USAGE}
@@ -9,7 +9,7 @@ CONFIG=${3:?$USAGE}
 GPUS=${GPUS:-8}
 GPUS_PER_NODE=${GPUS_PER_NODE:-8}
 
-# SRUN_ARGS is a list of words
+# SRUN_ARGS may hold several arguments
 # shellcheck disable=SC2086
 srun -p "$PARTITION" \
     --job-name="$JOB_NAME" \

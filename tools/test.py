@@ -1,4 +1,4 @@
-"""Test a trained student (or teacher): any checkpoint that a run leaves."""
+"""Test a trained student (or teacher) from any checkpoint of its run."""
 
 import argparse
 import os
@@ -18,7 +18,7 @@ def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config file of the run')
     parser.add_argument(
-        'checkpoint', help='student_avg.pth, epoch_N.pth, or a work dir: its latest'
+        'checkpoint', help='student_avg.pth, epoch_N.pth, or a work dir, for its latest checkpoint'
     )
     add_common_arguments(parser)
     return parser.parse_args()
@@ -30,11 +30,11 @@ def main() -> None:
     checkpoint = read(args.checkpoint)
     cfg = load_config(args.config, args.method, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
-    if args.work_dir is None:  # the run's own config and logs stay as they are
+    if args.work_dir is None:  # do not overwrite the config and logs of the run
         cfg.work_dir += '/test'
     cfg.load_from, cfg.resume = None, False
     cfg.model = student_alone(cfg)  # the teacher is not needed
-    processes_of(args.launcher)  # refuse a launcher that started nothing
+    processes_of(args.launcher)  # an error if the launcher did not start this process
     use_gloo_without_gpu(cfg)
     runner = Runner.from_cfg(cfg)
     model = unwrap(runner.model)

@@ -40,7 +40,7 @@ def prepare(args: argparse.Namespace) -> Config:
             raise ValueError(
                 f'{args.config} has no '
                 'auto_scale_lr=dict(base_batch_size=...), which '
-                '--auto-scale-lr scales from'
+                '--auto-scale-lr requires'
             )
         cfg.auto_scale_lr.enable = True
     return cfg
@@ -58,7 +58,7 @@ def main() -> None:
         if args.resume:
             notes = set_resume(cfg, args.resume, args.allow_changes, processes.number)
         elif cfg.get('load_from'):
-            read(cfg.load_from)  # refuse a bad file before anything is built
+            read(cfg.load_from)  # reject a bad file before anything is built
         if note := learning_rate_note(cfg, processes):
             notes.append(note)
         use_gloo_without_gpu(cfg)
@@ -69,4 +69,4 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    cli.run(main, 'interrupted; the same command with --resume goes on from here')
+    cli.run(main, 'interrupted; the same command with --resume continues from here')

@@ -1,7 +1,7 @@
 """Choose the temperatures and weights of methods on held-out training images.
 
-Every method gets the same number of trials and of seeds. The test images are
-not looked at.
+Every method gets the same number of trials and seeds. The test images are not
+used.
 """
 
 import argparse
@@ -22,7 +22,7 @@ def parse_args() -> TuningOptions:
     parser = cli.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='a config with methods')
+    parser.add_argument('config', help='a config with a choice of methods')
     add_options(parser, TuningOptions)
     options = options_from(TuningOptions, parser.parse_args())
     if not options.methods:

@@ -1,1 +1,1 @@
-"""From a run to a student that predicts elsewhere."""
+"""Export a trained student, and predict with it."""

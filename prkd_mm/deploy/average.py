@@ -1,4 +1,4 @@
-"""The method's average from the epoch checkpoints of a finished run."""
+"""Compute the averaged student from the epoch checkpoints of a finished run."""
 
 import re
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
     """The last ``epoch_N.pth`` of a work dir, oldest first.
 
     Raises:
-        FileNotFoundError: If there are fewer.
+        FileNotFoundError: If there are fewer than ``number``.
     """
     found = {
         int(match[1]): path
@@ -31,8 +31,9 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
     }
     if len(found) < number:
         raise FileNotFoundError(
-            f'{work_dir} has {len(found)} checkpoints epoch_N.pth, {number} are to be averaged; '
-            f'keep more with --cfg-options default_hooks.checkpoint.max_keep_ckpts={number}'
+            f'{work_dir} has {len(found)} checkpoints epoch_N.pth, but {number} are to be '
+            'averaged; keep more with --cfg-options '
+            f'default_hooks.checkpoint.max_keep_ckpts={number}'
         )
     return [found[epoch] for epoch in sorted(found)[-number:]]
 
@@ -44,16 +45,16 @@ def average_checkpoints(
 
     Args:
         cfg: Config of the run.
-        paths: Its checkpoints, the latest last.
-        bn: Where the batch-norm statistics come from: training batches, the
-            mean of the checkpoints, or the latest one.
-        bn_batches: Training batches for ``bn='recalibrate'``.
+        paths: Checkpoints of the run, oldest first.
+        bn: Source of the batch-norm statistics: training batches, the mean of
+            the checkpoints, or the latest checkpoint.
+        bn_batches: Number of training batches for ``bn='recalibrate'``.
 
     Returns:
         A plain MMPretrain checkpoint.
 
     Raises:
-        ValueError: If a checkpoint is that of another net.
+        ValueError: If a checkpoint does not match the net of the config.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     model = MODELS.build(student_alone(cfg)).eval()

@@ -1,4 +1,4 @@
-"""Images and labels of a student's test set, as the exported files take them."""
+"""Images and labels of a student's test set, in the input format of exported files."""
 
 from typing import NamedTuple, Optional
 
@@ -10,12 +10,12 @@ from .student import Student
 
 
 class CheckedImages(NamedTuple):
-    """Images to check files on.
+    """Images on which exported files are checked.
 
     Attributes:
         images: ``(N, channels, size, size)``, float32 from 0 to 255, RGB or gray.
-        labels: ``(N,)``, or None if there are none.
-        description: Where they come from.
+        labels: ``(N,)``, or None if unknown.
+        description: Source of the images.
     """
 
     images: np.ndarray
@@ -24,14 +24,14 @@ class CheckedImages(NamedTuple):
 
 
 def of_test_set(student: Student, number: int) -> CheckedImages:
-    """Evenly spaced images of the test set that the config names.
+    """Evenly spaced images of the test set in the config.
 
     Args:
-        student: The student; its config names the data set.
-        number: How many images at most.
+        student: The student, whose config has the data set.
+        number: Maximum number of images.
 
     Raises:
-        FileNotFoundError: If the data set is not there.
+        FileNotFoundError: If the data set is missing.
     """
     init_default_scope('mmpretrain')
     dataset = DATASETS.build(student.config.test_dataloader.dataset)

@@ -1,4 +1,4 @@
-"""Write a student in the formats that other programs read, and check each file."""
+"""Export a student to formats for other programs, and check each file."""
 
 import copy
 import importlib
@@ -19,18 +19,18 @@ FORMATS = ('pth', 'safetensors', 'pt2', 'onnx', 'int8')
 _SUFFIXES = dict(
     pth='.pth', safetensors='.safetensors', pt2='.pt2', onnx='.onnx', int8='.int8.onnx'
 )
-TOLERANCE = 1e-4  # largest difference of logits to those of the net in PyTorch
+TOLERANCE = 1e-4  # largest allowed difference from the logits of the PyTorch net
 
 
 class Exported(NamedTuple):
-    """One file and how it compares with the net in PyTorch.
+    """An exported file, compared with the PyTorch net.
 
     Attributes:
         format: One of :data:`FORMATS`.
         path: The file.
-        megabytes: Its size.
+        megabytes: Size of the file.
         difference: Largest absolute difference of the logits.
-        same_class: Share of the images that are given the same class.
+        same_class: Share of images with the same predicted class.
         top1: Accuracy in percent, if the labels are known.
         milliseconds: Median time for one image on this computer.
     """
@@ -51,20 +51,20 @@ def export(
     labels: Optional[np.ndarray] = None,
     formats: Sequence[str] = FORMATS,
 ) -> list[Exported]:
-    """Write the student and check every file on images.
+    """Export the student and check each file on images.
 
     Args:
         student: The student.
-        folder: Where to write; files are called ``student.*``.
-        images: ``(N, channels, size, size)``, 0 to 255. They also calibrate
-            the int8 file.
-        labels: Of the images. Defaults to None: unknown.
+        folder: Output folder; the files are named ``student.*``.
+        images: ``(N, channels, size, size)``, values from 0 to 255. They also
+            calibrate the int8 file.
+        labels: Labels of the images. Defaults to None: unknown.
         formats: Some of :data:`FORMATS`.
 
     Raises:
         ImportError: If a format needs a package that is not installed.
-        ValueError: If a file other than the int8 one differs from the net by
-            more than :data:`TOLERANCE`.
+        ValueError: If the logits of a file, except for int8, differ from those
+            of the net by more than :data:`TOLERANCE`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     expected = predictor_of_net(student.net)(images)
@@ -99,7 +99,7 @@ def _check(
     difference = float(np.abs(logits - expected).max())
     if name != 'int8' and difference > TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise ValueError(
-            f'{path} does not compute what the net does: the logits differ by {difference:.2e}'
+            f'{path} does not match the PyTorch net: the logits differ by {difference:.2e}'
         )
     found = logits.argmax(1)
     return Exported(
@@ -114,7 +114,7 @@ def _check(
 
 
 def latency(run: Callable[[], object], repeats: int = 20) -> float:
-    """Median time of a call in milliseconds, after one call that does not count."""
+    """Median time of a call in milliseconds, after one warm-up call."""
     run()
     times = []
     for _ in range(repeats):
@@ -125,14 +125,14 @@ def latency(run: Callable[[], object], repeats: int = 20) -> float:
 
 
 def predictor(path: Path, student: Optional[Student] = None) -> Callable[[np.ndarray], np.ndarray]:
-    """Function from images to the logits that an exported file computes.
+    """Load an exported file as a function from images to logits.
 
     Args:
-        path: A file of one of the formats.
-        student: Gives the architecture to files of weights alone.
+        path: The exported file.
+        student: The student; provides the net if the file has weights only.
 
     Raises:
-        ValueError: If the suffix is unknown, or a file of weights comes alone.
+        ValueError: If the file has weights only and ``student`` is None.
     """
     if path.suffix == '.onnx':
         return _onnx_predictor(path)
@@ -146,7 +146,7 @@ def predictor(path: Path, student: Optional[Student] = None) -> Callable[[np.nda
 
 
 def predictor_of_net(net: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], np.ndarray]:
-    """A net as a function of arrays."""
+    """Wrap a net as a function from NumPy images to NumPy logits."""
 
     def predict(images: np.ndarray) -> np.ndarray:
         with torch.no_grad():
@@ -201,7 +201,7 @@ def _write_safetensors(student: Student, path: Path, images: np.ndarray) -> None
 
 def _write_pt2(student: Student, path: Path, images: np.ndarray) -> None:
     batch = torch.export.Dim('batch', min=1)
-    # An example of one image would fix the size of the batch.
+    # With an example of one image, the batch size would always be 1.
     program = torch.export.export(
         student.net, (_example(student, 2),), dynamic_shapes=({0: batch},)
     )

@@ -14,12 +14,12 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
 
 class Prediction(NamedTuple):
-    """The classes of one image, most probable first.
+    """Predicted classes of one image, most probable first.
 
     Attributes:
         image: The file.
         classes: Names of the classes.
-        probabilities: Of these classes.
+        probabilities: Probabilities of these classes.
     """
 
     image: Path
@@ -28,10 +28,10 @@ class Prediction(NamedTuple):
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Image files, and those in folders.
+    """List image files; folders are searched recursively.
 
     Raises:
-        FileNotFoundError: If a path does not exist, or there is no image.
+        FileNotFoundError: If a path does not exist, or no image is found.
     """
     found = []
     for path in paths:
@@ -50,17 +50,17 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
 
 
 class Predictor:
-    """A student from any of its files.
+    """Predict with a student, loaded from any of its files.
 
     Args:
         student: A work dir, a checkpoint, or a file of
             ``tools/export_student.py`` with its ``student.json`` next to it.
-        config: Config of the run, for a checkpoint that has none.
-        size: Side of the images, for a config that has none.
+        config: Config of the run, for a checkpoint without its config.
+        size: Side length of the images in pixels, for a config without it.
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the file does not say what it takes and returns.
+        ValueError: If the file has neither a config nor a description.
     """
 
     def __init__(
@@ -73,9 +73,9 @@ class Predictor:
                 raise FileNotFoundError(
                     f'{path} needs student.json next to it, which tools/export_student.py writes'
                 )
-            says = json.loads(description.read_text())
+            about = json.loads(description.read_text())
             self.classes, self.size, self.channels = (
-                says[key] for key in ('classes', 'size', 'channels')
+                about[key] for key in ('classes', 'size', 'channels')
             )
             self._logits = predictor(path)
         elif path.suffix == '.safetensors':
@@ -90,8 +90,8 @@ class Predictor:
 
         Args:
             paths: The files.
-            top: How many classes to name for each.
-            batch: Images at a time.
+            top: Number of classes per image.
+            batch: Batch size.
 
         Raises:
             ValueError: If a file is not an image.

@@ -1,4 +1,4 @@
-"""Load a trained student from the file that a run leaves."""
+"""Load a trained student from a checkpoint of its run."""
 
 import json
 import os.path as osp
@@ -22,11 +22,12 @@ AVERAGE = 'student_avg.pth'
 
 
 class StudentNet(nn.Module):
-    """A classifier with the normalization of its images inside.
+    """A classifier that includes the normalization of its images.
 
     Args:
-        net: From normalized images to logits.
-        mean, std: Of each channel, on the scale 0 to 255.
+        net: Net from normalized images to logits.
+        mean: Mean of each channel, for values from 0 to 255.
+        std: Standard deviation of each channel, for values from 0 to 255.
         is_bgr: Whether the net was trained on BGR images.
     """
 
@@ -40,7 +41,7 @@ class StudentNet(nn.Module):
         self.register_buffer('std', torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits ``(N, C)`` of RGB or gray images ``(N, 1 or 3, H, W)``, 0 to 255."""
+        """Logits ``(N, C)`` of RGB or gray images ``(N, 1 or 3, H, W)``, from 0 to 255."""
         if self.is_bgr:
             images = images.flip(1)
         return self.net((images - self.mean) / self.std)
@@ -48,17 +49,17 @@ class StudentNet(nn.Module):
 
 @dataclass
 class Student:
-    """A trained student and what it takes to use it.
+    """A trained student, with the information needed to use it.
 
     Attributes:
-        net: From images of 0 to 255 to logits, in evaluation mode.
+        net: Net from images (values 0 to 255) to logits, in evaluation mode.
         config: Plain MMPretrain config.
         state: Weights of the plain MMPretrain model.
         classes: Names of the classes; their numbers if there are no names.
-        size: Side of the images it was trained on, in pixels.
-        channels: 3 (RGB) or 1 (gray).
-        source: The checkpoint.
-        meta: What the checkpoint says about itself.
+        size: Side length of the training images in pixels.
+        channels: Number of channels: 3 (RGB) or 1 (gray).
+        source: Path of the checkpoint.
+        meta: The ``meta`` of the checkpoint.
     """
 
     net: StudentNet
@@ -72,7 +73,7 @@ class Student:
 
 
 def find_checkpoint(path: str) -> str:
-    """The averaged student in a work dir, else its latest checkpoint; or the file given."""
+    """Path of a checkpoint; for a work dir, of its averaged student or else its latest one."""
     average = osp.join(path, AVERAGE)
     return average if osp.isfile(average) else resolve(path)
 
@@ -83,12 +84,13 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     Args:
         path: A work dir or a checkpoint (``student_avg.pth``, ``epoch_N.pth``).
         config: Config of the run. Not needed if the checkpoint has it.
-        size: Side of the images. Defaults to that of the config's pipelines.
+        size: Side length of the images in pixels. Defaults to None: the size
+            in the pipelines of the config.
 
     Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If there is no config, or it is that of another net, or it
-            does not say how large the images are.
+        FileNotFoundError: If the checkpoint does not exist.
+        ValueError: If there is no config, or it belongs to another net, or it
+            does not define the size of the images.
     """
     source = find_checkpoint(path)
     checkpoint = read(source)
@@ -97,7 +99,7 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     size = size or found_size
     if not size:
         raise ValueError(
-            f'the config of {source!r} crops or resizes nothing: name the side of the '
+            f'the config of {source!r} crops or resizes nothing: set the side length of the '
             'images with --size'
         )
     init_default_scope('mmpretrain')
@@ -117,7 +119,7 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
 
 
 def _config_of(source: str, meta: dict, config: Optional[str]) -> tuple[Config, Optional[int]]:
-    """The plain config, and the side of the images."""
+    """The plain config, and the side length of the images."""
     if config is None and 'student_config' in meta:
         stored = json.loads(meta['student_config'])
         return Config(stored['config']), stored['size']
@@ -126,21 +128,22 @@ def _config_of(source: str, meta: dict, config: Optional[str]) -> tuple[Config, 
     elif 'cfg' in meta:
         cfg = Config(parse(meta['cfg']))
     else:
-        raise ValueError(f'{source!r} does not contain its config: name it with --config')
+        raise ValueError(f'{source!r} does not contain its config: set it with --config')
     plain = student_config(cfg)
     return plain, size_of(cfg, plain)
 
 
 def load_images(student: Student, paths: Sequence[Path]) -> np.ndarray:
-    """Images as the student takes them.
+    """Load images in the input format of the student.
+
+    The shorter side is resized to ``student.size``, then the center is cropped.
 
     Args:
-        student: Its size and channels count.
+        student: The student; its size and number of channels are used.
         paths: Image files.
 
     Returns:
-        ``(N, channels, size, size)``, float32 from 0 to 255, RGB or gray: the
-        shorter side resized to the size, then the center.
+        ``(N, channels, size, size)``, float32 from 0 to 255, RGB or gray.
 
     Raises:
         ValueError: If a file is not an image.
@@ -149,7 +152,7 @@ def load_images(student: Student, paths: Sequence[Path]) -> np.ndarray:
 
 
 def load_image(path: Path, size: int, channels: int) -> np.ndarray:
-    """One image, ``(channels, size, size)``; see :func:`load_images`."""
+    """Load one image, ``(channels, size, size)``; see :func:`load_images`."""
     from PIL import Image, ImageOps
 
     try:

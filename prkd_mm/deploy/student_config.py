@@ -1,4 +1,4 @@
-"""The plain MMPretrain config of a run's student: no teacher, no distillation."""
+"""The plain MMPretrain config of a run's student, without teacher and distillation."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ def student_config(cfg: Config) -> Config:
         ValueError: If the config has no data preprocessor or no test images.
     """
     net = copy.deepcopy(cfg.model.get('architecture', cfg.model))
-    if 'cfg_path' in net:  # MMRazor's way to name a net of another package
+    if 'cfg_path' in net:  # how MMRazor refers to a net of another package
         net = get_config(net.cfg_path).model
     net.pop('_scope_', None)
     net.pop('data_preprocessor', None)
@@ -33,7 +33,7 @@ def student_config(cfg: Config) -> Config:
         if cfg.get(key) is not None:
             plain[key] = copy.deepcopy(cfg[key])
     if 'test_dataloader' not in plain:
-        raise ValueError('the config has no test_dataloader, which says how images are prepared')
+        raise ValueError('the config has no test_dataloader, which defines how images are prepared')
     plain['test_dataloader'] = _stock_loader(plain['test_dataloader'])
     if any(_is_own(kind) for kind in _types(plain)):
         plain['custom_imports'] = dict(imports=['prkd_mm'], allow_failed_imports=False)
@@ -43,12 +43,12 @@ def student_config(cfg: Config) -> Config:
 def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
     found = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
     if not found:
-        raise ValueError('the config has no data_preprocessor, which says how images are scaled')
+        raise ValueError('the config has no data_preprocessor, which defines how images are scaled')
     kind = found.get('type', 'ClsDataPreprocessor').rpartition('.')[2]
     if kind not in _PREPROCESSORS:
         raise ValueError(
-            f'the student has the data preprocessor {kind!r}; its plain form is known for '
-            f'{", ".join(_PREPROCESSORS)} only'
+            f'the data preprocessor {kind!r} of the student has no known plain form; supported '
+            f'are {", ".join(_PREPROCESSORS)}'
         )
     to_rgb = found.get('to_rgb', found.get('bgr_to_rgb', False))
     return dict(
@@ -61,7 +61,7 @@ def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
 
 
 def _stock_loader(loader: ConfigDict) -> ConfigDict:
-    """The loader with the data set inside of the wrappers."""
+    """The data loader, with its data set unwrapped."""
     dataset, pipeline = loader.dataset, None
     while 'dataset' in dataset:
         pipeline = pipeline or dataset.get('pipeline')
@@ -99,7 +99,7 @@ def _is_own(kind: str) -> bool:
 
 
 def _image_size(*pipelines: Optional[list]) -> Optional[int]:
-    """Side of the images that the first of these pipelines with a size makes."""
+    """Side length of the images, from the first pipeline that crops or resizes."""
     for pipeline in pipelines:
         for step in reversed(pipeline or []):
             size = step.get('crop_size') or step.get('scale')
@@ -109,7 +109,7 @@ def _image_size(*pipelines: Optional[list]) -> Optional[int]:
 
 
 def size_of(cfg: Config, plain: Config) -> Optional[int]:
-    """Side of a student's images; None if its pipelines change no sizes."""
+    """Side length of a student's images; None if no pipeline crops or resizes."""
     train = cfg.get('train_dataloader') or {}
     while 'dataset' in train:
         train = train['dataset']
@@ -117,6 +117,6 @@ def size_of(cfg: Config, plain: Config) -> Optional[int]:
 
 
 def describe_config(cfg: Config) -> str:
-    """The plain config of a run's student and the side of its images, for ``meta``."""
+    """JSON text of a student's plain config and image size, for a checkpoint's ``meta``."""
     plain = student_config(cfg)
     return json.dumps(dict(config=plain.to_dict(), size=size_of(cfg, plain)))

@@ -66,7 +66,7 @@ def test_a_file_that_computes_something_else_is_refused(student, checked, tmp_pa
         return lambda images: np.zeros((len(images), 10), np.float32)
 
     monkeypatch.setattr(module, 'predictor', wrong)
-    with pytest.raises(ValueError, match='does not compute what the net does'):
+    with pytest.raises(ValueError, match='does not match the PyTorch net'):
         export(student, tmp_path, checked.images, formats=['pth'])
 
 
