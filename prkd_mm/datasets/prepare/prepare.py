@@ -10,8 +10,9 @@ from typing import Optional
 from mmpretrain.datasets.utils import check_integrity
 
 from .checks import CHECKS
-from .fetch import copy_folder, download, unpack
+from .fetch import copy_folder, download
 from .source import SOURCES, Source
+from .unpack import unpack
 
 __all__ = ['SOURCES', 'prepare']
 
@@ -40,6 +41,7 @@ def prepare(
         FileNotFoundError: If one of ``archives`` does not exist.
         ValueError: If the data is incomplete, damaged or unsafe.
         ConnectionError: If the download fails.
+        OSError: If the disk has too little free space.
     """
     name = name or source.folder
     if name in ('.', '..') or osp.basename(name) != name:
@@ -67,7 +69,10 @@ def prepare(
     os.mkdir(work)
     try:
         for path in archives or [official]:
-            (copy_folder if osp.isdir(path) else unpack)(path, work)
+            if osp.isdir(path):
+                copy_folder(path, work)
+            else:
+                unpack(path, work, source)
         top = _find_top(work, source.marker)
         _verify(
             source,

@@ -18,6 +18,8 @@ class Source:
         url: Official archive.
         md5: MD5 of that archive.
         marker: File at the top of every copy, or a pattern for :mod:`glob`.
+        num_files: Number of files in that archive, rounded up.
+        num_bytes: Their total size, rounded up.
     """
 
     name: str
@@ -26,6 +28,8 @@ class Source:
     url: str
     md5: str
     marker: str
+    num_files: int
+    num_bytes: int
 
     @property
     def how_to_get(self) -> str:
@@ -71,7 +75,7 @@ def some(items: Sequence[str], most: int = 5) -> str:
 def _cifar(name: str, title: str, cifar: type[CIFAR10]) -> Source:
     # the data set classes are MMPretrain's own
     marker = cifar.meta['filename']
-    return Source(name, title, cifar.base_folder, cifar.url, cifar.tgz_md5, marker)
+    return Source(name, title, cifar.base_folder, cifar.url, cifar.tgz_md5, marker, 10, 187_000_000)
 
 
 CIFAR_10 = _cifar('cifar10', 'CIFAR-10', CIFAR10)
@@ -83,6 +87,8 @@ TINY_IMAGENET = Source(
     url='http://cs231n.stanford.edu/tiny-imagenet-200.zip',
     md5='90528d7ca1a48142e341f4ef8d21d0de',
     marker='wnids.txt',
+    num_files=121_000,
+    num_bytes=260_000_000,
 )
 CALTECH_256 = Source(
     name='caltech256',
@@ -91,5 +97,7 @@ CALTECH_256 = Source(
     url='https://data.caltech.edu/records/nyy15-4j048/files/256_ObjectCategories.tar',
     md5='67b4f42ca05d46448c6bb8ecd2220f6d',
     marker='???.*/???_????.jpg',
+    num_files=31_000,
+    num_bytes=1_200_000_000,
 )
 SOURCES = {source.name: source for source in (CALTECH_256, CIFAR_10, CIFAR_100, TINY_IMAGENET)}

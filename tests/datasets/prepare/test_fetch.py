@@ -1,6 +1,7 @@
 import hashlib
 import os
 import re
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -123,3 +124,11 @@ def test_no_server(server, path):
     server.server_close()
     with pytest.raises(ConnectionError, match=server.url):
         fetch.download(server.url, path, MD5)
+
+
+def test_a_full_disk_is_found_before_the_download(server, path, monkeypatch):
+    usage = shutil.disk_usage(os.path.dirname(path))._replace(free=10**5)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda folder: usage)
+    with pytest.raises(OSError, match=f'{server.url} needs 1 MB, but 0 MB are free'):
+        fetch.download(server.url, path, MD5)
+    assert os.listdir(os.path.dirname(path)) == []
