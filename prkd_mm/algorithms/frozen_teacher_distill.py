@@ -14,68 +14,69 @@ from .student_alone import typed_preprocessor
 
 @MODELS.register_module()
 class FrozenTeacherDistill(SingleTeacherDistill):
-    """MMRazor's ``SingleTeacherDistill`` for a teacher that never changes.
+    """MMRazor's ``SingleTeacherDistill`` with a frozen teacher.
 
-    It takes the same config. The differences:
+    It accepts the same config. The differences:
 
-    - the teacher's weights are loaded strictly, so none is silently random;
-    - the teacher computes logits only (``mode='tensor'``, no labels, no loss of
-      its own), without gradient, and always in evaluation mode, dropout
-      included;
-    - the teacher is no submodule: optimizer, ``state_dict``, EMA and DDP do
-      not see it, so checkpoints hold the student alone;
-    - a teacher with a ``data_preprocessor`` of its own receives its images in
-      its own normalization and channel order;
+    - the teacher's weights are loaded strictly, so no layer is left with random
+      weights;
+    - the teacher computes only logits (``mode='tensor'``, without labels and
+      without its own loss), without gradient, and always in evaluation mode,
+      including dropout;
+    - the teacher is not a submodule, so the optimizer, ``state_dict``, EMA and
+      DDP exclude it, and checkpoints contain only the student;
+    - a teacher with its own ``data_preprocessor`` receives images in its own
+      normalization and channel order;
     - the teacher may come from another library or a file, and there may be
-      several.
+      several teachers.
 
     Args:
         distiller (dict): Config of the distiller.
         teacher (dict | BaseModel | str | list): Config of the teacher, or the
-            built one; or a name: a model of MMPretrain's zoo, or
+            teacher itself; or a name: a model of MMPretrain's zoo, or
             ``timm::NAME``, ``torchvision::NAME``, ``transformers::NAME``; or a
             TorchScript file (``.pt``), a ``torch.export`` file (``.pt2``) or
             an ONNX file (``.onnx``). ``dict(source=NAME, mean=..., std=...,
-            to_rgb=..., image_size=...)`` states the inputs of a named teacher,
-            see :class:`~prkd_mm.teachers.SourceTeacher`. A list describes
-            several teachers, and the student learns from their mean.
+            to_rgb=..., image_size=...)`` specifies the images for a named
+            teacher; see :class:`~prkd_mm.teachers.SourceTeacher`. A list
+            describes several teachers; the student learns from their mean.
         teacher_ckpt (str | list, optional): The teacher's checkpoint: a file, a
-            URL, or a work dir, which stands for its latest checkpoint. It may
-            be a training checkpoint, a plain one, or one of a distilled
-            student. Required for a config, unless it is one of MMEngine's
-            ``dict(cfg_path=..., pretrained=True)``. A named teacher without it
-            has its published weights. Defaults to None.
+            URL, or a work dir, whose latest checkpoint is used. It may be a
+            training checkpoint, a plain checkpoint, or the checkpoint of a
+            distilled student. Required if ``teacher`` is a config other than
+            MMEngine's ``dict(cfg_path=..., pretrained=True)``. Without it, a
+            named teacher uses its published weights. Defaults to None.
         teacher_config (str | list, optional): The config that trains the
-            teacher, named in the error if ``teacher_ckpt`` is missing.
+            teacher, for the error message if ``teacher_ckpt`` is missing.
             Defaults to None.
         teacher_logits (str | dict | list, optional): The folder of a teacher's
             stored logits (``tools/cache_teacher.py``), or the arguments of
             :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. The teacher
-            itself is then not loaded. If ``teacher_ckpt`` exists, its weights
-            must be the ones that the logits were computed with.
+            itself is then not loaded. If ``teacher_ckpt`` exists, the logits
+            must have been computed with its weights.
             ``dict(views=K, folder=..., topk=...)`` fills such a store during
-            the first K epochs, see
-            :class:`~prkd_mm.teachers.FillingTeacher`; this needs the
+            the first K epochs; see
+            :class:`~prkd_mm.teachers.FillingTeacher`. This needs the
             ``FillStoreHook``, which ``tools/train.py`` adds. Defaults to None.
         teacher_mean (dict, optional): How to average several teachers:
             ``dict(of='logits')``, or ``dict(of='probabilities', tau=4.0)`` for
             the mean of their probabilities at that temperature. Defaults to
             None, which averages the logits.
         fold_teacher_bn (bool): Whether to fold the teacher's batch norms into
-            the convolutions before them, where there are any. This saves
-            kernel launches on a GPU and nothing on a CPU. Defaults to False.
+            the convolutions that precede them. This saves kernel launches on a
+            GPU, but is no faster on a CPU. Defaults to False.
         **kwargs: Arguments of ``SingleTeacherDistill``; ``teacher_trainable``
             must stay False.
 
     Attributes:
         teacher (Teacher): The teacher, outside the module tree.
             ``teacher.logits(inputs, data_samples)`` computes its logits, and
-            ``teacher.net`` is the module that recorders hang on.
+            ``teacher.net`` is the module that recorders are attached to.
 
     Raises:
         FileNotFoundError: If ``teacher_ckpt`` does not exist.
         ValueError: If ``teacher_ckpt`` is missing or belongs to another
-            architecture or class count, or if ``teacher_trainable``.
+            architecture or class count, or if ``teacher_trainable`` is True.
     """
 
     def __init__(
@@ -91,8 +92,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     ) -> None:
         if kwargs.get('teacher_trainable') or not kwargs.get('student_trainable', True):
             raise ValueError(
-                'FrozenTeacherDistill: the student learns and '
-                'the teacher does not; for anything else use '
+                'FrozenTeacherDistill: the student is trained and '
+                'the teacher is not; for other combinations use '
                 "type='SingleTeacherDistill'"
             )
         # build_teachers() splits lists
@@ -132,7 +133,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
         for manager in (distiller.student_recorders, distiller.teacher_recorders):
             for recorder in manager.recorders.values():
-                recorder.reset_data_buffer()  # it would keep the graph alive
+                recorder.reset_data_buffer()  # otherwise it would keep the graph in memory
         return losses
 
     def train(self, mode: bool = True) -> 'FrozenTeacherDistill':
@@ -142,7 +143,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         return self
 
     def _apply(self, fn: Callable, *args, **kwargs) -> 'FrozenTeacherDistill':
-        # `to`, `cuda`, `half` ... reach the teacher here
+        # `to`, `cuda`, `half` and others call this method
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
 

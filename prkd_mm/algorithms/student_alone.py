@@ -10,11 +10,11 @@ from ..checkpoints import accept_plain_student
 
 @MODELS.register_module()
 class StudentAlone(BaseAlgorithm):
-    """The student with its own loss only: the baseline of a comparison.
+    """The student trained with its own loss only, as a baseline.
 
-    It takes the config of :class:`FrozenTeacherDistill` and ignores the
-    teacher's part, so that one config serves every method. The teacher is
-    neither built nor loaded.
+    It accepts the config of :class:`FrozenTeacherDistill` and ignores the
+    teacher, so that one config works for every method. The teacher is neither
+    built nor loaded.
 
     Args:
         architecture (dict | BaseModel): The student.
@@ -39,9 +39,9 @@ class StudentAlone(BaseAlgorithm):
 
 
 def typed_preprocessor(arguments: dict) -> dict:
-    """Arguments of an algorithm, with the type of a data preprocessor that has none.
+    """Add a missing type to the data preprocessor in the arguments of an algorithm.
 
-    MMPretrain's configs leave the type to its classifiers, MMRazor's need it.
+    MMPretrain's classifiers have a default type; MMRazor's algorithms do not.
     """
     preprocessor = arguments.get('data_preprocessor')
     if isinstance(preprocessor, dict) and 'type' not in preprocessor:
@@ -57,7 +57,7 @@ def student_alone(cfg: Config) -> ConfigDict:
         cfg: Config of a distillation, or of a net trained alone.
 
     Returns:
-        A model config that has its data preprocessor in it.
+        A model config that includes its data preprocessor.
     """
     model = copy.deepcopy(cfg.model)
     preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
@@ -65,5 +65,5 @@ def student_alone(cfg: Config) -> ConfigDict:
         kept = {key: model[key] for key in ('_scope_', 'architecture') if key in model}
         model = ConfigDict(kept, type='mmrazor.StudentAlone')
     if preprocessor is not None:
-        model['data_preprocessor'] = copy.deepcopy(preprocessor)  # building changes it
+        model['data_preprocessor'] = copy.deepcopy(preprocessor)  # building modifies it
     return model

@@ -44,13 +44,13 @@ class Spec(NamedTuple):
     logits: Union[str, dict, None] = None
 
     def split(self) -> list['Spec']:
-        """One description per teacher, where arguments are lists.
+        """Split lists of arguments into one description per teacher.
 
         Raises:
             ValueError: If the lists differ in length.
         """
         if self.logits is not None and not isinstance(self.logits, list):
-            return [self]  # one store, whatever it is the mean of
+            return [self]  # one store, even of the mean of several teachers
         lengths = {len(value) for value in self if isinstance(value, list)}
         if not lengths:
             return [self]
@@ -72,7 +72,7 @@ def build_teachers(
     """Build one teacher, or the mean of several.
 
     Args:
-        spec: The teacher; its lists describe several.
+        spec: Description of the teacher; lists describe several teachers.
         mean: Arguments of :class:`MeanTeacher`.
         fold_bn: Whether to fold batch norms into convolutions.
         num_classes: The student's number of classes.
@@ -102,7 +102,7 @@ def _one_or_mean(
 def _filling(
     spec: Spec, mean: Optional[dict], fold_bn: bool, num_classes: Optional[int]
 ) -> Teacher:
-    """A teacher that fills a store, or replays it if it is complete already."""
+    """A teacher that fills a store, or replays it if it is already complete."""
     options = dict(spec.logits)
     folder = options.pop('folder', None) or folder_of(spec.config, options['views'])
     if is_complete(folder):
@@ -137,7 +137,7 @@ def teacher_of(model: nn.Module) -> Optional[Teacher]:
 
 
 def _from_source(spec: Spec, num_classes: Optional[int]) -> Optional[FrozenTeacher]:
-    """The teacher from another library, a file or MMPretrain's model zoo, if it is one."""
+    """The teacher if a library, a file, or the model zoo provides it; else None."""
     source, options = spec.teacher, {}
     if isinstance(source, dict) and 'source' in source:
         options = dict(source)
@@ -157,7 +157,7 @@ def _from_config(spec: Spec) -> FrozenTeacher:
         if spec.checkpoint is None and not net.get('pretrained'):
             raise ValueError(
                 'FrozenTeacherDistill: teacher_ckpt is missing, so the '
-                "teacher would have random weights; give the teacher's "
+                "teacher would have random weights; set it to the teacher's "
                 f'checkpoint{hint}'
             )
         net = MODELS.build(net)
@@ -175,7 +175,7 @@ def _stored(spec: Spec) -> StoredTeacher:
         if from_config and spec.checkpoint and '://' not in spec.checkpoint:
             state = plain_state_dict(read(spec.checkpoint))[0]
             store.check(teacher=hash_of_weights(state))
-            verified = f'those of {resolve(spec.checkpoint)}'
+            verified = f'checkpoint {resolve(spec.checkpoint)} verified'
     print_log(
         f'Using stored teacher logits from {store.folder} ({store.views} views of '
         f'{store.header["images"]:,} images; {verified})',

@@ -4,8 +4,8 @@ Papers on distillation share the teachers for CIFAR-100 of
 `RepDistiller <https://github.com/HobbitLong/RepDistiller>`_ (`Contrastive
 Representation Distillation <https://arxiv.org/abs/1910.10699>`_) and
 `mdistiller <https://github.com/megvii-research/mdistiller>`_, as
-``{'model': state_dict, ...}``. The nets are those of this package with other
-names of the weights.
+``{'model': state_dict, ...}``. This package has the same nets; only the names
+of their weights differ.
 """
 
 import argparse
@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from ..checkpoints import load_strictly
 from ..version import __version__
 
-# MMPretrain's statistics of CIFAR-100. The files were trained with rounded
-# ones, (0.5071, 0.4867, 0.4408) and (0.2675, 0.2565, 0.2761) for images in
-# 0..1, which differ by at most 0.0013 in the normalized input.
+# MMPretrain's statistics of CIFAR-100. The shared teachers were trained with
+# rounded statistics, (0.5071, 0.4867, 0.4408) and (0.2675, 0.2565, 0.2761) for
+# images in [0, 1]. The normalized inputs differ by at most 0.0013.
 INPUT_NORMALIZATION = dict(
     channels='RGB', mean=[129.304, 124.070, 112.434], std=[68.170, 65.392, 70.418]
 )
@@ -43,11 +43,11 @@ def _stem_index(match: re.Match) -> str:
 
 
 def _stage(match: re.Match) -> str:
-    """Stages are numbered from 1 here and from 0 in the files."""
+    """Name of a stage, numbered from 1 here and from 0 in the files."""
     return f'layer{int(match[1]) + 1}.'
 
 
-# Applied one after the other to each name.
+# Patterns and replacements, applied to each name in this order.
 _RULES: list[tuple[str, Union[str, Callable[[re.Match], str]]]] = [
     (r'^module\.', ''),  # DataParallel
     (r'^block(\d)\.layer\.', r'layer\1.'),  # WRN
@@ -64,11 +64,11 @@ def read(path: Union[str, Path]) -> tuple[dict[str, Tensor], dict]:
     """Read a shared file without executing any code in it.
 
     Returns:
-        The state dict, and ``meta`` that says where it comes from.
+        The state dict, and ``meta``, which records its origin.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it holds more than data, or no ``{'model': state_dict}``.
+        ValueError: If the file contains code, or is not ``{'model': state_dict}``.
     """
     path = Path(path)
     if not path.is_file():
@@ -78,7 +78,7 @@ def read(path: Union[str, Path]) -> tuple[dict[str, Tensor], dict]:
     state = checkpoint.get('model') if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         found = list(checkpoint)[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
-        raise ValueError(f"{str(path)!r} should be {{'model': state_dict}}, but holds {found}")
+        raise ValueError(f"{str(path)!r} should be {{'model': state_dict}}, but contains {found}")
     return state, dict(
         source=path.name,
         source_sha256=hashlib.sha256(data).hexdigest(),
@@ -88,29 +88,27 @@ def read(path: Union[str, Path]) -> tuple[dict[str, Tensor], dict]:
 
 
 def _load(data: bytes, path: Path) -> object:
-    # RepDistiller's *_last.pth hold their command line as a Namespace.
+    # RepDistiller's *_last.pth files contain the command-line options as a Namespace.
     torch.serialization.add_safe_globals([argparse.Namespace])
     try:
         return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:  # the bytes may be anything, and so may the error
+    except Exception as error:  # arbitrary bytes can raise an error of any type
         code = re.search(r'GLOBAL ([\w.]+)', str(error))
         reason = 'is damaged, or not a file that torch.save wrote'
         if code:
-            reason = (
-                f'holds {code[1]} besides weights, which could execute code here and is not loaded'
-            )
+            reason = f'contains {code[1]}, which could execute code, so the file is not loaded'
         raise ValueError(f'{str(path)!r} {reason}') from error
 
 
 def rename(key: str) -> str:
-    """MMPretrain's name of a weight in a shared file."""
+    """MMPretrain's name for a weight in a shared file."""
     for pattern, replacement in _RULES:
         key = re.sub(pattern, replacement, key)
     return key
 
 
 def net_of(state: dict[str, Tensor]) -> str:
-    """Name of the net that weights belong to, as in the tables of papers.
+    """Name of the net that has these weights, as in the tables of papers.
 
     Args:
         state: Weights with MMPretrain's names.
@@ -122,7 +120,7 @@ def net_of(state: dict[str, Tensor]) -> str:
         key.split('.conv')[0] for key in state if re.match(r'backbone\.layer\d\.\d+\.conv', key)
     }
     depth = 2 * len(blocks) + 2
-    # every family has a second stage
+    # nets of every family have a second stage
     width = len(state.get('backbone.layer2.0.conv1.weight', ())) // 32
     if 'backbone.layer2.0.conv.0.conv.weight' in state:
         net = 'MobileNetV2'
@@ -154,7 +152,7 @@ def convert(source: dict[str, Tensor], model: nn.Module, what: str) -> str:
 
     Raises:
         ValueError: If the net or its number of classes differs, or weights
-            are missing or left over; their names are listed.
+            are missing or unexpected; their names are listed.
     """
     own = model.state_dict()
     state = {}

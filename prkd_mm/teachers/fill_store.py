@@ -59,9 +59,9 @@ def store_teacher(
         cfg: A config with ``FrozenTeacherDistill``.
         folder: The folder of the store.
         views: Number of views K.
-        topk: Number of logits to keep of each image; None keeps 32 from 1,000
-            classes on and all below, and 0 keeps all.
-        batch_size: Images at a time.
+        topk: Number of logits to keep per image. None keeps 32 if there are
+            1,000 classes or more, else all. 0 keeps all.
+        batch_size: Number of images per batch.
         seed: Seed of the views.
 
     Raises:
@@ -69,7 +69,7 @@ def store_teacher(
             are neither :class:`~prkd_mm.datasets.PackedImages` nor
             :class:`~prkd_mm.datasets.ImageViews`, or the folder holds another
             store.
-        OSError: If there is not enough space.
+        OSError: If there is not enough disk space.
     """
     check_config(cfg)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
@@ -100,18 +100,19 @@ def create_store(
     topk: Optional[int] = None,
     seed: int = 0,
 ) -> TeacherLogits:
-    """Begin a store for a teacher and a data set, or resume it.
+    """Create or resume a store for a teacher and a data set.
 
     The arguments are as in :func:`store_teacher`.
 
     Raises:
         ValueError: If the student's preprocessor mixes images, or the folder
             holds another store.
-        OSError: If there is not enough space.
+        OSError: If there is not enough disk space.
     """
     if preprocess.batch_augments or preprocess.to_onehot:
         raise ValueError(
-            'stored logits are of single images: no mixup or other batch_augments, no to_onehot'
+            'logits can only be stored for single images; remove batch_augments (mixup ...) and '
+            'to_onehot from the data_preprocessor'
         )
     topk = choose_topk(topk, teacher.num_classes)
     size = size_in_bytes(views, len(dataset), teacher.num_classes, topk)
@@ -157,12 +158,12 @@ def fill(
         teacher: The live teacher.
         preprocess: The student's data preprocessor, which draws the views.
         dataset: The training images.
-        batch_size: Images at a time.
+        batch_size: Number of images per batch.
         workers: Number of processes that load images.
-        advance: Called with the number of images that were finished.
+        advance: Called with the number of images that have been finished.
     """
 
-    # whatever the run's memory format, the same sums in the same order
+    # one memory format for every run, so that the same sums give the same bits
     teacher.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
     def logits_of(chunk: Chunk) -> Iterator[torch.Tensor]:
@@ -181,7 +182,7 @@ def fill(
 
     held = _attempt(store, chunks, logits_of, advance, timeout=0)
     _attempt(store, held, logits_of, advance, timeout=-1)
-    preprocess.choose_view(dataset)  # back to the view of the run
+    preprocess.choose_view(dataset)  # restore the view of the run
     if not store.missing():
         store.remove_locks()
 
@@ -193,7 +194,7 @@ def _attempt(
     advance: Callable[[int], None],
     timeout: float,
 ) -> list[Chunk]:
-    """Store chunks; returns those that other processes hold longer than ``timeout`` seconds."""
+    """Store chunks; return those that other processes lock longer than ``timeout`` seconds."""
     held_by_others = []
     for chunk in chunks:
         try:
@@ -210,7 +211,7 @@ def _attempt(
 
 @contextmanager
 def _drawing(preprocess: BatchClsDataPreprocessor, view: int) -> Iterator[None]:
-    """Let a preprocessor draw one view, whatever the epoch of the run is."""
+    """Make a preprocessor draw one view, regardless of the epoch of the run."""
     before = preprocess.epoch, preprocess.views
     preprocess.epoch, preprocess.views = view, None
     try:
@@ -223,8 +224,8 @@ def check_config(cfg: Config) -> None:
     """Check that the logits of a config's teacher can be stored.
 
     Raises:
-        ValueError: If there is no frozen teacher, or the training images
-            cannot be drawn again.
+        ValueError: If there is no frozen teacher, or the views of the training
+            images cannot be reproduced.
     """
     if not is_type(cfg.model, 'FrozenTeacherDistill'):
         raise ValueError(
@@ -234,7 +235,7 @@ def check_config(cfg: Config) -> None:
     if not any(is_type(dataset, name) for name in ('PackedImages', 'ImageViews')):
         raise ValueError(
             "the config's training images must be PackedImages or ImageViews, whose views "
-            f'can be drawn again, got {cfg.train_dataloader.dataset.type!r}'
+            f'can be reproduced, got {cfg.train_dataloader.dataset.type!r}'
         )
 
 

@@ -18,22 +18,22 @@ from .teacher import Evaluate, Teacher
 class FillingTeacher(Teacher):
     """A teacher that stores its logits view by view, and replays them.
 
-    Before the first step on a view, :meth:`fill` lets the live teacher compute
-    the logits of all images in it. Every step replays stored logits, so the
-    student's weights are the same, bit for bit on a CPU, as those of a run
-    whose store was filled beforehand. The live teacher is released at the
+    Before the first step on a view, :meth:`fill` computes the logits of all its
+    images with the live teacher. Every step replays stored logits, so the
+    student's weights equal those of a run whose store was filled beforehand,
+    bit for bit on a CPU. The live teacher is released at the
     first step after all views are stored.
 
     Args:
         live: The live teacher.
         folder: The folder of the store. Several runs may fill one store.
         views: Number of views K of each image; epoch e uses view e mod K.
-        topk: Number of logits to keep of each image; None keeps 32 from 1,000
-            classes on and all below, and 0 keeps all.
+        topk: Number of logits to keep per image. None keeps 32 if there are
+            1,000 classes or more, else all. 0 keeps all.
         seed: Seed of the views.
     """
 
-    is_live = False  # it replays logits of training images only
+    is_live = False  # the logits it replays exist for training images only
     fills_a_store = True
 
     def __init__(
@@ -55,7 +55,7 @@ class FillingTeacher(Teacher):
         self._all_stored = False
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Let the student's data preprocessor draw K views.
+        """Make the student's data preprocessor draw K views.
 
         Raises:
             ValueError: If the preprocessor cannot draw them.
@@ -81,7 +81,7 @@ class FillingTeacher(Teacher):
             workers: Number of processes that load images.
 
         Returns:
-            Where the logits of this view come from, for the log.
+            A message for the log: whether the logits were computed or replayed.
         """
         if self.store is None:
             options = self.views, self.topk, self.seed
@@ -114,7 +114,7 @@ class FillingTeacher(Teacher):
         return self.net(replay(self.store, data_samples).to(inputs.device, non_blocking=True))
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """Metrics of the live teacher, which the store remembers."""
+        """Metrics of the live teacher, which are saved in the store."""
         if self.store is not None and 'metrics' in self.store.header:
             return self.store.header['metrics']
         metrics = self.live.metrics(evaluate)
@@ -134,7 +134,7 @@ class FillingTeacher(Teacher):
 
 
 def is_complete(folder: Union[str, Path]) -> bool:
-    """Whether a folder holds a store with all its views."""
+    """Whether a folder contains a complete store."""
     with suppress(FileNotFoundError):
         return not TeacherLogits(folder, complete=False).missing()
     return False
@@ -146,7 +146,7 @@ def fills_a_store(logits: object) -> bool:
 
 
 def stored_views(logits: Union[str, dict, list]) -> tuple[int, int]:
-    """Number of views and their seed that ``teacher_logits`` of a config implies."""
+    """Number and seed of the views that ``teacher_logits`` of a config specifies."""
     if isinstance(logits, list):
         logits = logits[0]
     if isinstance(logits, dict) and fills_a_store(logits):

@@ -1,4 +1,4 @@
-"""A teacher that runs beside the student and never changes."""
+"""A teacher that runs alongside the student and is not trained."""
 
 from typing import Optional, Union
 
@@ -15,13 +15,13 @@ from .teacher import Evaluate, Teacher
 
 
 class FrozenTeacher(Teacher):
-    """A net with trained weights, in its own normalization and image size.
+    """A trained net that receives images in its own normalization and size.
 
     Args:
         net: The trained classifier.
         checkpoint: Where its weights came from: a file, a URL or a work dir.
-        image_size: Height and width that images are resized to; an int for
-            both. None leaves their size.
+        image_size: Height and width that images are resized to; one integer
+            stands for both. None keeps the size of the images.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class FrozenTeacher(Teacher):
         self.register_buffer('_shift', None, persistent=False)
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Find the map from the student's normalized images to the teacher's.
+        """Compute the map from the student's normalized images to the teacher's.
 
         With x = (image - mean) / std: x_T = (x * std + mean - mean_T) / std_T.
         """
@@ -129,6 +129,6 @@ def fold_batch_norms(net: BaseModel) -> None:
     except Exception as error:  # torch.fx raises errors of any type
         raise ValueError(
             'FrozenTeacherDistill: fold_teacher_bn needs a backbone that '
-            'torch.fx can trace, and no recorder in it; leave it out '
+            'torch.fx can trace, without recorders in it; set it to False '
             f'({type(error).__name__}: {error})'
         ) from error

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-MANY_CLASSES = 1000  # from here on only the largest logits are kept by default
+MANY_CLASSES = 1000  # with this number or more, only the largest logits are kept by default
 DEFAULT_TOPK = 32
 
 
@@ -15,7 +15,7 @@ class ArrayFile(NamedTuple):
 
     Attributes:
         name (str): The file name.
-        dtype (type): Of its elements.
+        dtype (type): Data type of the elements.
         width (tuple): Shape of the values of one image.
     """
 
@@ -36,10 +36,10 @@ def describe_arrays(classes: int, topk: Optional[int]) -> list[ArrayFile]:
 
 
 def choose_topk(topk: Optional[int], classes: int) -> Optional[int]:
-    """How many logits of an image to keep; None stands for all.
+    """Number of logits to keep per image, or None for all.
 
     Args:
-        topk: The number that was asked for; 0 for all, None for the default.
+        topk: The requested number; 0 for all, None for the default.
         classes: Number of classes.
     """
     if topk is None and classes >= MANY_CLASSES:
@@ -49,11 +49,11 @@ def choose_topk(topk: Optional[int], classes: int) -> Optional[int]:
 
 def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = None) -> int:
     """Size of a store in bytes."""
-    each = sum(
+    bytes_per_image = sum(
         np.dtype(file.dtype).itemsize * int(np.prod(file.width))
         for file in describe_arrays(classes, topk)
     )
-    return views * images * each
+    return views * images * bytes_per_image
 
 
 def pack(logits: Tensor, topk: Optional[int]) -> list[np.ndarray]:

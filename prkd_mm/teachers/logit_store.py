@@ -16,13 +16,13 @@ from ..files import write_json
 from .logit_arrays import describe_arrays, pack, unpack
 
 _FORMAT = 1
-_CHUNK = 4096  # images between two points to resume from
+_CHUNK = 4096  # images per chunk; an interrupted store resumes at a chunk
 HEADER = 'store.json'
-OWN_NORMALIZATION = 'own'  # a teacher with a data preprocessor of its own
+OWN_NORMALIZATION = 'own'  # a teacher with its own data preprocessor
 
 
 class Chunk(NamedTuple):
-    """Consecutive images in one view, the unit that is stored at a time."""
+    """Consecutive images in one view, which are stored together."""
 
     view: int
     start: int
@@ -46,22 +46,24 @@ def hash_of_weights(state: dict[str, Tensor]) -> str:
 class TeacherLogits:
     """Logits of a teacher for K views of each of N images.
 
-    The folder holds ``logits.npy``, ``float16``, K × N × C, which is memory
-    mapped. With ``topk`` it is K × N × k, ``classes.npy`` holds the classes
-    of these logits, and ``rest.npy`` the logarithm of the mass of all other
-    classes, which :meth:`get` spreads evenly over them. So the probabilities
-    of the k classes are exact at a temperature of 1.
-    ``store.json`` identifies the teacher and the images, and holds a checksum
-    of each finished chunk, so that an interrupted store can be resumed.
+    The folder contains ``logits.npy``, a memory-mapped ``float16`` array of
+    shape K × N × C. With ``topk``, its shape is K × N × k, ``classes.npy``
+    contains the classes of these logits, and ``rest.npy`` the log-sum-exp of
+    the logits of all other classes, which :meth:`get` spreads evenly over
+    them. The probabilities of the k classes are thus exact at a temperature
+    of 1. ``store.json`` identifies the teacher and the images, and contains a
+    checksum of each finished chunk, so that an interrupted store can be
+    resumed.
     Several processes can fill one store at the same time.
 
     Args:
         folder (str | Path): The folder.
-        identity (dict, optional): What the store must match: ``teacher``, the
-            hash of its weights; ``source``, a hash of the images, their order,
-            labels, classes and augmentation; ``seed`` of the augmentation;
-            ``normalization`` of the images that the teacher received. Keys
-            that are missing here are not checked. Defaults to None.
+        identity (dict, optional): Expected properties of the store:
+            ``teacher``, the hash of the teacher's weights; ``source``, a hash
+            of the images, their order, labels, classes and augmentation;
+            ``seed`` of the augmentation; ``normalization`` of the images that
+            the teacher received. Missing keys are not checked. Defaults to
+            None.
         complete (bool): Whether to reject an unfinished store. Defaults to
             True.
         verify (bool): Whether to compare checksums, which reads the whole
@@ -83,7 +85,7 @@ class TeacherLogits:
         self.folder = Path(folder)
         if not (self.folder / HEADER).is_file():
             raise FileNotFoundError(
-                f'there are no stored logits in {str(folder)!r}; to make '
+                f'there are no stored logits in {str(folder)!r}; to create '
                 'them:\n  python tools/cache_teacher.py <config> --views 16 '
                 f'--out {folder}'
             )
@@ -95,7 +97,7 @@ class TeacherLogits:
                 f'the stored logits in {str(folder)!r} are unfinished: '
                 f'{len(self.missing())} of {len(self.chunks())} parts are '
                 'missing; repeat the tools/cache_teacher.py command that '
-                'began them'
+                'started them'
             )
         if complete and verify:
             self.verify()
@@ -110,16 +112,16 @@ class TeacherLogits:
         topk: Optional[int] = None,
         **identity,
     ) -> 'TeacherLogits':
-        """Begin a store, or resume the unfinished one in the folder.
+        """Create a store, or resume the unfinished one in the folder.
 
         Args:
             folder: The folder.
             views: Number of views K.
             images: Number of images N.
             classes: Number of classes C.
-            topk: Number of logits to keep of each image; None keeps all.
-            **identity: As in the constructor, and anything else that the
-                header is to hold.
+            topk: Number of logits to keep per image; None keeps all.
+            **identity: As in the constructor, and further values for the
+                header.
 
         Raises:
             ValueError: If ``views`` or ``topk`` is out of range, or the folder
@@ -144,20 +146,20 @@ class TeacherLogits:
         return cls(folder, complete=False)
 
     def refresh(self) -> None:
-        """Read the header again, with what other processes have stored."""
+        """Read the header again to see the chunks that other processes have stored."""
         path = self.folder / HEADER
         header = json.loads(path.read_text())
         if header.get('format') != _FORMAT:
             raise ValueError(
                 f'{path} has the format {header.get("format")!r}, expected '
-                f'{_FORMAT}; make the store again'
+                f'{_FORMAT}; create the store again'
             )
         if 'normalisation' in header:  # the spelling of older stores
             header['normalization'] = header.pop('normalisation')
         self.header = header
 
     def check(self, **identity) -> None:
-        """Raise if the store's identity differs; the keys are as above.
+        """Check properties of the store; the keys are as in the constructor.
 
         Raises:
             ValueError: If a value differs; the first one is named.
@@ -167,8 +169,8 @@ class TeacherLogits:
                 raise ValueError(
                     f'the stored logits in {str(self.folder)!r} do not match: '
                     f'{key} is {self.header.get(key)!r}, expected {value!r}; '
-                    'make a store for this one with tools/cache_teacher.py, '
-                    'in another folder'
+                    'create another store with tools/cache_teacher.py '
+                    '--out FOLDER'
                 )
 
     def _map(self, mode: Literal['r', 'r+']) -> None:
@@ -179,7 +181,7 @@ class TeacherLogits:
             if array.shape != expected or array.dtype != dtype:
                 raise ValueError(
                     f'{self.folder / name} has shape {array.shape}, expected '
-                    f'{expected}; make the store again'
+                    f'{expected}; create the store again'
                 )
             self._arrays.append(array)
 
@@ -236,7 +238,7 @@ class TeacherLogits:
                 raise ValueError(
                     f'the stored logits in {str(self.folder)!r} are damaged '
                     f'(view {chunk.view}, images from {chunk.start} on); remove '
-                    'the folder and make them again'
+                    'the folder and create them again'
                 )
 
     def put(self, chunk: Chunk, logits: Tensor) -> None:
@@ -247,14 +249,14 @@ class TeacherLogits:
             logits: ``(images of the chunk, C)``.
 
         Raises:
-            ValueError: If ``float16`` cannot hold the logits.
+            ValueError: If ``float16`` cannot represent the logits.
         """
         parts = pack(logits.float(), self.header['topk'])
         if not all(np.isfinite(part).all() for part in parts):
             raise ValueError(
-                f'the teacher has logits that float16 cannot hold, up to '
-                f'{logits.abs().max():g}; is it trained, and in evaluation '
-                'mode?'
+                f'the teacher has logits that float16 cannot represent, up to '
+                f'{logits.abs().max():g}; check that it is trained and in '
+                'evaluation mode'
             )
         chunk = Chunk(*chunk)
         for array, part in zip(self._arrays, parts):

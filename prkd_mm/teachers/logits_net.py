@@ -1,4 +1,4 @@
-"""A classifier around anything that computes logits."""
+"""A classifier around any module that computes logits."""
 
 from typing import Optional
 
@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 
 class LogitsHead(ClsHead):
-    """A head whose features are the logits already.
+    """A head that receives logits as features.
 
-    Recorders on ``head`` and on ``head.fc`` both find the logits.
+    Recorders on ``head`` and on ``head.fc`` both record the logits.
 
     Args:
         num_classes: Number of classes, or None if it is unknown.
@@ -27,7 +27,7 @@ class LogitsHead(ClsHead):
 
 
 class LogitsNet(BaseModel):
-    """MMPretrain's interface around a module that maps inputs to logits.
+    """A module that maps inputs to logits, with the interface of MMPretrain's classifiers.
 
     Args:
         backbone: The module.

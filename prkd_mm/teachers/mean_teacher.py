@@ -20,8 +20,8 @@ class MeanTeacher(Teacher):
     With ``of='logits'``, :math:`z = \frac{1}{M} \sum_m z_m`. With
     ``of='probabilities'``,
     :math:`z = \tau \log \frac{1}{M} \sum_m \mathrm{softmax}(z_m / \tau)`, so
-    that :math:`\mathrm{softmax}(z / \tau)` is the mean of the probabilities
-    that the teachers give at the temperature :math:`\tau`.
+    that :math:`\mathrm{softmax}(z / \tau)` is the mean of the teachers'
+    probabilities at the temperature :math:`\tau`.
 
     Args:
         teachers: Live teachers, stored teachers, or both.
@@ -41,7 +41,7 @@ class MeanTeacher(Teacher):
         classes = [teacher.num_classes for teacher in teachers]
         known = {number for number in classes if number is not None}
         if len(known) > 1:
-            raise ValueError(f'the teachers must have the same classes, got {classes} classes')
+            raise ValueError(f'the teachers must have the same number of classes, got {classes}')
         super().__init__(LogitsNet(nn.Identity(), min(known, default=None)))
         self.teachers = nn.ModuleList(teachers)
         self.of, self.tau = of, tau
@@ -81,7 +81,10 @@ class MeanTeacher(Teacher):
         return self.tau * (log_sum - math.log(len(self.teachers)))
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """Metrics of the mean; none if a teacher is stored, as it lacks these images."""
+        """Metrics of the mean; empty if a teacher is stored.
+
+        A logit store has no logits of validation images.
+        """
         if not self.is_live:
             return {}
 

@@ -10,18 +10,18 @@ from .filling_teacher import fills_a_store
 
 
 def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
-    """Let a run fill a logit store, if its config or ``views`` says so.
+    """Make a run fill a logit store, if its config or ``views`` requests it.
 
-    Adds the :class:`~prkd_mm.hooks.FillStoreHook`. A student without a teacher
-    is left as it is.
+    Adds the :class:`~prkd_mm.hooks.FillStoreHook`. The config of a student
+    without a teacher is not changed.
 
     Args:
         cfg: The config, which is changed.
-        views: Number of views K; None leaves ``model.teacher_logits``.
+        views: Number of views K; None keeps ``model.teacher_logits``.
 
     Raises:
         ValueError: If there is no frozen teacher, the logits are stored
-            already, or the images cannot be drawn again.
+            already, or the views of the images cannot be reproduced.
     """
     if is_type(cfg.model, 'StudentAlone'):
         return
@@ -29,8 +29,8 @@ def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
         check_config(cfg)
         if stored := cfg.model.get('teacher_logits'):
             raise ValueError(
-                f'--store-views fills a store, and the config has model.teacher_logits={stored!r} '
-                'already; use one of them'
+                '--store-views fills a store, but the config already has '
+                f'model.teacher_logits={stored!r}; use only one of them'
             )
         cfg.model.teacher_logits = dict(views=views, folder=str(default_folder(cfg, views)))
     hooks = cfg.get('custom_hooks') or []

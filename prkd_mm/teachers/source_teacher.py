@@ -16,19 +16,19 @@ class SourceTeacher(FrozenTeacher):
     """A frozen teacher from timm, torchvision, Hugging Face or a file.
 
     It receives RGB images in the normalization and size that its source
-    states. A file (TorchScript, ``torch.export``, ONNX) does not state a
-    normalization; without ``mean`` and ``std`` it receives the images in the
-    student's.
+    specifies. A file (TorchScript, ``torch.export``, ONNX) specifies no
+    normalization; without ``mean`` and ``std``, its net receives images in the
+    student's normalization.
 
     Args:
         source: The net; see :func:`~prkd_mm.teachers.sources.load_source`.
-        checkpoint: Its weights.
+        checkpoint: Checkpoint with its weights.
         num_classes: Number of classes of the net in ``checkpoint``.
         mean, std: Normalization of the images, on the scale 0 to 255.
         to_rgb: Whether the channels of loaded images are reversed to get RGB,
-            as in MMPretrain's data preprocessor. Only needed where the student
+            as in MMPretrain's data preprocessor. Only needed if the student
             does not reverse them.
-        image_size: Height and width of the images; an int for both.
+        image_size: Height and width of the images; one integer stands for both.
         **options: Arguments of the library's function that creates the net.
     """
 
@@ -53,7 +53,7 @@ class SourceTeacher(FrozenTeacher):
         self.source, self.to_rgb = source, to_rgb
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Find the map from the student's normalized images to the teacher's.
+        """Compute the map from the student's normalized images to the teacher's.
 
         Raises:
             ValueError: If it is unknown whether loaded images are RGB or BGR.
@@ -64,8 +64,8 @@ class SourceTeacher(FrozenTeacher):
         if ambiguous and self.to_rgb is None:
             raise ValueError(
                 f'the teacher {self.source!r} expects RGB images, and the '
-                "student's data_preprocessor has to_rgb=False, which does not tell the order "
-                'of the loaded channels; use teacher=dict(source=..., to_rgb=False) if the data '
+                "student's data_preprocessor has to_rgb=False, so the channel order of loaded "
+                'images is unknown; use teacher=dict(source=..., to_rgb=False) if the data '
                 'set loads RGB images (CIFAR), or to_rgb=True if it loads BGR images'
             )
         super().adapt_to(preprocessor)
@@ -83,5 +83,5 @@ class SourceTeacher(FrozenTeacher):
         )
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """The net, unless it comes from a file, which is compiled already."""
+        """The net, unless it comes from a file and is compiled already."""
         return [] if isinstance(self.net.backbone, FileNet) else [self.net.backbone]

@@ -1,7 +1,7 @@
-"""Classifiers of other libraries and file formats, as modules that compute logits.
+"""Load classifiers of other libraries and file formats as modules that compute logits.
 
-Each loader returns a :class:`SourceNet`. The library is imported when it is
-needed, and its absence raises an error that names the package to install.
+Each loader returns a :class:`SourceNet`. A library is imported only when it is
+needed. If it is missing, the error names the package to install.
 """
 
 import hashlib
@@ -18,15 +18,17 @@ from ..checkpoints import load_strictly, plain_state_dict, read
 
 
 class SourceNet(NamedTuple):
-    """A classifier from another library, with the inputs it was trained on.
+    """A classifier from another library, and properties of the images it was trained on.
 
     Attributes:
         module (nn.Module): Maps images ``(N, 3, H, W)`` to logits ``(N, C)``.
-        num_classes (int, optional): C, or None if the file does not state it.
-        mean, std (list, optional): Of the RGB channels, on the scale 0 to 255;
-            None if the source does not state them.
+        num_classes (int, optional): Number of classes C, or None if the file
+            does not specify it.
+        mean, std (list, optional): Mean and standard deviation of the RGB
+            channels, on the scale 0 to 255; None if the source does not
+            specify them.
         image_size (tuple, optional): Height and width, or None if the source
-            does not state them.
+            does not specify them.
     """
 
     module: nn.Module
@@ -45,8 +47,8 @@ def load_source(
         source: ``timm::NAME``, ``torchvision::NAME``, ``transformers::NAME``,
             or the path of a TorchScript file (``.pt``, ``.torchscript``), a
             ``torch.export`` file (``.pt2``) or an ONNX file (``.onnx``).
-        checkpoint: Weights for the first three: a file, a URL or a work dir.
-            Without it, the library downloads its pre-trained weights.
+        checkpoint: Weights for a net of a library: a file, a URL or a work
+            dir. Without it, the library downloads its pre-trained weights.
         num_classes: Number of classes of the net in ``checkpoint``.
         **options: Further arguments of the library's function that creates
             the net.
@@ -68,7 +70,7 @@ def load_source(
         raise FileNotFoundError(f'FrozenTeacherDistill: no teacher file {source!r}')
     if checkpoint or options:
         raise ValueError(
-            f'the teacher file {source!r} holds its weights; remove teacher_ckpt '
+            f'the teacher file {source!r} already contains its weights; remove teacher_ckpt '
             f'and {sorted(options)}'
         )
     return _FORMATS[Path(source).suffix](source)
@@ -176,10 +178,10 @@ def _shortest_edge(size: dict) -> int:
 
 
 class FileNet(nn.Module):
-    """A module from a file, in evaluation mode for good.
+    """A module from a file, which always stays in evaluation mode.
 
     A frozen TorchScript file and an ONNX file have no parameters, so the
-    ``state_dict`` holds a hash of the file.
+    ``state_dict`` contains a hash of the file.
     """
 
     def __init__(self, path: str) -> None:
@@ -188,7 +190,7 @@ class FileNet(nn.Module):
         self.register_buffer('file_hash', torch.tensor(list(digest), dtype=torch.uint8))
 
     def train(self, mode: bool = True) -> 'FileNet':
-        # An exported program raises an error in its train() and eval().
+        # The methods train() and eval() of an exported program raise an error.
         self.training = False
         return self
 
@@ -222,7 +224,8 @@ class OnnxNet(FileNet):
 
     Args:
         path: The file. Its first input is a batch of images, and its first
-            output the logits. A fixed batch size is filled up with zeros.
+            output the logits. If the file fixes the batch size, smaller batches
+            are padded with zeros.
     """
 
     def __init__(self, path: str) -> None:

@@ -15,7 +15,7 @@ class StoredTeacher(Teacher):
     """Teacher that replays stored logits.
 
     Args:
-        store: The logits.
+        store: The store with the logits.
     """
 
     is_live = False
@@ -26,11 +26,11 @@ class StoredTeacher(Teacher):
         self.store = store
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Let the student's data preprocessor draw the stored views.
+        """Make the student's data preprocessor draw the stored views.
 
         Raises:
-            ValueError: If the preprocessor cannot draw them, or normalizes
-                images in another way than when the logits were stored.
+            ValueError: If the preprocessor cannot draw them, or its
+                normalization differs from the one in the store.
         """
         check_draws_views(preprocessor)
         self.input_normalization = self.store.header['normalization']
@@ -43,8 +43,8 @@ class StoredTeacher(Teacher):
         """Stored logits ``(B, C)`` of a batch of ``PackedImages`` or ``ImageViews``.
 
         Raises:
-            ValueError: If the images arrived one by one, or are not those of
-                the store.
+            ValueError: If the batch does not come from ``PackedImages`` or
+                ``ImageViews``, or its images differ from those of the store.
         """
         return self.net(replay(self.store, data_samples).to(inputs.device, non_blocking=True))
 
@@ -57,12 +57,12 @@ class StoredTeacher(Teacher):
         return self.store.sample(count)
 
     def fingerprint(self) -> str:
-        """Hash of the weights of the teacher whose logits these are."""
+        """Hash of the weights of the teacher that computed the logits."""
         return self.store.header['teacher']
 
 
 def check_draws_views(preprocessor: nn.Module) -> None:
-    """Check that a data preprocessor can draw the same views of images again.
+    """Check that a data preprocessor can reproduce views of images.
 
     Raises:
         ValueError: If it cannot.
@@ -70,8 +70,8 @@ def check_draws_views(preprocessor: nn.Module) -> None:
     if not isinstance(preprocessor, BatchClsDataPreprocessor):
         raise ValueError(
             'FrozenTeacherDistill: stored logits need a data_preprocessor '
-            "of type='BatchClsDataPreprocessor', which draws the same "
-            f'views again, got {type(preprocessor).__name__}'
+            "of type='BatchClsDataPreprocessor', which can reproduce "
+            f'the stored views, got {type(preprocessor).__name__}'
         )
 
 
@@ -79,15 +79,14 @@ def replay(store: TeacherLogits, data_samples: Optional[list]) -> Tensor:
     """Stored logits ``(B, C)`` of a batch, on the CPU.
 
     Raises:
-        ValueError: If the images arrived one by one, or are not those of the
-            store.
+        ValueError: If the batch does not come from ``PackedImages`` or
+            ``ImageViews``, or its images differ from those of the store.
     """
     sample = data_samples[0] if data_samples else None
     if len(data_samples or ()) != 1 or 'view' not in sample:
         raise ValueError(
-            'stored logits belong to whole batches of PackedImages or ImageViews, with '
-            'no mixup or other batch augmentations; for other images, train with the '
-            'teacher itself'
+            'stored logits need batches of PackedImages or ImageViews, without mixup or '
+            'other batch augmentations; for other batches, train with the live teacher'
         )
     store.check(source=sample.source)
     return store.get(sample.view, sample.sample_idx.numpy())

@@ -10,24 +10,24 @@ Evaluate = Callable[[Predict], dict[str, float]]
 
 
 class Teacher(nn.Module):
-    """What a distillation needs from its teacher.
+    """Interface of a teacher for distillation.
 
     A teacher is always in evaluation mode.
 
     Args:
-        net: The module that recorders hang on. One forward pass of it
-            produces the logits.
+        net: The module that recorders are attached to. One forward pass of it
+            computes the logits.
 
     Attributes:
-        is_live (bool): Whether the teacher can answer for any image, and not
-            only for those whose logits are stored.
-        fills_a_store (bool): Whether it stores its logits during the run, in a
-            method ``fill``.
-        measured (str): When or on what :meth:`metrics` were measured, for the
-            log.
-        input_normalization: Description of the normalization of the images
-            that the teacher receives, as a logit store remembers it. It is set
-            by :meth:`adapt_to`.
+        is_live (bool): Whether the teacher can compute logits for any image,
+            not only for images whose logits are stored.
+        fills_a_store (bool): Whether the teacher stores its logits during the
+            run, with a method ``fill``.
+        measured (str): When or on which images :meth:`metrics` were measured,
+            for the log.
+        input_normalization: Normalization of the images that the teacher
+            receives, in the form that a logit store saves. Set by
+            :meth:`adapt_to`.
     """
 
     is_live = True
@@ -45,7 +45,7 @@ class Teacher(nn.Module):
         return getattr(getattr(self.net, 'head', None), 'num_classes', None)
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Prepare for the images that a student's data preprocessor produces."""
+        """Prepare for the images that the student's data preprocessor produces."""
         raise NotImplementedError
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
@@ -79,5 +79,5 @@ class Teacher(nn.Module):
         return []
 
     def train(self, mode: bool = True) -> 'Teacher':
-        """Stay in evaluation mode, whatever ``mode`` is."""
+        """Stay in evaluation mode, regardless of ``mode``."""
         return super().train(False)

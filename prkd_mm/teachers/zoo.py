@@ -1,4 +1,4 @@
-"""Teachers by their name in MMPretrain's model zoo."""
+"""Load teachers by their name in MMPretrain's model zoo."""
 
 from typing import Optional, Union
 
@@ -14,13 +14,13 @@ def load_from_zoo(
     image_size: Union[int, tuple[int, int], None] = None,
     **options,
 ) -> FrozenTeacher:
-    """A net of MMPretrain's model zoo, or of any MMPretrain config file.
+    """Load a net from MMPretrain's model zoo, or from any MMPretrain config file.
 
     Args:
         name: A model name, such as 'resnet50_8xb32_in1k', or the path of a
             config.
-        checkpoint: Its weights; None stands for those of the model zoo.
-        image_size: Height and width of its images; None takes them from the
+        checkpoint: A checkpoint with its weights; None uses the published one.
+        image_size: Height and width of its images; None uses the size in the
             config of the model.
         **options: Overrides of the model config.
 
@@ -48,15 +48,15 @@ def _look_up(name: str) -> tuple[Config, Optional[str]]:
         similar = list_models(f'*{name.split("_")[0]}*')[:5]
         raise ValueError(
             f'FrozenTeacherDistill: there is no model {name!r} in MMPretrain; similar names: '
-            f'{", ".join(similar) or "none"}. A teacher from another library is written '
-            "as 'timm::NAME', 'torchvision::NAME' or 'transformers::NAME', a file ends with "
-            '.pt, .pt2 or .onnx'
+            f'{", ".join(similar) or "none"}. For a teacher from another library, use '
+            "'timm::NAME', 'torchvision::NAME' or 'transformers::NAME'; for a file, a path "
+            'that ends with .pt, .pt2 or .onnx'
         ) from error
     return found.config, found.weights
 
 
 def _image_size(config: Config) -> Optional[int]:
-    """The size that the test pipeline of a config crops or resizes to."""
+    """Size of the images after the test pipeline of a config, if it is square."""
     loader = config.get('test_dataloader') or {}
     size = None
     for step in loader.get('dataset', {}).get('pipeline', []):

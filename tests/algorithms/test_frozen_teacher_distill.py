@@ -246,7 +246,7 @@ class TestTeacherIsOutsideTheModel:
 
     def test_a_backbone_that_cannot_be_traced_is_refused(self, ckpt, monkeypatch):
         monkeypatch.setattr(toy.ToyBackbone, 'forward', lambda self, x: x if x.sum() else 0)
-        with pytest.raises(ValueError, match='fold_teacher_bn.*leave it out'):
+        with pytest.raises(ValueError, match='fold_teacher_bn.*set it to False'):
             build(ckpt, fold_teacher_bn=True)
 
     def test_moves_to_the_models_device_and_type(self, ckpt):

@@ -144,16 +144,16 @@ class TestRead:
         assert meta['input_normalization']['std'] == [68.170, 65.392, 70.418]
 
     @pytest.mark.parametrize('new', [False, True], ids=['legacy', 'zip'])
-    @pytest.mark.parametrize('where', ['beside', 'inside', 'in Namespace'])
+    @pytest.mark.parametrize('where', ['next to the weights', 'among the weights', 'in Namespace'])
     def test_no_code_is_executed(self, new, where):
         checkpoint = {
-            'beside': dict(model={}, epoch=Malicious()),
-            'inside': dict(model={'fc.weight': Malicious()}),
+            'next to the weights': dict(model={}, epoch=Malicious()),
+            'among the weights': dict(model={'fc.weight': Malicious()}),
             'in Namespace': dict(model={}, opt=argparse.Namespace(a=Malicious())),
         }[where]
         torch.save(checkpoint, 'a.pth', _use_new_zipfile_serialization=new)
         with pytest.raises(
-            ValueError, match=f"'a.pth' holds {os.name}.system besides weights.*not loaded"
+            ValueError, match=f"'a.pth' contains {os.name}.system, which could.*not loaded"
         ):
             read('a.pth')
         assert os.listdir() == ['a.pth']
@@ -181,7 +181,7 @@ class TestRead:
         with pytest.raises(
             ValueError,
             match=r"\{'model': state_dict\}, but "
-            f'holds {found}',
+            f'contains {found}',
         ):
             read('a.pth')
 

@@ -1,4 +1,4 @@
-"""A store that fills itself during a run equals one that was filled beforehand."""
+"""A store that is filled during a run equals one that was filled beforehand."""
 
 import multiprocessing
 
@@ -100,12 +100,12 @@ def test_strength_comes_from_the_first_stored_view(ckpt, reference, tmp_path):
         assert found[0] == pytest.approx(expected, rel=1e-9)
 
 
-def test_a_killed_run_goes_on_filling(ckpt, reference, tmp_path):
+def test_a_killed_run_resumes_filling(ckpt, reference, tmp_path):
     _, expected = reference
     logits = filling(tmp_path / 'logits')
     with pytest.raises(toy.Killed):
         toy.train(config(ckpt, tmp_path / 'run', logits, dict(type='KillHook', iteration=6)))
-    runner = toy.resume(config(ckpt, tmp_path / 'on', logits), tmp_path / 'run/epoch_1.pth')
+    runner = toy.resume(config(ckpt, tmp_path / 'resumed', logits), tmp_path / 'run/epoch_1.pth')
     toy.assert_same(toy.student(runner).state_dict(), expected)
 
 
@@ -158,7 +158,7 @@ def test_the_missing_hook_is_named(ckpt, tmp_path):
         toy.train(cfg)
 
 
-def test_images_that_cannot_be_drawn_again_are_refused(ckpt, tmp_path):
+def test_images_whose_views_cannot_be_reproduced_are_refused(ckpt, tmp_path):
     cfg = config(ckpt, tmp_path, filling(tmp_path / 'logits'))
     cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.dataset
     cfg.train_dataloader.collate_fn = dict(type='default_collate')
@@ -186,7 +186,7 @@ class TestPrepareStore:
         prepare_store(cfg)
         assert [hook.type for hook in cfg.custom_hooks].count('mmengine.FillStoreHook') == 1
 
-    def test_live_teacher_and_student_alone_are_left(self, ckpt, tmp_path):
+    def test_live_teacher_and_student_alone_are_not_changed(self, ckpt, tmp_path):
         cfg = self.config(ckpt, tmp_path)
         before = cfg.to_dict()
         prepare_store(cfg)
@@ -197,7 +197,7 @@ class TestPrepareStore:
         assert cfg.to_dict() == before
 
     def test_stored_logits_and_the_option_exclude_each_other(self, ckpt, tmp_path):
-        with pytest.raises(ValueError, match="model.teacher_logits='some/folder' already"):
+        with pytest.raises(ValueError, match="already has model.teacher_logits='some/folder'"):
             prepare_store(self.config(ckpt, tmp_path, 'some/folder'), 8)
 
     def test_stock_images_are_refused_before_the_run(self, ckpt, tmp_path):

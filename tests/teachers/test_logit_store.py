@@ -14,7 +14,7 @@ N, C = 5000, 7  # more than one chunk
 
 
 def logits(view, start, end):
-    """Logits that depend on the view and the index of the image."""
+    """Random logits that depend on the view and the index of the image."""
     generator = torch.Generator().manual_seed(view)
     return 5 * torch.randn(N, C, generator=generator)[start:end]
 
@@ -77,7 +77,7 @@ def test_an_interrupted_store_is_resumed(tmp_path):
 
 
 @pytest.mark.parametrize('what', ['teacher', 'source', 'seed'])
-def test_a_store_of_something_else_is_refused(folder, what):
+def test_a_store_of_another_teacher_source_or_seed_is_refused(folder, what):
     with pytest.raises(ValueError, match=f'do not match: {what} is'):
         TeacherLogits(folder, {**IDENTITY, what: 'other'})
     with pytest.raises(ValueError, match=f'do not match: {what} is'):
@@ -119,7 +119,7 @@ def test_bad_arguments_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match='cache_teacher.py'):
         TeacherLogits(tmp_path / 'none')
     store = TeacherLogits.create(tmp_path / 'a', 1, 2, 7, **IDENTITY)
-    with pytest.raises(ValueError, match='float16 cannot hold, up to 70000'):
+    with pytest.raises(ValueError, match='float16 cannot represent, up to 70000'):
         store.put((0, 0, 2), torch.full((2, 7), 7e4))
     assert store.missing()
 

@@ -1,4 +1,4 @@
-"""The mean of several teachers, live or stored, against values by hand."""
+"""The mean of several teachers, live or stored, equals values computed by hand."""
 
 import math
 
@@ -117,10 +117,10 @@ def test_stores_of_different_views_are_refused(tmp_path):
         stored(folders)
 
 
-def test_identity_depends_on_teachers_and_mean(ckpts):
+def test_fingerprint_depends_on_the_kind_of_mean(ckpts):
     options = [{}, dict(of='probabilities'), dict(of='probabilities', tau=4.0)]
-    marks = {build(ckpts, teacher_mean=mean).teacher.fingerprint() for mean in options}
-    assert len(marks) == 3
+    fingerprints = {build(ckpts, teacher_mean=mean).teacher.fingerprint() for mean in options}
+    assert len(fingerprints) == 3
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_bad_lists_are_refused(ckpts):
         build(ckpts[:1])
     with pytest.raises(ValueError, match='teacher_mean needs a list'):
         toy.build(toy.distillation(ckpts[0], teacher_mean=dict(of='logits')))
-    with pytest.raises(ValueError, match=r'the same classes, got \[4, 7\]'):
+    with pytest.raises(ValueError, match=r'the same number of classes, got \[4, 7\]'):
         MeanTeacher([FrozenTeacher(toy.build(toy.classifier(num_classes=n))) for n in (4, 7)])
 
 

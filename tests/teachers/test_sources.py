@@ -1,4 +1,4 @@
-"""Teachers from other libraries and file formats compute what those compute."""
+"""Teachers from other libraries and file formats compute the same logits as their source."""
 
 import copy
 import sys
@@ -18,7 +18,7 @@ MEAN, STD = [100.0, 110.0, 120.0], [50.0, 60.0, 70.0]
 
 
 class SmallNet(nn.Module):
-    """A classifier of RGB images that knows nothing of OpenMMLab."""
+    """A classifier of RGB images without any OpenMMLab interface."""
 
     def __init__(self):
         super().__init__()
@@ -34,7 +34,7 @@ class SmallNet(nn.Module):
 def net():
     torch.manual_seed(0)
     net = SmallNet()
-    net(torch.randn(64, 3, 8, 8))  # statistics that differ from a batch's own
+    net(torch.randn(64, 3, 8, 8))  # running statistics that differ from those of a test batch
     return net.eval()
 
 
@@ -58,7 +58,7 @@ def onnx():
 
 @pytest.fixture(scope='module')
 def onnx_file(onnx, net, tmp_path_factory):
-    """The net as ONNX, written by hand, so that no exporter is needed."""
+    """The net as an ONNX file, written without an exporter."""
     path = tmp_path_factory.mktemp('onnx') / 'net.onnx'
     write_onnx(onnx, net, path)
     return path
@@ -107,7 +107,7 @@ def logits(model, images):
 
 
 def expected(net, images, mean=MEAN, std=STD, size=None):
-    """By hand: BGR to RGB, normalization, size, net."""
+    """The expected logits: BGR to RGB, normalization, resizing, net."""
     mean, std = (torch.tensor(values)[:, None, None] for values in (mean, std))
     x = (images.flip(1).float() - mean) / std
     if size:
@@ -129,14 +129,14 @@ class TestFiles:
         images = raw_images()
         torch.testing.assert_close(logits(model, images), expected(net, images))
 
-    def test_without_normalization_it_gets_the_students(self, suffix, net, request):
+    def test_without_normalization_it_uses_the_students(self, suffix, net, request):
         model = toy.build(distillation(self.path(suffix, request)))
         images = raw_images()
         torch.testing.assert_close(
             logits(model, images), expected(net, images, STUDENT['mean'], STUDENT['std'])
         )
 
-    def test_trains_a_student_by_one_line_in_the_config(self, suffix, request, tmp_path):
+    def test_one_line_in_the_config_trains_a_student(self, suffix, request, tmp_path):
         cfg = toy.config(
             distillation(self.path(suffix, request)),
             tmp_path,
@@ -180,8 +180,8 @@ def test_images_are_resized_to_the_teachers_size(files, net):
 
 
 @pytest.mark.parametrize('to_rgb, swap', [(True, True), (False, False)])
-def test_channel_order_is_stated_where_it_cannot_be_known(files, net, to_rgb, swap):
-    """The student's preprocessor leaves the order, so the data set decides."""
+def test_channel_order_must_be_specified_if_it_is_unknown(files, net, to_rgb, swap):
+    """The student's preprocessor keeps the order, so it depends on the data set."""
     teacher = dict(source=str(files / 'net.pt'), mean=MEAN, std=STD)
     with pytest.raises(ValueError, match='if the data set loads RGB images'):
         toy.build(distillation(teacher, to_rgb=False))
@@ -276,20 +276,20 @@ class TestZoo:
 
 
 class TestErrors:
-    def test_missing_file(self):
+    def test_missing_file_is_named(self):
         with pytest.raises(FileNotFoundError, match="no teacher file 'none.onnx'"):
             toy.build(distillation('none.onnx'))
 
-    def test_checkpoint_of_weights_in_place_of_torchscript(self, tmp_path):
+    def test_weights_instead_of_torchscript_are_refused(self, tmp_path):
         torch.save(SmallNet().state_dict(), tmp_path / 'net.pt')
         with pytest.raises(ValueError, match='is not a TorchScript file; if it is a checkpoint'):
             toy.build(distillation(str(tmp_path / 'net.pt')))
 
-    def test_file_with_a_checkpoint(self, files, tmp_path):
-        with pytest.raises(ValueError, match='holds its weights; remove teacher_ckpt'):
+    def test_file_with_a_checkpoint_is_refused(self, files, tmp_path):
+        with pytest.raises(ValueError, match='already contains its weights; remove teacher_ckpt'):
             toy.build(distillation(str(files / 'net.pt'), 'some.pth'))
 
-    def test_unknown_library(self):
+    def test_unknown_library_is_refused(self):
         with pytest.raises(ValueError, match="unknown library 'keras'.*'timm'"):
             toy.build(distillation('keras::resnet'))
 

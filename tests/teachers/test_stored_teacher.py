@@ -77,10 +77,10 @@ def test_trains_like_the_live_teacher_without_loading_it(ckpt, store, tmp_path):
     name = 'head.fc.weight'
     now = toy.student(live).state_dict()[name]
     assert (now - one[f'architecture.{name}']).abs().max() > 0.02
-    # the store remembers the teacher's accuracy
-    said = [row for row in toy.logged(tmp_path / 'live') if 'teacher/accuracy/top1' in row]
+    # the teacher's accuracy comes from the store
+    expected = [row for row in toy.logged(tmp_path / 'live') if 'teacher/accuracy/top1' in row]
     assert (
-        said
+        expected
         == [row for row in toy.logged(tmp_path / 'stored') if 'teacher/accuracy/top1' in row]
         != []
     )
@@ -108,7 +108,7 @@ def test_a_resumed_run_has_the_same_weights(ckpt, store, tmp_path):
         {'train_dataloader.dataset.dataset.metainfo': dict(classes='dcba')},
     ],
 )
-def test_other_images_are_refused_before_a_step(ckpt, store, tmp_path, change):
+def test_other_images_are_refused_before_the_first_step(ckpt, store, tmp_path, change):
     runner = toy.start(config(ckpt, tmp_path, store, **change))
     with toy.quickly():
         runner.model.init_weights()
@@ -132,13 +132,13 @@ def test_another_normalization_is_refused(ckpt, store, tmp_path, change):
         )
 
 
-def test_what_cannot_be_stored_is_refused(ckpt, tmp_path, monkeypatch):
+def test_mixed_images_missing_space_and_missing_weights_are_refused(ckpt, tmp_path, monkeypatch):
     cfg = config(ckpt, tmp_path, 'none')  # a store that does not exist yet
     mixed = copy.deepcopy(cfg)
     mixed.model.data_preprocessor.update(
         num_classes=4, batch_augments=dict(augments=dict(type='mmpretrain.Mixup', alpha=1.0))
     )
-    with pytest.raises(ValueError, match='no mixup'):
+    with pytest.raises(ValueError, match='only be stored for single images'):
         store_teacher(mixed, tmp_path / 'a', 1)
     monkeypatch.setattr('shutil.disk_usage', lambda path: SimpleNamespace(free=255))
     with pytest.raises(OSError, match=f'not enough space on {tmp_path}'):
@@ -188,5 +188,5 @@ def test_batch_augmentation_is_refused(ckpt, store, tmp_path):
         'model.data_preprocessor.to_onehot': True,
     }
     runner = toy.start(config(ckpt, tmp_path, store, **mixup))
-    with pytest.raises(ValueError, match='no mixup'), toy.quickly():
+    with pytest.raises(ValueError, match='without mixup'), toy.quickly():
         runner.train()
