@@ -149,7 +149,7 @@ def test_bad_config_method_or_launcher(tmp_path, monkeypatch, call, error, words
 
 
 def loss(**arguments):
-    return MODELS.build(dict(type='PRKDLoss', **arguments))
+    return MODELS.build(dict(type='mmrazor.PRKDLoss', **arguments))
 
 
 def schedule(**arguments):
@@ -227,7 +227,7 @@ COMMANDS = [
     ('prepare_data', ['imagenette'], "invalid choice: 'imagenette'"),
     ('cache_teacher', ['a.py', '--views', '0'], 'at least 1'),
     ('cache_teacher', ['a.py', '--views', '2', '--batch-size', '0'], 'at least 1'),
-    ('cache_teacher', ['a.py', '--views', '2', '--topk', '0'], 'at least 1'),
+    ('cache_teacher', ['a.py', '--views', '2', '--topk', '-1'], 'at least 0'),
 ]
 
 
