@@ -17,6 +17,7 @@ from torch.utils.data import Dataset, default_collate
 
 from .packed.batch_augment import PIPELINE, random_words
 from .packed.packed_images import WholeBatch
+from .wrapped import build_data_set
 
 
 @DATASETS.register_module()
@@ -51,6 +52,7 @@ class ImageViews(Dataset):
 
     Raises:
         TypeError: If ``dataset`` wraps other data sets.
+        FileNotFoundError: If the images are not there.
         ValueError: If the images of a batch differ in size.
 
     Examples:
@@ -72,7 +74,7 @@ class ImageViews(Dataset):
 
     def __init__(self, dataset: Union[dict, BaseDataset], pipeline: Optional[list] = None) -> None:
         if isinstance(dataset, dict):
-            dataset = DATASETS.build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
+            dataset = build_data_set(dataset, pipeline)
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
                 f'ImageViews: {type(dataset).__name__} wraps other data sets and has no pipeline '

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from os import path as osp
-from typing import BinaryIO, Optional
+from tempfile import TemporaryFile
+from typing import BinaryIO, NamedTuple, Optional
 
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
@@ -127,28 +128,50 @@ class Originals:
                 yield np.stack(images)
 
 
-def pack(originals: Originals, path: Optional[str] = None) -> np.ndarray:
+class Packed(NamedTuple):
+    """All images of a data set in one array.
+
+    Attributes:
+        path: File that is mapped, '' for an array in memory.
+        images: ``(N, C, H, W)``, ``uint8``.
+    """
+
+    path: str
+    images: np.ndarray
+
+
+def pack(originals: Originals, folders: Sequence[str] = ()) -> Packed:
     """Put all images into one array.
 
     Args:
         originals: The images.
-        path: File to map, which rank 0 writes if it is missing, damaged or out
-            of date. None: an array in memory.
+        folders: Folders that may hold the file to map. If it is missing,
+            damaged or out of date in all of them, rank 0 writes it into the
+            first one that is not read-only. Empty: an array in memory.
 
     Returns:
-        np.ndarray: ``(N, C, H, W)``, ``uint8``.
+        Packed: The file and the array.
 
     Raises:
         ValueError: If the sizes of the images differ or they are not ``uint8``.
         OSError: If the file cannot be written.
     """
-    if not path:
-        return np.concatenate(list(originals.chunks()))
-    images = _open_or_write(originals, path) if is_main_process() else None
+    if not folders:
+        return Packed('', np.concatenate(list(originals.chunks())))
+    paths = [osp.join(folder, originals.name) for folder in folders]
+    path = _find_or_write(originals, paths) if is_main_process() else None
     barrier()
-    if images is None:  # on a disk of another machine the file may still be missing
-        images = _open_or_write(originals, path)
-    return np.asarray(images)
+    if path is None:  # on a disk of another machine the file may still be missing
+        path = _find_or_write(originals, paths)
+    return Packed(path, np.asarray(map_file(path)))
+
+
+def default_folders(root: str) -> list[str]:
+    """Folders for the packed file: that of the data, then one in the cache of the user."""
+    if not root:
+        return []
+    cache = os.environ.get('XDG_CACHE_HOME') or osp.expanduser('~/.cache')
+    return [root, osp.join(cache, 'prkd_mm', osp.abspath(root).lstrip(os.sep))]
 
 
 def map_file(path: str) -> np.memmap:
@@ -156,12 +179,32 @@ def map_file(path: str) -> np.memmap:
     return np.load(path, mmap_mode='c')  # torch warns about read-only arrays
 
 
-def _open_or_write(originals: Originals, path: str) -> np.memmap:
-    fault = _fault(originals, path)
-    if fault:
-        print_log(f"'{path}' {fault}: packing {len(originals):,} images", logger='current')
-        _write(originals, path)
-    return map_file(path)
+def _find_or_write(originals: Originals, paths: Sequence[str]) -> str:
+    faults = {}
+    for path in paths:
+        faults[path] = _fault(originals, path)
+        if faults[path] is None:
+            return path
+    path = next(filter(_is_writable, paths), paths[0])
+    if path != paths[0]:
+        print_log(
+            f"'{osp.dirname(paths[0])}' is read-only: the packed images go to "
+            f"'{osp.dirname(path)}'; the option `cache` of PackedImages names another folder",
+            logger='current',
+        )
+    print_log(f"'{path}' {faults[path]}: packing {len(originals):,} images", logger='current')
+    _write(originals, path)
+    return path
+
+
+def _is_writable(path: str) -> bool:
+    folder = osp.dirname(path)
+    try:
+        os.makedirs(folder, exist_ok=True)
+        with TemporaryFile(dir=folder):  # os.access is not reliable on network file systems
+            return True
+    except OSError:
+        return False
 
 
 def _fault(originals: Originals, path: str) -> Optional[str]:

@@ -2,7 +2,6 @@
 
 import zlib
 from collections.abc import Sequence
-from os import path as osp
 from typing import Optional, Union
 
 import numpy as np
@@ -15,7 +14,8 @@ from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
-from .pack_file import Originals, map_file, pack
+from ..wrapped import build_data_set
+from .pack_file import Originals, default_folders, map_file, pack
 
 
 class WholeBatch(dict):
@@ -69,13 +69,15 @@ class PackedImages(Dataset):
     Args:
         dataset (dict | BaseDataset): The data set.
         cache (str, optional): Folder of the file. Defaults to None, which means
-            ``data_root`` of the data set.
+            ``data_root`` of the data set or, if that is read-only, a folder in
+            ``~/.cache/prkd_mm`` (``$XDG_CACHE_HOME/prkd_mm``).
         pipeline (list[dict], optional): Pipeline of the data set, if that is a
             dict; MMPretrain's inferencer looks for it here. Defaults to None:
             its own.
 
     Attributes:
         images (np.ndarray): All images, ``(N, C, H, W)``.
+        file (str): Path of the file, '' if the images are packed in memory.
         fingerprint (str): Hash of the images and labels in their order, not of
             the state of the files.
         source (str): Fingerprint, checksum of the pixels and augmentation; part
@@ -83,6 +85,7 @@ class PackedImages(Dataset):
 
     Raises:
         TypeError: If ``dataset`` wraps other data sets.
+        FileNotFoundError: If the images are not there.
         ValueError: If the pipeline has an unsupported step, the images have
             several sizes or are not ``uint8``, or an image does not have
             exactly one label.
@@ -106,7 +109,7 @@ class PackedImages(Dataset):
         pipeline: Optional[list] = None,
     ) -> None:
         if isinstance(dataset, dict):
-            dataset = DATASETS.build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
+            dataset = build_data_set(dataset, pipeline)
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
                 f'PackedImages: {type(dataset).__name__} wraps other data sets and does not '
@@ -118,9 +121,8 @@ class PackedImages(Dataset):
         self.labels = torch.tensor(originals.labels)
         self.fingerprint = originals.fingerprint
         # not in a subfolder, which CustomDataset would treat as a class
-        folder = cache or originals.root
-        self.file = folder and osp.join(folder, originals.name)
-        self.images = pack(originals, self.file)
+        folders = [cache] if cache else default_folders(originals.root)
+        self.file, self.images = pack(originals, folders)
         self._check_crop()
         shape = 'x'.join(map(str, self.images.shape))
         self.source = f'{self.fingerprint} {shape} {zlib.crc32(self.images):08x} {self._augment}'

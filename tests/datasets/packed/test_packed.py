@@ -365,6 +365,49 @@ def test_folder_that_cannot_be_written(mini, tmp_path):
         tiny(mini, tmp_path / 'file')
 
 
+class TestReadOnlyFolder:
+    """The kernel allows nobody, not even root, to create a file in /sys."""
+
+    @pytest.fixture(autouse=True)
+    def cache(self, tmp_path, monkeypatch):
+        monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+        return tmp_path / 'prkd_mm/sys'
+
+    def test_packs_into_the_cache_of_the_user_and_says_so(self, cache, decoded):
+        with mock.patch.object(packing, 'print_log') as log:
+            packed = pack_toy('/sys')
+            count = decoded()
+            again = pack_toy('/sys')
+        assert decoded() == count > 0
+        assert packed.file == again.file == str(cache / f'ToyImages-{packed.fingerprint}.npy')
+        assert (np.load(packed.file) == PackedImages(dict(type='ToyImages')).images).all()
+        assert (pickle.loads(pickle.dumps(packed)).images == packed.images).all()
+        messages = [call.args[0] for call in log.call_args_list]
+        assert len(messages) == 2
+        assert "'/sys' is read-only" in messages[0] and f"'{cache}'" in messages[0]
+        assert packed.file in messages[1]
+
+    def test_all_ranks_find_that_file(self, cache, monkeypatch):
+        file = pack_toy('/sys').file
+        monkeypatch.setattr(packing, 'is_main_process', lambda: False)
+        monkeypatch.setattr(packing, 'barrier', lambda: None)
+        assert pack_toy('/sys').file == file
+
+    def test_a_folder_that_can_be_written_is_preferred(self, cache, tmp_path):
+        (tmp_path / 'data').mkdir()
+        assert pack_toy(tmp_path / 'data').file.startswith(str(tmp_path / 'data'))
+        assert not cache.parent.exists()
+
+    def test_a_cache_that_is_named_is_not_replaced(self, cache, tmp_path):
+        with pytest.raises(OSError, match="cannot write into '/sys'.*`cache`"):
+            PackedImages(dict(type='ToyImages', data_root=str(tmp_path)), cache='/sys')
+
+    def test_no_folder_at_all(self, monkeypatch):
+        monkeypatch.setenv('XDG_CACHE_HOME', '/sys')
+        with pytest.raises(OSError, match="cannot write into '/sys'.*`cache`"):
+            pack_toy('/sys')
+
+
 @DATASETS.register_module()
 class Strange(toy.ToyImages):
     def __init__(self, strange, **kwargs):

@@ -145,11 +145,14 @@ def test_what_is_missing_or_cut_is_named(official, name, cifar, tool, tmp_path):
 
 
 @pytest.mark.parametrize('name, cifar', CASES)
-def test_without_data_the_config_says_so(name, cifar, tmp_path):
-    with pytest.raises(RuntimeError) as e:
+def test_without_data_the_config_names_the_command(name, cifar, tmp_path):
+    with pytest.raises(FileNotFoundError) as e:
         build(name, data_root=str(tmp_path))
-    assert cifar.__name__ in str(e.value) and str(tmp_path) in str(e.value)
-    assert not os.listdir(tmp_path)  # nothing is downloaded unasked
+    message = str(e.value)
+    assert f"in '{tmp_path}' (folder '{cifar.base_folder}')" in message
+    assert f'`python tools/prepare_data.py {name}`' in message
+    assert 'download=True' not in message
+    assert not os.listdir(tmp_path)  # nothing is downloaded unless requested
 
 
 def test_the_archives_are_the_official_ones():

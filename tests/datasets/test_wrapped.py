@@ -1,0 +1,36 @@
+"""The message for a data set whose files are not there."""
+
+import pytest
+from mmpretrain.datasets import CIFAR100
+from mmpretrain.registry import DATASETS
+
+import prkd_mm.datasets  # noqa: F401  registers the data sets
+
+
+@pytest.mark.parametrize('wrapper', ['PackedImages', 'ImageViews'])
+@pytest.mark.parametrize(
+    'data_set, command',
+    [
+        (dict(type='CIFAR10', split='train', download=False), 'cifar10'),
+        (dict(type='mmpretrain.CIFAR100', split='train', download=False), 'cifar100'),
+        (dict(type=CIFAR100, split='test', download=False), 'cifar100'),
+        (dict(type='TinyImageNet'), 'tinyimagenet'),
+        (dict(type='Caltech256'), 'caltech256'),
+    ],
+)
+def test_a_missing_data_set_names_the_command(wrapper, data_set, command, tmp_path):
+    root = tmp_path / 'nothing'
+    with pytest.raises(FileNotFoundError) as e:
+        DATASETS.build(dict(type=wrapper, dataset=dict(data_set, data_root=str(root))))
+    assert f'`python tools/prepare_data.py {command}`' in str(e.value)
+    assert f"'{root}'" in str(e.value)
+
+
+@pytest.mark.parametrize('wrapper', ['PackedImages', 'ImageViews'])
+@pytest.mark.parametrize('kind', ['CustomDataset', 'ImageNet'])
+def test_images_that_nothing_can_download_name_the_folder(wrapper, kind, tmp_path):
+    root = tmp_path / 'nothing'
+    with pytest.raises(FileNotFoundError) as e:
+        DATASETS.build(dict(type=wrapper, dataset=dict(type=kind, data_root=str(root))))
+    for words in kind, f"Put the images into '{root}'", 'set data_root':
+        assert words in str(e.value)
