@@ -6,7 +6,7 @@ from pathlib import Path
 import mmrazor
 import pytest
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from project import ROOT
 
@@ -101,10 +101,10 @@ def test_types_with_the_scope_mmcls():
     from mmengine.registry import MODELS
     from mmpretrain.models import GlobalAveragePooling
 
-    init_default_scope('mmengine')
-    assert type(MODELS.build(dict(type='mmcls.GlobalAveragePooling'))) is GlobalAveragePooling
-    cfg = dict(type='GlobalAveragePooling', _scope_='mmcls')
-    assert type(MODELS.build(cfg)) is GlobalAveragePooling
+    with DefaultScope.overwrite_default_scope('mmengine'):
+        assert type(MODELS.build(dict(type='mmcls.GlobalAveragePooling'))) is GlobalAveragePooling
+        cfg = dict(type='GlobalAveragePooling', _scope_='mmcls')
+        assert type(MODELS.build(cfg)) is GlobalAveragePooling
 
 
 @pytest.mark.parametrize('name', ['prkd.resnet34_resnet18_tinyimagenet', 'quickstart.prkd_digits'])
