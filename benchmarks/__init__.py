@@ -1,6 +1,6 @@
-"""Compute cost of distillation, measured next to MMRazor as shipped.
+"""Benchmarks of the cost of distillation, compared with MMRazor as shipped.
 
 Run ``python -m benchmarks step`` (or ``python tools/benchmark.py step``). Each
-subject is a module with a function ``run``, which first checks that all cases
-compute the same thing and then times them in turns.
+subject is a module with a function ``run``. It first checks that all cases
+compute the same thing, and then times them alternately.
 """

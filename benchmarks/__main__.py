@@ -1,4 +1,4 @@
-"""What distillation costs here, and with MMRazor and MMPretrain as shipped."""
+"""Measure what distillation costs here, and with MMRazor and MMPretrain as shipped."""
 
 import argparse
 import shlex
@@ -29,9 +29,9 @@ SUBJECTS = dict(
     all='all of these except run',
 )
 EPILOG = (
-    'All cases are first checked to compute the same thing. They then take turns in one '
-    'process: A B B A. On a CPU the times are CPU times. (The former subject `scaling` is '
-    'gone: docs/performance.md states its formulas.)'
+    'All cases are first checked to compute the same thing. They are then timed '
+    'alternately in one process: A B B A. On a CPU, the times are CPU times. (The former '
+    'subject `scaling` was removed; its formulas are in docs/performance.md.)'
 )
 
 
@@ -59,7 +59,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=45.0,
         metavar='S',
-        help='begin no further round of a comparison after this many seconds, but run at '
+        help='start no new round of a comparison after this number of seconds, but run at '
         'least three; default: %(default)s',
     )
     add('--threads', type=int, default=1, help='CPU threads of PyTorch; default: %(default)s')
@@ -71,7 +71,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         metavar='FOLDER',
         help='folder for the results; default: %(default)s',
     )
-    add('--quick', action='store_true', help='trial run: the lower bounds are not reliable')
+    add('--quick', action='store_true', help='trial run, whose lower bounds are not reliable')
 
 
 def _add_options(parser: argparse.ArgumentParser, subject: str) -> None:
@@ -123,7 +123,7 @@ def _add_options(parser: argparse.ArgumentParser, subject: str) -> None:
 
 
 def parse_args() -> argparse.Namespace:
-    parser = cli.ArgumentParser(_program(), description=__doc__, epilog=EPILOG)
+    parser = cli.ArgumentParser(Path(_program()).name, description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest='command', required=True)
     for subject, words in SUBJECTS.items():
         description = words[0].upper() + words[1:] + '.'
@@ -136,7 +136,7 @@ def parse_args() -> argparse.Namespace:
 def choose(
     args: argparse.Namespace, settings: Settings, peaks: Peaks
 ) -> dict[str, Callable[[], list[Comparison]]]:
-    """The function that runs each of the chosen subjects, by name."""
+    """Return a function for each chosen subject, by name."""
     options = dict(vars(args), pair=vars(args).get('pairs', [''])[0])
 
     def run(function: Callable, *names: str) -> Callable:

@@ -10,18 +10,18 @@ from .timing import OPPONENTS, OURS, Case, Clock, Samples, Summary, measure, spe
 
 
 class UnequalError(ValueError):
-    """Two cases do not compute the same thing, so their times do not compare."""
+    """Two cases do not compute the same thing, so their times are not comparable."""
 
 
 @dataclass
 class Settings:
-    """How to measure.
+    """Settings of the measurements.
 
     Args:
         device: Device of the nets.
         rounds: Maximum number of rounds.
-        seconds: Time after which no further round of a comparison begins (but
-            three are always run).
+        seconds: Time after which no new round of a comparison starts (but
+            three rounds are always run).
         console: ``rich`` console that shows progress, or None.
     """
 
@@ -37,7 +37,7 @@ class Settings:
         self.clock_name = 'CPU' if self.device.type == 'cpu' else 'wall'
 
     def measure(self, title: str, cases: Sequence[Case]) -> dict[str, Samples]:
-        """Time the cases in turns, with a progress bar."""
+        """Time the cases alternately, with a progress bar."""
         from rich.console import Console
         from rich.progress import Progress
 
@@ -53,12 +53,12 @@ class Settings:
 
 @dataclass
 class Target:
-    """A number that the project aims for.
+    """Target for a measured value.
 
     Args:
         text: Description of the quantity.
         value: Measured value.
-        at_least: Lower limit. None: ``at_most`` is the limit.
+        at_least: Lower limit. None means that ``at_most`` is the limit.
         at_most: Upper limit.
     """
 
@@ -103,9 +103,9 @@ class Comparison:
         results: One result per case.
         batch: Images per unit; 0 if there are none.
         lower_bound: Seconds per unit at the machine's peak throughput.
-        lower_bound_text: What the lower bound counts.
+        lower_bound_text: Explanation of the lower bound.
         notes: Remarks for the reader.
-        targets: Targets and whether they are reached.
+        targets: Targets for the results.
     """
 
     subject: str
@@ -124,7 +124,7 @@ class Comparison:
         return next(r for r in self.results if r.name == name)
 
     def opponents(self) -> list[str]:
-        """The opposing sides that this comparison has."""
+        """List the opposing sides of this comparison."""
         sides = {result.side for result in self.results}
         return [side for side in OPPONENTS if side in sides]
 
@@ -139,7 +139,7 @@ class Comparison:
         )
 
     def as_dict(self) -> dict:
-        """Everything, for JSON."""
+        """Convert all fields, for JSON."""
         out = asdict(self)
         for target, plain in zip(self.targets, out['targets']):
             plain['reached'] = target.reached
@@ -158,10 +158,10 @@ def compare(
     """Measure the cases and collect their results.
 
     Args:
-        settings: How to measure.
+        settings: Settings of the measurement.
         subject, title, unit: As in :class:`Comparison`.
         cases: Cases, warmed up and checked to be equal.
-        clock: 'CPU' or 'wall'. None: CPU time on a CPU, wall time on a GPU.
+        clock: 'CPU' or 'wall'. None means CPU time on a CPU, wall time on a GPU.
         **kwargs: Further fields of :class:`Comparison`.
     """
     clock = clock or settings.clock_name

@@ -1,7 +1,7 @@
 """Compare data loading: from the data set to the normalized batch on the device.
 
-CPU time counts, of this process and all workers together: with enough cores
-wall time can be bought, CPU time cannot.
+The measure is the CPU time of this process and all workers together. More cores
+reduce the wall time, but not the CPU time.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ from .images import SETS, Images, find_images, our_preprocessor
 from .lower_bounds import Peaks
 from .timing import OURS, STOCK, TUNED, Case, check_workers_can_be_timed
 
-# expected on a CPU, over stock and tuned stock; for photos no slower, up to noise
+# expected on a CPU, over stock and tuned stock; photos must not be slower, up to noise
 SPEEDUPS = dict(cifar100=5.0, tinyimagenet=3.0, caltech256=0.95)
 _PHOTOS = 'caltech256'  # too large to be packed
 
@@ -32,9 +32,9 @@ def run(settings: Settings, peaks: Peaks, images: int = 1024, batch: int = 64) -
     """Compare data loading for CIFAR-100, Tiny ImageNet and Caltech-256.
 
     Args:
-        settings: How to measure.
+        settings: Settings of the measurement.
         peaks: Peak throughput of the machine.
-        images: Images per epoch; a round is one epoch. A quarter for photos.
+        images: Images per epoch; a round is one epoch. For photos, a quarter is used.
         batch: Images per batch.
 
     Raises:
@@ -56,7 +56,7 @@ class Feed:
     """A data loader and a data preprocessor.
 
     Args:
-        images: Images to feed.
+        images: Images to load.
         pipeline: ``images.pipeline`` or ``images.plain()``.
         ours: ``PackedImages`` or ``ImageViews``; None for the stock data set.
         folder: Folder of the packed file.
@@ -105,18 +105,18 @@ class Feed:
             self.preprocess.epoch = 0  # there is no runner to read it from
 
     def epoch(self) -> None:
-        """Feed every image once."""
+        """Load every image once."""
         for batch in self.loader:
             self.preprocess(batch, True)
 
     def first(self) -> dict[str, torch.Tensor]:
-        """Images and labels of the first batch."""
+        """Load the images and labels of the first batch."""
         data = self.preprocess(next(iter(self.loader)), True)
         labels = torch.cat([sample.gt_label for sample in data['data_samples']])
         return dict(images=data['inputs'], labels=labels)
 
     def workers(self) -> list[int]:
-        """Ids of the worker processes."""
+        """List the ids of the worker processes."""
         loader = getattr(self.loader, '_iterator', None)
         return [worker.pid for worker in getattr(loader, '_workers', ())]
 
@@ -196,7 +196,7 @@ def check_equal(
                 )
         augmented = Feed(images, images.pipeline, **options, **common).first()
         changed = (augmented['images'] != plain['stock']['images']).flatten(1).any(1).float().mean()
-        # an image stays the same in 1 of 2 flips times 1 of 81 crops or fewer
+        # an image is unchanged by 1 of 2 flips and at most 1 of 81 crops
         if augmented['images'].shape != plain['stock']['images'].shape or changed < 0.75:
             raise UnequalError(
                 f'feed: {name} does not crop and flip as stock does; there is nothing to compare'

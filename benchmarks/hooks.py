@@ -1,4 +1,4 @@
-"""Compare hooks: averaging the weights, and an iteration's scalars."""
+"""Compare hooks that average the weights, and hooks that record scalars."""
 
 from collections.abc import Sequence
 from itertools import count
@@ -23,7 +23,7 @@ ITERATIONS_PER_EPOCH = 782  # 50,000 images in batches of 64
 ITERATIONS = (1_000, 10_000, 100_000, 300_000)
 _INTERVAL = 100  # iterations between log lines
 _KEYS = ('loss', 'student.loss', 'distill.loss_prkd')
-_CONSTANT = 1.5  # at most, between the first length and the last: noise of 10 µs
+_CONSTANT = 1.5  # upper limit of the ratio between the last length and the first: noise of 10 µs
 _hub_number = count()  # each run needs a message hub of its own
 
 
@@ -38,7 +38,7 @@ def run_average(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]) -> list[
     """Compare MMEngine's average with the tail average, per epoch.
 
     Args:
-        settings: How to measure.
+        settings: Settings of the measurement.
         peaks: Peak throughput of the machine.
         pair: Name of a config in ``configs/prkd``.
 
@@ -94,7 +94,7 @@ def run_average(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]) -> list[
 
 @torch.no_grad()
 def check_same_mean(net: nn.Module) -> None:
-    """Check that both average three nets to the same weights.
+    """Check that both hooks average three nets to the same weights.
 
     Raises:
         UnequalError: If they differ.
@@ -138,14 +138,14 @@ class _Run:
         hook.before_train(self)
 
     def go(self, iterations: int) -> None:
-        """Call the hook for this many iterations."""
+        """Call the hook for a number of iterations."""
         for _ in range(iterations):
             self.hook.before_train_iter(self, self.iter)
             self.hook.after_train_iter(self, self.iter, outputs=self._outputs[self.iter % 7])
             self.iter += 1
 
     def skip_to(self, iterations: int) -> None:
-        """Fill the histories that MMEngine's hook has after this many iterations."""
+        """Fill the histories as MMEngine's hook does in a number of iterations."""
         self.iter = iterations
         values = [0.5] * iterations
         for key in list(self.message_hub.log_scalars):
@@ -158,8 +158,8 @@ def run_logging(
     """Compare the hooks that record scalars, at several lengths of the run.
 
     Args:
-        settings: How to measure.
-        peaks: Unused; every subject takes it.
+        settings: Settings of the measurement.
+        peaks: Unused; all subjects have this argument.
         iterations: Lengths of the run, ascending.
 
     Raises:

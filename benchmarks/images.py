@@ -1,4 +1,4 @@
-"""Images to feed: a real data set where it is installed, otherwise synthetic ones."""
+"""Images to load: a real data set if it is installed, otherwise synthetic images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,7 @@ class Images:
     data_preprocessor: dict
 
     def plain(self) -> list[dict]:
-        """The pipeline without augmentation, with images of one size."""
+        """Return the pipeline without augmentation, for images of one size."""
         steps = []
         for step in self.pipeline:
             if step['type'] == 'RandomResizedCrop':
@@ -46,7 +46,7 @@ class Images:
 
 
 def find_images(name: str, count: int, folder: Path) -> Images:
-    """Take images of a data set, or synthetic ones if it is not installed.
+    """Use images of a data set, or synthetic images if it is not installed.
 
     Args:
         name: A file in ``configs/_base_/datasets``: 'cifar100',
@@ -83,15 +83,15 @@ def find_images(name: str, count: int, folder: Path) -> Images:
 
 
 def stock_preprocessor(cfg: Config) -> dict:
-    """MMPretrain's data preprocessor with the settings of a config's own."""
+    """Return MMPretrain's data preprocessor with the settings of a config."""
     preprocessor = cfg.data_preprocessor.to_dict()
-    for extra in ('seed', 'views'):  # arguments that only ours has
+    for extra in ('seed', 'views'):  # arguments that only our preprocessor has
         preprocessor.pop(extra, None)
     return dict(preprocessor, type='mmpretrain.ClsDataPreprocessor')
 
 
 def our_preprocessor(stock: dict) -> dict:
-    """Our data preprocessor with the settings of MMPretrain's."""
+    """Return our data preprocessor with the settings of MMPretrain's."""
     return dict(stock, type='mmpretrain.BatchClsDataPreprocessor', seed=0)
 
 
@@ -113,7 +113,7 @@ class _InMemory(BaseDataset):
 
 
 def synthetic_pixels(count: int, size: int) -> np.ndarray:
-    """Smooth shapes with some noise, ``(count, size, size, 3)``, uint8."""
+    """Draw smooth shapes with some noise, ``(count, size, size, 3)``, uint8."""
     random = np.random.RandomState(0)
     images = []
     for _ in range(count):
@@ -126,7 +126,7 @@ def synthetic_pixels(count: int, size: int) -> np.ndarray:
 
 
 def in_memory(count: int, size: int = 32, num_classes: int = 100) -> MakeDataset:
-    """Function from a pipeline to a data set of synthetic images in memory.
+    """Return a function from a pipeline to a data set of synthetic images in memory.
 
     Args:
         count: Number of images.

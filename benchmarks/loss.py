@@ -19,11 +19,11 @@ TAU = 4.0
 # samples and classes, and the speed-up over stock that is expected on a CPU
 SPEEDUPS = {(64, 10): 1.0, (64, 100): 1.0, (256, 1000): 2.0, (1024, 21841): 2.0}
 SHAPES = tuple(SPEEDUPS)
-_LARGE = 256 * 1000  # elements; below, memory does not matter
+_LARGE = 256 * 1000  # elements; below this, memory does not matter
 
 
 def losses() -> dict[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]]:
-    """Side and function by name. All compute τ²·KL + τ²·Cor."""
+    """Return side and function of each loss, by name. All compute τ²·KL + τ²·Cor."""
     kl = KLDivergence(tau=TAU)
     dist = DISTLoss(tau=TAU, inter_loss_weight=1.0, intra_loss_weight=0.0)
     ours = PRKDLoss(tau=TAU, kl_weight=1.0, cor_weight=1.0)
@@ -60,7 +60,7 @@ class Problem:
         self.teacher = self.teacher.to(device)
 
     def step(self, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Forward and backward."""
+        """Run forward and backward, and return the loss."""
         self.student.grad = None
         value = loss(self.student, self.teacher)
         value.backward()
@@ -91,7 +91,7 @@ def run(
     """Compare the losses on logits of several sizes.
 
     Args:
-        settings: How to measure.
+        settings: Settings of the measurement.
         peaks: Peak throughput of the machine.
         shapes: Numbers of samples and classes.
 

@@ -1,4 +1,4 @@
-"""Peak throughput of the machine, from which lower bounds on time follow."""
+"""Peak throughput of the machine, for lower bounds on time."""
 
 import contextlib
 import io
@@ -31,7 +31,7 @@ class Peaks:
 
 
 def measure_peaks(device: torch.device, quick: bool = False) -> Peaks:
-    """Measure the peak throughput: on a CPU, per second of CPU time.
+    """Measure the peak throughput; on a CPU, per second of CPU time.
 
     Args:
         device: Device to measure.
@@ -73,7 +73,7 @@ def _fastest(run: Callable, device: torch.device, seconds: float) -> float:
 
 
 def forward_flops(net: nn.Module, size: int) -> float:
-    """FLOPs (two per multiply-add) of a forward pass of one image.
+    """Count the FLOPs (two per multiply-add) of a forward pass of one image.
 
     Args:
         net: Classifier.
@@ -83,7 +83,7 @@ def forward_flops(net: nn.Module, size: int) -> float:
     image = torch.zeros(1, 3, size, size, device=parameter.device)
     training = net.training
     level = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # about operations that are not counted
+    logging.disable(logging.WARNING)  # warnings about operations that are not counted
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             macs = FlopAnalyzer(net.eval(), (image,)).total()

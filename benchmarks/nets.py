@@ -1,4 +1,4 @@
-"""The nets of a pair under each of the compared algorithms."""
+"""The nets of a pair in each of the compared algorithms."""
 
 import copy
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ PAIRS = (
 class Pair:
     """A teacher and a student of ``configs/prkd``, and images for them.
 
-    The weights are random: the cost does not depend on them. The teacher's
+    The weights are random, since the cost does not depend on them. The teacher's
     batch-norm statistics are estimated from the images, so that its logits
     have a realistic magnitude.
 
@@ -93,12 +93,12 @@ class Pair:
         return self.packed.__getitems__(list(range(self.batch)))
 
     def stock(self, channels_last: bool = False) -> BaseModel:
-        """MMRazor's ``SingleTeacherDistill`` with its ``KLDivergence``."""
+        """Build MMRazor's ``SingleTeacherDistill`` with its ``KLDivergence``."""
         model = self._distiller('SingleTeacherDistill', self.kd, False)
         return self._ready(model, channels_last)
 
     def ours(self, **options: Any) -> BaseModel:
-        """``FrozenTeacherDistill`` with ``PRKDLoss`` and further options."""
+        """Build ``FrozenTeacherDistill`` with ``PRKDLoss`` and further options."""
         model = self._distiller('FrozenTeacherDistill', self.cfg, True, **options)
         return self._ready(model, True)
 
@@ -116,7 +116,7 @@ class Pair:
         )
 
     def stored(self, folder: Path) -> BaseModel:
-        """``FrozenTeacherDistill`` with stored logits.
+        """Build ``FrozenTeacherDistill`` with stored logits.
 
         Args:
             folder: Folder of the store, which is created.
@@ -151,7 +151,7 @@ class Pair:
         return self._ready(model, True)
 
     def alone(self) -> BaseModel:
-        """``StudentAlone`` with the same batches as ours."""
+        """Build ``StudentAlone``, with the same batches as ours."""
         return self._ready(
             MODELS.build(
                 dict(
@@ -174,7 +174,7 @@ class Pair:
         return model
 
     def batches(self) -> dict[str, Any]:
-        """The same images, as a list, stacked, and as a whole batch."""
+        """Return the same images as a list, stacked, and as a whole batch."""
         samples = [self.images[i] for i in range(self.batch)]
         return dict(
             list=pseudo_collate(samples),
@@ -183,7 +183,7 @@ class Pair:
         )
 
     def step(self, model: BaseModel, batch: Any, amp: bool = False) -> 'Step':
-        """A training step of a model on a batch, with the pair's optimizer."""
+        """Build a training step of a model on a batch, with the pair's optimizer."""
         cfg = self.cfg.optim_wrapper.to_dict()
         cfg['type'] = 'AmpOptimWrapper' if amp else 'OptimWrapper'
         return Step(model, build_optim_wrapper(model, cfg), batch, Clock(self.device))
@@ -195,7 +195,7 @@ class Step:
 
     Args:
         model: Algorithm, in training mode.
-        optim_wrapper: Its optimizer.
+        optim_wrapper: Optimizer of the model.
         batch: A batch of a data loader.
         clock: Clock that marks the start and end of each section.
     """
@@ -229,7 +229,7 @@ class Step:
         setattr(owner, method, watched)
 
     def __call__(self) -> dict[str, torch.Tensor]:
-        """Take a step and return what it logs."""
+        """Run one step and return its log values."""
         start = self.clock.mark()
         out = self.model.train_step(self.batch, self.optim_wrapper)
         self._marks.append(('all', start, self.clock.mark()))
@@ -240,7 +240,7 @@ class Step:
         self._marks.clear()
 
     def sections(self) -> dict[str, float]:
-        """Mean seconds of each section per step since the last reset."""
+        """Compute the mean seconds of each section per step since the last reset."""
         self.clock.wait()
         total: dict[str, float] = {}
         for name, start, end in self._marks:

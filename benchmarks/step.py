@@ -14,7 +14,7 @@ from .timing import ALONE, OURS, STOCK, TUNED, Case, peak_memory
 
 # expected on a CPU, over stock: with a live teacher, with stored logits
 SPEEDUPS = dict(zip(PAIRS, [(1.08, 1.5), (1.15, 2.9), (1.15, 2.0)]))
-_MOST_OVER_ALONE = 1.05  # in time, with stored logits
+_MOST_OVER_ALONE = 1.05  # maximum ratio of times, with stored logits
 _NOISE = 0.03  # run-to-run noise of two identical steps
 
 
@@ -24,7 +24,7 @@ def run(
     """Compare the steps of some pairs, without data loading.
 
     Args:
-        settings: How to measure.
+        settings: Settings of the measurement.
         peaks: Peak throughput of the machine.
         pairs: Names of configs in ``configs/prkd``.
         batch: Images per step.
@@ -43,7 +43,7 @@ def run(
 
 
 def make_steps(pair: Pair, folder: Path) -> dict[str, tuple[str, Step]]:
-    """Side and step of each case by name.
+    """Return side and step of each case, by name.
 
     Args:
         pair: The nets.
@@ -69,9 +69,9 @@ def check_equal(logged: dict[str, dict[str, torch.Tensor]], exact: bool) -> None
     """Check that the first steps of all cases have the same losses.
 
     Args:
-        logged: What each step logged, by case name.
-        exact: Whether all were computed in the same precision. Stored logits
-            have 11 bits in any case.
+        logged: Log values of each step, by case name.
+        exact: Whether all cases use the same precision. Stored logits
+            always have 11 bits.
 
     Raises:
         UnequalError: If the losses differ.
@@ -90,7 +90,7 @@ def check_equal(logged: dict[str, dict[str, torch.Tensor]], exact: bool) -> None
 
 
 def _losses(name: str, logged: dict[str, torch.Tensor]) -> torch.Tensor:
-    """The student's own loss, then the distillation losses."""
+    """Collect the student's own loss, then the distillation losses."""
     if name == ALONE:
         values = [logged['loss']]
     else:

@@ -27,7 +27,7 @@ _OVER = {STOCK: 'x stock', TUNED: 'x tuned', ALONE: 'x alone'}
 
 
 def machine(device: torch.device) -> dict:
-    """Description of the machine and of the software."""
+    """Describe the machine and the software."""
     name = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
     if cpuinfo.is_file():
@@ -50,7 +50,7 @@ def machine(device: torch.device) -> dict:
 
 
 def format_seconds(value: float) -> str:
-    """A time in a suitable unit."""
+    """Format a time in a suitable unit."""
     for unit, size in (('s', 1.0), ('ms', 1e-3), ('µs', 1e-6)):
         if value >= size:
             return f'{value / size:.3g} {unit}'
@@ -58,12 +58,12 @@ def format_seconds(value: float) -> str:
 
 
 def format_factor(value: float) -> str:
-    """A ratio such as a speed-up."""
+    """Format a ratio such as a speed-up."""
     return f'{value:.2f}' if value < 100 else f'{value:,.0f}'
 
 
 def _with_spread(summary: Optional[Summary], number: Callable[[float], str]) -> str:
-    """The median, and half of the interquartile range."""
+    """Format the median, and half of the interquartile range."""
     if summary is None:
         return '–'
     half = (summary.high - summary.low) / 2 / summary.median
@@ -71,13 +71,13 @@ def _with_spread(summary: Optional[Summary], number: Callable[[float], str]) -> 
 
 
 def _table(results: Sequence[Result], columns: dict[str, Callable[[Result], str]]) -> Table:
-    """One row for each result, with the given headings and cells."""
+    """Build a table with one row per result."""
     rows = [[cell(result) for cell in columns.values()] for result in results]
     return Table(list(columns), rows)
 
 
 def times(comparison: Comparison) -> Table:
-    """The time and the speed-ups of each case, and the lower bound."""
+    """Tabulate the time and speed-ups of each case, and the lower bound."""
     columns: dict[str, Callable[[Result], str]] = {
         '': lambda result: result.name,
         f'{comparison.clock} time/{comparison.unit}': (
@@ -98,7 +98,7 @@ def times(comparison: Comparison) -> Table:
 
 
 def sections(comparison: Comparison) -> Table:
-    """The time of each section of each case, and its peak memory."""
+    """Tabulate the sections and peak memory of each case."""
     columns: dict[str, Callable[[Result], str]] = {'': lambda result: result.name}
     for name in max((result.sections for result in comparison.results), key=len):
         columns[name] = lambda result, name=name: (
@@ -110,7 +110,7 @@ def sections(comparison: Comparison) -> Table:
 
 
 def all_tables(comparison: Comparison) -> list[Table]:
-    """The times, and the sections and memory if they were measured."""
+    """Build the table of times and, if they were measured, of sections and memory."""
     tables = [times(comparison), sections(comparison)]
     return [table for table in tables if len(table.header) > 1]
 
@@ -145,7 +145,7 @@ def _limit(target: Target) -> str:
 
 
 def markdown(comparisons: Sequence[Comparison], about: dict) -> str:
-    """All tables, for a document.
+    """Format all tables as a Markdown document.
 
     Args:
         comparisons: Comparisons in the order of the document.

@@ -26,7 +26,7 @@ class Summary:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Summary':
-        """Summarize one value or more."""
+        """Summarize one or more values."""
         if len(values) == 1:
             return cls(values[0], values[0], values[0])
         low, median, high = statistics.quantiles(values, n=4, method='inclusive')
@@ -70,7 +70,7 @@ class Clock:
 
     @staticmethod
     def between(start: Any, end: Any) -> float:
-        """Seconds between two marks. Call :meth:`wait` first."""
+        """Compute the seconds between two marks. Call :meth:`wait` first."""
         if isinstance(start, float):
             return end - start
         return start.elapsed_time(end) / 1000
@@ -98,7 +98,7 @@ def check_workers_can_be_timed() -> None:
 
 @dataclass
 class Case:
-    """One of the cases that are compared.
+    """One of the compared cases.
 
     Args:
         name: Name in the tables.
@@ -130,12 +130,12 @@ def measure(
     clock: Callable,
     on_round: Callable[[int], None] = lambda done: None,
 ) -> dict[str, Samples]:
-    """Time the cases in turns, with one call of each per round.
+    """Time the cases alternately, with one call of each per round.
 
     Args:
         cases: Cases, all warmed up.
         rounds: Maximum number of rounds.
-        seconds: Time after which no further round begins. At least three
+        seconds: Time after which no new round starts. At least three
             rounds (or ``rounds``, if that is smaller) are always run.
         clock: Function with the signature of :class:`Clock`.
         on_round: Called with the number of finished rounds.
@@ -146,8 +146,8 @@ def measure(
     samples = {case.name: Samples() for case in cases}
     start = clock()[1]
     for done in range(1, rounds + 1):
-        # alternate the order, so that no case always follows the same one and
-        # finds the caches and the heap as that one leaves them
+        # alternate the order: if a case always followed the same one, it would
+        # always start with the caches and the heap of that case
         for case in cases if done % 2 else reversed(cases):
             cpu, wall = clock(case.workers())
             case.run()
@@ -161,12 +161,12 @@ def measure(
 
 
 def speedup(ours: Sequence[float], other: Sequence[float]) -> Summary:
-    """Speed-up of ``ours`` over ``other``: computed per round, then summarized."""
+    """Compute the speed-up of ``ours`` over ``other`` per round, and summarize it."""
     return Summary.of([b / a for a, b in zip(ours, other)])
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
-    """Peak size in bytes of the tensors that a call allocates."""
+    """Measure the peak size in bytes of the tensors that a call allocates."""
     if device.type == 'cuda':
         torch.cuda.synchronize(device)
         torch.cuda.reset_peak_memory_stats(device)

@@ -45,7 +45,7 @@ class Parts:
     """Cost of a run in seconds, one value per round.
 
     Attributes:
-        start: Everything outside of the epochs.
+        start: All work outside of the epochs.
         epoch: One epoch of training, validation, checkpoint and logs.
         view: Computing and storing one view of all images.
     """
@@ -55,7 +55,7 @@ class Parts:
     view: list[float] = field(default_factory=list)
 
     def total(self, epochs: int) -> list[float]:
-        """Cost of a run with so many epochs, by round."""
+        """Compute the cost of a run with a number of epochs, by round."""
         views = min(VIEWS, epochs)
         return [s + epochs * e + views * v for s, e, v in zip(self.start, self.epoch, self.view)]
 
@@ -65,11 +65,11 @@ def run(settings: Settings, peaks: Peaks, pair: str = PAIR, images: int = 1024) 
 
     A run includes the start of Python, imports, data, training, validation,
     checkpoints and logs. Each case is run for two and for six epochs, which
-    gives the costs of its start and of an epoch. The cases take turns.
+    gives the costs of its start and of an epoch. The order of the cases alternates.
 
     Args:
-        settings: How to measure. The runs use the CPU, with one thread.
-        peaks: Unused; every subject takes it.
+        settings: Settings of the measurement. The runs use the CPU, with one thread.
+        peaks: Unused; all subjects have this argument.
         pair: Name of a config in ``configs/prkd`` for CIFAR-10. The images are
             synthetic.
         images: Number of training images.
@@ -160,7 +160,7 @@ class _Runs:
         return cfg
 
     def time(self, name: str, method: str, epochs: int, views: int) -> tuple[float, float]:
-        """CPU and wall seconds of a run."""
+        """Measure the CPU and wall seconds of a run."""
         cfg = self._load(method)
         cfg.train_cfg.max_epochs = epochs
         if name == 'stock':

@@ -11,7 +11,7 @@ def parse_args() -> argparse.Namespace:
         description='Download a data set, check it, and put it into the folder '
         'that the configs use. Interrupted downloads resume, and the checksum is '
         'verified. All images are counted and read before the folder gets its '
-        'name, so an existing folder is complete. An existing folder is checked '
+        'final name, so an existing folder is complete. An existing folder is checked '
         'again and left unchanged.'
     )
     parser.add_argument('dataset', choices=sorted(SOURCES), help='the data set')
@@ -21,7 +21,7 @@ def parse_args() -> argparse.Namespace:
         default=(),
         metavar='PATH',
         help='zip or tar archives that together contain the data set, or a '
-        'folder that holds it, which is copied; default: download',
+        'folder that contains it, which is copied; default: download',
     )
     parser.add_argument(
         '--root',
@@ -32,14 +32,14 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--name',
         metavar='NAME',
-        help='name of the new folder in it (default: the official name, '
+        help='name of the new folder inside --root (default: the official name, '
         f'{", ".join(s.folder for s in SOURCES.values())}; MMPretrain requires '
         'it for CIFAR)',
     )
     parser.add_argument(
         '--partial',
         action='store_true',
-        help='accept a part of the official data set, and list what is missing',
+        help='accept an incomplete data set, and list the missing parts',
     )
     return parser.parse_args()
 

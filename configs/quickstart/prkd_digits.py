@@ -1,5 +1,5 @@
-# The method in a minute on a CPU: real handwritten digits, no download.
-# tools/train.py ... --method picks another: ce, logit, kd, dist, cor, ...
+# PRKD in a minute on a CPU: real handwritten digits, no download.
+# tools/train.py ... --method selects another method: ce, logit, kd, dist, cor, ...
 _base_ = [
     '../_base_/datasets/digits.py',
     '../_base_/models/digits.py',

@@ -1,4 +1,4 @@
-# Trial: a student that could follow its teacher. WRN-16-2 teaches ResNet-20 on
+# Trial: a student that is large enough to follow its teacher. WRN-16-2 teaches ResNet-20 on
 # 10 images per class, which the student can fit; 30,000 test images.
 _base_ = [
     '../_base_/datasets/tinyimagenet100_few.py',

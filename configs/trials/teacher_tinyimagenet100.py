@@ -1,4 +1,4 @@
-# WRN-16-2 on 100 classes of Tiny ImageNet: the one teacher of both trials.
+# WRN-16-2 on 100 classes of Tiny ImageNet: the teacher of both trials.
 _base_ = [
     '../_base_/datasets/tinyimagenet100.py',
     '../_base_/models/small_images/wrn_16_2.py',
@@ -12,7 +12,7 @@ optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=True),
 )
-# one cycle: few epochs, since it trains on two CPU cores
+# a one-cycle schedule with few epochs, for training on two CPU cores
 param_scheduler = dict(
     type='OneCycleLR',
     eta_max=0.1,

@@ -64,9 +64,10 @@ def mmcls_name() -> bool:
 def prkd_mm_name() -> bool:
     """Let a config inherit from ``prkd_mm::prkd/<config>.py``.
 
-    MMEngine must know the package. It also adds ``_scope_='prkd_mm'`` to all
-    that is inherited, with which no ``collate_fn`` can be built
-    (mmengine/runner/runner.py): such a base shall mean the same as the file.
+    MMEngine must know the package. It also adds ``_scope_='prkd_mm'`` to
+    everything that is inherited, and then no ``collate_fn`` can be built
+    (mmengine/runner/runner.py). This patch omits the scope, so that such a base
+    means the same as the file.
 
     Returns:
         Whether the patch was needed.

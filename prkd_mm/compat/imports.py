@@ -35,8 +35,8 @@ def import_quietly() -> None:
             'prkd_mm needs MMCV: `pip install mmcv-lite==2.1.0`, or mmcv '
             'itself if you use its compiled operators (never both)'
         )
-    # Some versions of torch show it whatever the filters say, to everyone who
-    # imports MMEngine (mmengine/optim/optimizer/zero_optimizer.py).
+    # Some versions of torch show this warning regardless of the filters, whenever
+    # MMEngine is imported (mmengine/optim/optimizer/zero_optimizer.py).
     with without_warning('`TorchScript` support'), contextlib.suppress(ImportError):
         importlib.import_module('torch.distributed.optim')
     # Leaving a block resets the warning filters that its imports set, so each
@@ -60,8 +60,8 @@ def torchvision_ops() -> bool:
     This happens if torch is a CPU build and torchvision a CUDA build:
     torchvision/_meta_registrations.py then describes an operator that is not
     defined. A bare schema is enough for transforms and models. The operators
-    themselves stay unusable, and torchvision says so when one is called;
-    hence no warning here.
+    themselves remain unusable. Because torchvision raises an error when one is
+    called, there is no warning here.
 
     Returns:
         Whether the patch was needed.

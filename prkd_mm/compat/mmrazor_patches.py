@@ -32,8 +32,8 @@ def quantization() -> bool:
 
     mmrazor/structures/quantization/backend_config builds its tables from
     helpers that torch 2.0 removed, and every MMRazor model imports it. It has
-    a code path for a torch older than these helpers, which it takes if the
-    version reads 0 while it is imported. All MMRazor modules stay registered;
+    a code path for a torch older than these helpers, which it uses if the
+    version is 0 during the import. All MMRazor modules stay registered;
     a quantizer that needs a table raises.
 
     Returns:
@@ -98,7 +98,7 @@ def lazy_predictors() -> bool:
 
     Its predictors of the accuracy of searched nets
     (mmrazor/models/task_modules/predictor) and one distiller import them at
-    the top, which takes longer than the rest of MMRazor together.
+    the top, which takes longer than the rest of MMRazor.
 
     Returns:
         Whether the patch was needed.
@@ -181,7 +181,7 @@ def _set_module_inplace_false(self, architecture: Any, varstr: str) -> None:
 
 
 def in_place_activations() -> bool:
-    """Let feature recorders see a layer's output, not what an in-place ReLU makes of it.
+    """Let feature recorders keep a layer's output, without the in-place ReLU after it.
 
     MMRazor switches ``inplace`` off in student and teacher
     (mmrazor/models/algorithms/base.py), but looks only at children that are
@@ -198,7 +198,7 @@ def in_place_activations() -> bool:
     algorithm.set_module_inplace_false = functools.partial(
         BaseAlgorithm.set_module_inplace_false, algorithm
     )
-    algorithm.set_module_inplace_false(net, 'self.net')  # which is a Python expression to it
+    algorithm.set_module_inplace_false(net, 'self.net')  # MMRazor evaluates it as Python
     if not net[0].inplace:
         return False
     BaseAlgorithm.set_module_inplace_false = _set_module_inplace_false

@@ -32,7 +32,7 @@ def read_classes(root: str) -> dict[str, str]:
 
 
 def find_missing(folders: Iterable[str], total: int) -> list[str]:
-    """Find the class numbers from 1 to ``total`` without a folder."""
+    """List the class numbers from 1 to ``total`` without a folder."""
     present = {folder[:3] for folder in folders}
     numbers = [f'{i + 1:03d}' for i in range(total)]
     return [number for number in numbers if number not in present]
@@ -50,9 +50,9 @@ def find_images(folder: str) -> list[str]:
 def split_images(names: Sequence[str], split: str, seed: int) -> list[str]:
     """Select the images of a split from those of one class.
 
-    A fifth of them, rounded down, is for testing: those with the lowest SHA-256
-    of ``'<seed> <name>'``. So the split depends only on the names and the seed,
-    and is the same on every machine.
+    One fifth of the images, rounded down, is for testing: the images with the
+    lowest SHA-256 of ``'<seed> <name>'``. Therefore the split depends only on the
+    names and the seed, and is the same on every machine.
 
     Args:
         names: All images of the class.
@@ -70,8 +70,9 @@ def split_images(names: Sequence[str], split: str, seed: int) -> list[str]:
 @DATASETS.register_module()
 class Caltech256(BaseDataset):
     """`Caltech-256 <https://data.caltech.edu/records/nyy15-4j048>`_: 30,607
-    photos of 256 classes and of clutter, at least 80 per class, of any size,
-    some of them gray, in its official layout::
+    photos in 256 classes plus clutter, with at least 80 photos per class.
+
+    The photos have different sizes, and some are gray. The official layout is::
 
         256_ObjectCategories
         ├── 001.ak47/*.jpg
@@ -79,12 +80,12 @@ class Caltech256(BaseDataset):
         ├── 256.toad/*.jpg
         └── 257.clutter/*.jpg
 
-    The label is the number minus one. ``LoadImageFromFile`` gives gray and CMYK
+    The label is the number of the folder minus one. ``LoadImageFromFile`` gives gray and CMYK
     images three channels like the others.
 
-    There is no official split, and every project draws its own. Here
-    :func:`split_images` selects a fifth of each class, rounded down, for
-    testing, the same on every machine.
+    There is no official split. Here, :func:`split_images` selects one fifth of
+    each class, rounded down, for testing. The selection is the same on every
+    machine.
 
     Args:
         data_root (str): Folder of the data set. Defaults to 'data/256_ObjectCategories'.
@@ -96,12 +97,12 @@ class Caltech256(BaseDataset):
             The classes are read in any case. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
             ``classes``, a list of names without their numbers, selects these
-            classes and the order of their labels; ``with_clutter`` is then
-            ignored.
+            classes and the order of their labels; ``with_clutter`` is
+            ignored in this case.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or a class is missing in
-            it.
+        FileNotFoundError: If there is no such folder, or a class is missing
+            from it.
         ValueError: If ``split`` is unknown, or ``data_root`` is an archive.
     """
 

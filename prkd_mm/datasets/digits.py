@@ -2,28 +2,28 @@ import numpy as np
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-# The images are in the order of 14 forms, each with about 130 digits; the 11th begins here.
+# The images are in the order of 14 forms, each with about 130 digits; form 11 begins here.
 NUM_TRAIN = 1287
 NUM_IMAGES = 1797
 
 
 @DATASETS.register_module()
 class Digits(BaseDataset):
-    """scikit-learn's handwritten digits: real images, tiny, and without a download.
+    """scikit-learn's handwritten digits: small real images that need no download.
 
     1,797 gray images of 8x8: the test part of UCI's `optical recognition of handwritten digits
     <https://doi.org/10.24432/C50P49>`_, of which scikit-learn contains a copy.
 
-    They are in the order of the 14 forms on which 13 people wrote them, and the split keeps that
-    order: the first images are for training, the others for testing. With the default, the first
-    ten forms (1,287 images) are for training and the last four (510) for testing, so that no form
-    is in both parts (one person may be), every class has its share of both, and no random
-    generator is involved. This is harder than a shuffled split, in which both parts have digits
-    of every writer: a support vector machine (``SVC(gamma=0.001)``) reaches 96.7 % instead of
-    99 %. ``num_train=646`` trains on the first five forms.
+    The images are in the order of the 14 forms that 13 people filled in, and the split keeps this
+    order: the first images are for training, the others for testing. By default, the first ten
+    forms (1,287 images) are for training and the last four (510) for testing. No form is in both
+    parts (a writer may be), both parts have similar proportions of the classes, and no random
+    generator is involved. This split is harder than a shuffled one, where both parts contain
+    digits of every writer: a support vector machine (``SVC(gamma=0.001)``) reaches 96.7 % instead
+    of 99 %. With ``num_train=646``, the first five forms are for training.
 
-    Samples hold ``img``, a ``uint8`` array of shape (8, 8) in 0..255 as in MMPretrain's MNIST, so
-    that models need ``in_channels=1``.
+    Each sample contains ``img``, a ``uint8`` array of shape (8, 8) with values from 0 to 255, as
+    in MMPretrain's MNIST. Models therefore need ``in_channels=1``.
 
     Args:
         split (str): 'train' or 'test'. Defaults to 'train'.
@@ -33,7 +33,7 @@ class Digits(BaseDataset):
 
     Raises:
         ImportError: If scikit-learn is not installed.
-        ValueError: If there is no such split, or if one of the parts would be empty.
+        ValueError: If ``split`` is unknown, or if one of the parts would be empty.
     """
 
     METAINFO = {'classes': tuple('0123456789')}
@@ -49,7 +49,7 @@ class Digits(BaseDataset):
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """Images and labels of the split.
+        """List the images and labels of the split.
 
         Raises:
             ImportError: If scikit-learn is not installed.
@@ -67,5 +67,5 @@ class Digits(BaseDataset):
         return [dict(img=img, gt_label=int(label)) for img, label in zip(images, data.target[part])]
 
     def extra_repr(self) -> list[str]:
-        """The extra lines of the printed description."""
+        """Extra lines of the printed description."""
         return [f'Split: \t{self.split}']

@@ -1,4 +1,4 @@
-"""Hold out a part of the training images, to choose settings without the test set."""
+"""Hold out part of the training images, for choosing settings without the test set."""
 
 from collections import defaultdict
 from typing import Optional
@@ -23,11 +23,11 @@ def held_out_split(
         part (str): 'rest' or 'held_out'.
         every (int): Interval of the held-out images, at least 2. Defaults to 5,
             which holds out a fifth.
-        pipeline (list[dict], optional): Pipeline of the part. Defaults to None:
-            that of the data set.
+        pipeline (list[dict], optional): Pipeline of the part. Defaults to None: the
+            pipeline of the data set.
 
     Raises:
-        TypeError: If the data set wraps others.
+        TypeError: If ``dataset`` wraps other data sets.
         ValueError: If ``part`` is unknown, ``every`` is out of range, or the
             part has no images.
 
@@ -44,7 +44,7 @@ def held_out_split(
     if not isinstance(whole, BaseDataset):
         raise TypeError(
             f'held_out_split: {type(whole).__name__} wraps other data sets; '
-            'split the data set inside of it'
+            'split the data set inside it'
         )
     whole.full_init()
     seen, parts = defaultdict(int), {name: [] for name in PARTS}
@@ -54,10 +54,10 @@ def held_out_split(
         parts['rest' if seen[label] % every else 'held_out'].append(i)
     if not parts[part]:
         raise ValueError(
-            f'held_out_split: no class of the {len(whole)} images'
-            f' has {every} of them; lower every={every}'
+            f'held_out_split: no class in these {len(whole)} images has {every} images; '
+            f'lower every={every}'
         )
-    # in place: get_subset() of MMEngine copies with a memo that all calls share, and
-    # confuses objects whose addresses are used again
+    # in place: MMEngine's get_subset() uses one deepcopy memo for all calls, which
+    # mixes up objects whose addresses are reused
     whole.get_subset_(parts[part])
     return whole

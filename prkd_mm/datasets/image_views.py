@@ -24,27 +24,28 @@ from .wrapped import build_data_set
 class ImageViews(Dataset):
     """Images of another data set, augmented reproducibly by its own pipeline.
 
-    For images that are too large, or of too many sizes, for
-    :class:`PackedImages`. The pipeline of the data set runs unchanged in the
+    Use it for images that are too large for :class:`PackedImages`, or that have
+    different sizes. The pipeline of the data set runs unchanged in the
     worker processes, but before each image the random number generators
     (Python's, NumPy's and PyTorch's on the CPU) are seeded with a hash of
     (seed, view, index of the image). An augmented image then depends on
-    nothing else: not on the order of the images, the workers, the ranks, or
-    whether the run was resumed. So a teacher's logits can be stored for a few
-    views of each image. The distribution is that of the pipeline.
+    nothing else: neither on the order of the images, nor on workers and ranks,
+    nor on whether the run was resumed. Therefore a teacher's logits can be
+    stored for several views of each image. The distribution of the images is
+    that of the pipeline.
 
-    The view is the epoch, modulo the number of stored views if there are any.
+    The view is the epoch, modulo the number of stored views if views are stored.
     :class:`EpochSeedHook` sets it before each epoch, which requires an
     epoch-based loop. The data loader takes
     ``collate_fn=dict(type='whole_batch')`` and any number of workers, and the
     data preprocessor is :class:`BatchClsDataPreprocessor`.
 
     Args:
-        dataset (dict | BaseDataset): The data set. Its pipeline may hold any
-            transforms; it ends with ``PackInputs`` and returns ``uint8``
+        dataset (dict | BaseDataset): The data set. Its pipeline may contain any
+            transforms. It must end with ``PackInputs`` and return ``uint8``
             images of one size.
-        pipeline (list[dict], optional): Pipeline of the data set, if that is a
-            dict. Defaults to None: its own.
+        pipeline (list[dict], optional): Pipeline to use instead of that of
+            ``dataset``, if this is a dict. Defaults to None.
 
     Attributes:
         source (str): Hash of the paths, labels, classes and pipeline; part of
@@ -78,7 +79,7 @@ class ImageViews(Dataset):
         if not isinstance(dataset, BaseDataset):
             raise TypeError(
                 f'ImageViews: {type(dataset).__name__} wraps other data sets and has no pipeline '
-                'of its own; put ImageViews inside of it'
+                'of its own; put ImageViews inside it'
             )
         dataset.full_init()
         self.dataset = dataset
@@ -91,7 +92,7 @@ class ImageViews(Dataset):
         """No-op; the data set is always initialized."""
 
     def choose(self, seed: int, view: int) -> None:
-        """Choose which augmented view of the images comes next.
+        """Choose the augmented view that the next images come from.
 
         Args:
             seed (int): Seed of the views.
@@ -103,13 +104,13 @@ class ImageViews(Dataset):
         return len(self.dataset)
 
     def __getitem__(self, idx: int) -> dict:
-        """One image, as MMPretrain's ``PackInputs`` returns it."""
+        """Return one image in the format of MMPretrain's ``PackInputs``."""
         seed, view = self._seed_and_view.tolist()
         with _restored_generators():
             return self._draw([range(len(self))[idx]], seed, view)[0]
 
     def __getitems__(self, indices: Sequence[int]) -> WholeBatch:
-        """The batch of these images; called by PyTorch's data loader."""
+        """Return the batch of these images; called by PyTorch's data loader."""
         seed, view = self._seed_and_view.tolist()
         with _restored_generators():
             samples = self._draw(indices, seed, view)
@@ -164,7 +165,7 @@ def _fingerprint(dataset: BaseDataset) -> str:
 
 @contextmanager
 def _restored_generators() -> Iterator[None]:
-    """Restore the generators of the process, which also serve dropout and shuffling."""
+    """Restore the random generators of the process, which dropout and shuffling also use."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -177,5 +178,5 @@ def _restored_generators() -> Iterator[None]:
 def _seed_generators(word: int) -> None:
     random.seed(word)
     np.random.seed([word & 0xFFFFFFFF, word >> 32])
-    # torch.manual_seed would also seed the GPUs, whose generators serve dropout
+    # torch.manual_seed would also seed the GPUs, whose generators dropout uses
     torch.default_generator.manual_seed(word >> 1)

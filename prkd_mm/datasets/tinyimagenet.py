@@ -61,7 +61,7 @@ def find_images(root: str, split: str, wnids: list[str]) -> tuple[Samples, list[
 
 
 def _jpegs(folder: str) -> list[str]:
-    # one listing per folder is much faster than a stat per image
+    # listing a folder is much faster than a stat call per image
     if not osp.isdir(folder):
         return []
     return sorted(n for n in os.listdir(folder) if n.endswith('.JPEG'))
@@ -94,8 +94,8 @@ def _find_val(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
     extra = sorted(present.difference(name for name, _ in rows))
     unknown = [f'{name} ({wnid!r})' for name, wnid in rows if wnid not in labels]
     faults = [
-        (absent, f'{ANNOTATIONS} names images that are not there'),
-        (extra, f'{ANNOTATIONS} does not name images that are there'),
+        (absent, f'{ANNOTATIONS} lists images that are missing'),
+        (extra, f'{ANNOTATIONS} does not list these images'),
         (unknown, f'{ANNOTATIONS} gives classes not in wnids.txt'),
     ]
     samples = [(f'{folder}/{name}', labels.get(wnid, -1)) for name, wnid in rows]
@@ -105,8 +105,8 @@ def _find_val(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
 @DATASETS.register_module()
 class TinyImageNet(BaseDataset):
     """`Tiny ImageNet <http://cs231n.stanford.edu/tiny-imagenet-200.zip>`_:
-    200 classes of ImageNet, 64x64, 500 training and 50 validation images
-    each, in its official layout::
+    200 classes of ImageNet at 64x64, with 500 training and 50 validation images
+    each. The official layout is::
 
         tiny-imagenet-200
         ├── wnids.txt                     the classes, in label order
@@ -142,8 +142,8 @@ class TinyImageNet(BaseDataset):
 
     Raises:
         FileNotFoundError: If there is no such folder, or a part of the data
-            set is missing in it.
-        ValueError: If ``split`` or one of the subset options is not as above,
+            set is missing from it.
+        ValueError: If ``split`` or one of the subset options is invalid,
             or ``data_root`` is an archive.
     """
 

@@ -13,7 +13,7 @@ class EpochSeedHook(Hook):
 
     With this hook, and :func:`seed_worker_by_epoch` if workers load the data,
     a resumed run gets the same augmentations and dropout masks as one that was
-    never interrupted, bit for bit. Only for epoch-based loops.
+    never interrupted, bit for bit. It is effective in epoch-based loops only.
 
     Examples:
         >>> default_hooks = dict(epoch_seed=dict(type='EpochSeedHook'))

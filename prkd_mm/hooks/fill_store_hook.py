@@ -16,8 +16,8 @@ class FillStoreHook(Hook):
     For a model with ``teacher_logits=dict(views=K)``: in each of the first K
     epochs, the teacher computes the logits of all training images before the
     first step; later epochs use them again, without a teacher in memory.
-    ``tools/train.py`` adds this hook by itself. An interrupted run resumes
-    filling, and several runs or ranks share the work. With any other teacher
+    ``tools/train.py`` adds this hook automatically. An interrupted run resumes
+    filling the store, and several runs or ranks share the work. With any other teacher
     the hook does nothing.
 
     Raises:
@@ -35,7 +35,7 @@ class FillStoreHook(Hook):
         self._view: Optional[int] = None
 
     def before_train(self, runner: Runner) -> None:
-        """Store the first view before other hooks ask for the metrics."""
+        """Store the first view before other hooks request the teacher's metrics."""
         self._fill(runner)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:

@@ -16,32 +16,34 @@ _UNLIMITED = HistoryBuffer().max_length  # a million
 
 @HOOKS.register_module()
 class LeanRuntimeInfoHook(RuntimeInfoHook):
-    """MMEngine's ``RuntimeInfoHook`` at a cost per iteration that is constant.
+    """MMEngine's ``RuntimeInfoHook`` with a constant cost per iteration.
 
     MMEngine's hook copies every loss from the device in every iteration, with
-    one synchronization per loss, into histories that are copied whole whenever
-    a value is added (13 µs at first, 2 ms after 300,000 iterations). Here
+    one synchronization per loss, into histories that are copied in full whenever
+    a value is added (13 µs at first, 2 ms after 300,000 iterations). With this
+    hook,
 
     - the outputs of a training step stay on the device until the
       ``LoggerHook`` logs, an epoch ends or a checkpoint is saved; then all
       values that a log line needs are copied with one synchronization;
     - a history keeps only as many values as the ``LogProcessor`` reads. A
-      history that it reads in full is kept whole: that of a ``custom_cfg``
-      whose window is 'global' or not given, or whose method is not MMEngine's.
+      history that it reads in full is kept in full. This applies to a
+      ``custom_cfg`` whose window is 'global' or not given, or whose method is
+      not MMEngine's.
 
-    The log lines and the scalars are the same. Your own hook that reads a loss
-    from the message hub between two log lines would get an old value: let it
-    read ``outputs``, which are unchanged. On a GPU, the ``time`` of an
-    iteration does not wait for the device, only that of the interval does:
-    with ``log_processor=dict(window_size=<interval of the LoggerHook>)`` its
-    mean is exact.
+    The log lines and the scalars are the same. A hook that reads a loss from the
+    message hub between two log lines gets an old value; it should read
+    ``outputs`` instead, which are unchanged. On a GPU, the ``time`` of a single
+    iteration does not include waiting for the device. The mean over a log
+    interval does, and is exact with
+    ``log_processor=dict(window_size=<interval of the LoggerHook>)``.
 
-    A loss that is not finite stops the run when it is copied, that is within
-    one log interval and before a checkpoint is saved.
+    A loss that is not finite stops the run when it is copied: within one log
+    interval, and before a checkpoint is saved.
 
     Raises:
-        FloatingPointError: If a loss is not finite; names the terms and the
-            iteration.
+        FloatingPointError: If a loss is not finite. The message names the terms
+            and the iteration.
         ValueError: Before the run, if there is another ``RuntimeInfoHook``,
             which this one must replace; or if the training set does not fill
             one batch.
@@ -58,7 +60,7 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
         if sum(isinstance(h, RuntimeInfoHook) for h in runner.hooks) > 1:
             raise ValueError(
                 'LeanRuntimeInfoHook: the run has another RuntimeInfoHook, so '
-                'everything would be logged twice; put this one in its place: '
+                'everything would be logged twice; replace it with this one: '
                 'default_hooks=dict(runtime_info=dict(type='
                 "'LeanRuntimeInfoHook'))"
             )
@@ -81,7 +83,7 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
     ) -> None:
         for key, value in (outputs or {}).items():
             if isinstance(value, Tensor):
-                value = value.detach()  # else it holds the graph
+                value = value.detach()  # otherwise it keeps the graph in memory
             self._pending.setdefault(f'train/{key}', []).append(value)
         if self.end_of_epoch(runner.train_dataloader, batch_idx) or any(
             self.every_n_inner_iters(batch_idx, interval) for interval in self._intervals
@@ -135,7 +137,7 @@ def _check_losses(pending: dict[str, list], runner: Runner) -> None:
     raise FloatingPointError(
         f'the run was stopped: {", ".join(f"{name} was {x}" for name, x in terms.items())} in '
         f'iteration {runner.iter + 1 + first + 1} (epoch {runner.epoch + 1}). The checkpoints in '
-        f'{runner.work_dir!r} are from before; lower the learning rate, clip the gradients '
+        f'{runner.work_dir!r} were saved before; lower the learning rate, clip the gradients '
         '(optim_wrapper.clip_grad), or check the teacher and the weights of the losses'
     )
 

@@ -29,36 +29,38 @@ class LossScheduleHook(Hook):
         by_epoch=True:   r = (epoch − begin) / (end − begin)  before an epoch
         by_epoch=False:  r = (iter − begin) / (end − begin)   each iteration
 
-    with 0-based counters and ``r`` kept in [0, 1]; by default the window is
+    with 0-based counters and ``r`` clamped to [0, 1]. By default the window is
     the run, so the first epoch has r = 0 and the last (E − 1)/E, the formula
     of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). The hook
     can change any loss of a distiller, including MMRazor's.
 
-    Logged as ``train/<loss>.<attr>``; what a loss offers in a dict ``terms``
-    (for ``PRKDLoss`` the unweighted KL and Cor) as ``train/<loss>.<term>``.
+    The values are logged as ``train/<loss>.<attr>``. If a loss has a dict
+    ``terms`` (for ``PRKDLoss``, the unweighted KL and Cor), its entries are logged
+    as ``train/<loss>.<term>``.
 
-    If a :class:`~prkd_mm.hooks.TeacherCheckHook` has the teacher's logits, the
-    strength of the losses (:mod:`prkd_mm.strength`) is known: a line before
-    the first batch says how it changes over the run, ``train/<loss>.strength``
-    follows it, and ``schedule.png`` in the work dir shows it.
+    With a :class:`~prkd_mm.hooks.TeacherCheckHook`, the strength of the losses
+    (:mod:`prkd_mm.strength`) is computed from the teacher's logits. A log line
+    before the first batch describes how it changes over the run,
+    ``train/<loss>.strength`` logs it, and ``schedule.png`` in the work dir plots
+    it.
 
     With ``relax_to=ρ`` in the schedule of a ``PRKDLoss``'s ``cor_weight``,
     ``end`` is solved from these logits before the first batch, so that the
     whole loss has ρ times its initial strength in the last epoch (iteration) of
     the run: ρ = 0.25 relaxes to a quarter for any teacher and number of
-    classes, ρ > 1 tightens. In a run of so few epochs that KL alone exceeds
-    the target in the last one, the target is reached at r = 1, with a warning.
-    The solved value is logged and kept in the checkpoints: a resumed run does
-    not solve it again.
+    classes, and ρ > 1 tightens. If a run has so few epochs that KL alone
+    exceeds the target in the last one, the target is reached only at r = 1, and
+    a warning is logged. The solved value is logged and stored in the
+    checkpoints, so a resumed run does not solve for it again.
 
     Args:
-        schedules (list[dict]): Each with ``loss`` (its name in
-            ``distill_losses``), ``attr``, ``start``, ``end`` (or
+        schedules (list[dict]): One dict per schedule, with ``loss`` (its name
+            in ``distill_losses``), ``attr``, ``start``, ``end`` (or
             ``relax_to``) and optionally ``shape``: 'linear' (default),
             'cosine', 'step' (in the middle) or 'constant' (which needs no
             ``end``).
-        by_epoch (bool): Follow the epochs, else the iterations. Defaults to
-            True.
+        by_epoch (bool): Whether the schedules follow the epochs; otherwise
+            they follow the iterations. Defaults to True.
         begin (float): Epoch (iteration) up to which ``r`` is 0. Defaults
             to 0.
         end (float, optional): Epoch (iteration) from which ``r`` is 1.
@@ -72,13 +74,13 @@ class LossScheduleHook(Hook):
             cannot be solved.
 
     Examples:
-        >>> # PRKD for a PRKDLoss that the distiller knows as loss_prkd
+        >>> # PRKD, for a PRKDLoss named loss_prkd in the distiller
         >>> custom_hooks = [dict(type='TeacherCheckHook'),
         ...     dict(type='LossScheduleHook', schedules=[
         ...         dict(loss='loss_prkd', attr='tau', start=4., end=1.),
         ...         dict(loss='loss_prkd', attr='kl_weight', start=1., end=0.),
         ...         dict(loss='loss_prkd', attr='cor_weight', start=0., end=1.)])]
-        >>> # the last one, relaxing to a quarter of the initial strength
+        >>> # the last schedule, to relax to a quarter of the initial strength
         >>> dict(loss='loss_prkd', attr='cor_weight', start=0., relax_to=0.25)
     """
 
@@ -113,11 +115,11 @@ class LossScheduleHook(Hook):
         self._current: dict[Key, float] = {}
 
     def values_at(self, progress: float) -> dict[Key, float]:
-        """The value of every scheduled attribute at ``progress`` in [0, 1]."""
+        """Compute the value of every scheduled attribute at ``progress`` in [0, 1]."""
         return {key: schedule.at(progress) for key, schedule in self.schedules.items()}
 
     def progress_at(self, position: float) -> float:
-        """``r`` at a 0-based epoch (iteration), kept in [0, 1]."""
+        """``r`` at a 0-based epoch (iteration), clamped to [0, 1]."""
         return progress(position, self.window_end, self.begin)
 
     def progress_at_iteration(self, iteration: int) -> float:
@@ -155,7 +157,7 @@ class LossScheduleHook(Hook):
         self._current = {}
 
     def before_train_epoch(self, runner: Runner) -> None:
-        if not self._started:  # all hooks' before_train, with the teacher check, is over
+        if not self._started:  # before_train of all hooks, with the teacher check, is done
             self._started = True
             self._start(runner)
         self._set(runner)
@@ -269,7 +271,7 @@ class LossScheduleHook(Hook):
         runner.logger.info(f'{what} is reached with end={schedule.end:.6g}')
         if not in_run:
             runner.logger.warning(
-                f'{what} is reached at r = 1 only: the run is so short that the other terms alone '
+                f'{what} is reached only at r = 1: the run is so short that the other terms alone '
                 'exceed it in the last epoch'
             )
 

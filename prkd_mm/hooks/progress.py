@@ -8,7 +8,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 
 
 def iters_per_epoch(runner: Runner) -> int:
-    """Iterations of one rank in one pass over the training images."""
+    """Number of iterations of one rank in one pass over the training images."""
     loader = runner.train_dataloader
     # with this sampler, the length is that of the data set, not of the rank's part
     whole = isinstance(loader.sampler, InfiniteSampler)
@@ -21,7 +21,7 @@ def is_iter_based(runner: Runner) -> bool:
 
 
 def num_epochs(runner: Runner) -> float:
-    """Epochs of the whole run; ``max_iters`` may cut the last one short."""
+    """Number of epochs of the run; ``max_iters`` may cut the last one short."""
     if is_iter_based(runner):
         return runner.max_iters / iters_per_epoch(runner)
     return runner.max_epochs

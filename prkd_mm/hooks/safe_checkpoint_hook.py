@@ -44,8 +44,8 @@ class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook``, safe against crashes and bad weights.
 
     - ``epoch_N.pth`` and ``last_checkpoint`` are written to temporary files,
-      synced and renamed, so that they are complete or absent.
-    - An old checkpoint is removed only after the new one is on the disk.
+      synced and renamed, so they are either complete or absent.
+    - An old checkpoint is removed only after the new one has been written to disk.
       ``CheckpointHook`` removes it first.
     - Weights that are not finite are not saved; the run stops instead.
     - A resumed run first validates the epoch of its checkpoint if the run was
@@ -71,12 +71,12 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
-        if _owes_validation(runner):
+        if _missed_validation(runner):
             runner.logger.info(
                 f'The run was stopped before the validation of step {_step(runner)} ended: '
                 'validating now'
             )
-            _validate_as_in_one_go(runner)
+            _validate_at_original_position(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['meta']['world_size'] = get_world_size()
@@ -84,7 +84,7 @@ class SafeCheckpointHook(CheckpointHook):
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise FloatingPointError(
                     f'{name} has values that are not finite, so no checkpoint was saved; resume '
-                    'from the one before with a lower learning rate or with gradient clipping '
+                    'from the previous one with a lower learning rate or with gradient clipping '
                     '(optim_wrapper.clip_grad)'
                 )
 
@@ -117,7 +117,7 @@ class SafeCheckpointHook(CheckpointHook):
             self._remove(outdated)
 
     def _outdated(self, runner: Runner, step: int) -> list[str]:
-        """Note a step to keep; return the checkpoints that are too many."""
+        """Record a step to keep, and return the checkpoints to remove."""
         if self.max_keep_ckpts <= 0 or (self.keep_ckpt_ids and self.keep_ckpt_ids[-1] == step):
             return []
         steps = [*self.keep_ckpt_ids, step]
@@ -151,7 +151,7 @@ def _step(runner: Runner) -> int:
     return runner.iter if is_iter_based(runner) else runner.epoch
 
 
-def _owes_validation(runner: Runner) -> bool:
+def _missed_validation(runner: Runner) -> bool:
     """Whether a resumed run lacks the validation that follows its checkpoint."""
     loop, step = runner.train_loop, _step(runner)
     if not step or runner.val_loop is None or step < loop.val_begin:
@@ -161,17 +161,17 @@ def _owes_validation(runner: Runner) -> bool:
         return False
     resumed_from = osp.dirname(runner.message_hub.get_info('last_ckpt', ''))
     logged = any(step in validated_steps(folder) for folder in {runner.work_dir, resumed_from})
-    answer = [not logged or _learns_from_metrics(runner)]
+    answer = [not logged or _depends_on_metrics(runner)]
     broadcast_object_list(answer)  # the ranks may see different files
     return answer[0]
 
 
-def _validate_as_in_one_go(runner: Runner) -> None:
-    """Run the validation loop with the position that it would have seen."""
+def _validate_at_original_position(runner: Runner) -> None:
+    """Validate with the epoch and iteration of an uninterrupted run."""
     hub = runner.message_hub
     position = {name: hub.get_info(name) for name in ('epoch', 'iter')}
-    # they are updated before each epoch and iteration, so that validation sees those of the last;
-    # BatchClsDataPreprocessor draws its crops from the epoch
+    # MMEngine updates both before each epoch and iteration, so validation sees those of the last
+    # one; BatchClsDataPreprocessor derives its crops from the epoch
     hub.update_info('iter', runner.iter - 1)
     if not is_iter_based(runner):
         hub.update_info('epoch', runner.epoch - 1)
@@ -180,7 +180,7 @@ def _validate_as_in_one_go(runner: Runner) -> None:
         hub.update_info(name, value)
 
 
-def _learns_from_metrics(runner: Runner) -> bool:
+def _depends_on_metrics(runner: Runner) -> bool:
     """Whether the state of the run depends on metrics that the checkpoint lacks."""
     if any(getattr(hook, 'save_best', None) for hook in runner.hooks):
         return True

@@ -2,7 +2,7 @@
 
 The method's own schedule is linear, ``τ(e) = τ − (τ − τ_L)·r`` with
 ``r = e/E`` (Gu, Jin & Li, "Progressively Relaxed Knowledge Distillation",
-IJCNN 2024); the other shapes serve comparisons.
+IJCNN 2024); the other shapes are for comparisons.
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 
 def progress(position: float, end: float, begin: float = 0) -> float:
-    """``r = (position − begin) / (end − begin)``, kept in [0, 1].
+    """``r = (position − begin) / (end − begin)``, clamped to [0, 1].
 
     Examples:
         >>> progress(60, end=240)
@@ -37,7 +37,7 @@ def step(progress: float, start: float, end: float) -> float:
 
 
 def constant(progress: float, start: float, end: float) -> float:
-    """``start``, whatever the progress."""
+    """``start``, independent of the progress."""
     return start
 
 
@@ -53,7 +53,7 @@ class Schedule:
         attr (str): Name of the attribute.
         start (float): Value at r = 0.
         end (float, optional): Value at r = 1. Not needed by 'constant'. With
-            ``relax_to`` it is None until it has been solved.
+            ``relax_to``, it is None until it has been solved for.
         shape (str): A key of :data:`SHAPES`.
         relax_to (float, optional): Given instead of ``end``, for
             ``cor_weight``: see :class:`~prkd_mm.hooks.LossScheduleHook`.
@@ -117,7 +117,7 @@ class Schedule:
         return f'{self.loss}.{self.attr}'
 
     def at(self, progress: float) -> float:
-        """The value at ``progress`` in [0, 1]."""
+        """Compute the value at ``progress`` in [0, 1]."""
         if self.end is None:
             raise RuntimeError(f'the end of {self.name} has not been solved from relax_to yet')
         return SHAPES[self.shape](progress, self.start, self.end)

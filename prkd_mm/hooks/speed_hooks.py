@@ -1,4 +1,4 @@
-"""Hooks that make a step faster and leave its result alone."""
+"""Hooks that make a training step faster without changing its result."""
 
 from typing import Any
 
@@ -13,13 +13,14 @@ from ..teachers import teacher_of
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Convolve in the memory format that today's libraries are fastest in.
+    """Run convolutions in the memory format that is fastest in current libraries.
 
-    Turns the weights of the model, and of a teacher beside it, into
-    ``torch.channels_last`` (NHWC); images follow at the first convolution.
-    The same function up to the order of its sums; checkpoints fit either way.
-    DistributedDataParallel, which saw the old format, warns of strides once
-    and builds its buckets anew after the first step.
+    Converts the weights of the student and of the teacher to
+    ``torch.channels_last`` (NHWC); the first convolution converts the images.
+    The results are the same up to rounding, and checkpoints are interchangeable
+    between the two formats. DistributedDataParallel was built for the old format.
+    It therefore warns about strides once, and rebuilds its buckets after the
+    first step.
     """
 
     priority = 'VERY_HIGH'
@@ -27,8 +28,8 @@ class ChannelsLastHook(Hook):
     def _convert(self, runner: Runner) -> None:
         unwrap(runner.model).to(memory_format=torch.channels_last)
 
-    # not before the run: another order in memory is filled with other random
-    # numbers, and the weights of a seed would be others
+    # not in before_run: weights are initialized in the order of memory, so a seed
+    # would give different weights in the other format
     before_train = before_val = before_test = _convert
 
 
@@ -36,21 +37,23 @@ class ChannelsLastHook(Hook):
 class CompileHook(Hook):
     """Compile the backbones of student and teacher with ``torch.compile``.
 
-    In place, so that names in checkpoints stay as they are. The rest of the
-    step, a handful of small kernels, stays eager, and so do the recorders of
-    a distiller. MMEngine's own ``compile=True`` takes the whole step, which
-    the recorders break into pieces.
+    The backbones are compiled in place, so the names in checkpoints do not
+    change. The rest of the step, a few small kernels, is not compiled, nor are
+    the recorders of a distiller. MMEngine's own ``compile=True`` compiles the
+    whole step, where the recorders cause graph breaks.
 
     Args:
-        student (bool): Compile the net that learns. Defaults to True.
-        teacher (bool): Compile the teacher, if there is one. Defaults to True.
-        **options: As of ``torch.compile``: ``mode='max-autotune'``, ...
+        student (bool): Whether to compile the student. Defaults to True.
+        teacher (bool): Whether to compile the teacher, if there is one.
+            Defaults to True.
+        **options: Arguments of ``torch.compile``, such as
+            ``mode='max-autotune'``.
 
     Examples:
         >>> custom_hooks = [dict(type='CompileHook', mode='reduce-overhead')]
     """
 
-    priority = 'VERY_LOW'  # all others see the weights first
+    priority = 'VERY_LOW'  # after all hooks that load or convert the weights
 
     def __init__(self, student: bool = True, teacher: bool = True, **options: Any) -> None:
         self.student, self.teacher, self.options = student, teacher, options

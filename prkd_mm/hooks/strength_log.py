@@ -1,4 +1,4 @@
-"""What a run needs to log the strength of its losses."""
+"""Helpers to log the strength of the losses of a run."""
 
 import math
 from typing import Callable, Optional
@@ -13,7 +13,7 @@ from ..strength import has_strength
 from ..teachers import Teacher
 
 _MAX_IMAGES = 1024
-_MAX_LOGITS = 2**19  # fewer images where there are many classes
+_MAX_LOGITS = 2**19  # fewer images if there are many classes
 _MIN_IMAGES = 64
 _SMALLEST_SCORE = 2.0**-149  # smaller ones are 0 in float32
 
@@ -23,7 +23,7 @@ def _images_to_keep(classes: int) -> int:
 
 
 class LogitSample:
-    """Teacher logits of some images, kept while all are validated.
+    """Teacher logits of a sample of images, collected during validation.
 
     The images are spread evenly over the data set, because many sets are
     sorted by class, and shuffled, because the intra correlation depends on the
@@ -39,7 +39,7 @@ class LogitSample:
         self._seen = 0
 
     def watching(self, predict: Callable) -> Callable:
-        """``predict(inputs, data_samples)`` that also keeps logits of what it predicts."""
+        """Wrap ``predict(inputs, data_samples)`` so that logits of its images are kept."""
 
         def predict_and_keep(inputs: Tensor, data_samples: list) -> list:
             predictions = predict(inputs, data_samples)
@@ -57,7 +57,7 @@ class LogitSample:
         self._seen += len(logits)
 
     def gather(self) -> Optional[Tensor]:
-        """The kept logits of all ranks, ``(N, C)``; None if there were no images."""
+        """Gather the kept logits of all ranks, ``(N, C)``; None if there were no images."""
         if not self._rows:
             return None
         return _shuffle(torch.cat(all_gather_object(torch.cat(self._rows))))
@@ -85,7 +85,7 @@ def log_without_smoothing(runner: Runner, key: str) -> None:
     """Log the current value of a key instead of its mean.
 
     LogProcessor averages every key with "loss" in it over its window
-    (mmengine/runner/log_processor.py), and a loss's name must have it.
+    (mmengine/runner/log_processor.py), and the name of a loss must contain "loss".
     """
     custom = runner.log_processor.custom_cfg
     if all(cfg['data_src'] != key for cfg in custom):

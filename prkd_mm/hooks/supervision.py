@@ -1,4 +1,4 @@
-"""Strength of the supervision over a run, which follows from its loss schedules."""
+"""Strength of the supervision over a run, computed from its loss schedules."""
 
 import copy
 import logging
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 AFTER_THE_RUN = 2**62  # an iteration at which every schedule has r = 1
 _MAX_POINTS = 300  # of a curve
 _TERM_NAMES = dict(kl='KL', inter='Cor', intra='Cor intra', logit='logit')
-_SAME = 0.01  # relative change of a strength that is not worth a word
+_SAME = 0.01  # relative changes up to this are not reported
 _MAX_REBOUND = 1.1
 
 
@@ -27,8 +27,8 @@ class Course:
     """Scheduled values and strengths over a run.
 
     Attributes:
-        iterations (list[int]): Where they are evaluated, from the first to the last.
-        values (dict[str, list[float]]): By ``<loss>.<attr>``.
+        iterations (list[int]): Iterations of the evaluation, from the first to the last.
+        values (dict[str, list[float]]): Scheduled values by ``<loss>.<attr>``.
         totals (dict[str, list[float]]): Strength by loss.
         terms (dict[str, list[float]]): Strength by ``<loss>: <term>``.
     """
@@ -48,13 +48,13 @@ class Course:
 
 
 def losses_at(hooks: Sequence['LossScheduleHook'], iteration: int) -> dict[str, nn.Module]:
-    """Copies of the scheduled losses, with their values at an iteration."""
+    """Copy the scheduled losses, with their values at an iteration."""
     losses: dict[str, nn.Module] = {}
     for hook in hooks:
         progress = hook.progress_at_iteration(iteration)
         for (name, attr), schedule in hook.schedules.items():
             loss = losses.setdefault(name, copy.copy(hook.losses[name]))
-            if schedule.end is not None:  # else it is solved after this one
+            if schedule.end is not None:  # otherwise it is solved later
                 setattr(loss, attr, schedule.at(progress))
     return losses
 
@@ -71,8 +71,8 @@ def course_of(
         hooks (Sequence[LossScheduleHook]): All hooks of the run, ready to train.
         max_iters (int): Iterations of the run.
         epoch_length (int): Iterations of an epoch.
-        meter (StrengthMeter, optional): Strength for the run's teacher. There
-            are no strengths without it, nor for losses it does not know.
+        meter (StrengthMeter, optional): Strength for the run's teacher. Without
+            it, or for losses that it does not support, there are no strengths.
     """
     step = epoch_length if all(hook.by_epoch for hook in hooks) else 1
     total = math.ceil(max_iters / step)
@@ -98,12 +98,12 @@ def solve_relax_to(
 ) -> bool:
     """Set the ``end`` of a schedule so that it reaches its ``relax_to``.
 
-    The strength is affine in ``end``, hence two evaluations solve it.
+    The strength is affine in ``end``, so two evaluations determine ``end``.
 
     Returns:
         bool: True if the target is reached in the last iteration. False in a
-        run of a few epochs whose other terms are still too strong then: the
-        target is reached at r = 1 only.
+        run of a few epochs whose other terms are still too strong in that
+        iteration: the target is reached only at r = 1.
 
     Raises:
         ValueError: If no ``end`` reaches the target.
@@ -133,10 +133,10 @@ def solve_relax_to(
 
 
 def announce(course: Course, hooks: Sequence['LossScheduleHook'], logger: logging.Logger) -> None:
-    """Log how the supervision changes over the run, with warnings where it should not."""
+    """Log how the supervision changes over the run, with warnings about unintended changes."""
     if not course.totals:
         logger.info(
-            'The strength of the supervision is unknown: it takes a TeacherCheckHook with a '
+            'The strength of the supervision is unknown: it requires a TeacherCheckHook with a '
             'validation set, and losses that prkd_mm.strength covers'
         )
     for name, strengths in course.totals.items():
@@ -147,7 +147,7 @@ def announce(course: Course, hooks: Sequence['LossScheduleHook'], logger: loggin
 
 
 def summary(name: str, strengths: Sequence[float]) -> str:
-    """One line on how the supervision of a loss changes over the run."""
+    """Describe in one line how the supervision of a loss changes over the run."""
     first, last = strengths[0], strengths[-1]
     if abs(last - first) <= _SAME * first:
         verdict = 'it ends as strong as it begins'
@@ -161,7 +161,7 @@ def summary(name: str, strengths: Sequence[float]) -> str:
 
 
 def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule]) -> list[str]:
-    """What a user should know about the strength of a loss over the run.
+    """List warnings about the strength of a loss over the run.
 
     Args:
         name (str): Name of the loss.
@@ -179,13 +179,13 @@ def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule
         )
     if targets and max(strengths) > (1 + _SAME) * max(first, last):
         found.append(
-            f'{name}: on the way, the strength reaches {max(strengths):#.2g}, more than at '
+            f'{name}: in between, the strength reaches {max(strengths):#.2g}, more than at '
             'either end; let the other weights and temperatures of this loss change monotonically'
         )
     if targets and largest_rebound(strengths) > _MAX_REBOUND:
         tau_end = [schedule.end for schedule in schedules if schedule.attr == 'tau']
         found.append(
-            f'{name}: on the way, the strength falls to {min(strengths):#.2g} and climbs back to '
+            f'{name}: in between, the strength falls to {min(strengths):#.2g} and climbs back to '
             f'{last:#.2g}, because KL vanishes before Cor has grown: the final temperature τ_L, '
             f'the end of the schedule of tau{"".join(f" (now {end:g})" for end in tau_end)}, is '
             'too low for this teacher; raise it'

@@ -31,27 +31,28 @@ class TailAverageHook(Hook):
 
     ``θ_MA = 1/I Σ θ_e`` over the last ``I`` epochs ``e``: the final student
     of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). Only the
-    student is averaged (of a plain classifier: the whole model), once an epoch,
-    summed in float64 on the CPU. Training continues from the raw weights, and
+    student is averaged (for a plain classifier, the whole model). Once per epoch,
+    its weights are added to a float64 sum on the CPU. Training continues from the raw weights, and
     the ``state_dict`` of a checkpoint holds the raw weights; the sum is stored
-    beside it under ``tail_average``, so that a run resumed within the tail ends
+    next to it, under ``tail_average``, so that a run resumed within the tail ends
     with the same bits.
 
-    The average is validated whenever the raw weights are, from the first
-    epoch of the tail on, and logged as ``student_avg/<metric>``. At the end it
+    From the first epoch of the tail on, the average is validated whenever the
+    raw weights are. The result is logged as ``student_avg/<metric>``. At the end it
     is written to ``<work_dir>/student_avg.pth``: a plain MMPretrain checkpoint
     with its metrics in ``meta``.
 
     Args:
-        num_epochs (int): I, the number of last epochs. Defaults to 10.
+        num_epochs (int): Number I of epochs to average, at the end of the run.
+            Defaults to 10.
         interval (int): Average every ``interval``-th epoch, counting back from
             the last one. Defaults to 1.
         bn (str): Batch-norm statistics of the average: 'recalibrate'
             re-estimates them from training batches (see
             :func:`~prkd_mm.batch_norm.recalibrate_bn`), because averaged
-            weights produce other activations than each student; 'average'
-            takes the mean over the students, 'latest' those of the last
-            student. Defaults to 'recalibrate'.
+            weights produce other activations than the single students.
+            'average' takes the mean over the students, 'latest' the statistics
+            of the last student. Defaults to 'recalibrate'.
         bn_batches (int): Number of training batches for 'recalibrate', without
             batch augmentation; at most one epoch. Defaults to 100.
         evaluate (bool): Whether to validate the average. Defaults to True.
@@ -62,7 +63,7 @@ class TailAverageHook(Hook):
         ValueError: If an argument is out of range, or if there are more epochs
             to average than the run has.
         RuntimeError: If a run is resumed within the tail from a checkpoint that
-            does not hold the sum of this tail.
+            does not contain the sum of this tail.
 
     Examples:
         >>> default_hooks = dict(
@@ -112,7 +113,7 @@ class TailAverageHook(Hook):
         self._raw_metrics: dict = {}
 
     def tail(self, runner: Runner) -> list[int]:
-        """The epochs to average, counted from 1 as in ``epoch_N.pth``."""
+        """List the epochs to average, counted from 1 as in ``epoch_N.pth``."""
         total = math.ceil(num_epochs(runner))
         return [
             epoch
@@ -137,11 +138,11 @@ class TailAverageHook(Hook):
         if resumed.get('epochs') != expected:
             raise RuntimeError(
                 f'TailAverageHook: to resume after epoch {done}, the '
-                f'checkpoint must hold the sum of the students of epochs '
-                f'{expected}, but it holds that of '
+                f'checkpoint must contain the sum of the students of epochs '
+                f'{expected}, but it contains that of '
                 f'{resumed.get("epochs", "none")}. Resume from a checkpoint '
                 f'before the end of epoch {expected[0]}, or keep num_epochs '
-                'and interval as they were'
+                'and interval unchanged'
             )
         self.epochs, self._sum = list(expected), resumed['sum']
 
@@ -163,7 +164,7 @@ class TailAverageHook(Hook):
             self._average = None
 
     def average(self, runner: Runner) -> tuple[nn.Module, dict]:
-        """The averaged student so far, and its metrics (empty if none)."""
+        """Compute the average of the students so far, and its metrics (empty if none)."""
         if self._average is None:
             student = _copy_without_hooks(_student(runner)).eval()
             keep = batch_norm_statistics(student) if self.bn == 'latest' else set()
@@ -172,7 +173,7 @@ class TailAverageHook(Hook):
             )
             if self.bn == 'recalibrate':
                 self._recalibrate(runner, student)
-            for layer in batch_norms(student):  # each rank saw other batches
+            for layer in batch_norms(student):  # each rank used different batches
                 all_reduce(layer.running_mean, 'mean')
                 all_reduce(layer.running_var, 'mean')
             metrics = {}
@@ -247,7 +248,7 @@ class TailAverageHook(Hook):
 
 
 def _student_config(runner: Runner) -> dict:
-    """The config that builds the student from the file alone, if it can be derived."""
+    """Derive a config that builds the student from the file alone, if possible."""
     try:
         return dict(student_config=describe_config(runner.cfg))
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -17,14 +17,14 @@ from .strength_log import LogitSample, known_losses, log_without_smoothing, stor
 class TeacherCheckHook(Hook):
     """Validate the teacher once, before training.
 
-    A teacher that did not load, or that receives images in another
-    normalization, trains a student too, only a worse one; its accuracy reveals
-    the mistake. A stored teacher was validated when its logits were stored,
-    and that accuracy is used.
+    If a teacher did not load correctly, or receives images in the wrong
+    normalization, training still works, but the student is worse. The accuracy of
+    the teacher reveals such mistakes. A stored teacher was validated when its
+    logits were stored, and that accuracy is used.
 
-    The logits of up to 1,024 of these images are kept, from which the strength
-    of each distillation loss (:mod:`prkd_mm.strength`) is logged every epoch
-    as ``train/<loss>.strength``.
+    The logits of up to 1,024 of these images are kept. The strength of each
+    distillation loss (:mod:`prkd_mm.strength`) is computed from them, and logged
+    every epoch as ``train/<loss>.strength``.
 
     Args:
         min_top1 (float, optional): Stop the run if the teacher's top-1
@@ -33,16 +33,17 @@ class TeacherCheckHook(Hook):
 
     Raises:
         ValueError: If ``min_top1`` is outside [0, 100]; if there is no teacher;
-            if its logits are not finite or, on 100 images and ten per class,
-            not better than chance; or, with ``min_top1``, if there is no validation set or top-1
-            accuracy to check, or the teacher is below it.
+            if its logits are not finite; if there are at least 100 images and
+            ten per class, and the teacher is not better than chance; or, with
+            ``min_top1``, if there is no validation set or no top-1 accuracy,
+            or if the accuracy is below ``min_top1``.
     """
 
     def __init__(self, min_top1: Optional[float] = None) -> None:
         if min_top1 is not None and not 0 <= min_top1 <= 100:
             raise ValueError(f'TeacherCheckHook: min_top1 must be in [0, 100], got {min_top1!r}')
         self.min_top1 = min_top1
-        self.meter: Optional[StrengthMeter] = None  # of the teacher's logits
+        self.meter: Optional[StrengthMeter] = None  # strength for the teacher's logits
 
     def before_train(self, runner: Runner) -> None:
         self.meter = None
@@ -53,10 +54,10 @@ class TeacherCheckHook(Hook):
         if runner.val_loop is None:
             if self.min_top1 is not None:
                 raise ValueError(
-                    'TeacherCheckHook: min_top1 needs a validation set; add one or leave it out'
+                    'TeacherCheckHook: min_top1 needs a validation set; add one or remove min_top1'
                 )
             runner.logger.warning(
-                'TeacherCheckHook: there is no validation set, so the teacher stays unchecked'
+                'TeacherCheckHook: there is no validation set, so the teacher is not checked'
             )
             return
         sample = LogitSample(len(runner.val_dataloader.dataset))
@@ -108,18 +109,20 @@ class TeacherCheckHook(Hook):
 
 
 def _check_not_at_chance(logits: Tensor, metrics: dict, images: int) -> None:
-    """Refuse a teacher that no student can learn from, whatever ``min_top1``."""
+    """Raise an error for a teacher that no student can learn from, even without ``min_top1``."""
     if not torch.isfinite(logits).all():
         raise ValueError(
-            'TeacherCheckHook: the teacher gives logits that are not finite; check its checkpoint '
+            'TeacherCheckHook: the teacher has logits that are not finite; check its checkpoint '
             'and the normalization of its images'
         )
     classes = logits.size(1)
     top1 = metrics.get('accuracy/top1', 100.0)
-    enough = images >= max(100, 10 * classes)  # fewer may miss by chance
+    enough = images >= max(
+        100, 10 * classes
+    )  # with fewer images, a good teacher may fail by chance
     if enough and top1 <= 100 / classes:
         raise ValueError(
-            f'TeacherCheckHook: the teacher reaches {top1:.2f} % top-1, which guessing among '
-            f'{classes} classes reaches, too; check teacher_ckpt, the order of the classes and the '
+            f'TeacherCheckHook: the teacher reaches {top1:.2f} % top-1, no better than guessing '
+            f'among {classes} classes; check teacher_ckpt, the order of the classes and the '
             'normalization'
         )

@@ -214,7 +214,7 @@ def edit(path, change):
         (
             'val',
             lambda d: (d / 'val' / 'images' / 'val_13.JPEG').unlink(),
-            ['not there', 'val_13.JPEG'],
+            ['are missing', 'val_13.JPEG'],
         ),
         (
             'val',
@@ -222,7 +222,7 @@ def edit(path, change):
                 d / 'val' / 'val_annotations.txt',
                 lambda t: t.replace('val_13.JPEG\tn03770439\t21\t33\t36\t43\n', ''),
             ),
-            ['does not name', 'val_13.JPEG'],
+            ['does not list', 'val_13.JPEG'],
         ),
         (
             'val',

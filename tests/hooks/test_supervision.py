@@ -180,7 +180,7 @@ def test_a_sharp_teacher_gets_a_warning_about_the_final_temperature(tmp_path):
 def test_a_run_of_two_epochs_reaches_the_target_beyond_its_end(tmp_path):
     ckpt = teacher_of(tmp_path / 't.pth', 0.3)
     run(config(ckpt, tmp_path, CHECK, schedule(0.25), epochs=2))
-    assert 'relax_to=0.25 is reached at r = 1 only' in toy.log_text(tmp_path)
+    assert 'relax_to=0.25 is reached only at r = 1' in toy.log_text(tmp_path)
 
 
 class TestSentences:

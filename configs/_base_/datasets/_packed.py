@@ -1,9 +1,9 @@
-# Data loaders of PackedImages, which the data sets of small images share: the
-# images are decoded once, and the data preprocessor augments whole batches.
+# Data loaders for data sets of small images: PackedImages decodes the images once,
+# and the data preprocessor augments whole batches.
 train_dataloader = dict(
     num_workers=0,  # a batch is a single copy; a worker would cost more time than it saves
-    # for --cfg-options train_dataloader.num_workers=N: workers that start again in each
-    # epoch can be seeded by the epoch
+    # for --cfg-options train_dataloader.num_workers=N: workers are started in each epoch,
+    # so they can be seeded by the epoch
     persistent_workers=False,
     worker_init_fn=dict(type='seed_worker_by_epoch'),
     pin_memory=True,

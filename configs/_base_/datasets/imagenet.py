@@ -1,4 +1,4 @@
-# ImageNet-1k with the pipelines of MMPretrain, in data/imagenet.
+# ImageNet-1k in data/imagenet, with the pipelines of MMPretrain.
 _base_ = 'mmpretrain::_base_/datasets/imagenet_bs32.py'
 
 data_preprocessor = dict(type='mmpretrain.BatchClsDataPreprocessor')

@@ -1,6 +1,6 @@
 # 100 classes of Tiny ImageNet at 32x32: 250 training images per class. The test
-# set is what no run of the trial trains on: the other 250 training images per
-# class and the 50 validation images, 30,000 in all.
+# set consists of images that no run of the trial trains on: the other 250 training
+# images per class and the 50 validation images, 30,000 in total.
 _base_ = './tinyimagenet.py'
 data_preprocessor = dict(num_classes=100)
 load = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=(32, 32), interpolation='area')]
@@ -12,7 +12,7 @@ train_pipeline = [
 ]
 val_pipeline = [*load, dict(type='PackInputs')]
 
-# another first_class (0 here) in all three data sets picks other classes
+# another first_class (0 here) in all three data sets selects other classes
 train_dataloader = dict(
     batch_size=64,
     dataset=dict(

@@ -1,4 +1,4 @@
-# The logits of teacher and student, which every method here compares.
+# Recorders for the logits of teacher and student, which all methods compare.
 model = dict(
     _scope_='mmrazor',
     type='FrozenTeacherDistill',

@@ -1,3 +1,3 @@
-# CE: the student alone, without a teacher; what every method must beat.
+# CE: the student alone, without a teacher; the baseline for every method.
 method = 'ce'
 model = dict(_scope_='mmrazor', type='StudentAlone')

@@ -1,5 +1,5 @@
-# Logit matching: half the mean square error, which KL tau^2 becomes for
-# large tau (and logits of mean 0); with the weights of KD.
+# Logit matching: half the mean squared error, the limit of KL tau^2 for large tau
+# (and logits of mean 0); with the weights of KD.
 _base_ = './_logits.py'
 method = 'logit'
 model = dict(

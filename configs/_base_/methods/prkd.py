@@ -3,7 +3,7 @@
 # To choose how far the supervision relaxes (0.25: to a quarter of its initial
 # strength; above 1: it tightens), replace the end of cor_weight by relax_to:
 #   --cfg-options custom_hooks.1.schedules.2.end=None custom_hooks.1.schedules.2.relax_to=0.25
-# or, in a config of your own, the third schedule by
+# or, in a config of your own, replace the third schedule by
 #   dict(loss='loss_prkd', attr='cor_weight', start=0.0, relax_to=0.25)
 _base_ = './_prkd_loss.py'
 method = 'prkd'

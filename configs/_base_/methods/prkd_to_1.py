@@ -1,4 +1,4 @@
-# PRKD whose supervision ends at the strength it began with.
+# PRKD whose supervision ends at its initial strength.
 _base_ = './prkd.py'
 method = 'prkd_to_1'
 custom_hooks = _base_.custom_hooks

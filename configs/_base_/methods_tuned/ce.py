@@ -1,2 +1,2 @@
-# The student alone has nothing to tune.
+# The student alone has no settings to tune.
 _base_ = '../methods/ce.py'

@@ -1,2 +1,2 @@
-# As in ../methods: the search did not include it.
+# The values of ../methods: the search did not include this method.
 _base_ = '../methods/cor.py'

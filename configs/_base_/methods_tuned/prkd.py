@@ -1,2 +1,2 @@
-# As in the literature; the search found nothing better.
+# The values of the literature: the search found nothing better.
 _base_ = '../methods/prkd.py'

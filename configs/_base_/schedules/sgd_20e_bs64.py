@@ -1,4 +1,4 @@
-# 20 epochs with one drop of the learning rate, and a tail that still moves.
+# 20 epochs; one drop of the learning rate, so that the weights still change in the tail.
 train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()

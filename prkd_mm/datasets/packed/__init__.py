@@ -1,1 +1,1 @@
-"""Images packed into one file, taken and augmented by whole batches."""
+"""Images packed into one file, fetched and augmented in whole batches."""

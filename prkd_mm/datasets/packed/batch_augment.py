@@ -67,13 +67,13 @@ def choose(
     positions: tuple[int, int] = (1, 1),
     flip_prob: float = 0.0,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw the crop and the flip of each image, independently and uniformly.
+    """Draw the crop and the flip of each image, independently of each other.
 
     Args:
         seed: Seed of the run.
         epoch: Epoch or view.
         index: Indices of the images in the data set.
-        positions: Number of rows and of columns that a crop can start at.
+        positions: Number of rows and number of columns at which a crop can start.
         flip_prob: Probability of a flip.
 
     Returns:
@@ -100,7 +100,7 @@ def crop_and_flip(
 ) -> Tensor:
     """Pad with zeros, crop and flip each image of a batch.
 
-    Equal to torchvision's ``pad``, ``crop`` and, where ``flip`` is set,
+    Equivalent to torchvision's ``pad``, ``crop`` and, where ``flip`` is set,
     ``hflip`` of each image. One gather copies all crops from a padded batch and
     its mirror image, without waiting for the device::
 
@@ -110,7 +110,7 @@ def crop_and_flip(
 
     A crop is a start in memory plus fixed strides (1 between columns, the width
     of a padded row between rows). So ``as_strided`` gives a view with one crop
-    for each start, and ``index_select`` copies the B crops that were drawn.
+    per start, and ``index_select`` copies the B crops that were drawn.
 
     Args:
         images: ``(B, C, H, W)``, of any type and on any device.

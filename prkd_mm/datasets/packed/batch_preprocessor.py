@@ -29,13 +29,14 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
        standard deviation, as ``ClsDataPreprocessor`` does, bit for bit.
 
     The view is the epoch, modulo ``views``; in an iteration-based run, and in
-    one of a single epoch, it is the iteration. So no two epochs are alike, and
-    a resumed run draws what an uninterrupted one would have drawn.
+    one of a single epoch, it is the iteration. Therefore no two epochs are
+    alike, and a resumed run draws the same crops and flips as an uninterrupted
+    one.
 
     In training, ``data_samples`` is a list of one ``DataSample`` that holds the
-    labels ``(B, )`` of the batch, and as metainfo ``sample_idx``, the indices
-    ``(B, )`` of the images in the data set, on the CPU, ``source`` of the data
-    set, and ``view`` (None without augmentation). In evaluation, and with batch
+    labels ``(B, )`` of the batch. Its metainfo contains ``sample_idx`` (the
+    indices ``(B, )`` of the images in the data set, on the CPU), ``source`` of
+    the data set, and ``view`` (None without augmentation). In evaluation, and with batch
     augmentations (mixup, ...), each image has its own ``DataSample``. Batches
     of other data sets are passed to ``ClsDataPreprocessor``.
 
@@ -44,13 +45,13 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
             at the first batch and kept in the message hub, as
             ``augmentation_seed``, and in checkpoints.
         views (int, optional): Number K of different views of an image.
-            Defaults to None: every epoch has its own.
+            Defaults to None: every epoch has a view of its own.
         **kwargs: Arguments of ``ClsDataPreprocessor``: ``mean``, ``std``,
             ``to_rgb``, ...
 
     Attributes:
-        epoch (int, optional): Epoch that replaces that of the run, for use
-            without a runner. None: the run's, or 0 if there is none.
+        epoch (int, optional): Epoch to use instead of that of the run, for use
+            without a runner. None means the epoch of the run, or 0 without a run.
 
     Raises:
         ValueError: If ``views`` is not a positive integer.
@@ -72,7 +73,7 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
 
     @property
     def view(self) -> int:
-        """Number of the view that the next batch is drawn with."""
+        """Number of the view that the next batch uses."""
         epoch = self.epoch
         if epoch is None:
             get = MessageHub.get_current_instance().get_info
@@ -84,7 +85,7 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
 
     @property
     def view_seed(self) -> int:
-        """Seed that the views are drawn with."""
+        """Seed of the views."""
         if self.seed is not None:
             return self.seed
         hub = MessageHub.get_current_instance()
@@ -93,11 +94,10 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         return hub.get_info('augmentation_seed')
 
     def choose_view(self, dataset: Dataset) -> None:
-        """Set the view that a data set with augmentation in its workers draws next.
+        """Set the next view of a data set that augments in its workers.
 
         Args:
-            dataset (Dataset): A training set. Nothing is done unless it is
-                :class:`ImageViews`.
+            dataset (Dataset): A training set. Only :class:`ImageViews` is changed.
         """
         if isinstance(dataset, ImageViews):
             dataset.choose(self.view_seed, self.view)
@@ -167,7 +167,7 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         return crop_and_flip(images, *choices, size, padding)
 
     def _normalize(self, images: Tensor) -> Tensor:
-        # the parent's computation in place, which writes a third of the memory
+        # as in the parent class, but in place, which writes a third of the memory
         if self.to_rgb and images.size(1) == 3:
             images = images.flip(1)
         images = images.float()

@@ -1,4 +1,4 @@
-"""Decode a data set once into a file that many processes can map."""
+"""Decode a data set once, into a file that many processes can map into memory."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from mmpretrain.datasets.transforms import PackInputs
 from ...files import atomic_file
 
 _FORMAT = 1  # bump to invalidate existing files
-_CHUNK = 1024  # images that are decoded before they are written
+_CHUNK = 1024  # number of images decoded before each write
 
 
 class Originals:
@@ -33,7 +33,7 @@ class Originals:
             used for files), ``Resize``.
 
     Attributes:
-        root: Folder of the data set, '' if it has none.
+        root: Folder of the data set, or '' if it has none.
         labels: Labels.
         fingerprint: Hash of the paths in ``root`` (of the pixels, for images in
             memory), the transforms, labels and classes.
@@ -88,11 +88,11 @@ class Originals:
         return len(self._infos)
 
     def describe(self, i: int) -> str:
-        """Description of the i-th image, for error messages."""
+        """Describe the i-th image, for error messages."""
         return self._infos[i].get('img_path', f'image {i}')
 
     def image(self, i: int) -> np.ndarray:
-        """The i-th image, C × H × W, equal to that of the stock pipeline."""
+        """Return the i-th image, C × H × W, equal to that of the stock pipeline."""
         info = self._infos[i]
         if 'img' not in info:
             info = self._load(dict(info))
@@ -106,7 +106,7 @@ class Originals:
         return image
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """All images in order, in chunks that are decoded in parallel.
+        """Yield all images in order, in chunks that are decoded in parallel.
 
         Raises:
             ValueError: If their sizes differ or they are not ``uint8``.
@@ -119,7 +119,7 @@ class Originals:
                 for i, image in zip(numbers, images):
                     if image.shape != first.shape:
                         raise ValueError(
-                            'PackedImages: images of one size are needed '
+                            'PackedImages: all images must have one size '
                             '(channels × height × width), but '
                             f'{self.describe(0)} has {first.shape} and '
                             f'{self.describe(i)} has {image.shape}; use '
@@ -145,9 +145,10 @@ def pack(originals: Originals, folders: Sequence[str] = ()) -> Packed:
 
     Args:
         originals: The images.
-        folders: Folders that may hold the file to map. If it is missing,
+        folders: Folders that may contain the file to map. If it is missing,
             damaged or out of date in all of them, rank 0 writes it into the
-            first one that is not read-only. Empty: an array in memory.
+            first one that is not read-only. An empty list means an array in
+            memory.
 
     Returns:
         Packed: The file and the array.
@@ -161,13 +162,13 @@ def pack(originals: Originals, folders: Sequence[str] = ()) -> Packed:
     paths = [osp.join(folder, originals.name) for folder in folders]
     path = _find_or_write(originals, paths) if is_main_process() else None
     barrier()
-    if path is None:  # on a disk of another machine the file may still be missing
+    if path is None:  # on the disk of another machine, the file may still be missing
         path = _find_or_write(originals, paths)
     return Packed(path, np.asarray(map_file(path)))
 
 
 def default_folders(root: str) -> list[str]:
-    """Folders for the packed file: that of the data, then one in the cache of the user."""
+    """List the folders for the packed file: the data folder, then the cache of the user."""
     if not root:
         return []
     cache = os.environ.get('XDG_CACHE_HOME') or osp.expanduser('~/.cache')
@@ -208,7 +209,7 @@ def _is_writable(path: str) -> bool:
 
 
 def _fault(originals: Originals, path: str) -> Optional[str]:
-    """Reason to rebuild a file, or None."""
+    """Return why a file must be rebuilt, or None."""
     if not osp.isfile(path):
         return 'does not exist'
     try:

@@ -48,17 +48,17 @@ class PackedImages(Dataset):
 
     The array is stored in a file in the folder of the data (``.npy``, ``uint8``,
     N × C × H × W, readable by ``numpy.load``), which all workers and ranks map
-    into memory. A batch is then a single copy, about a hundred times faster than
-    reading images. Each start verifies the checksum, which also reads the file
-    into memory. A file that is damaged or whose images have changed (size or
+    into memory. Fetching a batch is then a single copy, about a hundred times
+    faster than reading images. The checksum is verified at each start, which also
+    reads the file into memory. A file that is damaged or whose images have changed (size or
     modification time) is rebuilt, and renamed into place when complete. Data
     sets without a folder (:class:`Digits`) are packed in memory.
 
     The pipeline of the data set is applied to batches: ``LoadImageFromFile`` and
     ``Resize`` when the array is built, with the same results; ``RandomCrop``
     (with ``padding``) and ``RandomFlip`` by the data preprocessor, on its
-    device, with the same probabilities. Other transforms are not supported; for
-    them, and for images of several sizes, use :class:`ImageViews`.
+    device, with the same probabilities. Other transforms are not supported;
+    use :class:`ImageViews` for them, and for images of different sizes.
 
     A data loader receives whole batches: ``inputs``, the ``uint8`` images;
     ``data_samples``, a dict with ``gt_label`` and ``sample_idx``; and the
@@ -71,23 +71,23 @@ class PackedImages(Dataset):
         cache (str, optional): Folder of the file. Defaults to None, which means
             ``data_root`` of the data set or, if that is read-only, a folder in
             ``~/.cache/prkd_mm`` (``$XDG_CACHE_HOME/prkd_mm``).
-        pipeline (list[dict], optional): Pipeline of the data set, if that is a
-            dict; MMPretrain's inferencer looks for it here. Defaults to None:
-            its own.
+        pipeline (list[dict], optional): Pipeline to use instead of that of
+            ``dataset``, if this is a dict; MMPretrain's inferencer looks for it
+            here. Defaults to None.
 
     Attributes:
         images (np.ndarray): All images, ``(N, C, H, W)``.
-        file (str): Path of the file, '' if the images are packed in memory.
-        fingerprint (str): Hash of the images and labels in their order, not of
-            the state of the files.
+        file (str): Path of the file, or '' if the images are packed in memory.
+        fingerprint (str): Hash of the images and labels in their order; it
+            does not depend on the state of the files.
         source (str): Fingerprint, checksum of the pixels and augmentation; part
             of each batch.
 
     Raises:
         TypeError: If ``dataset`` wraps other data sets.
-        FileNotFoundError: If the images are not there.
+        FileNotFoundError: If images are missing.
         ValueError: If the pipeline has an unsupported step, the images have
-            several sizes or are not ``uint8``, or an image does not have
+            different sizes or are not ``uint8``, or an image does not have
             exactly one label.
         OSError: If the file cannot be written.
 
@@ -145,7 +145,7 @@ class PackedImages(Dataset):
         return len(self.labels)
 
     def __getitems__(self, indices: Sequence[int]) -> WholeBatch:
-        """The batch of these images; called by PyTorch's data loader."""
+        """Return the batch of these images; called by PyTorch's data loader."""
         index = torch.tensor(indices)
         batch = WholeBatch(
             inputs=torch.from_numpy(np.take(self.images, indices, axis=0)),
@@ -158,7 +158,7 @@ class PackedImages(Dataset):
         return batch
 
     def __getitem__(self, idx: int) -> dict:
-        """One image without augmentation, as ``PackInputs`` returns it."""
+        """Return one image without augmentation, in the format of ``PackInputs``."""
         idx = range(len(self))[idx]
         sample = DataSample().set_gt_label(self.labels[idx : idx + 1])
         sample.set_field(idx, 'sample_idx', field_type='metainfo')
@@ -179,7 +179,7 @@ _ORDER = (LoadImageFromFile, Resize, RandomCrop, RandomFlip, PackInputs)
 
 
 def _read(transforms: list[BaseTransform]) -> tuple[list[BaseTransform], dict]:
-    """Split a pipeline into the steps done once and the augmentation of batches."""
+    """Split a pipeline into steps that run once and the augmentation of batches."""
     once, crop, flip, last = [], {}, {}, -1
     for step in transforms:
         position = _ORDER.index(type(step)) if type(step) in _ORDER else -1
@@ -202,7 +202,8 @@ def _read_crop(step: RandomCrop) -> dict:
     padding = step.padding or 0
     if not isinstance(padding, int) or step.pad_if_needed or step.pad_val != 0:
         raise _not_batchable(
-            step, 'RandomCrop must have one number as padding, pad with zeros and not if_needed'
+            step,
+            'RandomCrop must have one number as padding, pad with zeros, and not use pad_if_needed',
         )
     return dict(size=tuple(step.crop_size), padding=padding)
 

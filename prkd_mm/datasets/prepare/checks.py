@@ -18,12 +18,12 @@ MIN_PER_CLASS = 80  # images in each class of Caltech-256
 
 
 class Findings(NamedTuple):
-    """What is wrong with a folder.
+    """Problems found in a folder.
 
     Attributes:
         faults: Sentences about errors that make the data set unusable.
-        missing: Sentences about parts of the official data set that are not
-            there, without which the rest can be used.
+        missing: Sentences about missing parts of the official data set. The rest
+            can be used without them.
     """
 
     faults: list[str]
@@ -46,7 +46,7 @@ def check_tiny_imagenet(root: str) -> Findings:
         short = [
             f'{wnid} has {counts[label]}'
             for label, wnid in enumerate(classes)
-            if counts[label] not in (0, per_class)  # 0 is one of the faults
+            if counts[label] not in (0, per_class)  # a class without images is already in `faults`
         ]
         if short:
             missing.append(
@@ -101,8 +101,8 @@ def _missing_photos(images: dict[str, list[str]]) -> list[str]:
 def check_cifar(cifar: type[CIFAR10], root: str) -> Findings:
     """Check CIFAR: the MD5 of each official file.
 
-    MMPretrain's class requires the same MD5s, so a part of the data set cannot
-    be used.
+    MMPretrain's class requires the same MD5s, so an incomplete data set cannot be
+    used.
 
     Args:
         cifar: MMPretrain's class.
@@ -127,7 +127,7 @@ def find_damaged(paths: Sequence[str]) -> list[str]:
     is not detected.
 
     Returns:
-        list[str]: A sentence with the names of the images, or nothing.
+        list[str]: One sentence with the names of the damaged images, or an empty list.
     """
     damaged = []
     for path in track(paths, 'Reading the images'):

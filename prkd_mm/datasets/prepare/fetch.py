@@ -24,7 +24,7 @@ _LOST = (URLError, ConnectionError, HTTPException, socket.timeout)
 def download(url: str, path: str, md5: str) -> None:
     """Download a file and verify it, resuming an interrupted download.
 
-    Until it is verified the file is called ``path + '.part'``.
+    Until it is verified, the file is named ``path + '.part'``.
 
     Args:
         url: Address of the file.
@@ -58,9 +58,8 @@ def download(url: str, path: str, md5: str) -> None:
             else ''
         )
         raise ConnectionError(
-            f'cannot download {url}: {error}{kept}; or get '
-            'the archive elsewhere and name it with '
-            '--source'
+            f'cannot download {url}: {error}{kept}; or get the archive elsewhere and pass it '
+            'with --source'
         )
     digest = calculate_md5(part)
     if digest != md5:
@@ -68,7 +67,7 @@ def download(url: str, path: str, md5: str) -> None:
         raise ValueError(
             f'the file from {url} has MD5 {digest} instead of {md5} '
             'and was removed; try again, or get the archive '
-            'elsewhere and name it with --source'
+            'elsewhere and pass it with --source'
         )
     os.replace(part, path)
 

@@ -1,4 +1,4 @@
-"""The logic of ``tools/prepare_data.py``."""
+"""Implementation of ``tools/prepare_data.py``."""
 
 import os
 import shutil
@@ -24,18 +24,18 @@ def prepare(
     name: Optional[str] = None,
     partial: bool = False,
 ) -> None:
-    """Create the folder of a data set, complete or not at all.
+    """Create the folder of a data set, either complete or not at all.
 
-    The files are unpacked and checked in a hidden folder next to it, which is
-    then renamed.
+    The files are unpacked and checked in a hidden folder next to it. This
+    folder is renamed when it is complete.
 
     Args:
         source: Origin of the data set.
         archives: Archives that together contain the data set, or a folder that
-            holds it. If empty, the official archive is downloaded.
+            contains it. If empty, the official archive is downloaded.
         root: Folder of all data sets.
-        name: Name of the new folder in ``root``. None means ``source.folder``.
-        partial: Whether to accept a part of the data set.
+        name: Name of the new folder inside ``root``. None means ``source.folder``.
+        partial: Whether to accept an incomplete data set.
 
     Raises:
         FileNotFoundError: If one of ``archives`` does not exist.
@@ -80,7 +80,7 @@ def prepare(
             target,
             partial,
             'the content of the sources',
-            'name all archives of the set with --source',
+            'pass all archives of the set with --source',
         )
         os.replace(top, target)
     finally:
@@ -95,8 +95,8 @@ def _check_sources(source: Source, archives: Sequence[str]) -> None:
             raise FileNotFoundError(f"'{path}' does not exist")
         if osp.isdir(path) and not _has(path, source.marker):
             raise FileNotFoundError(
-                f"the folder '{path}' does not hold {source.title}: there is no "
-                f'{source.marker} in it; if it holds archives, name those'
+                f"the folder '{path}' does not contain {source.title}: there is no "
+                f'{source.marker} in it; if it contains archives, pass those'
             )
 
 
@@ -125,6 +125,6 @@ def _verify(
             f'{subject} is not the complete {source.title}: {"; ".join(faults + missing)}; {advice}'
         )
     if missing:
-        print(f"'{target}' holds a part of {source.title}: {'; '.join(missing)}")
+        print(f"'{target}' contains a part of {source.title}: {'; '.join(missing)}")
     else:
         print(f"{source.title} is complete in '{target}'")

@@ -14,7 +14,7 @@ class Source:
     Attributes:
         name: Name on the command line.
         title: Name in sentences.
-        folder: Folder that the archive unpacks to.
+        folder: Name of the folder in the archive.
         url: Official archive.
         md5: MD5 of that archive.
         marker: File at the top of every copy, or a pattern for :mod:`glob`.
@@ -36,8 +36,8 @@ class Source:
         """Instructions for obtaining the data."""
         return (
             f'Run `python tools/prepare_data.py {self.name}` (it downloads {self.url}, MD5 '
-            f'{self.md5}, or takes an archive that you have), or set data_root to the folder '
-            'that holds the data'
+            f'{self.md5}, or uses an archive that you have), or set data_root to the folder '
+            'that contains the data'
         )
 
     def expect_folder(self, data_root: str) -> str:
@@ -47,7 +47,7 @@ class Source:
             data_root: Value given by the user.
 
         Returns:
-            str: The same with a leading ``~`` expanded.
+            str: ``data_root`` with a leading ``~`` expanded.
 
         Raises:
             FileNotFoundError: If it does not exist.
