@@ -17,8 +17,15 @@ from prkd_mm.config import load_config
 from prkd_mm.experiments import METHODS
 
 CONFIGS = ROOT / 'configs'
-PAIRS = sorted([*CONFIGS.glob('prkd/*.py'), *CONFIGS.glob('quickstart/prkd_*.py')])
-TEACHERS = sorted([*CONFIGS.glob('teachers/*.py'), *CONFIGS.glob('quickstart/teacher_*.py')])
+
+PAIRS = sorted(
+    [
+        *CONFIGS.glob('prkd/*.py'),
+        *CONFIGS.glob('quickstart/prkd_*.py'),
+        CONFIGS / 'trials/too_small.py',
+    ]
+)
+TEACHERS = sorted([*CONFIGS.glob('teachers/*.py'), *CONFIGS.glob('*/teacher_*.py')])
 DIGITS = CONFIGS / 'quickstart/prkd_digits.py'
 
 
