@@ -7,7 +7,7 @@ def build(**kwargs):
     return MODELS.build(dict(type='MobileNetV2_CIFAR', **kwargs))
 
 
-def test_stages():
+def test_stages_have_the_published_shapes():
     features = build(out_indices=range(8))(torch.zeros(1, 3, 32, 32))
     assert [tuple(f.shape[1:]) for f in features] == [
         (8, 16, 16),
@@ -21,12 +21,12 @@ def test_stages():
     ]
 
 
-def test_activations():
+def test_the_activation_is_relu():
     kinds = {type(m) for m in build().modules()}
     assert nn.ReLU in kinds and nn.ReLU6 not in kinds
 
 
-def test_mmpretrain_s_own_net_stays_as_it_is():
+def test_the_net_of_mmpretrain_is_not_changed():
     build()
     own = MODELS.build(dict(type='MobileNetV2'))
     own.eval()  # returns None

@@ -3,7 +3,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 
-def test_stages():
+def test_stages_have_the_published_shapes():
     net = MODELS.build(dict(type='MobileNetV2_TinyImageNet', out_indices=range(8)))
     images = torch.zeros(1, 3, 64, 64)
     assert net.conv1(images).shape == (1, 32, 66, 66)
@@ -19,5 +19,5 @@ def test_stages():
     ]
     assert {type(m) for m in net.modules()} >= {nn.ReLU6}
     assert not any(type(m) is nn.ReLU for m in net.modules())
-    # every block expands, the first by 1
+    # every block has an expansion, the first by a factor of 1
     assert [len(net.layer1[0].conv), len(net.layer2[0].conv)] == [3, 3]

@@ -1,4 +1,4 @@
-"""The nets of `configs/_base_/models`, against counts of other codebases."""
+"""The nets of `configs/_base_/models`, compared with counts of other codebases."""
 
 import community
 import pytest
@@ -12,9 +12,9 @@ from project import ROOT
 CONFIGS = ROOT / 'configs/_base_/models'
 SMALL = {file: count for _, _, count, file in community.NETS.values()}
 SMALL.update(
-    resnet18=11220132,  # of pytorch-cifar100, which DOT's tables build on
+    resnet18=11220132,  # from pytorch-cifar100, which DOT's tables are based on
     resnet34=21328292,
-    # by hand: a block a stage, 464 + 4672 + 14528 + 57728, and the classifier
+    # by hand: one block per stage, 464 + 4672 + 14528 + 57728, and the classifier
     resnet8=83892,
     # by hand: its blocks as published, without biases in front of batch norms
     mobilenetv2_tinyimagenet=2352292,
@@ -36,25 +36,25 @@ def build(file, folder='small_images'):
 
 
 @pytest.mark.parametrize('folder, nets', [('small_images', SMALL), ('imagenet', PHOTOS)])
-def test_there_is_one_for_each_net(folder, nets):
+def test_each_net_has_a_config(folder, nets):
     files = {path.stem for path in (CONFIGS / folder).glob('*.py')}
     assert files == set(nets)
 
 
 @pytest.mark.parametrize('net', SMALL)
-def test_parameters_at_100_classes(net):
+def test_parameters_with_100_classes(net):
     assert sum(p.numel() for p in build(net).parameters()) == SMALL[net]
 
 
 @pytest.mark.parametrize('net', PHOTOS)
-def test_nets_for_photos_are_those_of_torchvision(net):
+def test_nets_for_photos_have_the_parameters_of_torchvision(net):
     published = torchvision.models.get_model_weights(PHOTOS[net]).DEFAULT.meta
     count = sum(p.numel() for p in build(net, 'imagenet').parameters())
     assert count == published['num_params']
 
 
 @pytest.mark.parametrize('file', ['resnet20', 'wrn_16_2', 'mobilenetv2'])
-def test_learns(file):
+def test_the_net_learns(file):
     torch.manual_seed(0)
     net = build(file)
     net.init_weights()

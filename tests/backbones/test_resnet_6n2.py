@@ -19,10 +19,10 @@ def test_depths_of_the_literature(depth):
     shapes = {key: value.shape for key, value in weights.items() if not key.startswith('fc.')}
     assert shapes == {key: value.shape for key, value in backbone.state_dict().items()}
     convolutions = sum(len(shape) == 4 and shape[-1] == 3 for shape in shapes.values())
-    assert convolutions + 1 == depth  # the linear layer is one
+    assert convolutions + 1 == depth  # plus one for the linear layer
 
 
-def test_stages():
+def test_stages_have_the_published_shapes():
     backbone = build(depth=8, stem_channels=32, base_channels=64, out_indices=(0, 1, 2))
     assert [tuple(f.shape[1:]) for f in backbone(IMAGE)] == [
         (64, 32, 32),
@@ -33,13 +33,13 @@ def test_stages():
 
 
 @pytest.mark.parametrize('depth', [2, 18, 21, '20'])
-def test_other_depths_are_refused(depth):
+def test_other_depths_are_errors(depth):
     with pytest.raises(ValueError, match=f'{depth!r}; choose one of 6n'):
         ResNet6n2(depth)
 
 
 @pytest.mark.parametrize('zero', [False, True])
-def test_blocks_start_as_the_identity_only_if_asked(zero):
+def test_blocks_start_as_the_identity_only_with_zero_init_residual(zero):
     backbone = build(depth=8, zero_init_residual=zero)
     backbone.init_weights()
     assert backbone.layer2[0].bn2.weight.eq(0 if zero else 1).all()

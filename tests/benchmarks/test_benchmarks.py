@@ -1,4 +1,4 @@
-"""Benchmarks compare cases that compute the same, and their arithmetic is right."""
+"""Benchmarks compare cases with equal results, and compute times correctly."""
 
 import json
 import multiprocessing
@@ -73,7 +73,7 @@ class TestTiming:
     @pytest.mark.parametrize(
         'rounds, seconds, done', [(9, 0, 3), (9, 7.9, 4), (9, 1e9, 9), (2, 0, 2)]
     )
-    def test_no_round_begins_after_the_time_limit_but_three_are_run(self, rounds, seconds, done):
+    def test_no_round_starts_after_the_time_limit_but_three_are_run(self, rounds, seconds, done):
         clock, seen = FakeClock(), []
         timing.measure([clock.case('a', OURS, [1] * 9)], rounds, seconds, clock, seen.append)
         assert seen == list(range(1, done + 1))
@@ -89,7 +89,7 @@ class TestTiming:
         case = clock.case('a', OURS, [1], workers=lambda: next(spent))
         assert timing.measure([case], 1, 0, clock)['a'].cpu == [6]
 
-    def test_cpu_time_of_another_process(self):
+    def test_cpu_time_of_another_process_is_read(self):
         context = multiprocessing.get_context('fork')
         process = context.Process(target=_burn, args=(0.3,))
         clock = timing.Clock(CPU)
@@ -103,7 +103,7 @@ class TestTiming:
         assert clock()[0] - before < 0.15  # this process has spent none of it
         process.join()
 
-    def test_peak_memory(self):
+    def test_peak_memory_counts_tensors_that_exist_at_once(self):
         x = torch.zeros(250_000)  # 1 MB
 
         def run():
@@ -142,7 +142,7 @@ class TestComparison:
         assert {side: ratio.median for side, ratio in ours.items()} == {STOCK: 4, TUNED: 2}
         assert not comparison['tuned'].speedups
 
-    def test_targets(self):
+    def test_targets_are_compared_with_their_limits(self):
         comparison = self.made()
         comparison.expect_speedup('ours', STOCK, 4.0)
         comparison.expect_speedup('ours', TUNED, 2.1)
@@ -161,14 +161,14 @@ def logged(tmp_path_factory):
 class TestEqual:
     """Compared cases compute the same thing; anything else is an error."""
 
-    def test_losses(self, monkeypatch):
+    def test_losses_are_equal(self, monkeypatch):
         problem = loss.Problem(32, 20, CPU)
         functions = [function for _, function in loss.losses().values()]
         loss.check_equal(problem, functions)
         with pytest.raises(UnequalError, match='nothing to compare'):
             loss.check_equal(problem, functions + [lambda s, t: 1.01 * functions[0](s, t)])
 
-    def test_feeds(self, tmp_path):
+    def test_feeds_are_equal(self, tmp_path):
         images = data.Images(
             data.in_memory(64),
             'synthetic',
@@ -189,7 +189,7 @@ class TestEqual:
         with pytest.raises(UnequalError, match='crop and flip'):
             feed.check_equal(images, 32, str(tmp_path), CPU)
 
-    def test_steps(self, logged):
+    def test_steps_are_equal(self, logged):
         assert list(logged) == [
             'stock',
             'tuned stock',
@@ -211,20 +211,20 @@ class TestEqual:
         with pytest.raises(UnequalError, match='nothing to compare'):
             step.check_equal(dict(logged, other=other), exact=True)
 
-    def test_averages(self, monkeypatch):
+    def test_averages_are_equal(self, monkeypatch):
         hooks.check_same_mean(torch.nn.Linear(3, 4))
         monkeypatch.setattr(hooks, 'StochasticWeightAverage', ExponentialMovingAverage)
         with pytest.raises(UnequalError, match='nothing to compare'):
             hooks.check_same_mean(torch.nn.Linear(3, 4))
 
-    def test_log_lines(self):
+    def test_log_lines_are_equal(self):
         hooks.check_same_log(CPU)
 
 
 @pytest.mark.parametrize(
     'name, size', [('cifar100', 32), ('tinyimagenet', 64), ('caltech256', 224)]
 )
-def test_images_are_synthetic_where_the_data_set_is_missing(name, size, tmp_path, monkeypatch):
+def test_images_are_synthetic_if_the_data_set_is_missing(name, size, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = data.find_images(name, 20, tmp_path)
     assert found.source.startswith('synthetic')
@@ -307,7 +307,7 @@ def written(tmp_path_factory):
     return out, done.stdout
 
 
-def test_all_subjects(written):
+def test_all_subjects_write_their_results(written):
     out, shown = written
     numbers = json.loads((out / 'benchmark.json').read_text())
     subjects = [each['subject'] for each in numbers['comparisons']]
@@ -323,7 +323,7 @@ def test_all_subjects(written):
     assert (pixels < 0.9).any(-1).mean() > 0.01  # not a white page
 
 
-def test_every_line_of_a_markdown_table_has_as_many_cells(written):
+def test_all_lines_of_a_markdown_table_have_the_same_number_of_cells(written):
     lines = (written[0] / 'tables.md').read_text().splitlines()
     assert lines[0].startswith('`python tools/benchmark.py all')
     assert '### Step of wrn_40_2_wrn_16_2_cifar100' in lines
@@ -342,7 +342,7 @@ def test_an_error_is_one_line(tmp_path):
     assert done.stderr.count('\n') == 1
 
 
-def test_settings():
+def test_settings_need_a_round():
     with pytest.raises(ValueError, match='rounds must be at least 1, got 0'):
         settings(rounds=0)
 

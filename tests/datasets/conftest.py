@@ -1,4 +1,4 @@
-"""Fixtures of the tests of data sets."""
+"""Fixtures for the tests of the data sets."""
 
 import os
 import runpy
@@ -14,7 +14,7 @@ TOOL = str(ROOT / 'tools/prepare_data.py')
 
 @pytest.fixture
 def copy(mini, tmp_path):
-    """A copy of that folder, to be damaged: JPEGs are links, only removed."""
+    """A copy of that folder, which tests may damage. JPEGs are hard links: remove, do not edit."""
 
     def link_or_copy(source, path):
         (os.link if path.endswith('.JPEG') else shutil.copy)(source, path)
@@ -24,7 +24,7 @@ def copy(mini, tmp_path):
 
 @pytest.fixture
 def tool(monkeypatch, capsys, tmp_path):
-    """Run ``prepare_data.py`` in this process: status, stdout, error."""
+    """Run ``prepare_data.py`` in this process; returns exit status, stdout and error."""
 
     def run(*args, dataset='tinyimagenet'):
         monkeypatch.setattr(

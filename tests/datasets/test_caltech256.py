@@ -1,8 +1,8 @@
 """Caltech-256's class and its preparation, on real images.
 
-The official archive is not at hand: the folders here have its layout, its
-stray entries and five instead of 257 classes, filled with Tiny ImageNet's
-images in various sizes and modes.
+The official archive is not available here. These folders have its layout, its
+stray entries and five instead of 257 classes, filled with images of Tiny
+ImageNet in different sizes and modes.
 """
 
 import itertools
@@ -38,7 +38,7 @@ LOAD = [dict(type='LoadImageFromFile')]
 
 @pytest.fixture(scope='session')
 def whole(mini, tmp_path_factory):
-    """The folder, for reading only."""
+    """The folder of the data set, which tests must not change."""
     root = tmp_path_factory.mktemp('made') / '256_ObjectCategories'
     source = itertools.cycle(sorted(mini.rglob('*.JPEG')))
     for name, total in CLASSES.items():
@@ -58,13 +58,13 @@ def whole(mini, tmp_path_factory):
 
 @pytest.fixture
 def copy(whole, tmp_path):
-    """A copy of that folder, to be damaged."""
+    """A copy of that folder, which tests may damage."""
     return Path(shutil.copytree(whole, tmp_path / whole.name))
 
 
 @pytest.fixture(autouse=True)
 def five_classes(monkeypatch):
-    """As if the official set were the five classes that we have."""
+    """Make the five classes here count as the official set."""
     monkeypatch.setattr(caltech256, 'NUM_CLASSES', 5)
     monkeypatch.setattr(caltech256, 'NUM_IMAGES', sum(CLASSES.values()))
 
@@ -88,7 +88,7 @@ def test_labels_follow_the_numbers(whole):
     assert 'seed 0' in repr(data)
 
 
-def test_the_splits_are_disjoint_and_all(whole):
+def test_the_splits_are_disjoint_and_complete(whole):
     train, test = (Caltech256(str(whole), s) for s in ('train', 'test'))
     assert not files(train) & files(test)
     assert files(train) | files(test) == {
@@ -104,23 +104,23 @@ def test_the_splits_are_disjoint_and_all(whole):
         (1, [1, 2, 5, 8, 11, 12, 26, 35, 36, 37, 49, 56, 57, 59, 60, 80, 85, 86, 96]),
     ],
 )
-def test_golden_split(seed, want):
-    """Whoever changes these numbers changes everybody's results."""
+def test_the_split_is_fixed(seed, want):
+    """Changing these numbers would change the results of all users."""
     names = [f'001_{i:04d}.jpg' for i in range(1, 99)]
     test = caltech256.split_images(names, 'test', seed)
     assert test == [f'001_{i:04d}.jpg' for i in want]
     train = caltech256.split_images(names, 'train', seed)
     assert train == [n for n in names if n not in test]
-    # no matter in which order a file system lists them
+    # independent of the order in which a file system lists them
     assert set(caltech256.split_images(names[::-1], 'test', seed)) == set(test)
 
 
-def test_the_seed_reaches_the_split(whole):
+def test_the_seed_changes_the_split(whole):
     zero, one = (Caltech256(str(whole), 'test', seed=s) for s in (0, 1))
     assert files(zero) != files(one)
 
 
-def test_without_clutter(whole, copy):
+def test_clutter_can_be_left_out(whole, copy):
     data = Caltech256(str(whole), with_clutter=False)
     assert data.CLASSES == NAMES[:4] and data.get_gt_labels().max() == 3
     shutil.rmtree(copy / '005.clutter')
@@ -129,7 +129,7 @@ def test_without_clutter(whole, copy):
         Caltech256(str(copy))
 
 
-def test_some_classes(whole):
+def test_classes_selects_classes_and_their_labels(whole):
     data = Caltech256(str(whole), classes=['clutter', 'ak47'])
     assert data.CLASSES == ('clutter', 'ak47')
     assert {(i['gt_label'], Path(i['img_path']).name[:3]) for i in infos(data)} == {
@@ -140,7 +140,7 @@ def test_some_classes(whole):
         Caltech256(str(whole), classes=['ak47', 'zebra'])
 
 
-def test_images_of_any_size_and_mode(whole):
+def test_images_of_any_size_and_mode_are_loaded_with_three_channels(whole):
     seen = set()
     for split in 'train', 'test':
         data = Caltech256(str(whole), split, pipeline=LOAD)
@@ -153,7 +153,7 @@ def test_images_of_any_size_and_mode(whole):
     assert seen >= set(ODD.values())
 
 
-def test_the_config(whole):
+def test_the_config_builds_all_splits(whole):
     cfg, sets, preprocessor = build('caltech256', data_root=str(whole))
     assert [len(d) for d in sets] == [60, 13, 13]
     assert cfg.data_preprocessor.num_classes == 257
@@ -166,7 +166,7 @@ def test_the_config(whole):
         assert inputs.mean().abs() < 0.6 and 0.7 < inputs.std() < 1.4
 
 
-def test_wrong_arguments(whole, tmp_path):
+def test_wrong_arguments_are_errors(whole, tmp_path):
     with pytest.raises(ValueError, match=r"'val'.*\['train', 'test'\]"):
         Caltech256(str(whole), 'val')
     with pytest.raises(FileNotFoundError) as e:
@@ -216,20 +216,20 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize('damage, word, by_class', DAMAGE)
-def test_what_is_missing_or_damaged_is_named(copy, tool, tmp_path, damage, word, by_class):
+def test_missing_and_damaged_parts_are_named(copy, tool, tmp_path, damage, word, by_class):
     damage(copy)
     packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', tmp_path, copy.name)
     code, _, error = tool('--source', packed, dataset='caltech256')
     assert code == 1 and word in error
     assert not os.listdir(tmp_path / 'data')
-    if by_class:  # without preparation the class finds it
+    if by_class:  # without preparation, the class itself reports it
         with pytest.raises(FileNotFoundError) as e:
             Caltech256(str(copy))
         assert word in str(e.value) and 'prepare_data.py' in str(e.value)
 
 
 @pytest.mark.parametrize('top', [True, False])
-def test_prepared_from_an_archive(whole, tool, tmp_path, top):
+def test_an_archive_is_prepared(whole, tool, tmp_path, top):
     packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', whole.parent if top else whole)
     code, out, error = tool('--source', packed, dataset='caltech256')
     assert (code, error) == (0, '')
@@ -237,7 +237,7 @@ def test_prepared_from_an_archive(whole, tool, tmp_path, top):
     target = tmp_path / 'data' / '256_ObjectCategories'
     assert os.listdir(tmp_path / 'data') == [target.name]
     assert files(Caltech256(str(target))) == files(Caltech256(str(whole)))
-    # once more: verified and left as it is
+    # a second run verifies the folder and does not change it
     before = target.stat().st_mtime_ns
     assert tool(dataset='caltech256')[0] == 0
     assert target.stat().st_mtime_ns == before
@@ -246,7 +246,7 @@ def test_prepared_from_an_archive(whole, tool, tmp_path, top):
     assert code == 1 and '001_0005.jpg' in error and 'remove it' in error
 
 
-def test_a_part(whole, tool, tmp_path, monkeypatch):
+def test_an_incomplete_set_needs_partial(whole, tool, tmp_path, monkeypatch):
     monkeypatch.undo()  # the official numbers
     code, _, error = tool('--source', whole, dataset='caltech256')
     assert code == 1 and '--partial' in error

@@ -17,7 +17,7 @@ def build(name, cache=None, **kwargs):
         for part in ('train', 'val', 'test'):
             data = cfg[f'{part}_dataloader'].dataset
             data.get('dataset', data).update(kwargs)
-            if cache:  # of packed images
+            if cache:  # only PackedImages has this argument
                 data.cache = str(cache)
             sets.append(DATASETS.build(data))
         return cfg, sets, MODELS.build(cfg.data_preprocessor)
@@ -28,15 +28,15 @@ def batch(data, preprocessor):
     return preprocessor(data.__getitems__(indices.tolist()))['inputs']
 
 
-def test_tinyimagenet(mini, tmp_path):
+def test_the_tinyimagenet_config_gives_normalized_batches(mini, tmp_path):
     cfg, sets, preprocessor = build('tinyimagenet', tmp_path, data_root=str(mini))
     assert [len(d) for d in sets] == [50, 20, 20]
     for data in sets:
         inputs = batch(data, preprocessor)
         assert inputs.shape == (200, 3, 64, 64)
-        # a few images are not the whole set, and padding is black
+        # with loose limits, since these are few images, and padding is black
         assert inputs.mean().abs() < 0.5 and 0.8 < inputs.std() < 1.25
-    # red, green, blue in this order
+    # the channel order is red, green, blue
     first = batch(sets[1], preprocessor)[0]
     red = (
         sets[1][0]['inputs'][2].float() - cfg.data_preprocessor.mean[0]
@@ -44,19 +44,19 @@ def test_tinyimagenet(mini, tmp_path):
     assert (first[0] - red).abs().max() < 1e-5
 
 
-def test_tinyimagenet20(mini, tmp_path):
+def test_the_tinyimagenet20_config_halves_the_images(mini, tmp_path):
     cfg, sets, preprocessor = build('tinyimagenet20', tmp_path, data_root=str(mini), num_classes=10)
     assert [len(d) for d in sets] == [50, 20, 20]
     assert cfg.train_dataloader.dataset.dataset.samples_per_class == 250
     for data in sets:
         assert batch(data, preprocessor).shape == (200, 3, 32, 32)
-    # an area of 2x2 is their mean
+    # each pixel is the mean of 2x2 pixels
     whole = build('tinyimagenet', tmp_path, data_root=str(mini))[1][1]
     mean = whole[3]['inputs'].float().reshape(3, 32, 2, 32, 2).mean((2, 4))
     assert (sets[1][3]['inputs'] - mean).abs().max() <= 0.5
 
 
-def test_digits():
+def test_the_digits_config_has_the_statistics_of_the_images():
     cfg, sets, preprocessor = build('digits')
     assert [len(d) for d in sets] == [1287, 510, 510]
     for data in sets:

@@ -23,7 +23,7 @@ def pixels(dataset):
 
 
 @pytest.mark.parametrize('every', [2, 5])
-def test_parts_are_disjoint_complete_and_of_each_class_its_share(every):
+def test_parts_are_disjoint_and_complete_with_a_share_of_each_class(every):
     whole = Digits('train')
     rest, held_out = part('rest', every=every), part('held_out', every=every)
     assert Counter(pixels(rest) + pixels(held_out)) == Counter(pixels(whole))
@@ -35,7 +35,7 @@ def test_parts_are_disjoint_complete_and_of_each_class_its_share(every):
     assert pixels(part('rest', every=every)) == pixels(rest)
 
 
-def test_within_packed_images_with_the_pipeline_of_validation():
+def test_packed_images_can_contain_it_with_another_pipeline():
     crop = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
     split = dict(type='held_out_split', part='held_out', dataset=dict(DIGITS, pipeline=crop))
     pack = dict(type='PackInputs')
@@ -48,8 +48,8 @@ def test_within_packed_images_with_the_pipeline_of_validation():
     assert plain.fingerprint != rest.fingerprint
 
 
-def test_many_in_turn(mini):
-    """MMEngine's own subsets get each other's transforms after a while."""
+def test_many_splits_keep_their_own_transforms(mini):
+    """With MMEngine's own subsets, transforms are mixed up after some calls."""
     load = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
     images = dict(type='TinyImageNet', data_root=str(mini), pipeline=load)
     for _ in range(20):
@@ -71,11 +71,11 @@ def test_many_in_turn(mini):
         (dict(part='held_out', every=1000), 'lower every=1000'),
     ],
 )
-def test_bad_arguments(wrong, words):
+def test_bad_arguments_are_errors(wrong, words):
     with pytest.raises(ValueError, match=words):
         held_out_split(DIGITS, **wrong)
 
 
-def test_a_wrapper_is_refused():
+def test_a_wrapper_is_an_error():
     with pytest.raises(TypeError, match='RepeatDataset wraps other data sets'):
         held_out_split(dict(type='RepeatDataset', dataset=DIGITS, times=2), 'rest')

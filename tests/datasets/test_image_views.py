@@ -26,7 +26,7 @@ AUGMENTED = [CROP, FLIP, dict(type='PackInputs')]
 
 
 def photos(folder, pipeline=None) -> ImageViews:
-    """JPEGs of several sizes, in two classes."""
+    """JPEGs of different sizes, in two classes."""
     pixels = np.random.RandomState(0)
     for i in range(12):
         path = folder / 'photos' / f'{i % 2}' / f'{i}.jpg'
@@ -80,7 +80,7 @@ def test_batch_equals_crop_resize_and_flip_with_the_same_boxes(tmp_path, boxes):
     assert len(set(boxes)) == 12
 
 
-def test_same_distribution_as_the_stock_pipeline(boxes):
+def test_the_distribution_is_that_of_the_stock_pipeline(boxes):
     views = ImageViews(
         dict(type='ToyImages', size=1500, pipeline=[dict(CROP, scale=4), dict(type='PackInputs')])
     )
@@ -96,7 +96,7 @@ def test_same_distribution_as_the_stock_pipeline(boxes):
     assert abs(np.corrcoef(seeded[:-1, 2], seeded[1:, 2])[0, 1]) < 0.1
 
 
-def test_share_of_flips_is_the_probability():
+def test_the_share_of_flips_is_the_probability():
     pipeline = [FLIP, dict(type='PackInputs')]
     views = ImageViews(dict(type='ToyImages', size=1000, pipeline=pipeline))
     plain = torch.stack(
@@ -156,7 +156,7 @@ def test_source_identifies_images_labels_and_pipeline(tmp_path):
     assert toys().source == toys().source != toys(seed=1).source
 
 
-def test_images_of_several_sizes_are_an_error(tmp_path):
+def test_images_of_different_sizes_are_an_error(tmp_path):
     views = photos(tmp_path, [dict(type='PackInputs')])
     with pytest.raises(ValueError, match=r'images of one size.*0/0.jpg.*0/10.jpg'):
         inputs(views, [0, 1])
@@ -168,7 +168,7 @@ def test_a_wrapper_of_data_sets_is_an_error():
         ImageViews(whole)
 
 
-def test_preprocessor_normalizes_and_passes_the_view_on():
+def test_the_preprocessor_normalizes_and_returns_the_view():
     views = toys()
     stats = dict(mean=[1.0, 2.0, 3.0], std=[4.0, 5.0, 6.0])
     preprocess = BatchClsDataPreprocessor(seed=7, views=2, **stats)
@@ -253,7 +253,7 @@ def test_an_iteration_based_run_is_an_error(tmp_path, teacher):
         toy.train(cfg)
 
 
-def test_built_by_name():
+def test_it_is_built_by_name():
     dataset = dict(type='ToyImages', pipeline=[])
     views = DATASETS.build(dict(type='ImageViews', dataset=dataset, pipeline=AUGMENTED))
     assert isinstance(views, ImageViews) and len(views) == 32

@@ -16,7 +16,7 @@ LOAD = [dict(type='LoadImageFromFile')]
 
 @pytest.fixture(scope='module')
 def official(mini_zip):
-    """The archive read without our code: wnids, names, {file: class}."""
+    """Wnids, names and {file: class} of the archive, read without our code."""
     with zipfile.ZipFile(mini_zip) as f:
         files = {PurePosixPath(n): f.read(n) for n in f.namelist()}
     texts = {p.name: b.decode() for p, b in files.items() if p.suffix == '.txt'}
@@ -45,7 +45,7 @@ def test_labels_agree_with_the_archive(mini, official, split, total):
 
 
 def test_label_order_is_that_of_wnids_txt(copy, official):
-    # the official file is not sorted; turn this sorted one round
+    # the official file is not sorted; reverse this sorted one
     backwards = official['wnids'][::-1]
     (copy / 'wnids.txt').write_text('\n'.join(backwards) + '\n')
     for split in 'train', 'val':
@@ -59,7 +59,7 @@ def test_label_order_is_that_of_wnids_txt(copy, official):
 
 
 @pytest.mark.parametrize('split, grey', [('train', 7), ('val', 4)])
-def test_grey_images_get_three_channels(mini, official, split, grey):
+def test_gray_images_get_three_channels(mini, official, split, grey):
     data = TinyImageNet(str(mini), split, pipeline=LOAD)
     seen = 0
     for sample in data:
@@ -71,7 +71,7 @@ def test_grey_images_get_three_channels(mini, official, split, grey):
     assert seen == grey
 
 
-def test_a_batch_of_grey_and_colour(mini):
+def test_a_batch_can_contain_gray_and_color_images(mini):
     pack = LOAD + [dict(type='PackInputs')]
     data = TinyImageNet(str(mini), pipeline=[TRANSFORMS.build(t) for t in pack])
     labels = data.get_gt_labels()
@@ -106,7 +106,7 @@ def test_samples_per_class_takes_the_first(mini, official):
     assert len(TinyImageNet(str(mini), samples_per_class=1000)) == 50
 
 
-def test_skipped_images_and_the_rest_make_the_whole(mini, official):
+def test_skipped_images_and_the_rest_make_up_the_whole_set(mini, official):
     first = TinyImageNet(str(mini), samples_per_class=2)
     rest = TinyImageNet(str(mini), 'train+val', skip_per_class=2)
     names = [{name(data.get_data_info(i)) for i in range(len(data))} for data in (first, rest)]
@@ -142,7 +142,7 @@ def test_num_classes_takes_the_first(mini, official, split):
     assert TinyImageNet(str(mini), num_classes=10).CLASSES == whole.CLASSES
 
 
-def test_lazy_init_knows_the_classes(mini):
+def test_lazy_init_reads_the_classes(mini):
     data = TinyImageNet(str(mini), lazy_init=True)
     assert not data._fully_initialized
     assert len(data.metainfo['classes']) == 10
@@ -164,13 +164,13 @@ def test_lazy_init_knows_the_classes(mini):
         (dict(skip_per_class=1.5), ['skip_per_class', 'at least 0', '1.5']),
     ],
 )
-def test_wrong_arguments(mini, args, words):
+def test_wrong_arguments_are_errors(mini, args, words):
     with pytest.raises(ValueError) as e:
         TinyImageNet(str(mini), **args)
     assert all(w in str(e.value) for w in words)
 
 
-def test_no_folder(tmp_path):
+def test_a_missing_folder_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError) as e:
         TinyImageNet(str(tmp_path / 'nowhere'), lazy_init=True)
     for word in (
@@ -182,7 +182,7 @@ def test_no_folder(tmp_path):
         assert word in str(e.value)
 
 
-def test_an_archive_is_no_folder(mini_zip):
+def test_an_archive_as_data_root_is_an_error(mini_zip):
     with pytest.raises(ValueError, match=f"prepare_data.py tinyimagenet --source '{mini_zip}'"):
         TinyImageNet(str(mini_zip))
 
@@ -242,7 +242,7 @@ def edit(path, change):
         ),
     ],
 )
-def test_what_is_missing_is_named(copy, split, damage, words):
+def test_missing_parts_are_named(copy, split, damage, words):
     TinyImageNet(str(copy), split)
     damage(copy)
     with pytest.raises(FileNotFoundError) as e:

@@ -11,7 +11,7 @@ from prkd_mm.hooks import EpochSeedHook
 
 
 class Probe(Hook):
-    """Keep every batch, and what the dropout of each would draw."""
+    """Record every batch, and a random number that dropout would draw."""
 
     def __init__(self):
         self.images, self.drawn = [], []
@@ -23,7 +23,7 @@ class Probe(Hook):
 
 
 def run(tmp_path, seed=3, batches=1, **kwargs):
-    """Two epochs of the same images in the same order."""
+    """Run two epochs with the same images in the same order."""
     probe = Probe()
     runner = toy.start(
         toy.config(
@@ -58,7 +58,7 @@ def test_epochs_and_seeds_differ(tmp_path, num_workers):
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_same_seed_same_epochs(tmp_path, num_workers):
+def test_the_same_seed_gives_the_same_epochs(tmp_path, num_workers):
     one = run(tmp_path / 'a', num_workers=num_workers)
     two = run(tmp_path / 'b', num_workers=num_workers)
     toy.assert_same(one.images, two.images)
@@ -66,7 +66,7 @@ def test_same_seed_same_epochs(tmp_path, num_workers):
 
 
 def test_workers_of_one_epoch_differ(tmp_path):
-    """One image many times; two batches, each from a worker of its own."""
+    """The data set repeats one image; each of two batches comes from its own worker."""
     one, two = run(
         tmp_path,
         num_workers=2,
@@ -77,7 +77,7 @@ def test_workers_of_one_epoch_differ(tmp_path):
 
 
 def seeded(seed, epoch):
-    """What stands first in each stream at that epoch."""
+    """First number of each random stream in an epoch."""
     EpochSeedHook().before_train_epoch(types.SimpleNamespace(seed=seed, epoch=epoch))
     return torch.rand(()).item(), np.random.rand(), random.random()
 
@@ -88,7 +88,7 @@ def test_no_two_epochs_of_any_two_runs_are_alike():
         assert len(set(stream)) == 20 * 50
 
 
-def test_large_seeds_and_epochs():
+def test_large_seeds_and_epochs_are_valid():
     assert seeded(2**31 - 1, 10**5) == seeded(2**31 - 1, 10**5)
 
 

@@ -1,4 +1,4 @@
-"""What is logged is what MMEngine's own hook logs, for less."""
+"""The hook logs the same as MMEngine's own, at lower cost."""
 
 import re
 from types import SimpleNamespace
@@ -42,7 +42,7 @@ def scalars(work_dir):
 
 
 def histories(checkpoint):
-    """Of training, in a checkpoint, but for the times."""
+    """Histories of training in a checkpoint, without the times."""
     hub = torch.load(checkpoint, weights_only=False)['message_hub']
     return {
         key: [x.tolist() for x in history.data]
@@ -77,7 +77,7 @@ def histories(checkpoint):
     ],
     ids=str,
 )
-def test_scalars_are_mmengines(ckpt, tmp_path, by_epoch, options):
+def test_scalars_equal_those_of_mmengine(ckpt, tmp_path, by_epoch, options):
     if by_epoch and 'log_processor.custom_cfg' in options:
         custom = options['log_processor.custom_cfg'] + NOT_WITHOUT_EPOCHS
         options = {**options, 'log_processor.custom_cfg': custom}
@@ -98,8 +98,8 @@ def test_scalars_are_mmengines(ckpt, tmp_path, by_epoch, options):
 
 class TestResume:
     @pytest.mark.parametrize('by_epoch', [True, False])
-    def test_ends_in_the_same_histories(self, ckpt, tmp_path, by_epoch):
-        """Without epochs, from a checkpoint between two log lines."""
+    def test_it_ends_with_the_same_histories(self, ckpt, tmp_path, by_epoch):
+        """In an iteration-based run, the checkpoint is between two log lines."""
         options = {
             'by_epoch': by_epoch,
             'epochs': 3,
@@ -120,7 +120,7 @@ class TestResume:
         lines = scalars(rest)
         assert len(lines) >= 2 and lines == scalars(straight)[-len(lines) :]
 
-    def test_a_checkpoint_lacks_nothing(self, ckpt, tmp_path):
+    def test_a_checkpoint_contains_all_values(self, ckpt, tmp_path):
         found = []
         for lean in (True, False):
             toy.train(
@@ -136,7 +136,7 @@ class TestResume:
         assert found[0] == found[1]
         assert len(found[0]['train/loss'][0]) == 8
 
-    def test_of_a_run_without_the_hook(self, ckpt, tmp_path):
+    def test_a_run_without_the_hook_can_be_resumed(self, ckpt, tmp_path):
         toy.train(config(tmp_path / 'a', ckpt, lean=False, epochs=3))
         runner = toy.resume(
             config(tmp_path / 'b', ckpt, epochs=4, **{'log_processor.window_size': 2}),
@@ -146,8 +146,8 @@ class TestResume:
 
 
 class TestHistories:
-    def test_are_bounded(self, ckpt, tmp_path):
-        """By the window, and between two log lines by the interval."""
+    def test_their_length_is_bounded(self, ckpt, tmp_path):
+        """The limit is the window or, between two log lines, the interval."""
         runner = toy.train(
             config(
                 tmp_path,
@@ -165,12 +165,12 @@ class TestHistories:
             key: len(history.data[0]) for key, history in runner.message_hub.log_scalars.items()
         }
         assert lengths.pop('train/loss') == 6 * LENGTH  # 'global'
-        for name in ('time', 'data_time'):  # the log has an epoch's mean
+        for name in ('time', 'data_time'):  # the log shows their mean over an epoch
             assert lengths.pop(f'val/{name}') == 40 // 4 + 1
         assert lengths['train/student.loss'] == 6
         assert max(lengths.values()) <= 6
 
-    def test_a_value_costs_the_same_after_300000(self):
+    def test_the_cost_of_a_value_is_the_same_after_300000(self):
         hub = MessageHub.get_instance('many')
         hub.update_scalar('train/loss', 0.0)
         hub.get_scalar('train/loss').__init__(range(300000), [1] * 300000)
@@ -193,7 +193,7 @@ class TestHistories:
 
 
 class Watch(Hook):
-    """Count what waits for a device during the iterations."""
+    """Count the calls that wait for a device during the iterations."""
 
     priority = 'VERY_LOW'
 
@@ -226,19 +226,19 @@ class Watch(Hook):
         (False, [5, 5, 5, 5] * 2),
     ],
 )
-def test_syncs(ckpt, tmp_path, monkeypatch, lean, expected):
-    """Three losses and the two terms of PRKDLoss, in each iteration."""
+def test_the_device_is_synchronized_once_per_log_line(ckpt, tmp_path, monkeypatch, lean, expected):
+    """Each iteration has three losses and the two terms of PRKDLoss."""
     watch = Watch(monkeypatch)
     runner = toy.start(config(tmp_path, ckpt, lean=lean, **{'default_hooks.logger.interval': 3}))
     runner.register_hook(watch)
     with toy.quickly():
         runner.train()
     assert watch.counts == expected
-    for outputs in watch.outputs:  # other hooks find what they expect
+    for outputs in watch.outputs:  # other hooks receive unchanged outputs
         assert isinstance(outputs['loss'], torch.Tensor)
 
 
-def test_holds_no_graph():
+def test_it_keeps_no_graph_in_memory():
     hook = LeanRuntimeInfoHook()
     hook._intervals = [100]
     runner = SimpleNamespace(train_dataloader=range(1000))
@@ -249,7 +249,7 @@ def test_holds_no_graph():
     assert (key, value.item(), value.grad_fn) == ('train/loss', 2, None)
 
 
-def test_keeps_numbers_of_all_kinds():
+def test_numbers_of_all_types_are_recorded():
     values = (
         torch.tensor(0.1),
         3,
@@ -273,7 +273,7 @@ def test_keeps_numbers_of_all_kinds():
     assert found == [torch.tensor(0.1).item(), 3, 7, 0.5, 0.1, torch.tensor(0.3).item()]
 
 
-def test_beside_mmengines_own(ckpt, tmp_path):
+def test_a_second_runtime_info_hook_is_an_error(ckpt, tmp_path):
     with pytest.raises(
         ValueError,
         match='another RuntimeInfoHook.*in its '
@@ -301,7 +301,7 @@ def test_which_histories_are_read_in_full(method, window, iter_based, expected):
     assert looks_at_all(cfg, iter_based) is expected
 
 
-def test_a_training_set_smaller_than_a_batch_is_refused(tmp_path):
+def test_a_training_set_smaller_than_a_batch_is_an_error(tmp_path):
     options = {'train_dataloader.batch_size': 99, 'train_dataloader.drop_last': True}
     hook = {'default_hooks.runtime_info': dict(type='LeanRuntimeInfoHook')}
     cfg = toy.config(toy.classifier(), tmp_path, **options, **hook)

@@ -23,7 +23,7 @@ class Probe(Hook):
 
     def __init__(self, loss='loss_prkd', attrs=ATTRS):
         self.loss, self.attrs = loss, attrs
-        self.seen = {}  # by epoch and iteration, of the whole run
+        self.seen = {}  # values by epoch and iteration of the whole run
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         loss = unwrap(runner.model).distiller.distill_losses[self.loss]
@@ -46,7 +46,7 @@ def prkd(r):
 
 
 def assert_follows(probe, work_dir, progress, iterations):
-    """The values used and the values logged follow the formula."""
+    """Check that the values in use and the logged values follow the formula."""
     assert sorted(i for _, i in probe.seen) == list(iterations)
     for (epoch, iteration), values in probe.seen.items():
         assert values == pytest.approx(prkd(progress(epoch, iteration)), abs=1e-12)
@@ -87,7 +87,7 @@ class TestFormula:
         assert_follows(probe, tmp_path, PROGRESS[by_epoch], range(EPOCHS * LENGTH))
 
     def test_after_a_resume(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate):
-        # an iteration-based run breaks off within an epoch
+        # an iteration-based run stops within an epoch
         done = 2 * LENGTH if epoch_based_run else 6
         kill = (
             dict(type='KillHook', epoch=2)
@@ -105,7 +105,7 @@ class TestFormula:
         assert_follows(probe, tmp_path / 'b', PROGRESS[by_epoch], range(done, EPOCHS * LENGTH))
 
 
-def test_a_run_that_ends_within_an_epoch(ckpt, tmp_path):
+def test_a_run_may_end_within_an_epoch(ckpt, tmp_path):
     probe = Probe()
     run(
         toy.config(
@@ -137,7 +137,7 @@ def test_window(ckpt, tmp_path, by_epoch, begin, end):
 
 
 def test_shapes(ckpt, tmp_path):
-    """All four shapes in one run, each for another attribute."""
+    """One run uses all four shapes, each for another attribute."""
     probe = Probe(attrs=('tau', 'tau_cor', 'kl_weight', 'loss_weight'))
     run(
         toy.config(
@@ -162,7 +162,7 @@ def test_shapes(ckpt, tmp_path):
         assert values == pytest.approx(expected[epoch], abs=1e-12)
 
 
-def test_changes_mmrazors_losses(ckpt, tmp_path):
+def test_it_changes_mmrazor_losses(ckpt, tmp_path):
     probe = Probe('loss_kl', ['tau'])
     distiller = toy.logits_distiller(loss_kl=dict(type='mmrazor.KLDivergence'))
     run(
@@ -179,7 +179,7 @@ def test_changes_mmrazors_losses(ckpt, tmp_path):
     assert sorted(set(probe.seen.values())) == [(2.5,), (4.0,)]
 
 
-def test_two_hooks_share_a_loss(ckpt, tmp_path):
+def test_two_hooks_can_change_one_loss(ckpt, tmp_path):
     """One hook follows the epochs, the other the iterations."""
     probe = Probe(attrs=('tau', 'kl_weight'))
     hooks = [
@@ -192,14 +192,14 @@ def test_two_hooks_share_a_loss(ckpt, tmp_path):
     ]
     runner = run(toy.config(toy.distillation(ckpt), tmp_path, *hooks), probe)
     logged = runner.message_hub.get_scalar('train/loss_prkd.kl').data[0]
-    assert len(logged) == 2 * LENGTH  # not once by each
+    assert len(logged) == 2 * LENGTH  # not one line per hook
     for (epoch, iteration), values in probe.seen.items():
         assert values == pytest.approx((1 - 0.5 * epoch / 2, 1 - 0.5 * iteration / 8), abs=1e-12)
 
 
 @pytest.fixture(scope='module')
 def work_dir(tmp_path_factory):
-    """Work dir of a run with all logs."""
+    """Work dir of a run with all its logs."""
     path = tmp_path_factory.mktemp('log')
     ckpt = toy.save_teacher(path / 'teacher.pth')
     model = toy.distillation(ckpt)
@@ -226,18 +226,18 @@ class TestLog:
                 rel=1e-5,
             )
 
-    def test_text_log_has_them_too(self, work_dir):
+    def test_the_text_log_contains_the_terms(self, work_dir):
         text = toy.log_text(work_dir)
         assert 'loss_prkd.tau: 2.5000' in text and 'loss_prkd.cor: ' in text
 
-    def test_nothing_scheduled_enters_the_total_loss(self, work_dir):
+    def test_logged_values_are_not_added_to_the_total_loss(self, work_dir):
         for line in toy.logged(work_dir):
             if 'iter' in line:
                 assert line['loss'] == pytest.approx(
                     line['student.loss'] + line['distill.loss_prkd']
                 )
 
-    def test_draws_the_schedule(self, work_dir):
+    def test_the_schedule_is_plotted(self, work_dir):
         picture = (work_dir / 'schedule.png').read_bytes()
         assert picture.startswith(b'\x89PNG')
         width, height = struct.unpack('>II', picture[16:24])
@@ -245,14 +245,14 @@ class TestLog:
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmrazor'])
-def test_is_found_from_every_scope(scope):
+def test_it_is_found_from_every_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):
         hook = HOOKS.build(toy.prkd_schedule())
     assert isinstance(hook, LossScheduleHook)
 
 
 @pytest.mark.slow
-def test_compiled_run_is_the_eager_one(ckpt, tmp_path):
+def test_a_compiled_run_equals_an_eager_run(ckpt, tmp_path):
     """Compiled code must use each new value of the schedule."""
     torch._dynamo.reset()
     runners = [
@@ -294,11 +294,11 @@ class TestErrors:
             [dict(dict(loss='loss_prkd', attr='tau', start=4, end=1), **changed)]
         )
 
-    def test_no_schedules(self):
+    def test_an_empty_list_of_schedules(self):
         with pytest.raises(ValueError, match='schedules is empty; give'):
             LossScheduleHook([])
 
-    def test_shape(self):
+    def test_an_unknown_shape(self):
         with pytest.raises(
             ValueError,
             match=r"tau has shape 'exp'; choose "
@@ -309,11 +309,11 @@ class TestErrors:
     @pytest.mark.parametrize(
         'changed', [dict(end=None), dict(start='4'), dict(start=True), dict(end=[1])], ids=str
     )
-    def test_numbers(self, changed):
+    def test_values_that_are_not_numbers(self, changed):
         with pytest.raises(TypeError, match='loss_prkd.tau needs numbers'):
             self.schedule(**changed)
 
-    def test_unknown_key(self):
+    def test_an_unknown_key(self):
         with pytest.raises(TypeError, match='begin'):
             self.schedule(begin=4)
 
@@ -334,7 +334,7 @@ class TestErrors:
             run(toy.config(model, tmp_path, hook), probe)
         assert not probe.seen
 
-    def test_loss(self, ckpt, tmp_path):
+    def test_an_unknown_loss(self, ckpt, tmp_path):
         self.raises(
             toy.distillation(ckpt),
             tmp_path,
@@ -343,10 +343,10 @@ class TestErrors:
             dict(loss='loss_kd'),
         )
 
-    def test_no_distiller(self, tmp_path):
+    def test_a_model_without_a_distiller(self, tmp_path):
         self.raises(toy.classifier(), tmp_path, ValueError, "no loss 'loss_prkd'; it has none")
 
-    def test_attr(self, ckpt, tmp_path):
+    def test_an_unknown_attribute(self, ckpt, tmp_path):
         self.raises(
             toy.distillation(ckpt),
             tmp_path,
@@ -358,7 +358,7 @@ class TestErrors:
         )
 
     @pytest.mark.parametrize('attr', ['name', 'flag', 'factor', 'forward'])
-    def test_attribute_that_is_not_a_number(self, ckpt, tmp_path, attr):
+    def test_an_attribute_that_is_not_a_number(self, ckpt, tmp_path, attr):
         distiller = toy.logits_distiller(loss_prkd=dict(type='mmrazor.NumberLoss'))
         self.raises(
             toy.distillation(ckpt, distiller=distiller),
@@ -371,7 +371,7 @@ class TestErrors:
     @pytest.mark.parametrize(
         'schedule', [dict(end=0), dict(start=-1), dict(attr='kl_weight', end=-0.5)], ids=str
     )
-    def test_value_that_the_loss_rejects(self, ckpt, tmp_path, schedule):
+    def test_a_value_that_the_loss_rejects(self, ckpt, tmp_path, schedule):
         bad = float(schedule.get('start', schedule.get('end')))
         attr = schedule.get('attr', 'tau')
         self.raises(

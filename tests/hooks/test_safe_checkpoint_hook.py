@@ -35,7 +35,7 @@ def load(path):
 
 
 def rows(*work_dirs):
-    """Validation rows by epoch; no epoch may be there twice."""
+    """Validation rows by epoch; no epoch may occur twice."""
     found = [row for folder in work_dirs for row in toy.logged(folder) if 'lr' not in row]
     assert len({row['step'] for row in found}) == len(found)
     times = ('time', 'data_time')
@@ -73,7 +73,7 @@ class Break(Hook):
 
 @HOOKS.register_module()
 class NotePositions(Hook):
-    """Note the epoch and the iteration that the parts of a run see in validation."""
+    """Record epoch and iteration during validation."""
 
     def __init__(self):
         self.positions = []
@@ -83,8 +83,8 @@ class NotePositions(Hook):
         self.positions.append((hub.get_info('epoch'), hub.get_info('iter'), runner.epoch))
 
 
-class TestOwedValidation:
-    def test_it_sees_the_same_position_as_in_one_go(self, tmp_path):
+class TestMissedValidation:
+    def test_it_has_the_position_of_an_uninterrupted_run(self, tmp_path):
         def positions(runner):
             (hook,) = (hook for hook in runner.hooks if isinstance(hook, NotePositions))
             return hook.positions
@@ -97,7 +97,7 @@ class TestOwedValidation:
         assert positions(resumed) == straight[1:] == [(1, 7, 2), (2, 11, 3)]
 
     @pytest.mark.parametrize('killed_in', [1, 2, 3])
-    def test_a_resumed_run_validates_what_the_killed_one_could_not(self, tmp_path, killed_in):
+    def test_a_resumed_run_validates_the_epoch_of_the_killed_run(self, tmp_path, killed_in):
         straight, cut = tmp_path / 'straight', tmp_path / 'cut'
         toy.train(config(straight))
         with pytest.raises(toy.Killed):
@@ -111,7 +111,7 @@ class TestOwedValidation:
         assert one['meta']['metrics'] == other['meta']['metrics']
         assert one['meta']['raw_metrics'] == other['meta']['raw_metrics']
 
-    def test_iteration_based_run(self, tmp_path):
+    def test_an_iteration_based_run_validates_too(self, tmp_path):
         options = {'default_hooks.logger.log_metric_by_epoch': False}
         cfg = config(tmp_path, dict(type='KillInValidation', step=8), by_epoch=False)
         cfg.merge_from_dict(options)
@@ -129,7 +129,7 @@ class TestOwedValidation:
         toy.resume(config(rest), half / 'epoch_2.pth')
         assert list(rows(half, rest)) == [1, 2, 3]
 
-    def test_an_epoch_without_validation_owes_none(self, tmp_path):
+    def test_an_epoch_without_validation_is_not_validated(self, tmp_path):
         options = {'train_cfg.val_interval': 2}
         cfg = config(tmp_path, dict(type='KillHook', epoch=1))
         cfg.merge_from_dict(options)
@@ -140,8 +140,8 @@ class TestOwedValidation:
         toy.resume(cfg, tmp_path / 'epoch_1.pth')
         assert list(rows(tmp_path)) == [2, 3]
 
-    def test_the_best_checkpoint_is_chosen_again(self, tmp_path):
-        """Its score is not in the checkpoint, though the row is logged."""
+    def test_the_best_checkpoint_is_selected_again(self, tmp_path):
+        """Its score is not in the checkpoint, although the row is logged."""
         best = dict(save_best='accuracy/top1')
         toy.train(config(tmp_path / 'straight', **best))
         cut = config(tmp_path / 'cut', dict(type='KillBeforeBest', epoch=2), **best)
@@ -170,7 +170,9 @@ class KillBeforeBest(Hook):
 
 
 class TestWriting:
-    def test_the_new_checkpoint_is_there_before_the_old_one_goes(self, tmp_path, monkeypatch):
+    def test_the_new_checkpoint_is_written_before_the_old_one_is_removed(
+        self, tmp_path, monkeypatch
+    ):
         seen = []
         remove = SafeCheckpointHook._remove
 
@@ -205,7 +207,7 @@ class TestWriting:
             assert len(list(tmp_path.glob('best_*'))) == 1
             assert seen[-1] == (1 if score == 10 else 2)
 
-    def test_a_full_disk_leaves_what_can_be_resumed(self, tmp_path, monkeypatch):
+    def test_a_full_disk_leaves_a_checkpoint_that_can_be_resumed(self, tmp_path, monkeypatch):
         replace = os.replace
 
         def full(source, target):
@@ -223,7 +225,7 @@ class TestWriting:
         toy.resume(config(tmp_path), tmp_path / 'epoch_1.pth')
         assert list(rows(tmp_path)) == [1, 2, 3]
 
-    def test_same_checkpoints_as_mmengines_hook(self, tmp_path):
+    def test_checkpoints_are_those_of_the_mmengine_hook(self, tmp_path):
         toy.train(config(tmp_path / 'safe', max_keep_ckpts=2))
         cfg = config(tmp_path / 'plain', max_keep_ckpts=2)
         cfg.default_hooks.checkpoint.type = 'CheckpointHook'
@@ -261,8 +263,8 @@ class TestNotFinite:
         assert 'distill.loss_prkd was nan' in text and 'iteration 3 (epoch 1)' in text
         assert 'student' not in text and ' loss was' not in text
 
-    def test_bad_weights_after_a_good_loss_are_not_saved(self, tmp_path):
-        """The last step of an epoch breaks them: no loss has shown it yet."""
+    def test_bad_weights_after_a_finite_loss_are_not_saved(self, tmp_path):
+        """The last step of an epoch makes them nan, and no loss shows it yet."""
         cfg = config(tmp_path, dict(type='Break', iteration=7, what='lr'))
         with pytest.raises(FloatingPointError, match='not finite, so no checkpoint was saved'):
             toy.train(cfg)

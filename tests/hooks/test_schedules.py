@@ -12,7 +12,7 @@ def test_names_of_the_shapes():
 
 
 @pytest.mark.parametrize('start, end', [(4.0, 1.0), (0.0, 1.0), (1.0, 0.0), (2, 2)])
-def test_values(start, end):
+def test_values_follow_the_formulas(start, end):
     for r in R:
         assert SHAPES['linear'](r, start, end) == pytest.approx(
             (1 - r) * start + r * end, abs=1e-12
@@ -25,14 +25,14 @@ def test_values(start, end):
 
 
 @pytest.mark.parametrize('shape', ['linear', 'cosine', 'step'])
-def test_weights_that_go_to_0_get_there(shape):
-    for weight in (1.0, 0.1, 0.7):  # and never below, which a loss refuses
+def test_weights_that_go_to_0_reach_0(shape):
+    for weight in (1.0, 0.1, 0.7):  # never below, since a loss rejects negative weights
         assert SHAPES[shape](1.0, weight, 0.0) == 0
         assert SHAPES[shape](0.0, 0.0, weight) == 0
         assert min(SHAPES[shape](i / 997, weight, 0.0) for i in range(998)) == 0
 
 
-def test_the_methods_temperature():
+def test_the_temperature_of_the_method():
     """From 4 to 1 over 240 epochs, tau(e) = tau - (tau - tau_L) e / E."""
     assert [SHAPES['linear'](e / 240, 4.0, 1.0) for e in (0, 80, 120, 239)] == pytest.approx(
         [4.0, 3.0, 2.5, 1.0125], abs=1e-12
@@ -43,7 +43,7 @@ def test_the_methods_temperature():
     'args, expected',
     [((0, 8), 0), ((2, 8), 0.25), ((8, 8), 1), ((9, 8), 1), ((3, 8, 4), 0), ((5, 8, 4), 0.25)],
 )
-def test_progress_is_the_share_of_the_window_that_is_done(args, expected):
+def test_progress_is_the_completed_share_of_the_window(args, expected):
     assert progress(*args) == expected
 
 

@@ -1,4 +1,4 @@
-"""Hooks that change how fast a run is, and nothing else."""
+"""Hooks that change the speed of a run and nothing else."""
 
 import pytest
 import torch
@@ -41,15 +41,15 @@ def test_two_epochs_end_in_the_same_weights(hook, teacher, tmp_path):
     fast = run(teacher, tmp_path / 'fast', hook)
     close(plain, fast)
     assert (tmp_path / 'fast/student_avg.pth').exists()
-    # and each goes on from the other's checkpoint
+    # each run can be resumed from the checkpoint of the other
     options = dict(resume=True, load_from=str(tmp_path / 'fast/epoch_1.pth'))
     close(plain, run(teacher, tmp_path / 'again', **options))
     options['load_from'] = str(tmp_path / 'plain/epoch_1.pth')
     close(plain, run(teacher, tmp_path / 'other', hook, **options))
 
 
-def test_a_seed_has_the_same_start_in_either_format(tmp_path):
-    """Where weights are drawn in the order of memory, it would not."""
+def test_a_seed_has_the_same_initial_weights_in_both_formats(tmp_path):
+    """Weights drawn after the conversion would be in another order."""
     starts = []
     for name, hooks in (('plain', []), ('fast', [dict(type='ChannelsLastHook')])):
         net = toy.classifier(init_cfg=dict(type='Kaiming', layer='Conv2d'))
@@ -64,7 +64,7 @@ def test_a_seed_has_the_same_start_in_either_format(tmp_path):
     torch.testing.assert_close(*starts, rtol=0, atol=0)
 
 
-def test_channels_last_reaches_student_and_teacher(teacher, tmp_path):
+def test_channels_last_converts_student_and_teacher(teacher, tmp_path):
     model = unwrap(run(teacher, tmp_path, dict(type='ChannelsLastHook')).model)
     seen = []
 
@@ -79,7 +79,7 @@ def test_channels_last_reaches_student_and_teacher(teacher, tmp_path):
     assert seen == [True, True]
 
 
-def test_compile_takes_both_backbones_and_keeps_their_names(teacher, tmp_path):
+def test_both_backbones_are_compiled_and_keep_their_names(teacher, tmp_path):
     compiled = []
 
     def backend(graph, inputs):

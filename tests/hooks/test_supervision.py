@@ -44,7 +44,7 @@ def config(ckpt, work_dir, *hooks, epochs=EPOCHS, distiller=None, **options):
 
 
 class Autograd(Hook):
-    """The strength that autograd finds in the run's own loss and teacher, by epoch."""
+    """Strength by epoch, computed by autograd from the loss and teacher of the run."""
 
     priority = 'VERY_LOW'
 
@@ -74,7 +74,7 @@ def run(cfg, probe=None):
 
 
 def logged(work_dir, key='loss_prkd.strength'):
-    """By 1-based epoch."""
+    """Logged values by 1-based epoch."""
     return {line['epoch']: line[key] for line in toy.logged(work_dir) if key in line}
 
 
@@ -216,7 +216,7 @@ class TestSentences:
         ],
         ids=str,
     )
-    def test_on_the_way(self, course, words):
+    def test_a_strength_that_is_not_monotonic(self, course, words):
         schedules = [*self.PRKD[:2], Schedule('a', 'cor_weight', 0, relax_to=0.25)]
         found = warnings('a', course, schedules)
         assert len(found) == len(words)
@@ -238,7 +238,7 @@ class TestErrors:
         ],
         ids=str,
     )
-    def test_malformed(self, changed, match):
+    def test_a_malformed_schedule(self, changed, match):
         with pytest.raises(ValueError, match=match):
             Schedule(
                 **dict(dict(loss='loss_prkd', attr='cor_weight', start=0, relax_to=0.25), **changed)
@@ -257,15 +257,15 @@ class TestErrors:
             r'cor_weight: relax_to=0.25 needs logits .*TeacherCheckHook',
         )
 
-    def test_out_of_reach(self, tmp_path):
+    def test_a_target_out_of_reach(self, tmp_path):
         cfg = schedule(0.25)
-        cfg['schedules'][1]['end'] = 1.0  # of kl_weight
+        cfg['schedules'][1]['end'] = 1.0  # end of kl_weight
         self.raises(
             config(teacher_of(tmp_path / 't.pth', 0.3), tmp_path, CHECK, cfg),
             'cannot be reached; .* the other terms alone keep',
         )
 
-    def test_nothing_to_begin_with(self, tmp_path):
+    def test_an_initial_strength_of_0(self, tmp_path):
         cfg = schedule(0.25)
         cfg['schedules'][1]['start'] = 0.0
         self.raises(

@@ -19,7 +19,7 @@ def tail(num_epochs=2, **kwargs):
 
 
 def students(work_dir, names):
-    """The students in checkpoints of a run, in float64."""
+    """States of the students in checkpoints of a run, in float64."""
     return [
         {
             key[len('architecture.') :]: value.double()
@@ -35,7 +35,7 @@ def mean(states):
 
 
 def assert_float32_of(actual, exact, what):
-    """Equal to a number in float64 but for one rounding to float32."""
+    """Check for equality with a float64 number, up to one rounding to float32."""
     torch.testing.assert_close(actual.double(), exact, rtol=2**-23, atol=0, msg=what)
 
 
@@ -44,14 +44,14 @@ def load(work_dir, name='student_avg.pth'):
 
 
 def plain_batch(preprocessor, dataset):
-    """All of a data set as one batch, normalised by hand."""
+    """All of a data set as one batch, normalized by hand."""
     x = np.stack([sample['img'] for sample in dataset.load_data_list()])
     x = torch.from_numpy(x).permute(0, 3, 1, 2).float()
     return (x - preprocessor.mean) / preprocessor.std
 
 
 class TestAverage:
-    """Of the files that a real run has saved."""
+    """The average of the files that a real run has saved."""
 
     @pytest.mark.parametrize('bn', ['recalibrate', 'average', 'latest'])
     def test_is_the_mean_of_the_students(self, ckpt, tmp_path, bn):
@@ -115,7 +115,7 @@ class TestAverage:
             if value.is_floating_point():
                 assert_float32_of(value, expected[name], name)
 
-    def test_of_a_plain_classifier(self, tmp_path):
+    def test_a_plain_classifier_is_averaged(self, tmp_path):
         preprocessor = dict(mean=[127.5] * 3, std=[60.0] * 3)
         toy.train(
             toy.config(toy.classifier(preprocessor=preprocessor), tmp_path, tail(bn='average'))
@@ -198,7 +198,7 @@ class TestRecalibration:
         toy.assert_same(list(net.parameters()), weights)
         assert all(p.grad is None for p in net.parameters())
 
-    def test_frozen_bn_stays(self):
+    def test_frozen_bn_does_not_change(self):
         net = toy.build(toy.classifier(frozen_bn=True))
         for name in STATISTICS:
             getattr(net.backbone.bn1, name).uniform_(0.5, 1.5)
@@ -209,7 +209,7 @@ class TestRecalibration:
             assert torch.equal(after[f'backbone.bn1.{name}'], before[f'backbone.bn1.{name}'])
             assert not torch.equal(after[f'backbone.bn2.{name}'], before[f'backbone.bn2.{name}'])
 
-    def test_frozen_bn_stays_in_a_run(self, ckpt, tmp_path):
+    def test_frozen_bn_does_not_change_in_a_run(self, ckpt, tmp_path):
         net = dict(
             toy.classifier(width=6, frozen_bn=True),
             init_cfg=dict(type='Pretrained', checkpoint=ckpt),
@@ -247,7 +247,7 @@ class TestRecalibration:
 
 
 class Counter(Hook):
-    """Count what is called; keep the weights around every validation."""
+    """Count the calls, and record the weights around every validation."""
 
     priority = 'LOWEST'
 
@@ -298,7 +298,7 @@ def runs(tmp_path_factory):
     return results
 
 
-class TestValidationTouchesNothing:
+class TestValidationChangesNothing:
     def test_weights_stay_bit_for_bit(self, runs):
         for _, counter in runs:
             assert len(counter.pairs) == 4
@@ -325,8 +325,8 @@ class TestValidationTouchesNothing:
         toy.assert_same(ours, silent)
         assert not (runs[2][0] / 'student_avg.pth').exists()
 
-    def test_log(self, runs):
-        """Raw and averaged accuracy side by side, from the tail on."""
+    def test_raw_and_averaged_accuracy_are_logged(self, runs):
+        """Both are in the same row, from the tail on."""
         logs = [[line for line in toy.logged(path) if 'accuracy/top1' in line] for path, _ in runs]
         for lines in logs:
             assert [line['step'] for line in lines] == [1, 2, 3, 4]
@@ -339,7 +339,7 @@ class TestValidationTouchesNothing:
 
 @pytest.fixture(scope='module')
 def finished(tmp_path_factory):
-    """A run of four epochs, of which three are averaged."""
+    """A run of four epochs, three of which are averaged."""
     path = tmp_path_factory.mktemp('finished')
     ckpt = toy.save_teacher(path / 'teacher.pth')
     runner = toy.train(
@@ -400,8 +400,8 @@ class TestFile:
                 assert total.dtype == torch.float64
                 assert torch.equal(total, sum(s[name] for s in states)), name
 
-    def test_is_the_old_one_if_writing_fails(self, finished, tmp_path, monkeypatch):
-        """Of a run that ends with a full disk; epoch_N.pth are MMEngine's."""
+    def test_the_old_file_is_kept_if_writing_fails(self, finished, tmp_path, monkeypatch):
+        """A run ends with a full disk while it writes the average."""
 
         def fail(checkpoint, file):
             file.write(b'half of')
@@ -420,7 +420,7 @@ class TestFile:
 
 
 class TestResume:
-    """What may go wrong; tests/test_exact_resume.py has the good case."""
+    """Cases that are errors; tests/test_exact_resume.py tests the others."""
 
     def config(self, tmp_path, finished, **hook):
         return toy.config(
@@ -542,7 +542,7 @@ def test_run_without_validation(ckpt, tmp_path):
 
 
 def test_validation_within_an_epoch(ckpt, tmp_path):
-    """Of an iteration-based run: the average is that of whole epochs."""
+    """In an iteration-based run, only whole epochs are averaged."""
     toy.train(
         toy.config(
             toy.distillation(ckpt),

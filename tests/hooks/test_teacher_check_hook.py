@@ -4,7 +4,7 @@ import toy
 
 from prkd_mm.hooks import TeacherCheckHook
 
-PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)  # that of the student
+PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)  # preprocessor of the student
 OWN = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
 
 
@@ -37,7 +37,7 @@ def config(ckpt, tmp_path, hook, algorithm='FrozenTeacherDistill', **kwargs):
 
 @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'SingleTeacherDistill'])
 @pytest.mark.parametrize('augment', [None, 'Mixup'])
-def test_metric_is_that_of_the_teacher(ckpt, tmp_path, algorithm, augment):
+def test_the_logged_metric_is_that_of_the_teacher(ckpt, tmp_path, algorithm, augment):
     cfg = config(ckpt, tmp_path, {}, algorithm)
     if augment:  # applied in training only
         cfg.model.data_preprocessor.batch_augments = dict(augments=[dict(type=augment, alpha=1.0)])
@@ -62,7 +62,7 @@ def test_images_are_in_the_teachers_own_normalization(ckpt, tmp_path):
     assert logged[0] != top1(teacher, ckpt, PREPROCESSOR, dataset)
 
 
-def test_does_not_change_the_run(ckpt, tmp_path):
+def test_the_check_does_not_change_the_run(ckpt, tmp_path):
     states = []
     for i, hooks in enumerate([[dict(type='TeacherCheckHook')], []]):
         runner = toy.train(
@@ -95,13 +95,13 @@ class TestErrors:
             r'reaches \d\d\.\d\d % top-1, below min_top1=99.5. Check',
         )
 
-    def test_a_model_without_a_teacher_is_refused(self, tmp_path):
+    def test_a_model_without_a_teacher_is_an_error(self, tmp_path):
         self.raises(
             toy.config(toy.classifier(), tmp_path, dict(type='TeacherCheckHook')),
             'no teacher; remove the hook',
         )
 
-    def test_a_missing_validation_set_is_refused_only_with_min_top1(self, ckpt, tmp_path):
+    def test_a_missing_validation_set_is_an_error_only_with_min_top1(self, ckpt, tmp_path):
         without = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
         cfg = config(ckpt, tmp_path, dict(min_top1=10))
         cfg.merge_from_dict(without)
@@ -124,7 +124,7 @@ class TestErrors:
             TeacherCheckHook(min_top1=value)
 
 
-def test_a_teacher_that_guesses_is_refused_without_min_top1(tmp_path):
+def test_a_teacher_that_guesses_is_an_error_without_min_top1(tmp_path):
     """One class for all images: exactly chance on as many images of each class."""
     net = toy.build(toy.classifier(width=6))
     state = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
@@ -135,7 +135,7 @@ def test_a_teacher_that_guesses_is_refused_without_min_top1(tmp_path):
         toy.train(cfg)
 
 
-def test_a_teacher_whose_logits_are_nan_is_refused_without_min_top1(ckpt, tmp_path):
+def test_a_teacher_whose_logits_are_nan_is_an_error_without_min_top1(ckpt, tmp_path):
     state = torch.load(ckpt)['state_dict']
     state['head.fc.bias'][0] = float('nan')
     torch.save(dict(state_dict=state), tmp_path / 'nan.pth')

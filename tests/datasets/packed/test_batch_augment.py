@@ -11,8 +11,8 @@ N = 50000  # images
 PLACES = 9
 
 
-def test_generator_against_published_outputs():
-    # of the reference code at the seed 1234567
+def test_the_generator_has_the_published_outputs():
+    # outputs of the reference code for the seed 1234567
     assert splitmix64(1234567, np.arange(5)).tolist() == [
         6457827717110365317,
         3203168211198807973,
@@ -35,12 +35,12 @@ def test_generator_against_published_outputs():
     ],
 )
 @pytest.mark.parametrize('mirror', [True, False])
-def test_crop_and_flip_as_torchvision(shape, padding, size, mirror):
+def test_crop_and_flip_equals_torchvision(shape, padding, size, mirror):
     torch.manual_seed(0)
     n = 3 * PLACES**2
     images = torch.randint(256, (n, *shape), dtype=torch.uint8)
     rows, columns = (shape[i + 1] + 2 * padding - size[i] + 1 for i in range(2))
-    top, left = divmod(np.arange(n) % (rows * columns), columns)  # all
+    top, left = divmod(np.arange(n) % (rows * columns), columns)  # all positions
     flip = (np.random.RandomState(0).rand(n) < 0.5) & mirror
     before = images.clone()
     ours = crop_and_flip(images, top, left, flip, size, padding)
@@ -62,7 +62,7 @@ def test_crop_and_flip_as_torchvision(shape, padding, size, mirror):
         (0, -1, 'left'),
     ],
 )
-def test_no_crop_beyond_the_image(top, left, wrong):
+def test_a_crop_beyond_the_image_is_an_error(top, left, wrong):
     with pytest.raises(ValueError, match=wrong):
         crop_and_flip(
             torch.zeros(1, 3, 8, 8),
@@ -74,7 +74,7 @@ def test_no_crop_beyond_the_image(top, left, wrong):
         )
 
 
-def test_choices_are_a_function_of_the_names_alone():
+def test_choices_depend_on_seed_epoch_and_index_alone():
     index = np.random.RandomState(0).permutation(N)
     for part, whole in zip(
         choose(3, 7, index[100:200], (9, 5), 0.5), choose(3, 7, np.arange(N), (9, 5), 0.5)
@@ -83,7 +83,7 @@ def test_choices_are_a_function_of_the_names_alone():
 
 
 def codes(seed, epoch):
-    """Crop and flip of each image in one number."""
+    """Encode crop and flip of each image in one number."""
     top, left, flip = choose(seed, epoch, np.arange(N), (PLACES, 7), 0.5)
     assert top.dtype == left.dtype == np.int64 and flip.dtype == bool
     return (top * 7 + left) * 2 + flip
@@ -97,7 +97,7 @@ def test_all_choices_are_equally_probable(seed, epoch):
 
 
 @pytest.mark.parametrize('prob', [0.0, 0.2, 1.0])
-def test_share_of_flips(prob):
+def test_the_share_of_flips_is_the_probability(prob):
     share = choose(0, 0, np.arange(N), flip_prob=prob)[2].mean()
     assert abs(share - prob) <= 4 * (prob * (1 - prob) / N) ** 0.5
 
@@ -113,7 +113,7 @@ def test_share_of_flips(prob):
 )
 def test_choices_are_independent(other):
     table = np.zeros((18, 18))
-    # 9 of the places with the flip, so that no cell is nearly empty
+    # modulo 18, so that no cell is nearly empty
     np.add.at(table, (codes(5, 8) % 18, other() % 18), 1)
     assert chi2_contingency(table).pvalue > 1e-3
 
@@ -128,7 +128,7 @@ def test_streams_of_a_seed_do_not_overlap():
     assert len(set(np.concatenate(words).tolist())) == 100 * 1000
 
 
-def test_same_distribution_as_the_stock_transforms():
+def test_the_distribution_is_that_of_the_stock_transforms():
     image = np.arange(64, dtype=np.uint8).reshape(8, 8, 1) + 1
     crop = TRANSFORMS.build(dict(type='RandomCrop', crop_size=8, padding=1))
     flip = TRANSFORMS.build(dict(type='RandomFlip', prob=0.5))

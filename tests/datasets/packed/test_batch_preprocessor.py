@@ -41,11 +41,11 @@ def packed_toys(**kwargs):
 
 
 def stock_batch(packed, index, epoch, seed=5):
-    """Torchvision's crops and flips by our choices; one sample an image."""
+    """Our choices applied by torchvision, with one sample per image."""
     size, padding, prob = packed.__getitems__([0])['augment'].values()
-    places = [n + 2 * padding - m + 1 for n, m in zip(packed.images.shape[2:], size)]
+    positions = [n + 2 * padding - m + 1 for n, m in zip(packed.images.shape[2:], size)]
     items = []
-    for i, top, left, flip in zip(index, *choose(seed, epoch, np.array(index), places, prob)):
+    for i, top, left, flip in zip(index, *choose(seed, epoch, np.array(index), positions, prob)):
         item = packed[i]
         image = F.crop(F.pad(item['inputs'], [padding]), top, left, *size)
         item['inputs'] = F.hflip(image) if flip else image
@@ -66,7 +66,7 @@ def stock_batch(packed, index, epoch, seed=5):
 )
 @pytest.mark.parametrize('size', [8, (6, 9)])
 @pytest.mark.parametrize('training', [True, False])
-def test_as_stock_to_the_last_bit(kwargs, size, training):
+def test_batches_equal_those_of_stock_bit_for_bit(kwargs, size, training):
     packed, ours = packed_toys(size=size), preprocessor(**kwargs)
     index = [3, 9, 31, 0, 9]
     ours.epoch = 4
@@ -78,7 +78,7 @@ def test_as_stock_to_the_last_bit(kwargs, size, training):
     assert torch.equal(labels, torch.cat([s.gt_label for s in stock['data_samples']]))
 
 
-def test_real_images(mini, tmp_path):
+def test_real_images_equal_those_of_stock(mini, tmp_path):
     data = dict(type='TinyImageNet', data_root=str(mini), split='val')
     packed = PackedImages(dict(data, pipeline=pipeline(64, 8, load=True)), str(tmp_path))
     index = list(range(0, 20, 3))
@@ -86,7 +86,7 @@ def test_real_images(mini, tmp_path):
     out = preprocessor(**kwargs)(packed.__getitems__(index), True)
     stock = ClsDataPreprocessor(**kwargs)(stock_batch(packed, index, 0), True)
     assert torch.equal(out['inputs'], stock['inputs'])
-    # without choices: the images of the stock pipeline
+    # without augmentation, the images are those of the stock pipeline
     plain = PackedImages(data, str(tmp_path))
     images = DATASETS.build(
         dict(data, pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
@@ -97,7 +97,7 @@ def test_real_images(mini, tmp_path):
         assert torch.equal(out['inputs'], stock['inputs'])
 
 
-def test_grey_images():
+def test_gray_images_equal_those_of_stock():
     packed = PackedImages(dict(type='Digits', split='test', pipeline=pipeline(prob=0)))
     kwargs = dict(mean=[78.0], std=[95.7], to_rgb=True)
     index = list(range(100))
@@ -109,7 +109,7 @@ def test_grey_images():
 
 @pytest.mark.parametrize('collate', [default_collate, pseudo_collate])
 @pytest.mark.parametrize('training', [True, False])
-def test_stock_batches_are_still_taken(collate, training):
+def test_stock_batches_are_accepted(collate, training):
     packed = PackedImages(dict(type='ToyImages', pipeline=[dict(type='PackInputs')]))
     outs = [
         preprocessor(collate([packed[i] for i in range(4)]), training)
@@ -120,7 +120,7 @@ def test_stock_batches_are_still_taken(collate, training):
         assert torch.equal(one.gt_label, two.gt_label)
 
 
-def test_one_sample_for_all_when_training():
+def test_training_has_one_sample_for_the_whole_batch():
     ours = preprocessor(views=3)
     ours.epoch = 7
     batch = packed_toys().__getitems__([6, 1])
@@ -131,10 +131,10 @@ def test_one_sample_for_all_when_training():
     one, two = ours(batch, False)['data_samples']
     assert one.gt_label.tolist() == [2] and two.gt_label.tolist() == [1]
     assert (one.sample_idx, two.sample_idx) == (6, 1)
-    assert batch['inputs'].dtype == torch.uint8  # the batch is left alone
+    assert batch['inputs'].dtype == torch.uint8  # the batch itself is not changed
 
 
-def test_losses_as_stock():
+def test_losses_equal_those_of_stock():
     packed = packed_toys()
     torch.manual_seed(0)
     net = toy.build(toy.classifier())
@@ -149,7 +149,7 @@ def test_losses_as_stock():
     assert torch.equal(*losses) and losses[0] > 0
 
 
-def test_batch_augmentations():
+def test_mixup_equals_that_of_stock():
     kwargs = dict(
         NORM, num_classes=4, batch_augments=dict(augments=[dict(type='Mixup', alpha=1.0)])
     )
@@ -171,7 +171,7 @@ def test_batch_augmentations():
 
 
 def images_by_index(ours, packed, num_workers=0, rank=0, ranks=1):
-    """What one rank sees in an epoch: {index: image}."""
+    """Images of one rank in an epoch, {index: image}."""
     with mock.patch('mmengine.dataset.sampler.get_dist_info', lambda: (rank, ranks)):
         sampler = DefaultSampler(packed, shuffle=True, seed=ranks)
     loader = DataLoader(packed, 7, sampler=sampler, num_workers=num_workers, collate_fn=whole_batch)
@@ -182,7 +182,7 @@ def images_by_index(ours, packed, num_workers=0, rank=0, ranks=1):
     return seen
 
 
-def test_same_images_for_any_ranks_and_workers():
+def test_images_do_not_depend_on_ranks_and_workers():
     packed, ours = packed_toys(), preprocessor()
     whole = images_by_index(ours, packed)
     assert sorted(whole) == list(range(32))
@@ -196,7 +196,7 @@ def test_same_images_for_any_ranks_and_workers():
     assert sum(torch.equal(whole[i], other[i]) for i in whole) < 8
 
 
-def test_epoch_seed_and_views():
+def test_images_depend_on_epoch_seed_and_views():
     batch = packed_toys().__getitems__(list(range(32)))
     ours = preprocessor()
 
@@ -222,14 +222,14 @@ def test_epoch_seed_and_views():
         (dict(epoch=0, max_epochs=1, iter=100, max_iters=100), 99),
     ],
 )
-def test_view_of_a_run(info, view):
+def test_the_view_follows_the_run(info, view):
     hub = MessageHub.get_instance(f'view of {info}')
     hub.update_info_dict(info)
     assert preprocessor().view == view
     assert preprocessor(views=2).view == view % 2
 
 
-def test_drawn_seed_stays():
+def test_a_drawn_seed_is_kept():
     hub = MessageHub.get_instance('drawn seed')
     packed, ours = packed_toys(), preprocessor(seed=None)
     batch = packed.__getitems__(list(range(32)))
@@ -252,7 +252,7 @@ def draw_as_rank(rank, folder, results):
     dist.destroy_process_group()
 
 
-def test_ranks_draw_one_seed(tmp_path):
+def test_all_ranks_use_one_drawn_seed(tmp_path):
     context = multiprocessing.get_context('fork')
     results = context.SimpleQueue()
     processes = [
@@ -267,7 +267,7 @@ def test_ranks_draw_one_seed(tmp_path):
 
 
 @pytest.mark.parametrize('views', [0, -1, 1.5, '3'])
-def test_views_must_be_a_number(views):
+def test_views_must_be_a_positive_integer(views):
     with pytest.raises(ValueError, match='views.*at least 1'):
         preprocessor(views=views)
 
@@ -294,7 +294,7 @@ def config(work_dir, ckpt, *hooks, packed=True, num_workers=0, **kwargs):
 
 
 def run(cfg, checkpoint=None):
-    """Train; also what each step saw: (view, {index: image})."""
+    """Train; also return the images of each step, (view, {index: image})."""
     seen = []
 
     def witness(module, args, out):
@@ -313,19 +313,19 @@ def run(cfg, checkpoint=None):
 
 @pytest.fixture(scope='module', params=[0, 2], ids='{} workers'.format)
 def runs(request, tmp_path_factory):
-    """Four epochs in one go; two, a power cut and two more."""
+    """An uninterrupted run of four epochs, and one that is killed after two and resumed."""
     path = tmp_path_factory.mktemp('runs')
     ckpt = toy.save_teacher(path / 'teacher.pth')
     n = request.param
     straight = run(config(path / 'a', ckpt, epochs=4, num_workers=n))
     with pytest.raises(toy.Killed):
         toy.train(config(path / 'b', ckpt, dict(type='KillHook', epoch=2), epochs=4, num_workers=n))
-    np.random.seed(n)  # another process, another state
+    np.random.seed(n)  # a new process has another state
     rest = run(config(path / 'c', ckpt, epochs=4, num_workers=n), path / 'b' / 'epoch_2.pth')
     return path, straight, rest
 
 
-def test_resumed_bit_for_bit(runs):
+def test_a_resumed_run_is_the_same_bit_for_bit(runs):
     path, (_, straight), (_, rest) = runs
     toy.assert_same(straight[8:], rest)
     assert [view for view, _ in straight] == [e for e in range(4) for _ in range(4)]
@@ -339,7 +339,7 @@ def test_resumed_bit_for_bit(runs):
     assert one['meta']['metrics'] == two['meta']['metrics'] != {'accuracy/top1': 0}
 
 
-def test_epochs_differ(runs):
+def test_epochs_have_different_images(runs):
     _, (_, seen), _ = runs
     epochs = []
     for epoch in range(4):
@@ -351,10 +351,10 @@ def test_epochs_differ(runs):
     for one in range(4):
         for two in range(one):
             alike = sum(torch.equal(epochs[one][i], epochs[two][i]) for i in range(32))
-            assert alike < 8  # 1 of 18 by chance
+            assert alike < 8  # 1 of 18 is equal by chance
 
 
-def test_finished_run_resumed(runs):
+def test_a_finished_run_can_be_resumed(runs):
     path, *_ = runs
     before = torch.load(path / 'a' / 'student_avg.pth', weights_only=False)
     toy.resume(config(path / 'd', str(path / 'teacher.pth'), epochs=4), path / 'a' / 'epoch_4.pth')
@@ -363,8 +363,8 @@ def test_finished_run_resumed(runs):
     assert before['meta']['metrics'] == after['meta']['metrics']
 
 
-def test_validation_as_stock(runs):
-    """The same teacher, on the same images by either way."""
+def test_validation_equals_that_of_stock(runs):
+    """The teacher has the same metrics on packed and on stock images."""
     path, (runner, _), _ = runs
     stock = toy.start(config(path / 'e', str(path / 'teacher.pth'), packed=False))
     metrics = [
@@ -373,8 +373,8 @@ def test_validation_as_stock(runs):
     assert metrics[0] == metrics[1] and metrics[0]['accuracy/top1'] > 30
 
 
-def test_statistics_are_of_augmented_images(runs):
-    """The average's batch norm sees what training saw, as with stock."""
+def test_batch_norm_statistics_come_from_augmented_images(runs):
+    """They are estimated from the images of training, as with stock."""
     _, (runner, _), _ = runs
     pre = unwrap(runner.model).data_preprocessor
     batch = next(iter(runner.train_dataloader))
@@ -384,13 +384,13 @@ def test_statistics_are_of_augmented_images(runs):
     assert not torch.equal(pre(plain, False)['inputs'], pre(batch, False)['inputs'])
 
 
-def test_iteration_based_run(tmp_path):
+def test_an_iteration_based_run_has_a_view_per_iteration(tmp_path):
     ckpt = toy.save_teacher(tmp_path / 'teacher.pth')
     _, seen = run(config(tmp_path / 'a', ckpt, by_epoch=False))
     assert [view for view, _ in seen] == list(range(8))
 
 
-def test_other_seed_of_the_run_other_images(tmp_path):
+def test_another_seed_of_the_run_gives_other_images(tmp_path):
     ckpt = toy.save_teacher(tmp_path / 'teacher.pth')
     images = []
     for seed in 3, 4, 3:
@@ -403,13 +403,13 @@ def test_other_seed_of_the_run_other_images(tmp_path):
         assert least <= differ <= most
 
 
-def test_built_by_name():
+def test_it_is_built_by_name():
     ours = MODELS.build(dict(type='BatchClsDataPreprocessor', **NORM))
     assert isinstance(ours, ClsDataPreprocessor)
 
 
-def test_wrappers_cannot_train_without_the_augmentation():
-    """They ask for one image at a time, which nothing augments."""
+def test_training_with_a_wrapper_is_an_error():
+    """Wrappers fetch single images, which would not be augmented."""
     packed = PackedImages(
         dict(
             type='ToyImages',

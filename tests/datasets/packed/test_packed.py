@@ -36,7 +36,7 @@ def files(folder):
 
 @pytest.fixture
 def decoded():
-    """How many images have been decoded."""
+    """Function that returns the number of decoded images."""
     with mock.patch.object(
         packing.Originals, 'image', autospec=True, side_effect=packing.Originals.image
     ) as image:
@@ -55,7 +55,7 @@ def same(packed, stock):
         assert torch.equal(sample['data_samples'].gt_label, stock[i]['data_samples'].gt_label)
 
 
-def test_images_and_labels_of_the_stock_pipeline(mini, tmp_path):
+def test_images_and_labels_are_those_of_the_stock_pipeline(mini, tmp_path):
     for split in ('train', 'val'):
         stock = DATASETS.build(
             dict(
@@ -68,14 +68,14 @@ def test_images_and_labels_of_the_stock_pipeline(mini, tmp_path):
         packed = tiny(mini, tmp_path, split)
         same(packed, stock)
         paths = [stock.get_data_info(i)['img_path'] for i in range(len(stock))]
-        # grey files have become three equal channels
-        grey = [Image.open(path).mode == 'L' for path in paths]
-        assert any(grey)
-        assert not np.ptp(packed.images[grey], axis=1).any()
+        # gray files have three equal channels
+        gray = [Image.open(path).mode == 'L' for path in paths]
+        assert any(gray)
+        assert not np.ptp(packed.images[gray], axis=1).any()
     assert len(os.listdir(tmp_path)) == 2
 
 
-def test_set_without_a_folder_is_packed_in_memory(tmp_path, monkeypatch):
+def test_a_data_set_without_a_folder_is_packed_in_memory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     packed = PackedImages(dict(type='Digits', split='test'))
     same(packed, Digits('test', pipeline=[dict(type='PackInputs')]))
@@ -84,7 +84,7 @@ def test_set_without_a_folder_is_packed_in_memory(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_file_is_plain_npy(tmp_path):
+def test_the_file_is_plain_npy(tmp_path):
     packed = pack_toy(tmp_path)
     (name,) = files(tmp_path)
     assert packed.file == str(tmp_path / name)
@@ -94,7 +94,7 @@ def test_file_is_plain_npy(tmp_path):
     assert (images == packed.images).all()
 
 
-def test_batches(tmp_path):
+def test_batches_are_copies_of_the_images(tmp_path):
     packed = pack_toy(tmp_path)
     indices = [5, 0, 31, 5]
     batch = packed.__getitems__(indices)
@@ -112,7 +112,7 @@ def test_batches(tmp_path):
     assert np.load(packed.file).any()
 
 
-def test_single_items(tmp_path):
+def test_single_images_can_be_fetched(tmp_path):
     packed = pack_toy(tmp_path)
     assert torch.equal(packed[-1]['inputs'], packed[31]['inputs'])
     assert packed[-1]['data_samples'].sample_idx == 31
@@ -121,7 +121,7 @@ def test_single_items(tmp_path):
 
 
 @pytest.mark.parametrize('num_workers', [0, 2])
-def test_loaders(tmp_path, num_workers):
+def test_a_data_loader_fetches_whole_batches(tmp_path, num_workers):
     packed = pack_toy(tmp_path, pipeline=[dict(type='RandomCrop', crop_size=8, padding=1)])
     loader = DataLoader(packed, 10, num_workers=num_workers, collate_fn=whole_batch)
     batches = list(loader)
@@ -132,7 +132,7 @@ def test_loaders(tmp_path, num_workers):
     assert batches[3]['augment'] == dict(size=(8, 8), padding=1, flip_prob=0)
 
 
-def test_workers_get_the_name_of_the_file_not_the_images(tmp_path):
+def test_workers_receive_the_file_name_not_the_images(tmp_path):
     packed = pack_toy(tmp_path, size=1000)
     pickled = pickle.dumps(packed)
     assert len(pickled) < packed.images.nbytes / 10
@@ -143,7 +143,7 @@ def test_workers_get_the_name_of_the_file_not_the_images(tmp_path):
     assert (copy.images == memory.images).all()
 
 
-def test_decoded_only_once(copy, decoded):
+def test_images_are_decoded_only_once(copy, decoded):
     one = tiny(copy)
     assert 50 <= decoded() <= 51
     two = tiny(copy)
@@ -164,7 +164,7 @@ def test_subsets_have_files_of_their_own(copy, decoded):
     assert decoded() == count
 
 
-def test_file_is_no_class(copy):
+def test_the_file_is_not_taken_for_a_class(copy):
     for _ in range(2):
         packed = PackedImages(dict(type='CustomDataset', data_root=str(copy / 'train')))
         assert len(packed) == 50
@@ -177,18 +177,18 @@ def test_file_is_no_class(copy):
 
 def change(path):
     image = np.asarray(Image.open(path).convert('RGB'))
-    path.unlink()  # else it is the original too
+    path.unlink()  # the file is a hard link to the original
     Image.fromarray(255 - image).save(path, 'JPEG')
 
 
-def test_changed_image(copy, decoded):
+def test_a_changed_image_rebuilds_the_file(copy, decoded):
     packed = tiny(copy)
     count = decoded()
     path = sorted((copy / 'train').rglob('*.JPEG'))[7]
     change(path)
     again = tiny(copy)
     assert decoded() >= count + 50
-    # the old file is replaced; who has it mapped keeps it
+    # the old file is replaced; processes that have mapped it keep the old content
     assert again.file == packed.file
     assert files(copy) == [os.path.basename(packed.file)]
     differ = np.flatnonzero((again.images != packed.images).any((1, 2, 3)))
@@ -197,7 +197,7 @@ def test_changed_image(copy, decoded):
     assert (again.images[differ[0]] == read.transpose(2, 0, 1)).all()
 
 
-def test_time_of_a_file_alone(copy, decoded):
+def test_a_changed_modification_time_rebuilds_the_file(copy, decoded):
     tiny(copy)
     count = decoded()
     path = next((copy / 'train').rglob('*.JPEG'))
@@ -206,14 +206,14 @@ def test_time_of_a_file_alone(copy, decoded):
     assert decoded() >= count + 50
 
 
-def test_other_labels_classes_and_pixels(tmp_path):
+def test_other_classes_and_pixels_have_files_of_their_own(tmp_path):
     pack_toy(tmp_path)
     pack_toy(tmp_path, classes=list('efgh'))
     pack_toy(tmp_path, seed=1)
     assert len(files(tmp_path)) == 3
 
 
-def test_moved_folder(copy, decoded, monkeypatch):
+def test_a_moved_folder_is_not_packed_again(copy, decoded, monkeypatch):
     tiny(copy)
     count = decoded()
     copy.rename(copy.parent / 'elsewhere')
@@ -257,11 +257,11 @@ def damage(name):
         'other',
     ],
 )
-def test_damaged_file_is_made_anew(tmp_path, name, decoded):
+def test_a_damaged_file_is_rebuilt(tmp_path, name, decoded):
     packed = pack_toy(tmp_path)
     with open(packed.file, 'rb') as file:
         intact = file.read()
-    os.remove(packed.file)  # what is mapped must not change
+    os.remove(packed.file)  # the mapped file must not change
     with open(packed.file, 'wb') as file:
         file.write(damage(name)(intact))
     count = decoded()
@@ -274,7 +274,7 @@ def test_damaged_file_is_made_anew(tmp_path, name, decoded):
         assert file.read() == intact
 
 
-def test_every_byte_before_and_behind_the_pixels(tmp_path):
+def test_damage_in_header_or_trailer_is_detected(tmp_path):
     packed = pack_toy(tmp_path)
     originals = packing.Originals(toy.ToyImages(data_root=str(tmp_path)))
     with open(packed.file, 'rb') as file:
@@ -287,12 +287,12 @@ def test_every_byte_before_and_behind_the_pixels(tmp_path):
         with open(path, 'wb') as file:
             file.write(data)
         if packing._fault(originals, path) is None:
-            # a space, of which some do not matter
+            # only some spaces do not matter
             assert intact[at : at + 1] == b' '
             assert (np.load(path) == packed.images).all()
 
 
-def test_interrupted(tmp_path):
+def test_an_interrupted_run_leaves_no_file(tmp_path):
     with mock.patch.object(packing.zlib, 'crc32', side_effect=KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
             pack_toy(tmp_path)
@@ -311,7 +311,7 @@ def pack_at_once(folder, ready, results):
     results.put(pack_toy(folder, size=3000).images.sum())
 
 
-def test_two_processes_at_once(tmp_path):
+def test_two_processes_can_pack_at_once(tmp_path):
     context = multiprocessing.get_context('fork')
     ready, results = context.Barrier(2), context.Queue()
     processes = [
@@ -345,7 +345,7 @@ def test_other_ranks_wait_for_the_first(tmp_path, monkeypatch, decoded):
     assert len(packed.images) == 32 and seen == [decoded()]
 
 
-def test_images_of_several_sizes(copy):
+def test_images_of_different_sizes_are_an_error(copy):
     path = sorted((copy / 'train').rglob('*.JPEG'))[7]
     path.unlink()
     Image.new('RGB', (64, 63)).save(path, 'JPEG')
@@ -359,7 +359,7 @@ def test_images_of_several_sizes(copy):
     assert files(copy) == []
 
 
-def test_folder_that_cannot_be_written(mini, tmp_path):
+def test_a_folder_without_write_access_is_an_error(mini, tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(OSError, match='name another folder .*`cache`'):
         tiny(mini, tmp_path / 'file')
@@ -429,7 +429,7 @@ class Strange(toy.ToyImages):
         (dict(img=np.zeros((8, 8), np.uint8)), r'image 9 has \(1, 8, 8\)'),
     ],
 )
-def test_data_that_cannot_be_packed(strange, message):
+def test_data_that_cannot_be_packed_is_an_error(strange, message):
     with pytest.raises(ValueError, match=message):
         PackedImages(dict(type='Strange', strange=strange))
 
@@ -453,7 +453,7 @@ LOAD, CROP, FLIP, PACK = (
         ([FLIP, PACK], (None, 0, 0.5)),
     ],
 )
-def test_pipelines(steps, augment):
+def test_the_pipeline_determines_the_augmentation(steps, augment):
     packed = PackedImages(dict(type='ToyImages', pipeline=steps))
     batch = packed.__getitems__([0])
     assert tuple(batch.get('augment', {}).values()) == (augment or ())
@@ -474,23 +474,23 @@ def test_pipelines(steps, augment):
         ([dict(CROP, crop_size=(8, 11), padding=1)], r'\(8, 11\).*\(10, 10\)'),
     ],
 )
-def test_pipelines_that_need_one_image_at_a_time(steps, message):
+def test_pipelines_for_single_images_are_errors(steps, message):
     with pytest.raises(ValueError, match=message):
         PackedImages(dict(type='ToyImages', pipeline=steps))
 
 
-def test_pipeline_loads_the_images(mini, tmp_path):
-    grey = [dict(LOAD, color_type='grayscale'), PACK]
-    packed = tiny(mini, tmp_path, 'val', pipeline=grey)
+def test_the_pipeline_loads_the_images(mini, tmp_path):
+    gray = [dict(LOAD, color_type='grayscale'), PACK]
+    packed = tiny(mini, tmp_path, 'val', pipeline=gray)
     same(
         packed,
-        DATASETS.build(dict(type='TinyImageNet', data_root=str(mini), split='val', pipeline=grey)),
+        DATASETS.build(dict(type='TinyImageNet', data_root=str(mini), split='val', pipeline=gray)),
     )
     assert packed.images.shape == (20, 1, 64, 64)
     assert tiny(mini, tmp_path, 'val').images.shape == (20, 3, 64, 64)
 
 
-def test_resizes_once(mini, tmp_path):
+def test_images_are_resized_once(mini, tmp_path):
     smaller = [LOAD, dict(type='Resize', scale=(32, 24), interpolation='area'), PACK]
     packed = tiny(mini, tmp_path, 'val', pipeline=smaller)
     same(
@@ -508,42 +508,42 @@ def test_resizes_once(mini, tmp_path):
     assert tiny(mini, tmp_path, 'val', pipeline=smaller).file != packed.file
 
 
-def test_no_wrappers_inside():
+def test_a_wrapper_is_an_error():
     with pytest.raises(TypeError, match='RepeatDataset wraps other data sets'):
         PackedImages(RepeatDataset(toy.ToyImages(), times=2))
 
 
-def test_no_images():
+def test_an_empty_data_set_is_an_error():
     with pytest.raises(ValueError, match='must have images'):
         PackedImages(dict(type='ToyImages', size=0))
 
 
-def test_built_data_set():
+def test_a_built_data_set_is_accepted():
     packed = PackedImages(toy.ToyImages())
     assert (packed.images == PackedImages(dict(type='ToyImages')).images).all()
 
 
 @pytest.mark.parametrize('collate', [default_collate, pseudo_collate])
-def test_other_collate_functions_are_told(collate):
+def test_other_collate_functions_raise_an_error(collate):
     batch = PackedImages(dict(type='ToyImages')).__getitems__([0, 1])
     with pytest.raises(TypeError, match="collate_fn=dict.type='whole_batch'"):
         collate(batch)
 
 
-def test_other_preprocessors_are_told():
+def test_other_preprocessors_raise_an_error():
     batch = PackedImages(dict(type='ToyImages')).__getitems__([0, 1])
     with pytest.raises(TypeError, match='BatchClsDataPreprocessor'):
         ClsDataPreprocessor()(batch, True)
 
 
-def test_collate_function_still_collates():
+def test_the_collate_function_collates_single_samples():
     items = [PackedImages(dict(type='ToyImages'))[i] for i in range(3)]
     batch = whole_batch(items)
     assert batch['inputs'].shape == (3, 3, 8, 8)
     assert [int(s.gt_label) for s in batch['data_samples']] == [0, 1, 2]
 
 
-def test_nothing_is_printed_without_need(tmp_path, capfd):
+def test_nothing_is_printed_unless_images_are_decoded(tmp_path, capfd):
     pack_toy(tmp_path)
     assert 'Decoding' in capfd.readouterr().out
     pack_toy(tmp_path)
