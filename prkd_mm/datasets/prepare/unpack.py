@@ -16,7 +16,7 @@ from typing import IO, BinaryIO, NamedTuple, Optional
 from .progress import progress_bar
 from .source import Source
 
-MARGIN = 3  # times the official set: an archive may hold more, such as the files of macOS
+MARGIN = 3  # times the official set: archives may contain extra files, such as those of macOS
 MAX_RATIO = 20  # unpacked to packed size; photographs and CIFAR's arrays stay below 2
 
 _DAMAGED = (
@@ -56,7 +56,7 @@ def unpack(archive: str, target: str, source: Source) -> None:
         source: The data set, which limits the number and size of the files.
 
     Raises:
-        ValueError: If the file is damaged, truncated, not an archive, holds
+        ValueError: If the file is damaged, truncated, not an archive, contains
             links or paths outside of ``target``, or unpacks to much more than
             the data set.
         OSError: If the disk has too little free space.
@@ -82,7 +82,7 @@ def expect_space(folder: str, size: int, purpose: str) -> None:
     Args:
         folder: Existing folder on the disk.
         size: Needed space in bytes.
-        purpose: What needs it, for the message.
+        purpose: Description of the action that needs it, for the message.
 
     Raises:
         OSError: If the disk has less free space.
@@ -97,7 +97,7 @@ def expect_space(folder: str, size: int, purpose: str) -> None:
 
 
 def _check(archive: str, members: Iterator[Member], target: str, source: Source) -> int:
-    """Refuse unsafe archives; return the total size of the files in bytes."""
+    """Raise an error for unsafe archives; return the total size of the files in bytes."""
     count = total = 0
     packed = osp.getsize(archive)
     for member in members:
@@ -133,7 +133,7 @@ def _members(archive: str, action: str) -> Iterator[Iterator[Member]]:
             yield members(file)
             file.seek(0, os.SEEK_END)  # completes the bar: a zip ends with its index
         except OSError as e:
-            if e.errno not in (None, errno.EINVAL):  # those come from garbled bytes
+            if e.errno not in (None, errno.EINVAL):  # these two come from damaged bytes
                 raise
             raise _damaged(archive, e) from e
         except _DAMAGED as e:

@@ -1,4 +1,4 @@
-"""CIFAR in its official files, filled with real images.
+"""CIFAR in the layout of its official files, filled with real images.
 
 The official archives are not at hand: the pickles here have their names and
 keys, and hold Tiny ImageNet's images at 32x32. Where the MD5s matter, those of
@@ -38,7 +38,7 @@ def archive(images, tmp_path, cifar):
     folder = tmp_path / 'made' / cifar.base_folder
     folder.mkdir(parents=True)
     for (name, _), rows in zip(cifar.train_list + cifar.test_list, parts):
-        order = rows[0] // 10 + np.arange(10) * 10  # one of each class
+        order = rows[0] // 10 + np.arange(10) * 10  # one image of each class
         labels = [int(i) // 10 * step for i in order]
         (folder / name).write_bytes(pickle.dumps({'data': images[order], key: labels}, protocol=2))
     names = {cifar.meta['key']: [*cifar.METAINFO['classes']]}
@@ -51,7 +51,7 @@ def archive(images, tmp_path, cifar):
 
 @pytest.fixture
 def official(archive, cifar, tmp_path, monkeypatch):
-    """The archive, as if its files were the official ones."""
+    """The archive, whose files count as the official ones."""
     folder = tmp_path / 'made' / cifar.base_folder
 
     def md5(name):
@@ -68,11 +68,13 @@ def nothing_left(tmp_path):
 
 
 @pytest.mark.parametrize('name, cifar', CASES)
-def test_prepared_where_the_config_looks(official, name, cifar, tool, images, tmp_path):
+def test_the_data_is_prepared_in_the_folder_of_the_config(
+    official, name, cifar, tool, images, tmp_path
+):
     code, out, error = tool('--source', official, dataset=name)
     assert (code, error) == (0, '') and 'is complete' in out
     assert os.listdir(tmp_path / 'data') == [cifar.base_folder]
-    assert tool(dataset=name)[0] == 0  # left as it is
+    assert tool(dataset=name)[0] == 0  # not changed
 
     cfg, sets, preprocessor = build(name, data_root=str(tmp_path / 'data'))
     train = 50 if cifar is CIFAR10 else 10
@@ -84,7 +86,7 @@ def test_prepared_where_the_config_looks(official, name, cifar, tool, images, tm
         inputs = batch(data, preprocessor)
         assert inputs.shape[1:] == (3, 32, 32)
         assert inputs.mean().abs() < 0.5 and 0.7 < inputs.std() < 1.4
-    # red, green, blue in this order, as MMPretrain hands them on
+    # the channel order is red, green, blue, as in MMPretrain
     row = train // 10  # the first row of the test file
     mean, std = (np.array(cfg.data_preprocessor[k]).reshape(3, 1, 1) for k in ('mean', 'std'))
     want = (images[row].reshape(3, 32, 32) - mean) / std
@@ -93,7 +95,7 @@ def test_prepared_where_the_config_looks(official, name, cifar, tool, images, tm
 
 
 @pytest.mark.parametrize('name, cifar', CASES)
-def test_the_recipe(name, cifar, official, tool, tmp_path):
+def test_training_batches_follow_the_recipe(name, cifar, official, tool, tmp_path):
     tool('--source', official, dataset=name)
     cfg, (train, test, _), preprocessor = build(name, data_root=str(tmp_path / 'data'))
     assert cfg.train_dataloader.batch_size == 64
@@ -127,7 +129,7 @@ def test_files_that_are_not_official_are_named(archive, name, cifar, tool, tmp_p
 
 
 @pytest.mark.parametrize('name, cifar', CASES)
-def test_what_is_missing_or_cut_is_named(official, name, cifar, tool, tmp_path):
+def test_missing_and_truncated_files_are_named(official, name, cifar, tool, tmp_path):
     cut = tmp_path / 'cut.tar.gz'
     whole = official.read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])

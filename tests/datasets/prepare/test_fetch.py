@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch):
-    """Serves BODY; cuts the first ``cuts`` connections after a third."""
+    """Server of BODY that closes the first ``cuts`` connections after a third."""
     monkeypatch.setenv('no_proxy', '*')
     monkeypatch.setattr(fetch.time, 'sleep', lambda seconds: None)
     with ThreadingHTTPServer(('127.0.0.1', 0), Handler) as server:
@@ -59,7 +59,7 @@ def arrived(path):
         return f.read()
 
 
-def test_a_cut_connection_is_resumed(server, path):
+def test_a_lost_connection_is_resumed(server, path):
     server.cuts = 2
     fetch.download(server.url, path, MD5)
     first = len(BODY) // 3
@@ -76,7 +76,7 @@ def test_a_server_without_ranges_starts_over(server, path):
     assert arrived(path) == BODY
 
 
-def test_what_an_earlier_run_left_is_used(server, path):
+def test_the_partial_file_of_an_earlier_run_is_used(server, path):
     with open(f'{path}.part', 'wb') as f:
         f.write(BODY[:1000])
     fetch.download(server.url, path, MD5)
@@ -84,7 +84,7 @@ def test_what_an_earlier_run_left_is_used(server, path):
     assert arrived(path) == BODY
 
 
-def test_a_whole_part_is_only_verified(server, path):
+def test_a_complete_partial_file_is_only_verified(server, path):
     with open(f'{path}.part', 'wb') as f:
         f.write(BODY)
     fetch.download(server.url, path, MD5)
@@ -92,7 +92,7 @@ def test_a_whole_part_is_only_verified(server, path):
     assert arrived(path) == BODY
 
 
-def test_it_gives_up_and_keeps_what_arrived(server, path):
+def test_a_failed_download_keeps_the_received_part(server, path):
     server.cuts = 99
     with pytest.raises(ConnectionError) as e:
         fetch.download(server.url, path, MD5)
@@ -105,21 +105,21 @@ def test_it_gives_up_and_keeps_what_arrived(server, path):
     assert server.asked[-1] == f'bytes={len(part)}-'
 
 
-def test_a_wrong_checksum_leaves_nothing(server, path):
+def test_a_file_with_a_wrong_checksum_is_removed(server, path):
     with pytest.raises(ValueError) as e:
         fetch.download(server.url, path, '0' * 32)
     assert MD5 in str(e.value) and '0' * 32 in str(e.value)
     assert os.listdir(os.path.dirname(path)) == []
 
 
-def test_not_found_is_not_asked_again(server, path):
+def test_a_missing_file_is_requested_only_once(server, path):
     with pytest.raises(ConnectionError, match='404'):
         fetch.download(server.url + 'x', path, MD5)
     assert len(server.asked) == 1
     assert os.listdir(os.path.dirname(path)) == []
 
 
-def test_no_server(server, path):
+def test_an_unreachable_server_is_named(server, path):
     server.shutdown()
     server.server_close()
     with pytest.raises(ConnectionError, match=server.url):

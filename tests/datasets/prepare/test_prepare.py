@@ -22,13 +22,13 @@ TOOL = str(ROOT / 'tools' / 'prepare_data.py')
 
 
 def run_as_user(*args, fails=False):
-    """In a process of its own, which takes seconds to import everything."""
+    """Run the tool in a separate process, which takes seconds to start."""
     return type_command(TOOL, 'tinyimagenet', *args, fails=fails)
 
 
 @pytest.fixture
 def ten_classes(monkeypatch):
-    """As if the official set were the ten classes that we have."""
+    """Make the ten classes here count as the official set."""
     monkeypatch.setattr(tinyimagenet, 'NUM_CLASSES', 10)
     monkeypatch.setattr(tinyimagenet, 'PER_CLASS', dict(train=5, val=2))
 
@@ -48,7 +48,7 @@ def nothing_left(tmp_path):
     return not root.exists() or not os.listdir(root)
 
 
-def test_help(tool):
+def test_help_lists_the_options(tool):
     _, out, status = tool('--help')
     assert status == '0'
     for option in ('tinyimagenet', '--source', '--root', '--name', '--partial'):
@@ -56,7 +56,7 @@ def test_help(tool):
 
 
 @pytest.mark.slow
-def test_a_zip_as_a_user_would(mini_zip, mini, tmp_path):
+def test_a_zip_is_prepared_from_the_command_line(mini_zip, mini, tmp_path):
     printed = run_as_user('--source', mini_zip, '--root', tmp_path, '--partial', '--name', 'mini')
     assert os.listdir(tmp_path) == ['mini']
     assert content(tmp_path / 'mini') == content(mini)
@@ -71,7 +71,7 @@ def test_a_zip_as_a_user_would(mini_zip, mini, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_truncated_zip_as_a_user_would(mini_zip, tmp_path):
+def test_a_truncated_zip_is_an_error_on_the_command_line(mini_zip, tmp_path):
     cut = tmp_path / 'cut.zip'
     whole = mini_zip.read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
@@ -81,7 +81,7 @@ def test_a_truncated_zip_as_a_user_would(mini_zip, tmp_path):
     assert nothing_left(tmp_path)
 
 
-def test_several_archives_and_a_folder(mini, tool, tmp_path, ten_classes):
+def test_several_archives_or_a_folder_are_accepted(mini, tool, tmp_path, ten_classes):
     """Train and val in a tar.xz, a tar.gz and a zip, and all as a folder."""
     classes = sorted(os.listdir(mini / 'train'))
     sources = [tmp_path / n for n in ('a.tar.xz', 'b.tar.gz', 'val.zip')]
@@ -102,7 +102,7 @@ def test_several_archives_and_a_folder(mini, tool, tmp_path, ten_classes):
         assert content(tmp_path / 'data' / name) == content(mini)
     assert sorted(os.listdir(tmp_path / 'data')) == ['copied', 'tiny-imagenet-200']
 
-    # one archive forgotten: five classes, or everything but the images
+    # without one of the archives, five classes or all images are missing
     code, _, error = tool('--source', sources[0], sources[2], '--name', 'x')
     assert code == 1 and 'train/<class>/images' in error
     assert all(c in error for c in classes[5:])
@@ -111,13 +111,13 @@ def test_several_archives_and_a_folder(mini, tool, tmp_path, ten_classes):
     assert not (tmp_path / 'data' / 'x').exists()
 
 
-def test_an_archive_without_a_top_folder(mini, tool, tmp_path, ten_classes):
+def test_an_archive_without_a_top_folder_is_accepted(mini, tool, tmp_path, ten_classes):
     flat = shutil.make_archive(str(tmp_path / 'flat'), 'zip', mini)
     assert tool('--source', flat)[0] == 0
     assert content(tmp_path / 'data' / 'tiny-imagenet-200') == content(mini)
 
 
-def test_a_part_needs_to_be_asked_for(mini_zip, tool, tmp_path):
+def test_an_incomplete_set_needs_partial(mini_zip, tool, tmp_path):
     code, _, error = tool('--source', mini_zip)
     assert code == 1
     assert '10 of 200 classes' in error and '--partial' in error
@@ -141,7 +141,7 @@ def test_a_part_needs_to_be_asked_for(mini_zip, tool, tmp_path):
         (lambda d: cut(d / 'val/images/val_13.JPEG'), 'damaged images: images/val_13.JPEG;'),
     ],
 )
-def test_what_is_missing_is_named(copy, tool, tmp_path, ten_classes, damage, word):
+def test_missing_parts_are_named(copy, tool, tmp_path, ten_classes, damage, word):
     damage(copy)
     packed = shutil.make_archive(str(tmp_path / 'packed'), 'tar', tmp_path, 'mini')
     code, _, error = tool('--source', packed)
@@ -195,7 +195,7 @@ def add_file(name):
         (add_link, 'mini/link'),
     ],
 )
-def test_a_tar_cannot_reach_out(tool, tmp_path, add, name):
+def test_a_tar_cannot_write_outside_the_folder(tool, tmp_path, add, name):
     with tarfile.open(tmp_path / 'evil.tar', 'w') as f:
         add(f)
     code, _, error = tool('--source', tmp_path / 'evil.tar', '--partial')
@@ -205,7 +205,7 @@ def test_a_tar_cannot_reach_out(tool, tmp_path, add, name):
 
 
 @pytest.mark.parametrize('name', ['../../evil', '/tmp/prkd-evil'])
-def test_a_zip_cannot_reach_out(tool, tmp_path, name):
+def test_a_zip_cannot_write_outside_the_folder(tool, tmp_path, name):
     with zipfile.ZipFile(tmp_path / 'evil.zip', 'w') as f:
         f.writestr(name, 'bad')
     code, _, error = tool('--source', tmp_path / 'evil.zip', '--partial')
@@ -214,11 +214,11 @@ def test_a_zip_cannot_reach_out(tool, tmp_path, name):
     assert nothing_left(tmp_path) and not os.path.exists('/tmp/prkd-evil')
 
 
-def test_a_complete_set_is_left_alone(mini_zip, tool, tmp_path, ten_classes):
+def test_a_complete_set_is_not_changed(mini_zip, tool, tmp_path, ten_classes):
     assert tool('--source', mini_zip)[0] == 0
     target = tmp_path / 'data' / 'tiny-imagenet-200'
     before = target.stat().st_ino, target.stat().st_mtime_ns
-    # nothing is asked of a source, nor of the network
+    # neither a source nor the network is used
     code, out, _ = tool()
     assert code == 0 and 'complete' in out
     assert (target.stat().st_ino, target.stat().st_mtime_ns) == before
@@ -234,7 +234,7 @@ def test_an_incomplete_set_is_not_overwritten(mini_zip, copy, tool, tmp_path, te
     assert content(target) == content(copy)
 
 
-def test_what_a_killed_run_left_goes(mini_zip, tool, tmp_path):
+def test_the_remains_of_a_killed_run_are_removed(mini_zip, tool, tmp_path):
     left = tmp_path / 'data' / '.tiny-imagenet-200.partial' / 'old'
     left.mkdir(parents=True)
     (left / 'wnids.txt').write_text('n00000000\n')
@@ -242,7 +242,7 @@ def test_what_a_killed_run_left_goes(mini_zip, tool, tmp_path):
     assert os.listdir(tmp_path / 'data') == ['tiny-imagenet-200']
 
 
-def test_sources_that_are_none(mini, tool, tmp_path):
+def test_invalid_sources_are_errors(mini, tool, tmp_path):
     code, _, error = tool('--source', tmp_path / 'no.zip')
     assert code == 1 and f"'{tmp_path / 'no.zip'}' does not exist" in error
     code, _, error = tool('--source', mini / 'train')
@@ -254,7 +254,9 @@ def test_sources_that_are_none(mini, tool, tmp_path):
     assert nothing_left(tmp_path)
 
 
-def test_without_a_source_it_downloads(mini_zip, mini, tool, tmp_path, monkeypatch, ten_classes):
+def test_without_a_source_the_archive_is_downloaded(
+    mini_zip, mini, tool, tmp_path, monkeypatch, ten_classes
+):
     monkeypatch.setenv('no_proxy', '*')
     handler = partial(SimpleHTTPRequestHandler, directory=mini_zip.parent)
     monkeypatch.setattr(SimpleHTTPRequestHandler, 'log_message', lambda *args: None)
@@ -279,12 +281,12 @@ def test_without_a_source_it_downloads(mini_zip, mini, tool, tmp_path, monkeypat
     assert content(target) == content(mini)
 
 
-def test_the_official_archive_beside_the_folder_is_used(
+def test_the_official_archive_next_to_the_folder_is_used(
     mini_zip, mini, tool, tmp_path, monkeypatch, ten_classes
 ):
     here = dataclasses.replace(
         prepare.SOURCES['tinyimagenet'],
-        url='http://127.0.0.1:9/set.zip',  # not to be asked
+        url='http://127.0.0.1:9/set.zip',  # must not be requested
         md5=hashlib.md5(mini_zip.read_bytes()).hexdigest(),
     )
     monkeypatch.setitem(prepare.SOURCES, 'tinyimagenet', here)
