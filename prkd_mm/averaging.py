@@ -1,8 +1,8 @@
 """The mean of the weights of several students.
 
-The arithmetic of the tail average of "Progressively Relaxed Knowledge
-Distillation" (IJCNN 2024): ``θ_MA = 1/I Σ θ_e``, summed in float64 on the CPU,
-so that the order of magnitude of ``I`` costs no precision.
+This is the tail average of "Progressively Relaxed Knowledge Distillation"
+(IJCNN 2024), ``θ_MA = 1/I Σ θ_e``. The sum is computed in float64 on the CPU,
+so that a large ``I`` does not reduce the precision.
 """
 
 from collections.abc import Collection, Sequence
@@ -36,10 +36,10 @@ def mean_state(
     Args:
         total (dict): Sums by name, from :func:`add_to_sum`.
         count (int): Number of students in the sum.
-        latest (dict): State dict of the latest student. It gives the order and
-            the data types, and the values of integer tensors.
-        keep_from_latest (Collection[str]): Further names whose values are
-            those of ``latest``.
+        latest (dict): State dict of the latest student. It determines the
+            order, the data types, and the values of integer tensors.
+        keep_from_latest (Collection[str]): Names of other tensors to copy from
+            ``latest``.
     """
     state = dict(latest)
     for name, value in latest.items():
@@ -49,7 +49,7 @@ def mean_state(
 
 
 def mean_of(states: Sequence[State]) -> State:
-    """The mean of state dicts; integer tensors are those of the last one."""
+    """The mean of state dicts; integer tensors come from the last one."""
     total: State = {}
     for state in states:
         add_to_sum(total, state)
@@ -57,7 +57,7 @@ def mean_of(states: Sequence[State]) -> State:
 
 
 def batch_norm_statistics(model: nn.Module) -> set[str]:
-    """Names in ``model``'s state dict of its batch-norm running statistics."""
+    """Names of the batch-norm running statistics in ``model``'s state dict."""
     return {
         f'{prefix}.{name}' if prefix else name
         for prefix, module in model.named_modules()
@@ -67,7 +67,7 @@ def batch_norm_statistics(model: nn.Module) -> set[str]:
 
 
 def restore_statistics(state: State, model: nn.Module) -> None:
-    """Give ``model`` the batch-norm running statistics of a state dict."""
+    """Copy the batch-norm running statistics of a state dict into ``model``."""
     own = model.state_dict()
     for name in batch_norm_statistics(model):
         own[name].copy_(state[name])

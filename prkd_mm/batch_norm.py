@@ -1,4 +1,4 @@
-"""Re-estimate batch-norm statistics, and the training batches to do it with."""
+"""Re-estimate batch-norm statistics, and load training batches for that."""
 
 from collections.abc import Iterable
 
@@ -23,13 +23,13 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 def recalibration_loader(train: DataLoader, seed: int) -> DataLoader:
     """A loader of shuffled training images for :func:`recalibrate_bn`.
 
-    It is separate from the run's own training loader, which may be in use with
-    workers of its own, and draws the same images in every call.
+    It is separate from the run's own training loader, whose workers may be in
+    use. It loads the same images in every call.
 
     Args:
         train (DataLoader): The run's training loader, whose data set, batch
             size, collation and number of workers are used.
-        seed (int): Seed of the order of the images.
+        seed (int): Seed that determines the order of the images.
     """
     size = train.batch_size or train.batch_sampler.batch_size
     sampler = DefaultSampler(train.dataset, shuffle=True, seed=seed)

@@ -8,9 +8,9 @@ import numpy as np
 
 
 class Estimate(NamedTuple):
-    """A mean and its error, which is NaN if there was one value only.
+    """A mean and its error, which is NaN if there is only one value.
 
-    ``f'{estimate:.2f}'`` is ``'1.50 ± 0.71'``, or the mean alone where the error is NaN.
+    ``f'{estimate:.2f}'`` is ``'1.50 ± 0.71'``, or only the mean if the error is NaN.
     """
 
     mean: float
@@ -24,7 +24,7 @@ class Estimate(NamedTuple):
 
 
 def mean_and_deviation(values: Sequence[float]) -> Estimate:
-    """Mean and standard deviation (n − 1) of one sample: how much single values differ."""
+    """Mean and standard deviation (n − 1): how much single values differ."""
     x = np.asarray(values, float)
     mean = float(x.mean()) if len(x) else math.nan
     deviation = float(x.std(ddof=1)) if len(x) > 1 else math.nan

@@ -1,4 +1,4 @@
-"""Evaluate a model on a run's validation set without touching the run."""
+"""Evaluate a model on a run's validation set without changing the state of the run."""
 
 from typing import Callable
 
@@ -26,7 +26,7 @@ def evaluate(runner: Runner, predict: Callable) -> dict[str, float]:
     Args:
         runner (Runner): A runner with a validation loop.
         predict (Callable): ``predict(inputs, data_samples)`` on preprocessed
-            inputs, as a model's forward with ``mode='predict'``.
+            inputs, like a model's forward with ``mode='predict'``.
     """
     loop = runner.val_loop
     with untouched_random_state(), autocast(enabled=loop.fp16):

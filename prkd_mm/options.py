@@ -1,4 +1,4 @@
-"""Options that stand once, as fields of a dataclass: name, default, type and help."""
+"""Options declared once, as fields of a dataclass with name, default, type and help."""
 
 import argparse
 from collections.abc import Sequence
@@ -14,8 +14,9 @@ def option(default: Any, help: str, shown: Optional[str] = None, **argument: Any
     Args:
         default: Its default; False makes it a flag.
         help: One line for ``--help`` and for the docstring.
-        shown: The default in words. Needed where it is not the value itself.
-        **argument: More for ``add_argument``. The type is that of the default if not given.
+        shown: The default in words, if the value itself would be unclear in the help.
+        **argument: Further arguments of ``add_argument``. The type defaults to the type of the
+            default value.
     """
     if default is False:
         return field(default=False, metadata=dict(argument, action='store_true', help=help))

@@ -1,4 +1,4 @@
-"""Random number generators of a run: preserve their state, seed the workers."""
+"""Preserve the state of a run's random number generators, and seed its data workers."""
 
 import random
 from collections.abc import Iterator
@@ -27,8 +27,8 @@ def seed_worker_by_epoch(worker_id: int) -> None:
     """Seed a data worker from the seed that torch drew for this epoch.
 
     Use it as ``worker_init_fn`` of a training dataloader without persistent
-    workers. MMEngine's default seeds by the worker alone, so that every epoch
-    repeats the augmentations of the first (mmengine/dataset/utils.py).
+    workers. MMEngine's default seed depends only on the worker, so every epoch
+    repeats the augmentations of the first epoch (mmengine/dataset/utils.py).
     """
     seed = torch.initial_seed() % 2**32
     random.seed(seed)

@@ -1,7 +1,8 @@
-r"""Strength: how strongly a distillation loss holds the student to the teacher.
+r"""Strength: how strongly a distillation loss constrains the student to match the teacher.
 
 The strength of a loss is the mean eigenvalue ``trace(H)/C`` of its Hessian H
-in a sample's logits at the match ``z_S = z_T``, averaged over the samples.
+with respect to a sample's logits, at the match ``z_S = z_T``, averaged over the
+samples.
 A loss is a sum of terms ``weight · D(z_S, z_T)``. With ``p = softmax(z/τ)``,
 ``s_k = Σ_c p_c^k`` and ``‖x‖² = Σ_c (p_c − 1/C)²``:
 
@@ -16,21 +17,22 @@ intra  ``1 − Pearson`` over the batch     ``N/(Cτ²) Σ_c w_c p_c² (1 − 2p
 
 with ``t = s_2 − 2s_3 + s_2²`` and ``u = s_4 − 2s_2 s_3 + s_2³``. Derivation:
 
-- The softmax has the Jacobian ``S/τ``, ``S = diag(p) − ppᵀ``. All distances
-  have zero gradient at the match, so that the chain rule leaves
-  ``H = S M S / τ²``, where M is the Hessian of D in the probabilities.
+- The softmax has the Jacobian ``S/τ``, ``S = diag(p) − ppᵀ``. The gradient of
+  each distance is zero at the match, so the chain rule reduces to
+  ``H = S M S / τ²``, where M is the Hessian of D with respect to the
+  probabilities.
 - kl: ``M = diag(1/p)`` and ``S diag(1/p) S = S``. ``trace(S) = 1 − s_2``.
 - inter: D is ``½‖x̂_S − x̂_T‖²`` of the centered, normalized probabilities
   ``x̂ = x/‖x‖``, ``x = p − 1/C``, so that ``M = (I − 11ᵀ/C − x̂x̂ᵀ)/‖x‖²``.
   Because ``S1 = 0``, ``trace(H) = (trace(S²) − ‖Sx̂‖²) / (τ²‖x‖²)``, where
   ``trace(S²) = Σ_c p_c² (1 − 2p_c + s_2) = t`` and
   ``Sx = Sp = p(p − s_2)``, elementwise, gives ``‖Sx‖² = u``.
-- intra: the same over the column ``x_c`` of a class in the batch, of which
+- intra: the same for the column ``x_c`` of a class in the batch, in which only
   one sample changes: ``M = N/C · diag(w)`` with
   ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²``.
 
-The trace is that of N times the sample's block of the Hessian of D, which does
-not shrink with the batch. The cost is O(N·C).
+H is N times the sample's block of the Hessian of D, so it does not shrink as
+the batch grows. The cost is O(N·C).
 
 With ``weight = τ²`` (``scale_by_tau2``, ``scale_cor_by_tau2`` of
 :class:`~prkd_mm.losses.PRKDLoss`), the factor 1/τ² cancels.
@@ -46,7 +48,7 @@ from torch import Tensor, nn
 
 from .losses.functional import has_spread
 
-_BLOCK = 2**15  # numbers
+_BLOCK = 2**15  # numbers processed at a time
 KINDS = ('logit', 'kl', 'inter', 'intra')
 
 
@@ -73,7 +75,7 @@ def terms_of(loss: nn.Module) -> list[Term]:
             ``DISTLoss`` or ``L2Loss``.
 
     Raises:
-        ValueError: If it is another loss, or has options that are not covered.
+        ValueError: If the loss has another type, or options that are not supported.
     """
     terms = _TERMS.get(type(loss).__name__, _no_terms)(loss)
     if terms is None:
@@ -86,7 +88,7 @@ def terms_of(loss: nn.Module) -> list[Term]:
 
 
 def has_strength(loss: nn.Module) -> bool:
-    """Whether :func:`terms_of` covers a loss."""
+    """Whether :func:`terms_of` supports a loss."""
     return _TERMS.get(type(loss).__name__, _no_terms)(loss) is not None
 
 
@@ -138,8 +140,8 @@ def strength(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> flo
         terms (Sequence[Term]): The terms of the loss.
         logits (Tensor): Teacher logits, ``(N, C)``, in any floating type;
             ``float64`` keeps the most digits.
-        batch_size (int): Number of consecutive samples that 'intra' compares.
-            Defaults to 64.
+        batch_size (int): Number of consecutive samples that form a batch for
+            'intra'. Defaults to 64.
 
     Examples:
         >>> loss = PRKDLoss(tau=4.0)
@@ -197,8 +199,8 @@ _TRACES = dict(logit=_trace_logit, kl=_trace_kl, inter=_trace_inter, intra=_trac
 class StrengthMeter:
     """Strength of losses on the logits of one teacher.
 
-    Each kind and temperature is computed once and kept, so that a schedule of
-    weights costs nothing more.
+    Each kind and temperature is computed once and cached, so a schedule of
+    weights adds no cost.
 
     Args:
         logits (Tensor): Teacher logits, ``(N, C)``.
@@ -236,17 +238,17 @@ class StrengthMeter:
 
 
 def largest_rebound(strengths: Sequence[float]) -> float:
-    """How far a course of strengths moves against its own direction, as a factor.
+    """Largest factor by which strengths over a run move against their overall trend.
 
-    A course that relaxes (ends at most where it began): the largest later
-    value over an earlier one. A course that tightens: the same, backward in
-    time. 1 for a monotonic course.
+    If the strengths relax (the last one is at most the first), this is the
+    largest ratio of a value to an earlier value. If they tighten, time is
+    reversed. The factor is 1 for a monotonic sequence.
     """
-    course = list(strengths)
-    if course[-1] > course[0]:
-        course.reverse()
+    values = list(strengths)
+    if values[-1] > values[0]:
+        values.reverse()
     lowest, factor = float('inf'), 1.0
-    for value in course:
+    for value in values:
         lowest = min(lowest, value)
         if value > lowest:
             factor = max(factor, value / lowest if lowest > 0 else float('inf'))

@@ -1,6 +1,6 @@
-"""One plot style, and the figures of a run.
+"""The shared plot style, and the figures of a run.
 
-matplotlib is imported when a figure is drawn, not before.
+matplotlib is imported only when a figure is drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,13 +22,13 @@ LINE_STYLES = ('-', '--', '-.', ':')
 
 
 class Style(NamedTuple):
-    """Color and dash of a line; bars take the color alone."""
+    """Color and dash of a line; bars use only the color."""
 
     color: str
     dash: Union[str, tuple]
 
 
-# one color and one dash for each method, in every figure; Okabe and Ito's palette,
+# the same color and dash for a method in every figure; Okabe and Ito's palette,
 # https://jfly.uni-koeln.de/color/
 METHOD_STYLES = dict(
     teacher=Style('#777777', '-'),
@@ -45,7 +45,7 @@ METHOD_STYLES = dict(
     prkd_to_1=Style('#A84300', (0, (7, 2))),
     prkd_to_2=Style('#6B2B00', (0, (7, 1, 1, 1))),
 )
-# of what is not a method, such as a checkpoint or the second of two runs of one method
+# for lines that are not methods, such as checkpoints, or a second run of one method
 OTHER_STYLES = tuple(
     Style(f'tab:{color}', dash)
     for color, dash in zip(
@@ -58,9 +58,9 @@ def method_styles(names: Sequence[str]) -> dict[str, Style]:
     """The style of each name in a figure.
 
     Args:
-        names: Methods, by key (``kd``) or title (``KD``). Any other name takes the next of
-            :data:`OTHER_STYLES`, so that all lines of a figure differ; its style depends on
-            the names before it.
+        names: Methods, by key (``kd``) or title (``KD``). Each other name gets the next style
+            in :data:`OTHER_STYLES`, so that all lines of a figure differ. The style of such a
+            name depends on the names before it.
     """
     keys = {title: key for key, title in METHODS.items()}
     others = cycle(OTHER_STYLES)
@@ -68,7 +68,7 @@ def method_styles(names: Sequence[str]) -> dict[str, Style]:
 
 
 def new_figure(width: float, height: float) -> 'Figure':
-    """A figure of this size in inches that arranges its own panels."""
+    """Create a figure of a size in inches, with automatic layout of the panels."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout='constrained')
@@ -101,8 +101,8 @@ def bars(
         axes: The panel.
         estimates: Length and error by name.
         label: Label of the x axis.
-        log: Logarithmic x axis.
-        color: One color, or a list with one for each bar.
+        log: Whether the x axis is logarithmic.
+        color: One color for all bars, or a list of one color per bar.
     """
     means, errors = zip(*estimates.values())
     positions = np.arange(len(estimates))
@@ -126,13 +126,13 @@ def plot_schedules(
     """Draw a run's scheduled temperatures, weights, and strengths, one panel each.
 
     Args:
-        positions (Sequence[float]): Epochs, the x axis. If there is one more
-            than there are values, the last value is kept up to it.
+        positions (Sequence[float]): Epochs, the x axis. With one more position
+            than values, the last value extends to the last position.
         curves (dict): Scheduled values at those positions, by ``<loss>.<attr>``;
             those with 'tau' in the attribute's name are temperatures.
         path (str | Path): The picture to write; its suffix is the format.
         totals (dict, optional): Strength of each loss at those positions, drawn
-            as thick lines. Defaults to None: unknown.
+            as thick lines. Defaults to None, if it is unknown.
         terms (dict, optional): Strength of each term, drawn as thin lines.
             Defaults to None.
     """
@@ -165,7 +165,7 @@ def plot_schedules(
 def plot_accuracy(
     curves: dict[str, tuple[dict[int, float], dict[int, float]]], path: Union[str, Path]
 ) -> None:
-    """Draw top-1 over the epochs; thin: raw weights, thick: averaged ones.
+    """Draw top-1 over the epochs: thin for raw weights, thick for averaged weights.
 
     Args:
         curves (dict): By name, ``{epoch: percent}`` of the raw weights and of

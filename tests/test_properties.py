@@ -15,7 +15,7 @@ weights = st.floats(0, 10)
 
 @st.composite
 def logits(draw):
-    """Two arrays of one shape: at least two samples and three classes."""
+    """Two arrays of the same shape: at least two samples and three classes."""
     shape = draw(st.integers(2, 5)), draw(st.integers(3, 6))
     seed = draw(st.integers(0, 2**31))
     scale = draw(st.floats(0.1, 10))

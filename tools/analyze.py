@@ -1,4 +1,4 @@
-"""Analyze trained students: why a method works, or does not."""
+"""Analyze trained students, to find out why a method works or does not."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,7 @@ from prkd_mm.options import add_options
 
 
 def add_run_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
-    """Which students to analyze, and where to write."""
+    """Add the arguments that select the students and the output folder."""
     parser.add_argument('config', help='the config of the students')
     parser.add_argument(
         '--methods',
@@ -26,7 +26,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
         nargs='+',
         default=[],
         metavar='DIR',
-        help='one for each method, in order; default: ./work_dirs/<config>[_<method>]',
+        help='one work dir per method, in order; default: ./work_dirs/<config>[_<method>]',
     )
     parser.add_argument(
         '--checkpoints',
@@ -49,8 +49,10 @@ def add_run_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
             '--trainings',
             type=int,
             default=1,
-            help='trainings of each method, with seeds 0 to N-1 of tools/reproduce.py, which '
-            'the error bars are then over; default: %(default)s',
+            metavar='N',
+            help='number of trainings per method, with the seeds 0 to N-1 of '
+            'tools/reproduce.py; for several, error bars are over the trainings; '
+            'default: %(default)s',
         )
 
 

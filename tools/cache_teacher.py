@@ -16,23 +16,26 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
         type=cli.whole_number(1),
         required=True,
         metavar='K',
-        help='augmented views of each image',
+        help='number of augmented views per image',
     )
     parser.add_argument(
         '--topk',
         type=cli.whole_number(0),
         metavar='k',
-        help='keep only the k largest logits of an image and the mass of the '
-        'others; 0 keeps all; default: 32 from 1,000 classes on, all below',
+        help='keep only the k largest logits per image and the total probability '
+        'of the others; 0 keeps all; default: 32 for 1,000 classes or more, else all',
     )
     parser.add_argument(
-        '--out', type=Path, metavar='FOLDER', help='default: work_dirs/<teacher>_<K>_views'
+        '--out',
+        type=Path,
+        metavar='FOLDER',
+        help='output folder; default: work_dirs/<teacher>_<K>_views',
     )
     parser.add_argument(
         '--batch-size',
         type=cli.whole_number(1),
         default=256,
-        help='images at a time; default: %(default)s',
+        help='images per batch; default: %(default)s',
     )
     parser.add_argument(
         '--seed',
@@ -46,8 +49,8 @@ def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(
         description="Store a teacher's logits for K augmented views of each "
         'training image, so that students train without it: '
-        '--cfg-options model.teacher_logits=FOLDER. Epoch e takes view e mod '
-        'K. An interrupted command resumes when it is repeated.'
+        '--cfg-options model.teacher_logits=FOLDER. Epoch e uses view e mod '
+        'K. To resume an interrupted command, repeat it.'
     )
     parser.add_argument('config', help='a config in configs/prkd')
     add_store_arguments(parser)

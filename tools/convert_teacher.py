@@ -15,13 +15,13 @@ from prkd_mm.teachers.convert import convert, read
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(
         description='Convert a teacher that RepDistiller or mdistiller trained on CIFAR-100 to '
-        'an MMPretrain checkpoint with the same output. Every weight is matched, or nothing is '
-        'written, and no code in the file is executed.'
+        'an MMPretrain checkpoint with the same output. Every weight must match, or nothing is '
+        'written. No code in the file is executed.'
     )
     parser.add_argument(
         'config',
         help='the config that trains this teacher, or one that distills it; it defines the net '
-        'and number of classes',
+        'and the number of classes',
     )
     parser.add_argument('source', help="the file to convert, {'model': state_dict}")
     parser.add_argument('out', type=Path, help='the checkpoint to write')
@@ -39,7 +39,7 @@ def main() -> None:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(dict(meta=meta, state_dict=net.state_dict()), args.out)
     print(
-        f'{args.out}: {meta["net"]}, {len(source)} tensors. To distill it: '
+        f'{args.out}: {meta["net"]}, {len(source)} tensors. To distill from it: '
         f'--cfg-options model.teacher_ckpt={args.out}'
     )
 

@@ -1,9 +1,9 @@
-"""Studies of trained students, as ``tools/analyze.py`` runs them.
+"""Studies of trained students for ``tools/analyze.py``.
 
-A study is a folder: ``measure.py`` has the numbers, ``figure.py`` the figures, and
-``study.py`` its options and ``run(runs, report, options)``, which loads, computes, prints
-and writes. The studies share ``runs`` (which students), ``nets``, ``batches`` (fixed
-images), ``study_options``, ``device`` and ``output``.
+Each study is a folder. ``measure.py`` computes the numbers, ``figure.py`` draws the figures,
+and ``study.py`` has the options and ``run(runs, report, options)``, which loads the students,
+calls the other two, and prints and writes the results. The studies share ``runs`` (the
+students), ``nets``, ``batches`` (fixed images), ``study_options``, ``device`` and ``output``.
 """
 
 from typing import Any, Callable, NamedTuple
@@ -18,7 +18,7 @@ class Study(NamedTuple):
         run (Callable): ``run(runs, report, options)``; the first line of its docstring
             describes the study.
         options (type): The class of its options.
-        checkpoints (str): How it uses several ``--checkpoints``.
+        checkpoints (str): How the study uses several ``--checkpoints``.
     """
 
     run: Callable[..., Any]
@@ -27,18 +27,18 @@ class Study(NamedTuple):
 
     @property
     def description(self) -> str:
-        """One line."""
+        """One line for ``--help``."""
         return (self.run.__doc__ or '').partition('\n')[0]
 
 
 STUDIES = dict(
     strength=Study(strength.run, strength.StrengthOptions, 'the last one is used'),
-    spread=Study(spread.run, spread.SpreadOptions, 'all are the tail'),
+    spread=Study(spread.run, spread.SpreadOptions, 'together they form the tail'),
     compare=Study(agreement.run, agreement.AgreementOptions, 'each is a student'),
     landscape=Study(
         landscape.run,
         landscape.LandscapeOptions,
-        'the last one is the student, and three span the plane',
+        'the last one is the student; the plane needs at least three',
     ),
 )
 

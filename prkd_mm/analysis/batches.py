@@ -1,4 +1,4 @@
-"""Fixed images to evaluate nets on: the same ones at every pass."""
+"""Fixed images to evaluate nets on: the same images in every pass."""
 
 import copy
 from collections.abc import Iterable, Iterator
@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Tensor]
 
 
 class Batches:
-    """The same samples at every pass, as ``(inputs, labels)`` on the device.
+    """The same samples in every pass, as ``(inputs, labels)`` on the device.
 
     They stay in memory if all of them fit into ``memory``; otherwise every pass loads
     them again, in the same order and with the same random numbers.
@@ -29,9 +29,9 @@ class Batches:
     Args:
         loader: Loads the samples.
         preprocess: The data preprocessor of a model.
-        limit: Batches a pass; all if not given.
+        limit: Number of batches per pass; default: all.
         seed: Seed of each pass.
-        memory: Bytes.
+        memory: Largest size of samples in memory, in bytes.
     """
 
     def __init__(
@@ -88,9 +88,9 @@ def load_batches(
         cfg: The config.
         split: 'val', or 'train' for the training images with the validation pipeline.
         preprocess: See :class:`~prkd_mm.analysis.nets.Nets`.
-        samples: Number of images, drawn by ``seed``; all if not given.
-        batch_size: That of validation if not given.
-        seed: Draws the images.
+        samples: Number of images, drawn with ``seed``; default: all.
+        batch_size: Images per batch; default: the batch size of validation.
+        seed: Seed for drawing the images.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loader_cfg = copy.deepcopy(cfg.val_dataloader)
@@ -131,19 +131,19 @@ def training_batches(
 ) -> Batches:
     """Augmented batches for batch-norm statistics.
 
-    The same batches that :class:`~prkd_mm.hooks.TailAverageHook` uses in a run of one
-    process, if ``seed`` is that of the run and ``epoch`` its last.
+    :class:`~prkd_mm.hooks.TailAverageHook` uses the same batches in a run with one process,
+    if ``seed`` is the seed of the run and ``epoch`` its last epoch.
 
     Args:
         cfg: The config.
         preprocess: See :class:`~prkd_mm.analysis.nets.Nets`.
         limit: Number of batches, at most one pass.
         seed: Seed of the run.
-        epoch: 0-based; determines the augmentation of a ``BatchClsDataPreprocessor``.
+        epoch: 0-based epoch, which determines the augmentation of a ``BatchClsDataPreprocessor``.
     """
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.epoch = epoch
-        if stored := cfg.model.get('teacher_logits'):  # with their views
+        if stored := cfg.model.get('teacher_logits'):  # use the views in the store
             preprocess.views, preprocess.seed = stored_views(stored)
         if preprocess.seed is None:
             preprocess.seed = seed
@@ -160,7 +160,7 @@ def collect_logits(
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Logits ``(N, C)`` of several nets on the same samples, and the labels.
 
-    Takes one pass, and 4·N·C bytes of CPU memory for each net.
+    This takes one pass, and 4·N·C bytes of CPU memory per net.
     """
     logits: dict[str, list[Tensor]] = {name: [] for name in nets}
     labels = []
@@ -178,7 +178,7 @@ def predict(batches: Iterable[Batch], net: nn.Module) -> Tensor:
 
 
 def accuracy(predicted: Tensor, labels: Tensor) -> float:
-    """Top-1 in percent, for predicted classes ``(N,)``."""
+    """Top-1 accuracy in percent of predicted classes ``(N,)``."""
     return 100 * (predicted == labels).double().mean().item()
 
 

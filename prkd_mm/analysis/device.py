@@ -1,4 +1,4 @@
-"""Which device computes, and in which precision."""
+"""Choose the device and the precision of computations."""
 
 import contextlib
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ import torch
 
 
 def choose_device(name: Optional[str] = None) -> torch.device:
-    """The named device; without a name the GPU if there is one, else the CPU."""
+    """The named device; by default the GPU if there is one, else the CPU."""
     return torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
 
 

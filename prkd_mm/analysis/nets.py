@@ -1,4 +1,4 @@
-"""Student and trained teacher, from a config and checkpoints."""
+"""Build the student and the trained teacher from a config and checkpoints."""
 
 import copy
 from pathlib import Path
@@ -15,11 +15,11 @@ from ..teachers import teacher_of
 
 
 class Nets(NamedTuple):
-    """What a config describes, on one device and in evaluation mode."""
+    """The nets of a config, on one device and in evaluation mode."""
 
     student: nn.Module  # maps inputs to logits; its weights are random
     preprocess: nn.Module  # maps a batch of the loader to inputs and data samples
-    teacher: Optional[Callable[[Tensor], Tensor]] = None  # inputs of the student to logits
+    teacher: Optional[Callable[[Tensor], Tensor]] = None  # maps inputs of the student to logits
 
 
 def build_nets(
@@ -29,11 +29,11 @@ def build_nets(
 
     Args:
         cfg: The config of a distillation, or of a net trained alone.
-        device: Where the nets are.
-        with_teacher: Load the teacher, too.
+        device: Device for the nets.
+        with_teacher: Whether to load the teacher, too.
 
     Raises:
-        ValueError: If the teacher is wanted and the config has none.
+        ValueError: If ``with_teacher`` is True and the config has no teacher.
         FileNotFoundError: If the teacher's checkpoint is missing.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
@@ -43,16 +43,16 @@ def build_nets(
     if 'distiller' not in cfg.model:
         name = f' {cfg.filename!r}' if cfg.filename else ''
         raise ValueError(
-            f'this needs a teacher, but the config{name} has none; use that of a distillation'
+            f'this study needs a teacher, but the config{name} has none; use a distillation config'
         )
     model = copy.deepcopy(cfg.model)
-    model.pop('teacher_logits', None)  # stored for the training images and augmentations
+    model.pop('teacher_logits', None)  # they exist for augmented training images only
     model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     net = MODELS.build(model).to(device).eval()
     return Nets(net.architecture, net.data_preprocessor, teacher_of(net).logits)
 
 
 def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:
-    """Load a plain checkpoint, or the student of a training file, strictly."""
+    """Strictly load a plain checkpoint, or the student of a training checkpoint."""
     load_strictly(net, plain_state_dict(read(str(path)))[0], f'The checkpoint {str(path)!r}')
     return net

@@ -1,4 +1,4 @@
-"""Progress and numbers on the screen, and in files: JSON, CSV, PNG, SVG."""
+"""Show progress and results, and write results as JSON, CSV, PNG and SVG files."""
 
 import contextlib
 import csv
@@ -16,15 +16,15 @@ from ..estimates import Estimate
 
 
 class Report:
-    """Shows progress and numbers, and writes the results of a study.
+    """Show the progress of a study, and print and write its results.
 
     Args:
-        folder: Where to write.
+        folder: Folder to write to.
         name: First part of the file names.
-        console: Standard output if not given.
+        console: Console to print on; default: standard output.
 
     Attributes:
-        pictures (list[Path]): The PNGs written so far.
+        pictures (list[Path]): The PNG files written so far.
     """
 
     def __init__(
@@ -37,13 +37,13 @@ class Report:
 
     @contextlib.contextmanager
     def progress(self) -> Iterator[None]:
-        """Show progress bars inside the block; one line for each without a terminal."""
+        """Show progress bars in this context; without a terminal, print one line for each."""
         with Progress(console=self.console, transient=True) as self._progress:
             yield
         self._progress = None
 
     def track(self, description: str) -> Callable[[Iterable], Iterable]:
-        """A function that returns an iterable's items and shows their progress."""
+        """A function that iterates over its argument and shows the progress."""
         if not self.console.is_terminal:
             self.note(f'{description} ...')
         progress = self._progress
@@ -56,7 +56,7 @@ class Report:
         self.console.print(text, highlight=False, soft_wrap=soft_wrap)
 
     def table(self, title: str, rows: Sequence[Mapping], headings: dict[str, str]) -> None:
-        """Print the columns that have a heading, numbers with three digits."""
+        """Print the columns in ``headings``, numbers with three significant digits."""
         table = Table(title=title, padding=(0, 0))
         for key, heading in headings.items():
             text = isinstance(rows[0][key], str)
@@ -70,7 +70,7 @@ class Report:
     ) -> None:
         """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``.
 
-        Named tuples become objects in the JSON file, NaN and infinity null.
+        In the JSON file, named tuples become objects, and NaN and infinity become null.
         """
         self.stem.parent.mkdir(parents=True, exist_ok=True)
         paths = [Path(f'{self.stem}.json')]

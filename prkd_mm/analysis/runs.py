@@ -1,4 +1,4 @@
-"""Which trained students to analyze, and where their checkpoints are."""
+"""Find the trained students to analyze, and their checkpoints."""
 
 import os
 import re
@@ -15,13 +15,13 @@ _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 
 
 class Run(NamedTuple):
-    """A trained student: a config, and where its weights are.
+    """A trained student: its config and the location of its weights.
 
     Attributes:
         title: Its name in the figures.
         cfg: Its config.
         checkpoints: Files to use instead of those in the work dir.
-        repeats: The work dirs of the same training with other seeds.
+        repeats: Work dirs of the same training with other seeds.
     """
 
     title: str
@@ -32,11 +32,11 @@ class Run(NamedTuple):
     def tail(self, at_least: int = 2, last: Optional[int] = None) -> dict[str, str]:
         """The checkpoints of the last epochs by label, ascending.
 
-        If the run has ``checkpoints``, these are the tail.
+        If the run has ``checkpoints``, these are returned instead.
 
         Args:
             at_least: Number of checkpoints needed.
-            last: Number of epochs; as many as the run averages, or 10, if not given.
+            last: Number of epochs; default: as many as the run averages, or 10.
 
         Raises:
             FileNotFoundError: If there are fewer than ``at_least``.
@@ -56,10 +56,10 @@ class Run(NamedTuple):
         return dict(zip(_labels(self.checkpoints), self.checkpoints))
 
     def weights(self, which: str = 'latest') -> str:
-        """The checkpoint to analyze; the last one if the run has ``checkpoints``.
+        """The checkpoint to analyze; if the run has ``checkpoints``, the last of these.
 
         Args:
-            which: 'latest' is the raw student, 'average' the mean of the tail,
+            which: 'latest' for the raw student, 'average' for the mean of the tail,
                 ``student_avg.pth``.
 
         Raises:
@@ -78,8 +78,8 @@ class Run(NamedTuple):
             return resolve(folder if which == 'latest' else os.path.join(folder, 'student_avg.pth'))
         except FileNotFoundError as error:
             raise FileNotFoundError(
-                f'{error}: {self.title} has to be trained first '
-                f'(tools/train.py {self.cfg.filename} --method ...); or give its '
+                f'{error}: {self.title} must be trained first '
+                f'(tools/train.py {self.cfg.filename} --method ...), or specify its '
                 'weights with --checkpoints'
             ) from error
 
@@ -103,35 +103,35 @@ def find_runs(
 
     Args:
         config: The config file.
-        methods: The method of the config if empty.
+        methods: Names of methods; default: the method of the config.
         checkpoints: Files of a single run, instead of those in its work dir.
-        options: Overrides, as for :func:`~prkd_mm.config.load_config`.
-        work_dirs: One for each method; the default work dirs if empty.
-        trainings: Trainings of each method, with the seeds 0, 1, ... in work dirs named
-            like those of ``tools/reproduce.py``.
+        options: Overrides for :func:`~prkd_mm.config.load_config`.
+        work_dirs: One work dir per method; default: the default work dirs.
+        trainings: Number of trainings per method, with the seeds 0, 1, ... in work dirs
+            named as by ``tools/reproduce.py``.
 
     Raises:
-        ValueError: If there are checkpoints for several methods or trainings, another
-            number of work dirs than methods, ``trainings`` below 1, or a run twice.
+        ValueError: If there are checkpoints for several methods or trainings, the numbers
+            of work dirs and methods differ, ``trainings`` is below 1, or a run occurs twice.
         FileNotFoundError: If a config, method or checkpoint is missing.
     """
     methods = list(methods) or [None]
     work_dirs = [folder.rstrip('/') for folder in work_dirs]
     if checkpoints and len(methods) > 1:
         raise ValueError(
-            f'--checkpoints are those of one run, but --methods has {len(methods)}; '
-            'leave one of the two out'
+            f'--checkpoints belong to one run, but --methods lists {len(methods)}; '
+            'remove one of the two options'
         )
     if work_dirs and len(work_dirs) != len(methods):
         raise ValueError(
-            f'{len(work_dirs)} --work-dirs for {len(methods)} methods; give one for each'
+            f'{len(work_dirs)} --work-dirs for {len(methods)} methods; specify one per method'
         )
     if trainings < 1:
         raise ValueError(f'--trainings must be at least 1, got {trainings}')
     if checkpoints and trainings > 1:
         raise ValueError(
-            f'--checkpoints are those of one run, but --trainings is {trainings}; '
-            'leave one of the two out'
+            f'--checkpoints belong to one run, but --trainings is {trainings}; '
+            'remove one of the two options'
         )
     runs = []
     for method, work_dir in zip(methods, work_dirs or [None] * len(methods)):
@@ -159,7 +159,7 @@ def _with_unique_titles(runs: list[Run]) -> list[Run]:
     ]
     if len({run.title for run in found}) < len(runs):
         raise ValueError(
-            f'{titles}: a method that occurs twice needs --work-dirs of different names'
+            f'{titles}: a method that occurs twice needs --work-dirs with different names'
         )
     return found
 
@@ -167,12 +167,12 @@ def _with_unique_titles(runs: list[Run]) -> list[Run]:
 def tail_checkpoints(
     work_dir: Union[str, Path], at_least: int = 2, last: Optional[int] = None
 ) -> dict[int, Path]:
-    """The ``epoch_N.pth`` that a run has kept, by N, ascending.
+    """The checkpoints ``epoch_N.pth`` that a run has kept, by N, ascending.
 
     Args:
         work_dir: The work dir of the run.
         at_least: Number of checkpoints needed.
-        last: Only those of the last ``last`` epochs; all if not given.
+        last: Number of last epochs to look at; default: all.
 
     Raises:
         FileNotFoundError: If there are fewer than ``at_least``.
@@ -190,6 +190,6 @@ def tail_checkpoints(
         raise FileNotFoundError(
             f'{work_dir} has {len(found)} of the checkpoints epoch_N.pth{epochs}, but '
             f'{at_least} are needed. By default a run keeps its last two: train with {_KEEP} '
-            'to keep the tail, or give files with --checkpoints'
+            'to keep more, or specify files with --checkpoints'
         )
     return dict(sorted(found.items()))

@@ -12,11 +12,13 @@ from ..options import documented, option
 class StudyOptions:
     """Options of every study."""
 
-    samples: Optional[int] = option(None, 'images, drawn by --seed', 'all', type=whole_number(1))
+    samples: Optional[int] = option(
+        None, 'number of images, drawn with --seed', 'all', type=whole_number(1)
+    )
     batch_size: Optional[int] = option(
-        None, 'images at a time', 'that of validation', type=whole_number(1)
+        None, 'images per batch', 'the batch size of validation', type=whole_number(1)
     )
     seed: int = option(0, 'seed of all random draws')
     device: Optional[str] = option(
-        None, 'where to compute', "'cuda' if there is one, else 'cpu'", type=str
+        None, 'device to compute on', "'cuda' if there is a GPU, else 'cpu'", type=str
     )

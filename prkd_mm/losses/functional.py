@@ -1,7 +1,7 @@
 """The terms of the distillation losses, as functions of two logit matrices.
 
 Each takes the student's and the teacher's logits ``(N, C)`` and returns a
-0-dim tensor. None multiplies by a power of the temperature.
+0-dim tensor, which is not multiplied by a power of the temperature.
 """
 
 import torch
@@ -36,8 +36,8 @@ def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
 def has_spread(length: Tensor, size: Tensor) -> Tensor:
     """Whether a vector varies by more than rounding noise.
 
-    The mean of a vector is exact to some units in the last place of its size.
-    32 units leave room for sums over many classes.
+    The rounding error of the mean is a few units in the last place of the
+    vector's norm. A limit of 32 units allows for sums over many classes.
 
     Args:
         length (Tensor): Norm of the centered vector.
@@ -63,9 +63,9 @@ def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
     r"""``1 − Pearson(x, y)`` along ``dim``, averaged over the other dimension.
 
     Computed as ``½‖x̂ − ŷ‖²`` of the standardized vectors. This is the same
-    number, but it is accurate near a match and exactly 0 at one, at any
-    scale. For a constant vector, Pearson's coefficient does not exist: the
-    distance is then 0 to another constant vector and ½ to any other.
+    number, but it is accurate near a match and exactly 0 at a match, at any
+    scale. For a constant vector, Pearson's coefficient is undefined: the
+    distance is then 0 to another constant vector and ½ to any other vector.
 
     Args:
         x (Tensor): ``(N, C)``.

@@ -1,8 +1,8 @@
 """KL and correlation together, with closed-form gradients, for large logits.
 
-Autograd passes about forty matrices of the logits' size through memory. Here a
-block of rows goes through all steps while it is in the cache, and only the two
-gradients are kept for the backward pass::
+Autograd reads and writes about forty matrices of the logits' size. Here all
+steps are computed for one block of rows while it is in the cache, and only the
+two gradients are kept for the backward pass::
 
         logits (N, C)           gradients (N, C)
       +----------------+      +----------------+
@@ -11,9 +11,9 @@ gradients are kept for the backward pass::
       | rows b .. 2b-1 | ---> | rows b .. 2b-1 |   then those of the next
       +----------------+      +----------------+
 
-On one CPU core this is 1.6 to 2.2 times faster from 10^5 numbers on, and it
-needs a third of the memory. Below ``_LARGE`` numbers, such as (64, 200), it
-saves at most 0.25 ms a step, and the plain functions are used.
+For 10^5 numbers or more, this is 1.6 to 2.2 times faster on one CPU core, and
+it needs a third of the memory. Below ``_LARGE`` numbers, such as (64, 200), it
+saves at most 0.25 ms per step, so the plain functions are used.
 """
 
 import torch
@@ -52,7 +52,7 @@ def _inter(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:
     y, _ = _standardize((z_T / tau).softmax(1))
     gap = torch.sub(x, y, out=y)
     value = gap.square().sum() / 2
-    # the gradient in x̂ is the gap; then backward through scaling and softmax
+    # the gradient with respect to x̂ is the gap; the rest is scaling and softmax, backward
     gap.addcmul_(x, _row_dot(x, gap), value=-1)
     gap.sub_(_row_dot(p_S, gap)).mul_(scale / tau)
     torch.mul(gap, p_S, out=grad)
@@ -81,7 +81,7 @@ class _Fused(Function):
     @staticmethod
     def backward(ctx, weight_kl, weight_cor):
         preds_S, preds_T, grad_kl, grad_cor = ctx.saved_tensors
-        if torch.is_grad_enabled():  # create_graph=True: differentiated again
+        if torch.is_grad_enabled():  # create_graph=True: a second derivative follows
             terms = _plain(preds_S, preds_T, ctx.tau, ctx.tau_cor)
             (grad,) = torch.autograd.grad(
                 terms, preds_S, (weight_kl, weight_cor), create_graph=True
@@ -101,11 +101,11 @@ def kl_and_correlation(
 ) -> tuple[Tensor, Tensor]:
     """Compute :func:`kl_divergence` and the inter :func:`correlation_distance`.
 
-    For large logits, faster and in less memory than the two functions, with
-    values and gradients that agree to rounding. The gradient may be
+    For large logits, this is faster and uses less memory than the two
+    functions. Values and gradients agree up to rounding. The gradient may be
     differentiated again (``create_graph=True``). The plain functions are used
-    for small logits, a teacher with a gradient, logits of two types,
-    :mod:`torch.func` and :func:`torch.compile`.
+    for small logits, a teacher that requires a gradient, logits of different
+    types, :mod:`torch.func` and :func:`torch.compile`.
 
     Args:
         preds_S (Tensor): Student logits, ``(N, C)``.

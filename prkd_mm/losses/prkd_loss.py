@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .functional import pearson_distance
 from .fused import kl_and_correlation
 
-# the numbers that are checked whenever they are set, and whether 0 is allowed
+# numbers that are checked whenever they are set, and whether 0 is allowed
 _ZERO_ALLOWED = dict(
     tau=False,
     tau_cor=False,
@@ -34,17 +34,17 @@ class PRKDLoss(nn.Module):
         KL = τ^2 · KL(p^T_τ ‖ p^S_τ), \quad
         Cor = τ_{cor}^2 · (1 - Pearson(p^T_{τ_{cor}}, p^S_{τ_{cor}}))
 
-    ``tau``, ``kl_weight`` and ``cor_weight`` are meant to be changed during
-    the run by :class:`~prkd_mm.hooks.LossScheduleHook`; with r = epoch/epochs
+    :class:`~prkd_mm.hooks.LossScheduleHook` changes ``tau``, ``kl_weight`` and
+    ``cor_weight`` during the run. With r = epoch/epochs:
 
     - PRKDa: ``tau`` from τ to τ_L
     - PRKDb: ``kl_weight`` = 1 − r, ``cor_weight`` = r
-    - PRKD: all three
+    - PRKD: all three schedules
 
     Gu, Jin & Li, "Progressively Relaxed Knowledge Distillation", IJCNN 2024.
 
-    The factors τ² are a convention. ``s`` is the strength of a term, the mean
-    curvature at the match (:mod:`prkd_mm.strength`), where
+    The factors τ² are a convention. In this table, ``s`` is the strength of a
+    term, the mean curvature at the match (:mod:`prkd_mm.strength`), and
     ``k(τ) = mean(1 − Σp²)/C`` grows with τ:
 
     ================= =========================== ===========================
@@ -62,10 +62,10 @@ class PRKDLoss(nn.Module):
     ================= =========================== ===========================
 
     With ``kl_weight=1, cor_weight=0`` the loss equals ``KLDivergence``; with
-    0, 1 it equals ``DISTLoss``.
+    ``kl_weight=0, cor_weight=1`` it equals ``DISTLoss``.
 
-    The unweighted terms of the last call are kept in ``terms``:
-    ``dict(kl, cor)``, detached, τ² included.
+    The unweighted terms of the last call are kept in ``terms``, a
+    ``dict(kl=..., cor=...)`` of detached tensors that include τ².
 
     Args:
         tau (float): Temperature of the KL term, above 0. Defaults to 4.0.
@@ -81,8 +81,8 @@ class PRKDLoss(nn.Module):
         scale_by_tau2 (bool): Multiply KL by ``tau**2``. Defaults to True.
         scale_cor_by_tau2 (bool): Multiply Cor by ``tau_cor**2``. Defaults to
             True.
-        teacher_detach (bool): Send no gradient into the teacher. Defaults to
-            True.
+        teacher_detach (bool): Detach the teacher's logits, so that it gets no
+            gradient. Defaults to True.
         gather (bool): Compute the intra term over the batches of all ranks,
             with gradient; all ranks need the same batch size. Defaults to
             False.
@@ -121,7 +121,7 @@ class PRKDLoss(nn.Module):
 
         Raises:
             TypeError: If the logits of either net are missing.
-            ValueError: If the logits are not two matrices of one shape.
+            ValueError: If the logits are not two matrices of the same shape.
         """
         preds_S, preds_T = _checked(preds_S, preds_T, logits_S, logits_T)
         if self.teacher_detach:
@@ -176,7 +176,7 @@ class PRKDLoss(nn.Module):
 
     def _intra(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
         if self.gather and get_world_size() > 1:
-            # missing in builds of torch without distributed support
+            # builds of torch without distributed support do not have it
             from torch.distributed.nn.functional import all_gather
 
             preds_S, preds_T = (torch.cat(all_gather(x)) for x in (preds_S, preds_T))
@@ -222,7 +222,7 @@ def _checked(
         )
     if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
         raise ValueError(
-            'PRKDLoss: student and teacher logits must have one shape (N, C), got '
+            'PRKDLoss: student and teacher logits must have the same shape (N, C), got '
             f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}; check that the recorders '
             "point at the classifiers ('head.fc') and that both nets have the same number "
             'of classes'

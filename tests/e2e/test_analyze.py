@@ -152,7 +152,7 @@ def test_a_student_named_teacher_raises(analyze, folder):
     named = folder / 'work_dirs/teacher.pth'
     named.symlink_to('prkd_digits/epoch_4.pth')
     try:
-        with pytest.raises(SystemExit, match='give the file another name'):
+        with pytest.raises(SystemExit, match='rename the file'):
             analyze('compare', DIGITS, '--checkpoints', str(named))
     finally:
         named.unlink()
@@ -243,7 +243,7 @@ def test_a_loss_that_cannot_be_followed_is_reported_and_skipped(analyze):
 @pytest.mark.parametrize(
     'arguments, words',
     [
-        (['spread', DIGITS, '--methods', 'kd,kd'], '--work-dirs of different names'),
+        (['spread', DIGITS, '--methods', 'kd,kd'], '--work-dirs with different names'),
         (['landscape', DIGITS, '--trainings', '2'], 'prkd_digits_seed1'),
         (['landscape', DIGITS, '--trainings', '0'], 'at least 1, got 0'),
         (['spread', DIGITS, '--tail', '0'], '--tail must be at least 2, got 0'),
@@ -251,9 +251,9 @@ def test_a_loss_that_cannot_be_followed_is_reported_and_skipped(analyze):
         (['compare', TEACHER_DIGITS], 'has none'),
         (
             ['strength', DIGITS, '--methods', 'kd,prkd', '--checkpoints', 'configs'],
-            'leave one of the two out',
+            'remove one of the two options',
         ),
-        (['landscape', DIGITS, '--methods', 'dist'], 'has to be trained first'),
+        (['landscape', DIGITS, '--methods', 'dist'], 'must be trained first'),
     ],
 )
 def test_errors_name_a_remedy(analyze, arguments, words):

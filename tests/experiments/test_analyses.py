@@ -60,5 +60,5 @@ def test_a_config_without_methods_can_have_figures(checkout, tmp_path):
     assert analyze(jobs, names, tmp_path, console) == []
     printed = console.export_text()
     assert 'spread: ./work_dirs/teacher_digits has 0 of the checkp' in printed
-    assert 'landscape: ' in printed and 'has to be trained first' in printed
+    assert 'landscape: ' in printed and 'must be trained first' in printed
     assert 'strength: it needs a student that was distilled' in printed

@@ -23,7 +23,7 @@ def agreement(nets: dict[str, Agreement]) -> Figure:
     """Reliability diagram, calibration error, and agreement with the teacher.
 
     Args:
-        nets: By name, the teacher among them.
+        nets: Results by name, including the teacher.
     """
     figure = new_figure(11, 4.8)
     diagram, calibration, same = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
@@ -75,10 +75,10 @@ def _draw_same_top1(axes: Axes, students: dict[str, Agreement]) -> None:
 
 
 def correlation_maps(maps: dict[str, np.ndarray]) -> Figure:
-    """Class correlation of each student minus that of the teacher, one map a student.
+    """Class correlation of each student minus the teacher's, one map per student.
 
     Args:
-        maps: By name, ``(C, C)``.
+        maps: Differences ``(C, C)`` by name.
     """
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
@@ -99,7 +99,7 @@ def correlation_maps(maps: dict[str, np.ndarray]) -> Figure:
 
 
 def class_gains(comparison: Comparison) -> Figure:
-    """Gain of each student in the top-1 of each class, over the reference."""
+    """Gain in top-1 of each student over the reference, for each class."""
     classes, reference = comparison.classes, comparison.reference
     few = len(classes) <= _FEW_CLASSES
     figure = new_figure(10 if few else 8, 4)
@@ -112,14 +112,14 @@ def class_gains(comparison: Comparison) -> Figure:
     styles = method_styles(list(comparison.nets))
     if few:
         _draw_bars(axes, gains, styles)
-        _name_classes(axes, [result.name.split(',')[0] for result in classes])  # no synonyms
+        _name_classes(axes, [result.name.split(',')[0] for result in classes])  # without synonyms
     else:
         for name, values in gains.items():
             color, dash = styles[name]
             axes.plot(np.sort(values), color=color, linestyle=dash, label=name)
     axes.axhline(0, color='black', linewidth=0.8)
     x = 'class' if few else 'class, sorted by gain'
-    finish(axes, x, f'top-1 over {reference}, points', legend=False)
+    finish(axes, x, f'top-1 gain over {reference}, points', legend=False)
     figure.legend(loc='outside upper center', ncols=7, fontsize='small')
     return figure
 
@@ -132,7 +132,7 @@ def _draw_bars(axes: Axes, gains: dict[str, np.ndarray], styles: dict[str, Style
 
 
 def _name_classes(axes: Axes, names: Sequence[str]) -> None:
-    if sum(map(len, names)) > 80:  # characters that fit side by side
+    if sum(map(len, names)) > 80:  # more characters do not fit side by side
         axes.set_xticks(np.arange(len(names)), names, rotation=40, ha='right')
     else:
         axes.set_xticks(np.arange(len(names)), names)

@@ -18,11 +18,11 @@ class Reliability(NamedTuple):
     ece: float  # expected calibration error in [0, 1]
     bin_confidence: list[Optional[float]]  # mean in each bin; None where it is empty
     bin_accuracy: list[Optional[float]]  # in [0, 1]; None where the bin is empty
-    bin_share: list[float]  # of the samples
+    bin_share: list[float]  # share of the samples in each bin
 
 
 class Agreement(NamedTuple):
-    """How similar the predictions of a net and the teacher are, and :class:`Reliability`."""
+    """Similarity of a net's predictions to the teacher's, and :class:`Reliability`."""
 
     accuracy: float  # top-1 of the net, in %
     top1: float  # samples with the same top-1, in %
@@ -36,14 +36,14 @@ class Agreement(NamedTuple):
 
 
 class ClassResult(NamedTuple):
-    """Top-1 of one class by net, in %, and its gain over the reference by student."""
+    """Top-1 in one class by net, in %, and the gain over the reference by student."""
 
     name: str
     accuracy: dict[str, float]
     gain: dict[str, float]
 
     def row(self) -> dict:
-        """The columns of a table."""
+        """The row of a table, by column."""
         return {
             'class': self.name,
             **{f'accuracy {net}': value for net, value in self.accuracy.items()},
@@ -54,7 +54,7 @@ class ClassResult(NamedTuple):
 class Comparison(NamedTuple):
     """Several students of one teacher."""
 
-    reference: str  # the net that gains refer to: the first student, or the teacher of only one
+    reference: str  # gains are over this net: the first of several students, else the teacher
     nets: dict[str, Agreement]  # the teacher first
     classes: list[ClassResult]
 
@@ -62,7 +62,7 @@ class Comparison(NamedTuple):
 def class_correlation(logits: Tensor) -> Tensor:
     """Pearson correlation between the logits of the classes, ``(C, C)``.
 
-    A class whose logit is constant has the correlation 0 with all others.
+    The correlation of a class with a constant logit is 0.
 
     Args:
         logits: ``(N, C)``.
@@ -84,7 +84,7 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
     """
     confidence, predicted = F.softmax(logits.double(), 1).max(1)
     correct = (predicted == labels).double()
-    # the last bin includes 1, which rounding may even exceed
+    # the last bin includes 1, and values that rounding pushes above 1
     bin_of = (confidence * bins).long().clamp(max=bins - 1)
     count = torch.bincount(bin_of, minlength=bins)
     sums = [torch.bincount(bin_of, x, bins) for x in (confidence, correct)]
@@ -100,15 +100,15 @@ def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor, bins: int = 15) 
         preds_S: Logits of the student.
         preds_T: Logits of the teacher.
         labels: ``(N,)``.
-        bins: Number of bins of the confidence.
+        bins: Number of bins for the confidence.
     """
     same = preds_S.argmax(1) == preds_T.argmax(1)
-    errs = preds_T.argmax(1) != labels
+    wrong = preds_T.argmax(1) != labels
     difference = class_correlation(preds_S) - class_correlation(preds_T)
     return Agreement(
         accuracy=accuracy(preds_S.argmax(1), labels),
         top1=100 * same.double().mean().item(),
-        top1_on_errors=100 * same[errs].double().mean().item() if errs.any() else None,
+        top1_on_errors=100 * same[wrong].double().mean().item() if wrong.any() else None,
         kl=kl_divergence(preds_S.double(), preds_T.double(), 1.0).item(),
         correlation=difference.abs().mean().item(),
         **reliability(preds_S, labels, bins)._asdict(),
@@ -132,11 +132,11 @@ def compare(
     """Compare several students with their teacher.
 
     Args:
-        students: Logits ``(N, C)`` by name.
+        students: Logits ``(N, C)`` of each student by name.
         preds_T: Logits of the teacher, ``(N, C)``.
         labels: ``(N,)``.
-        bins: Number of bins of the confidence.
-        classes: Names of the classes. Without them classes are numbered.
+        bins: Number of bins for the confidence.
+        classes: Names of the classes; default: their numbers.
     """
     logits = dict(teacher=preds_T, **students)
     reference = next(iter(students)) if len(students) > 1 else 'teacher'

@@ -24,9 +24,11 @@ class AgreementOptions(StudyOptions):
 
     split: str = option('val', 'images to use, without augmentation', choices=['train', 'val'])
     weights: str = option(
-        'average', 'the raw student or student_avg.pth', choices=['latest', 'average']
+        'average',
+        'weights to compare: the raw student (latest) or student_avg.pth (average)',
+        choices=['latest', 'average'],
     )
-    bins: int = option(15, 'number of bins of the confidence', type=whole_number(1))
+    bins: int = option(15, 'number of bins for the confidence', type=whole_number(1))
 
 
 @exact_float32()
@@ -36,17 +38,17 @@ def run(
     """Agreement of the students with the teacher, calibration, and gains by class.
 
     Args:
-        runs: Distillations from one teacher; gains refer to the first one. Each of the
+        runs: Distillations from one teacher; gains are over the first student. Each of the
             ``checkpoints`` of a run is a student.
-        report: Where the numbers and figures go.
-        options: The defaults if not given.
+        report: Receives the numbers and figures.
+        options: Options of the study; default: the default options.
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
         ValueError: If no run has a teacher, or a student is named 'teacher'.
     """
     options = options or AgreementOptions()
-    # the config of a distillation names the teacher; that of a student alone does not
+    # only the config of a distillation specifies the teacher
     cfg = next((run.cfg for run in runs if 'distiller' in run.cfg.model), runs[0].cfg)
     nets = build_nets(cfg, choose_device(options.device), with_teacher=True)
     paths = _checkpoints(runs, options.weights)
@@ -87,8 +89,8 @@ def _checkpoints(runs: Sequence[Run], weights: str) -> dict[str, str]:
         paths.update(run.tail(1) if run.checkpoints else {run.title: run.weights(weights)})
     if 'teacher' in paths:
         raise ValueError(
-            f'{paths["teacher"]} is a student here, and would be shown as the teacher; '
-            'give the file another name'
+            f'the results of {paths["teacher"]}, a student, would be labeled "teacher"; '
+            'rename the file'
         )
     return paths
 
@@ -129,7 +131,7 @@ def _show(nets: dict[str, measure.Agreement], images: int, report: Report) -> li
     report.table(f'Agreement and calibration, {images} images', rows, headings)
     report.note(
         'as teacher: same top-1 as the teacher; teacher wrong: the same on images that the '
-        'teacher gets wrong; KL: of the student from the teacher, τ = 1; correlation: mean '
+        'teacher gets wrong; KL: divergence from the teacher at τ = 1; correlation: mean '
         "absolute difference of the correlations between the classes' logits"
     )
     return rows

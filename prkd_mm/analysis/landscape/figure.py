@@ -10,16 +10,16 @@ import numpy as np
 from ...visualization import Style, bars, finish, method_styles, new_figure
 from .measure import SPLITS, Draw, Surface, over_trainings, sharpness_over_trainings
 
-_LEVELS = 25  # of the contours
+_LEVELS = 25  # number of contour levels
 
 
 # in the order of the panels
 _MEASURES = dict(
     top_eigenvalue='top Hessian eigenvalue',
-    normalised_top_eigenvalue='the same, filter-normalized',
-    worst_rise='largest rise of the loss found\nwithin the radius, nats',
+    normalised_top_eigenvalue='top eigenvalue, filter-normalized',
+    worst_rise='largest increase of the loss\nfound within the radius, nats',
     trace='Hessian trace',
-    normalised_trace='the same, filter-normalized',
+    normalised_trace='trace, filter-normalized',
 )
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def curves(runs: dict[str, list[Draw]], title: str) -> Figure:
     """Loss along random directions, with a band of ± 1 standard deviation.
 
     Args:
-        runs: The draws by name.
+        runs: The draws of each run, by its name.
         title: Title of the figure.
     """
     figure = new_figure(10, 4)
@@ -41,7 +41,7 @@ def curves(runs: dict[str, list[Draw]], title: str) -> Figure:
     for axes, split in zip(figure.subplots(1, 2, sharey=True), SPLITS):
         for name, draws in runs.items():
             _draw_band(axes, draws, split, name, styles[name])
-        finish(axes, "distance along a random direction, in filters' norms", f'{split} loss, nats')
+        finish(axes, 'distance along a random direction, in filter norms', f'{split} loss, nats')
     return figure
 
 
@@ -50,15 +50,15 @@ def _draw_band(axes: Axes, draws: list[Draw], split: str, name: str, style: Styl
     estimates = [over_trainings(draws, [draw.curve[a][split].loss for draw in draws]) for a in axis]
     mean, error = np.array(estimates).T
     axes.semilogy(axis, mean, color=style.color, linestyle=style.dash, label=name)
-    low = np.maximum(mean - error, mean / 10)  # a logarithmic axis has no 0
+    low = np.maximum(mean - error, mean / 10)  # a logarithmic axis cannot show 0
     axes.fill_between(axis, low, mean + error, alpha=0.15, color=style.color)
 
 
 def random_surfaces(runs: dict[str, Surface], title: str) -> Figure:
-    """Contours in the plane of two random directions, one scale for all runs.
+    """Contours in the plane of two random directions, on one color scale for all runs.
 
     Args:
-        runs: By name; a row of panels each.
+        runs: Surface of each run by its name; each gets a row of panels.
         title: Title of the figure.
     """
     figure, panels = _panels(runs, title)
@@ -67,17 +67,17 @@ def random_surfaces(runs: dict[str, Surface], title: str) -> Figure:
         for (name, surface), axes in zip(runs.items(), panels[:, column]):
             filled = _contours(axes, surface, split, values)
             axes.set_title(f'{name}: {split} loss', fontsize='medium')
-            axes.set_xlabel("direction 1, in filters' norms")
-            axes.set_ylabel("direction 2, in filters' norms")
+            axes.set_xlabel('direction 1, in filter norms')
+            axes.set_ylabel('direction 2, in filter norms')
         _color_bar(figure, filled, panels[:, column].tolist(), split)
     return figure
 
 
 def planes(runs: dict[str, Surface], title: str) -> Figure:
-    """Contours in the plane through three checkpoints, a scale for each panel.
+    """Contours in the plane through three checkpoints, on one color scale per panel.
 
     Args:
-        runs: By name; a row of panels each.
+        runs: Surface of each run by its name; each gets a row of panels.
         title: Title of the figure.
     """
     figure, panels = _panels(runs, title)
@@ -100,7 +100,7 @@ def _panels(runs: dict[str, Surface], title: str) -> tuple[Figure, np.ndarray]:
 
 
 def _contours(axes: Axes, surface: Surface, split: str, values: np.ndarray) -> QuadContourSet:
-    """Draw the contours on the scale of ``values``."""
+    """Draw the contours on the color scale of ``values``."""
     from matplotlib.colors import LogNorm
 
     low = max(values.min(), 1e-8)
@@ -136,7 +136,7 @@ def sharpness(runs: dict[str, list[Draw]], title: str) -> Figure:
     """Bars of the sharpness measures, with errors over the trainings or draws.
 
     Args:
-        runs: The draws by name.
+        runs: The draws of each run, by its name.
         title: Title of the figure.
     """
     figure = new_figure(11, 2 + 0.9 * len(runs))

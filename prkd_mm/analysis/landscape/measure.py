@@ -1,13 +1,13 @@
 """The loss around a trained net: curves and surfaces.
 
-Only the trainable weights move; the net stays in evaluation mode with its own batch-norm
-statistics, unless ``recalibrate`` sets others.
+Only the trainable weights vary. The net stays in evaluation mode with its own batch-norm
+statistics, unless ``recalibrate`` re-estimates them.
 
-A distance of 1 in *filter-normalized* coordinates moves each filter by its own norm:
-``δ = s ⊙ u``, where s holds the norm of each weight's filter, and 0 for batch-norm
-parameters and biases. Without it, a net whose batch norm undoes the scale of its weights
-can be made to look arbitrarily sharp or flat. Li et al., "Visualizing the Loss Landscape
-of Neural Nets", NeurIPS 2018, https://arxiv.org/abs/1712.09913
+A distance of 1 in *filter-normalized* coordinates moves each filter by its own norm: ``δ = s
+⊙ u``, where s is the norm of each weight's filter, and 0 for batch-norm parameters and
+biases. Without this normalization, a net whose batch norm undoes the scale of its weights can
+be made to look arbitrarily sharp or flat. Li et al., "Visualizing the Loss Landscape of
+Neural Nets", NeurIPS 2018, https://arxiv.org/abs/1712.09913
 """
 
 from collections import defaultdict
@@ -32,7 +32,7 @@ class Draw(NamedTuple):
 
     checkpoint: str
     seed: int
-    curve: dict[float, dict[str, Value]]  # by distance along a random direction, by split
+    curve: dict[float, dict[str, Value]]  # by distance along a random direction, then by split
     sharpness: Sharpness
 
 
@@ -42,7 +42,7 @@ class Surface(NamedTuple):
     a: list[float]  # coordinates along the first direction
     b: list[float]  # coordinates along the second direction
     values: list[dict[str, Value]]  # at each point of product(a, b)
-    marks: dict[str, list[float]]  # coordinates of points by label
+    marks: dict[str, list[float]]  # coordinates of marked points, by label
     at_marks: dict[str, dict[str, Value]]
 
     def losses(self, split: str) -> np.ndarray:
@@ -52,11 +52,11 @@ class Surface(NamedTuple):
 
 
 def over_trainings(draws: Sequence[Draw], values: Sequence[float]) -> Estimate:
-    """Mean and standard deviation over the trainings; with one training over its draws.
+    """Mean and standard deviation over the trainings, or over the draws of a single one.
 
     Args:
         draws: The draws.
-        values: A number for each; those of one training are averaged first.
+        values: One number per draw. Draws of the same training are averaged first.
     """
     by_training = defaultdict(list)
     for draw, value in zip(draws, values):
@@ -103,15 +103,15 @@ def plane_surface(
 ) -> Surface:
     """Loss and error in the plane through three weight vectors.
 
-    The grid exceeds their coordinates by half of their range; they and their mean are the
-    marks.
+    The grid extends beyond their coordinates by half of their range. The vectors and their
+    mean are marked.
 
     Args:
-        objectives: By split.
+        objectives: Objectives by split.
         vectors: Three weight vectors ``(P,)`` by label.
-        size: Points along each axis.
-        recalibrate: Sets the batch-norm statistics of a net at each point.
-        progress: Wraps the points.
+        size: Number of points along each axis.
+        recalibrate: Re-estimates the batch-norm statistics of a net at each point.
+        progress: Wraps the iteration over the points, to show its progress.
     """
     directions, coordinates = plane(list(vectors.values()))
     marks = dict(zip(vectors, coordinates), mean=np.mean(coordinates, 0).tolist())
@@ -136,15 +136,16 @@ def values_at(
     """Loss and error at ``origin + Σ_k a_k · direction_k``.
 
     Args:
-        objectives: By name, all for one net, whose weights are restored.
-        origin: ``(P,)``.
-        directions: Each ``(P,)``.
-        points: The coordinates ``a``.
-        recalibrate: Called with the net at each point to set its batch-norm statistics.
-        progress: Wraps the points.
+        objectives: Objectives by name, of one net, whose weights are restored at the end.
+        origin: Weight vector ``(P,)``.
+        directions: Vectors ``(P,)``.
+        points: The coordinates ``a`` of each point.
+        recalibrate: Called with the net at each point to re-estimate its batch-norm
+            statistics.
+        progress: Wraps the iteration over the points, to show its progress.
 
     Returns:
-        list[dict]: For each point the values by name.
+        list[dict]: For each point, the values by name of the objective.
     """
     first = next(iter(objectives.values()))
     before, values = first.weights, []
@@ -164,8 +165,8 @@ def plane(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[list[float]]]:
     DNNs", NeurIPS 2018, https://arxiv.org/abs/1802.10026
 
     Returns:
-        tuple: Two orthonormal directions from the first vector, and the coordinates of
-        the three in them.
+        tuple: Two orthonormal directions, and the coordinates of the three vectors, with
+        the first vector as the origin.
 
     Raises:
         ValueError: If the three lie on a line.
@@ -175,5 +176,7 @@ def plane(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[list[float]]]:
     signs = coordinates.diagonal().sign()
     basis, coordinates = basis * signs, signs[:, None] * coordinates
     if coordinates[1, 1] < 1e-6 * coordinates.norm():
-        raise ValueError('the three checkpoints lie on a line and span no plane; choose others')
+        raise ValueError(
+            'the three checkpoints lie on a line and do not span a plane; choose others'
+        )
     return (list(basis.T.to(vectors[0])), [[0.0, 0.0]] + coordinates.T.tolist())

@@ -24,8 +24,8 @@ class Objective:
     """The mean loss of a net over fixed samples, as a function of its weight vector.
 
     Args:
-        net: Maps inputs to logits; put into evaluation mode.
-        batches: ``(inputs, targets)``, the same at each pass.
+        net: Maps inputs to logits. It is set to evaluation mode.
+        batches: ``(inputs, targets)``, the same in every pass.
         loss: ``loss(logits, targets)``, the mean over a batch.
     """
 
@@ -44,7 +44,7 @@ class Objective:
         return _flat(p.detach() for p in self.parameters.values())
 
     def set_weights(self, vector: Tensor) -> None:
-        """Set the weights of the net to ``(P,)``."""
+        """Set the weights of the net to a vector ``(P,)``."""
         with torch.no_grad():
             vector_to_parameters(vector, self.parameters.values())
 
@@ -103,7 +103,7 @@ def _flat(tensors: Iterable[Tensor]) -> Tensor:
 def random_direction(objective: Objective, seed: int) -> Tensor:
     """A filter-normalized Gaussian direction ``(P,)``.
 
-    Each of its filters has the norm of the net's filter.
+    Each filter of the direction has the norm of the corresponding filter of the net.
     """
     generator = torch.Generator().manual_seed(seed)
     draws = (torch.randn(p.shape, generator=generator).to(p) for p in objective.parameters.values())
@@ -113,5 +113,5 @@ def random_direction(objective: Objective, seed: int) -> Tensor:
 
 
 def num_filters(objective: Objective) -> int:
-    """F, the number of filters (rows of weights) of the net."""
+    """Number of filters (rows of weight matrices) F of the net."""
     return sum(len(p) for p in objective.parameters.values() if p.dim() > 1)

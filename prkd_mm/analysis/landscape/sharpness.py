@@ -1,4 +1,4 @@
-"""Sharpness of the loss at the weights of a net, as numbers."""
+"""Measures of the sharpness of the loss at the weights of a net."""
 
 from typing import NamedTuple, Optional
 
@@ -11,7 +11,7 @@ from .objective import Objective, num_filters
 
 
 class Sharpness(NamedTuple):
-    """Sharpness of the train loss; ``normalised_`` in filter-normalized coordinates."""
+    """Sharpness of the train loss; ``normalised_*`` are in filter-normalized coordinates."""
 
     top_eigenvalue: float
     trace: float
@@ -22,7 +22,7 @@ class Sharpness(NamedTuple):
     loss: float
     worst_loss: float
     worst_rise: float  # worst_loss − loss
-    weight_norm: float  # of all trainable weights
+    weight_norm: float  # norm of all trainable weights
 
 
 def sharpness(objective: Objective, seed: int, radius: float, probes: int) -> Sharpness:
@@ -30,9 +30,9 @@ def sharpness(objective: Objective, seed: int, radius: float, probes: int) -> Sh
 
     Args:
         objective: The train loss.
-        seed: Of :func:`top_eigenvalue`, :func:`trace` and :func:`worst_loss`.
-        radius: Of :func:`worst_loss`.
-        probes: Of :func:`trace`.
+        seed: Seed for :func:`top_eigenvalue`, :func:`trace` and :func:`worst_loss`.
+        radius: Radius for :func:`worst_loss`.
+        probes: Number of probes for :func:`trace`.
     """
     scale, loss = objective.filter_norms(), objective.value().loss
     worst = worst_loss(objective, radius, scale, seed)
@@ -55,10 +55,10 @@ def top_eigenvalue(
 
     Args:
         objective: The loss.
-        scale: ``s`` of the Hessian ``diag(s) H diag(s)`` in scaled coordinates; ones if
-            not given.
-        seed: Draws the start vector.
-        tolerance: Relative error.
+        scale: ``s`` in the Hessian ``diag(s) H diag(s)`` in scaled coordinates; default:
+            ones.
+        seed: Seed for the start vector.
+        tolerance: Relative error of the eigenvalue.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
@@ -72,7 +72,7 @@ def top_eigenvalue(
         product = scale * objective.hessian_times(scale * vector)
         return product.cpu().numpy()
 
-    start = scale * start  # the operator is 0 where the scale is
+    start = scale * start  # the operator is 0 where the scale is 0
     operator = LinearOperator((len(weights),) * 2, times, dtype=start.cpu().numpy().dtype)
     return float(
         eigsh(
@@ -95,8 +95,8 @@ def trace(
     Args:
         objective: The loss.
         scale: As for :func:`top_eigenvalue`.
-        seed: Draws the probes.
-        probes: Number of vectors v; the standard error is over these.
+        seed: Seed for the probes.
+        probes: Number of vectors v. The standard error is over them.
     """
     weights = objective.weights
     scale = torch.ones_like(weights) if scale is None else scale
@@ -118,18 +118,18 @@ def worst_loss(
 ) -> float:
     """The largest loss found within ``‖u‖ ≤ radius·√F``, ``δ = s ⊙ u``.
 
-    A lower bound of the maximum, by projected gradient ascent from a random point. With F
-    filters a random direction (:func:`random_direction`) of length ``radius`` lies on the
-    surface of this ball. As in Kwon et al., "ASAM: Adaptive Sharpness-Aware
-    Minimization", ICML 2021, https://arxiv.org/abs/2102.11600, with filters for their
-    elements.
+    This is a lower bound of the maximum, found by projected gradient ascent from a random
+    point. With F filters, a random direction (:func:`random_direction`) of length ``radius``
+    lies on the surface of this ball. The method follows Kwon et al., "ASAM: Adaptive
+    Sharpness-Aware Minimization", ICML 2021, https://arxiv.org/abs/2102.11600, but scales by
+    filters instead of elements.
 
     Args:
         objective: The loss; the weights of its net are restored.
-        radius: In norms of the filters.
-        scale: ``s``; ones, and F = 1, if not given.
-        seed: Draws the start.
-        steps: Steps of the ascent, each a quarter of the radius long.
+        radius: Radius in filter norms.
+        scale: ``s``; default: ones, and F = 1.
+        seed: Seed for the starting point.
+        steps: Number of ascent steps, each a quarter of the radius long.
     """
     origin, worst = objective.weights, -torch.inf
     if scale is None:

@@ -36,25 +36,31 @@ class LandscapeOptions(StudyOptions):
     """Options of the landscape study."""
 
     samples: int = option(
-        128, 'training and validation images each, drawn by --seed', type=whole_number(1)
+        128,
+        'number of training images and of validation images, drawn with --seed',
+        type=whole_number(1),
     )
     weights: str = option(
-        'latest', 'the raw student or student_avg.pth', choices=['latest', 'average']
+        'latest',
+        'weights to analyze: the raw student (latest) or student_avg.pth (average)',
+        choices=['latest', 'average'],
     )
     seeds: int = option(
-        3, 'draws of images and directions for each training, from --seed on', type=whole_number(1)
+        3,
+        'draws of images and directions per training; the first has the seed --seed',
+        type=whole_number(1),
     )
     span: float = option(
-        1.0, "half the length of the curves, in the filters' norms", type=positive_number
+        1.0, 'half the length of the curves, in filter norms', type=positive_number
     )
-    grid: int = option(9, 'points along each axis of a surface', type=whole_number(2))
+    grid: int = option(9, 'number of points along each axis of a surface', type=whole_number(2))
     radius: float = option(
-        0.005, "of the search for the worst loss, in the filters' norms", type=positive_number
+        0.005, 'radius of the search for the worst loss, in filter norms', type=positive_number
     )
-    probes: int = option(10, 'random vectors for a trace', type=whole_number(1))
+    probes: int = option(10, 'number of random vectors to estimate a trace', type=whole_number(1))
     bn_batches: int = option(
         5,
-        "training batches for the batch-norm statistics of each point of the tail's plane",
+        'training batches for the batch-norm statistics at each point of the plane',
         type=whole_number(1),
     )
 
@@ -73,15 +79,15 @@ def run(
 ) -> dict[str, RunLandscape]:
     """The loss around the students: curves, surfaces, the plane of the tail, sharpness.
 
-    The loss is the cross entropy of the labels, whatever the training loss was. Curves,
-    surfaces and sharpness keep the batch-norm statistics of the checkpoint; in the plane
-    of the tail they are recalibrated at every point, like those of an average. There is
-    no plane if a run has fewer than three checkpoints, which is reported.
+    The loss is the cross-entropy with the labels, regardless of the training loss. Curves,
+    surfaces and sharpness use the batch-norm statistics of the checkpoint. In the plane of
+    the tail, these are re-estimated at every point, as for averaged weights. If a run has
+    fewer than three checkpoints, this is reported and there is no plane.
 
     Args:
-        runs: With their ``repeats``, the other trainings.
-        report: Where the numbers and figures go.
-        options: The defaults if not given.
+        runs: Runs, each with its ``repeats``, the trainings with other seeds.
+        report: Receives the numbers and figures.
+        options: Options of the study; default: the default options.
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
@@ -227,8 +233,8 @@ def _figures(
         _surface=figure.random_surfaces(surfaces, f'Two random directions. {own}'),
         _sharpness=figure.sharpness(
             draws,
-            f'Train loss on {options.samples} images a draw; radius '
-            f"{options.radius:g} filters' norms\nbars: mean ± standard deviation over {over}",
+            f'Train loss on {options.samples} images per draw; radius '
+            f'{options.radius:g} filter norms\nbars: mean ± standard deviation over {over}',
         ),
     )
     if planes:

@@ -18,7 +18,7 @@ def spread(runs: dict[str, RunSpread]) -> Figure:
     """Top-1 and gain of the average by number of students; scatter of the tail.
 
     Args:
-        runs: By name.
+        runs: Results of each run by its name.
     """
     figure = new_figure(11, 8)
     (top1, gain), (distance, disagreement) = figure.subplots(2, 2)
@@ -27,7 +27,7 @@ def spread(runs: dict[str, RunSpread]) -> Figure:
     _draw_gain(gain, runs, styles)
     colors = [styles[name].color for name in runs]
     distance.barh(list(runs), [100 * run.relative_rms for run in runs.values()], color=colors)
-    distance.set_xlabel('rms distance from the mean / its norm, %')
+    distance.set_xlabel('rms distance from the mean / norm of the mean, %')
     distance.set_title("scatter of the tail's weights")
     disagreement.barh(list(runs), [100 * run.disagreement for run in runs.values()], color=colors)
     disagreement.set_xlabel('% of the images, mean over pairs')
@@ -64,5 +64,7 @@ def _draw_gain(axes: Axes, runs: dict[str, RunSpread], styles: dict[str, Style])
         axes.plot(x, gain, color=color, linestyle=dash, linewidth=2)
         axes.fill_between(x, gain - error, gain + error, color=color, alpha=0.15)
     axes.axhline(0, color='black', linewidth=0.8)
-    finish(axes, 'I, checkpoints averaged', 'top-1 over the raw students, points', legend=False)
+    finish(
+        axes, 'I, checkpoints averaged', 'top-1 gain over the raw students, points', legend=False
+    )
     axes.set_title('gain from averaging (band: ± 1 standard error\nover the images)')

@@ -23,7 +23,7 @@ class WeightSpread(NamedTuple):
     variance: float  # 1/(n−1) Σ_i ‖θ_i − θ̄‖², summed over the weights
     relative_rms: float  # √variance / ‖θ̄‖
     distances: list[list[float]]  # the matrix ‖θ_i − θ_j‖
-    mean_distance: float  # of a pair
+    mean_distance: float  # mean over the pairs
 
 
 class AverageResult(NamedTuple):
@@ -31,8 +31,8 @@ class AverageResult(NamedTuple):
 
     averaged: int
     top1: float
-    raw_top1: float  # mean of the students themselves
-    oldest_top1: float  # of the first of them
+    raw_top1: float  # mean top-1 of these students
+    oldest_top1: float  # top-1 of the earliest of these students
     gain: float  # top1 − raw_top1
     gain_error: float  # standard error of the gain over the images
 
@@ -40,8 +40,8 @@ class AverageResult(NamedTuple):
 class RunSpread(NamedTuple):
     """The tail of one run: scatter of the trainable weights, and averages."""
 
-    checkpoints: dict[str, str]  # files by label, ascending by epoch
-    disagreement: float  # see the function
+    checkpoints: dict[str, str]  # files by label, in ascending order of epochs
+    disagreement: float  # see disagreement()
     variance: float
     relative_rms: float
     distances: list[list[float]]
@@ -85,12 +85,12 @@ def disagreement(predictions: Sequence[Tensor]) -> float:
 def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> Estimate:
     """Top-1 of the average minus the mean top-1 of the raw nets, in points.
 
-    The error is the standard error over the images, for the same nets and another draw of
-    test images: the differences are paired by image.
+    The error is the standard error over the images, for the same nets and other test images.
+    The differences are paired by image.
 
     Args:
         averaged: Classes that the averaged net predicts, ``(N,)``.
-        raw: Those of the nets that were averaged.
+        raw: Classes that each of the averaged nets predicts, ``(N,)``.
         labels: ``(N,)``.
     """
     correct = [(x == labels).double() for x in raw]
@@ -105,7 +105,7 @@ def average_results(
 
     Args:
         averaged: Predicted classes ``(N,)`` of the mean of the last I students, by I.
-        raw: Those of the students, ascending by epoch.
+        raw: Predicted classes of each student, in ascending order of epochs.
         labels: ``(N,)``.
     """
     results = []
@@ -134,11 +134,11 @@ def averages(
 
     Args:
         states: State dicts by epoch, ascending.
-        net: Gets the weights; keeps those of the last mean.
-        recalibrate: Sets the batch-norm statistics of averaged weights. Not called for
-            a single student, which has its own.
-        predict: The predictions of the net.
-        progress: Wraps the numbers I.
+        net: The net to load weights into; it keeps the last mean.
+        recalibrate: Re-estimates the batch-norm statistics of averaged weights. Not called
+            for a single student, which has its own statistics.
+        predict: Computes the predictions of the net.
+        progress: Wraps the iteration over I, to show its progress.
     """
     tail: list[State] = list(states.values())
     result = {}

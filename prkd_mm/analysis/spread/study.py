@@ -27,7 +27,7 @@ class SpreadOptions(StudyOptions):
 
     split: str = option('val', 'images to use, without augmentation', choices=['train', 'val'])
     tail: Optional[int] = option(
-        None, 'number of last epochs', 'as many as the run averages', type=int, metavar='N'
+        None, 'number of last epochs to use', 'as many as the run averages', type=int, metavar='N'
     )
     bn_batches: int = option(
         100, "training batches for the averages' batch-norm statistics", type=whole_number(1)
@@ -41,19 +41,21 @@ def run(
     """How far apart the last checkpoints are, and what averaging them gains.
 
     The batch-norm statistics of the averages come from the training batches that
-    ``TailAverageHook`` takes.
+    ``TailAverageHook`` uses.
 
     Args:
-        runs: With at least two checkpoints each.
-        report: Where the numbers and figures go.
-        options: The defaults if not given.
+        runs: Runs with at least two checkpoints each.
+        report: Receives the numbers and figures.
+        options: Options of the study; default: the default options.
 
     Raises:
         FileNotFoundError: If a run has fewer than two checkpoints.
         ValueError: If ``tail`` is less than two.
     """
     options = options or SpreadOptions()
-    tails = [run.tail(2, options.tail) for run in runs]  # all exist, before any compute
+    tails = [
+        run.tail(2, options.tail) for run in runs
+    ]  # fail on a missing checkpoint before computing
     with report.progress():
         found = {run.title: _examine(run, tail, report, options) for run, tail in zip(runs, tails)}
     rows = _show(found, report)
@@ -127,8 +129,8 @@ def _show(found: dict[str, RunSpread], report: Report) -> list[dict]:
     )
     report.table('The last checkpoints, and the mean of all of them', rows, headings)
     report.note(
-        'variance: summed over the weights; rms/norm: its root over the norm of the mean; '
-        'distance, disagree: mean over pairs, the latter as a share of the images; top-1 in '
-        '%; ±: standard error over the images, for this one training'
+        'variance: summed over the weights; rms/norm: square root of the variance / norm of the '
+        'mean; distance, disagree: means over pairs, the latter as a share of the images; '
+        'top-1 in %; ±: standard error over the images, for this one training'
     )
     return rows

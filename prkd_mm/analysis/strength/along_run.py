@@ -19,7 +19,7 @@ from ..output import Report
 from ..runs import Run, tail_checkpoints
 from .measure import gradients, over_samples
 
-_POINTS = 50  # epochs of the curve
+_POINTS = 50  # number of epochs on the curve
 PARTS = dict(kl='KL', inter='Cor inter', intra='Cor intra', logit='logit')
 
 
@@ -33,28 +33,26 @@ class StrengthOverRun(NamedTuple):
 
 
 class RunLosses:
-    """The distillation losses of a run, with the values of any epoch.
+    """The distillation losses of a run, with their values in a given epoch.
 
     Args:
         cfg: The config of the run.
-        meter: The strength for its teacher, which determines the schedules with
-            ``relax_to``.
+        meter: Meter of the strength for its teacher, which determines the schedules
+            with ``relax_to``.
 
     Raises:
-        ValueError: If the config has no distillation loss, or counts iterations.
+        ValueError: If the config has no distillation loss, or is iteration-based.
     """
 
     def __init__(self, cfg: Config, meter: StrengthMeter) -> None:
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         configs = cfg.model.get('distiller', {}).get('distill_losses')
         if not configs:
-            raise ValueError('the config has no distill_losses, and so no strength over a run')
+            raise ValueError('the config has no distill_losses, so the run has no strength')
         self.length = cfg.train_cfg.get('max_epochs')
         if not self.length:
-            raise ValueError(
-                'the strength is followed over epochs, but train_cfg has no max_epochs'
-            )
-        # the losses of a config whose model has a scope are without one
+            raise ValueError('the strength is computed for epochs, but train_cfg has no max_epochs')
+        # if the model has a scope, it applies to its losses, too
         scope = cfg.model.get('_scope_', 'mmrazor')
         self.losses: dict[str, nn.Module] = {
             name: MODELS.build(dict(loss, _scope_=scope)) for name, loss in configs.items()
@@ -99,18 +97,18 @@ class RunLosses:
 def strength_over_run(
     run: Run, student: nn.Module, batches: Batches, preds_T: Tensor, batch_size: int, report: Report
 ) -> StrengthOverRun:
-    """Follow the strength of a run's loss over its epochs.
+    """Compute the strength of a run's loss over its epochs.
 
     Args:
         run: The run.
-        student: Gets the weights of the run's checkpoints.
+        student: The net to load the run's checkpoints into.
         batches: The images.
         preds_T: Logits of the teacher on the first of these images, ``(N, C)``.
-        batch_size: Samples over which 'intra' correlates.
+        batch_size: Number of samples over which 'intra' correlates.
         report: Shows the progress.
 
     Raises:
-        ValueError: If the run counts iterations, or its losses are not covered.
+        ValueError: If the run is iteration-based, or its losses are not supported.
     """
     preds_T = preds_T.double()
     meter = StrengthMeter(preds_T, batch_size)
@@ -128,6 +126,6 @@ def strength_over_run(
         load_weights(student, kept[epoch])
         logits, _ = collect_logits(dict(student=student), batches)
         preds_S = logits['student'][: len(preds_T)].to(preds_T)
-        terms = losses.terms(epoch - 1)  # of the epoch that ends with the checkpoint
+        terms = losses.terms(epoch - 1)  # the checkpoint is saved at the end of this epoch
         norms[epoch] = over_samples(gradients(terms, preds_S, preds_T, batch_size).norm(dim=1))
     return StrengthOverRun(epochs, [sum(values) for values in zip(*parts.values())], parts, norms)

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-_DASHES = dict(zip(PARTS.values(), LINE_STYLES))  # of the terms of a loss
+_DASHES = dict(zip(PARTS.values(), LINE_STYLES))  # line styles for the terms of a loss
 
 
 def strength(schemes: dict[str, Summary], along: dict[str, StrengthOverRun], title: str) -> Figure:
     """Six panels: curvature at the match, gradients, and both over a run.
 
     Args:
-        schemes: By name of the term.
-        along: By run; may be empty.
+        schemes: Results for each term, by its name.
+        along: Results over each run, by its title; may be empty.
         title: Title of the figure.
     """
     figure = new_figure(11, 12)
@@ -50,7 +50,7 @@ def strength(schemes: dict[str, Summary], along: dict[str, StrengthOverRun], tit
     }
     bars(share, shares, '% of the gradient (sum of absolute values)')
     share.set_xlim(0, 100)
-    share.set_title('(b) on classes with p < 1/C of the teacher')
+    share.set_title('(b) gradient on classes with teacher p < 1/C')
     styles = method_styles(list(along))
     _draw_strength_over_run(over_run, along, styles)
     _draw_gradients_over_run(tail, along, styles)
@@ -69,7 +69,7 @@ def _draw_spectrum(axes: Axes, schemes: dict[str, Summary]) -> None:
 
 def _draw_curvature(axes: Axes, schemes: dict[str, Summary]) -> None:
     means = {name: summary.strength for name, summary in schemes.items()}
-    bars(axes, means, 'mean curvature a direction (trace / C), τ² included', log=True)
+    bars(axes, means, 'mean curvature per direction (trace / C), τ² included', log=True)
     without = [summary.without_tau2 for summary in schemes.values()]
     axes.plot(without, np.arange(len(schemes)), 'D', color='black', markersize=4)
     axes.set_title('(a) strength at the match; ◆: without τ²')

@@ -32,7 +32,7 @@ from ...strength import Term
 
 NOTICEABLE = 0.01  # relative to the largest curvature of a sample
 _NOISE = 1e-12  # relative to weight/τ²
-_ELEMENTS = 2**24  # of the Hessians in memory at a time: 128 MiB
+_ELEMENTS = 2**24  # numbers in the Hessians in memory at a time: 128 MiB
 
 
 class Summary(NamedTuple):
@@ -40,11 +40,11 @@ class Summary(NamedTuple):
 
     strength: Estimate  # mean eigenvalue of the Hessian at the match, trace/C
     largest: Estimate  # largest eigenvalue
-    noticeable_share: Estimate  # see the function
+    noticeable_share: Estimate  # see noticeable_share()
     spectrum: list[float]  # mean sorted eigenvalues, descending
-    gradient_norm: Estimate  # of the gradient in the student's logits
-    small_class_share: Estimate  # see the function
-    free_directions: float  # see the function
+    gradient_norm: Estimate  # norm of the gradient with respect to the student's logits
+    small_class_share: Estimate  # see small_class_share()
+    free_directions: float  # see free_directions()
     without_tau2: float  # strength for weight 1
 
 
@@ -62,19 +62,19 @@ def distance(term: Term, preds_S: Tensor, preds_T: Tensor) -> Tensor:
 
 
 def _inverse(length: Tensor, size: Tensor) -> Tensor:
-    # as in the loss: a vector that varies by rounding noise only has no direction
+    # as in the loss, a vector that varies only by rounding noise has no direction
     varies = has_spread(length, size)
     return varies / length.where(varies, 1.0)
 
 
 def hessians(term: Term, logits: Tensor, selected: slice = slice(None)) -> Tensor:
-    """Hessians ``(N, C, C)`` of a term at the match, in the logits.
+    """Hessians ``(N, C, C)`` of a term with respect to the logits, at the match.
 
-    The closed forms stand at the head of the module. For 'intra' the N samples are the batch.
+    The docstring of the module lists the closed forms. For 'intra' the N samples are the batch.
 
     Args:
         term: The term.
-        logits: ``(N, C)``, of teacher and student.
+        logits: ``(N, C)``, the same for teacher and student.
         selected: The samples whose Hessians are returned.
     """
     N, C = logits.shape
@@ -104,8 +104,8 @@ def eigenvalues(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> 
 
     Args:
         terms: The terms of a loss, whose Hessians are added.
-        logits: ``(N, C)``, of teacher and student.
-        batch_size: Samples over which 'intra' correlates.
+        logits: ``(N, C)``, the same for teacher and student.
+        batch_size: Number of samples over which 'intra' correlates.
     """
     values = torch.cat([torch.linalg.eigvalsh(H) for H in _parts(terms, logits, batch_size)])
     # with two classes a correlation has no curvature, only rounding noise
@@ -124,13 +124,13 @@ def _parts(terms: Sequence[Term], logits: Tensor, batch_size: int) -> Iterator[T
 def gradients(
     terms: Sequence[Term], preds_S: Tensor, preds_T: Tensor, batch_size: int = 64
 ) -> Tensor:
-    """Gradient ``(N, C)`` in the logits of each sample: N times that of the mean loss.
+    """Gradient ``(N, C)`` for each sample's logits: N times the gradient of the mean loss.
 
     Args:
         terms: The terms of a loss.
         preds_S: Logits of the student, ``(N, C)``.
         preds_T: Logits of the teacher, ``(N, C)``.
-        batch_size: Samples over which 'intra' correlates.
+        batch_size: Number of samples over which 'intra' correlates.
     """
     parts = []
     for z_S, z_T in zip(preds_S.split(batch_size), preds_T.split(batch_size)):
@@ -141,11 +141,11 @@ def gradients(
 
 
 def free_directions(term: Term, num_classes: int, batch_size: int) -> float:
-    """Number of directions a sample that leave a match a match, for generic logits.
+    """Number of unconstrained directions per sample at the match, for generic logits.
 
-    'logit' has none. For 'kl' it is the shift; for 'inter' the shift and the scale of the
-    probabilities. For 'intra' it is the shift of each sample and, over the batch, C more
-    (2C if N < C): a shift and a scale for each class, minus the N (at most C) conditions
+    'logit' has none. 'kl' has one, the shift of the logits. 'inter' has two, the shift and the
+    scale of the probabilities. 'intra' has the shift for each sample and, over the batch, C
+    more (2C if N < C): a shift and a scale for each class, minus the N (at most C) conditions
     that the probabilities of a sample sum to 1.
     """
     C, N = num_classes, batch_size
@@ -181,7 +181,7 @@ def summary(term: Term, preds_S: Tensor, preds_T: Tensor, batch_size: int = 64) 
         term: The term.
         preds_S: Logits of the student, ``(N, C)``, for the gradients.
         preds_T: Logits of the teacher, ``(N, C)``.
-        batch_size: Samples over which 'intra' correlates.
+        batch_size: Number of samples over which 'intra' correlates.
     """
     preds_T = preds_T.double()
     values = eigenvalues([term], preds_T, batch_size).flip(1)

@@ -26,11 +26,15 @@ class StrengthOptions(StudyOptions):
     """Options of the strength study."""
 
     samples: int = option(
-        512, 'images, drawn by --seed, cut to whole batches of the run', type=whole_number(1)
+        512,
+        'number of images, drawn with --seed, cut to whole batches of the run',
+        type=whole_number(1),
     )
     split: str = option('train', 'images to use, without augmentation', choices=['train', 'val'])
     weights: str = option(
-        'latest', 'the raw student or student_avg.pth', choices=['latest', 'average']
+        'latest',
+        'weights to analyze: the raw student (latest) or student_avg.pth (average)',
+        choices=['latest', 'average'],
     )
     taus: Sequence[float] = option(
         (8.0, 4.0, 2.0, 1.0), 'temperatures of KL', '8,4,2,1', type=positive_numbers, metavar='T,T'
@@ -45,11 +49,11 @@ def run(
     """How strongly each loss constrains the student, and how that changes over a run.
 
     Args:
-        runs: Distillations from one teacher, whose strength is followed over the epochs;
-            a run for which this is impossible is reported and skipped. The gradients are
-            those of the student of the last run that has a teacher.
-        report: Where the numbers and figures go.
-        options: The defaults if not given.
+        runs: Distillations from one teacher. Their strength is computed over the epochs; a
+            run for which this is impossible is reported and skipped. The gradients are
+            computed for the student of the last run that has a teacher.
+        report: Receives the numbers and figures.
+        options: Options of the study; default: the default options.
 
     Returns:
         dict: The summary of each loss.
@@ -159,8 +163,8 @@ def _show(schemes: dict[str, Summary], verdict: str, report: Report) -> list[dic
     report.table('Strength at the match, τ² included', rows, headings)
     report.note(
         'curvature: mean eigenvalue of the Hessian in the logits; > 1 %: share of directions '
-        'above 1 % of the largest; free: directions a sample that are not constrained; small: '
-        f'share of the gradient on classes that the teacher finds less likely than 1/C\n{verdict}'
+        'above 1 % of the largest; free: unconstrained directions per sample; small: '
+        f'share of the gradient on classes with a teacher probability below 1/C\n{verdict}'
     )
     return rows
 
