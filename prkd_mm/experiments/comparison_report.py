@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 
 from ..files import write_json, write_text
+from ..teachers.filling_teacher import fills_a_store
 from ..version import __version__
 from .finding import finding
 from .page import write_page
@@ -35,8 +36,19 @@ def protocol(cfg: Config) -> dict[str, str]:
         learning_rate=str(settings['param_scheduler']),
         average=str(tail.get('num_epochs', '–')),
         bn=str(tail.get('bn', 'recalibrate')),
+        teacher_logits=_teacher_logits(cfg.model),
         **machine(),
     )
+
+
+def _teacher_logits(model: dict) -> str:
+    """Where a student's model takes the teacher's logits from."""
+    stored = model.get('teacher_logits')
+    if fills_a_store(stored):
+        return f'stored for {stored["views"]} views of each image'
+    if stored:
+        return f'stored: {stored}'
+    return 'live teacher' if model.get('teacher') else '–'
 
 
 def machine() -> dict[str, str]:

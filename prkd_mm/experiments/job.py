@@ -22,6 +22,7 @@ from ..checkpoints import read, resolve
 from ..config import add_train_arguments, load_config
 from ..files import write_json
 from ..scalars import read_scalars
+from ..teachers.run_config import prepare_store
 from .records import RunRecord, read_record, record_path, settings_of, write_record
 
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
@@ -52,6 +53,10 @@ class Job:
         seed: Which run of this method it is.
         teacher: The job that trains its teacher, if one does.
         records: Folder of :class:`RunRecord` files; None: none are read or written.
+
+    Raises:
+        ValueError: If the options ask for stored logits, and the config has no frozen teacher
+            or images that cannot be drawn again.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Job:
         self.cfg = load_config(
             self.args.config, self.args.method, self.args.cfg_options, self.args.work_dir
         )
+        prepare_store(self.cfg, self.args.store_views)
         self.work_dir = Path(self.cfg.work_dir)
         self._notes = self.work_dir / 'job.json'
         self._process: Optional[subprocess.Popen] = None

@@ -18,6 +18,7 @@ def training(
     seed: Optional[int] = None,
     amp: bool = False,
     suffix: str = '',
+    store_views: Optional[int] = None,
     **more,
 ) -> Job:
     """A run of ``tools/train.py``, in a work dir of its own.
@@ -31,16 +32,21 @@ def training(
             work dir that ``tools/train.py`` would take.
         amp: Whether to use mixed precision.
         suffix: Suffix of the work dir.
+        store_views: Number of views of each image whose teacher logits are stored during the
+            run; None: the teacher of the config. The method ``ce`` needs no teacher.
         **more: Passed on to :class:`Job`.
 
     Raises:
-        ValueError: If ``seed`` is given and the options set a seed too.
+        ValueError: If ``seed`` is given and the options set a seed too, or if
+            ``store_views`` does not fit the config.
     """
     arguments = [config]
     if method:
         arguments += ['--method', method]
     if amp:
         arguments += ['--amp']
+    if store_views and method != 'ce':
+        arguments += ['--store-views', str(store_views)]
     if seed is not None:
         if any(option.startswith('randomness.seed=') for option in options):
             raise ValueError(
@@ -64,6 +70,7 @@ def plan(
     seeds: int = 1,
     amp: bool = False,
     records: Optional[Path] = None,
+    store_views: Optional[int] = None,
 ) -> list[Job]:
     """The jobs that a comparison needs; the teacher's first.
 
@@ -79,10 +86,12 @@ def plan(
         seeds: Runs of each method, with the seeds 0, 1, ...
         amp: Whether to use mixed precision.
         records: Folder of :class:`~prkd_mm.experiments.records.RunRecord` files.
+        store_views: Number of views of each image whose teacher logits the students store and
+            share; None: the teacher of the config.
 
     Raises:
-        ValueError: If the config counts iterations instead of epochs, or if the options set the
-            seed.
+        ValueError: If the config counts iterations instead of epochs, if the options set the
+            seed, or if ``store_views`` does not fit the config.
     """
     own = load_config(config)
     if not own.train_cfg.get('max_epochs'):
@@ -92,7 +101,9 @@ def plan(
         )
     if 'method' not in own:
         return [
-            training('alone', config, None, options, seed, amp, records=records)
+            training(
+                'alone', config, None, options, seed, amp, store_views=store_views, records=records
+            )
             for seed in range(seeds)
         ]
     first = training('', config, methods[-1], options).cfg
@@ -106,6 +117,7 @@ def plan(
             options if seed else [*kept, *options],
             seed,
             amp,
+            store_views=store_views,
             teacher=teacher,
             records=records,
         )

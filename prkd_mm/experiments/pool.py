@@ -11,10 +11,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from .job import Job
+from .shared_store import begin_shared_store
 
 
 def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: int = 1) -> None:
     """Run the jobs of :func:`plan`: the teacher first, then the students.
+
+    Students with ``--store-views`` fill one logit store together.
 
     Recorded runs are not trained again, nor is a teacher that no other student needs.
 
@@ -34,6 +37,7 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
         console.print(f'{recorded} of {len(jobs)} runs are recorded', highlight=False)
     pool = Pool(train_py, console, side_by_side)
     pool.run(list(teachers))
+    begin_shared_store(students, console)
     pool.run(students)
 
 

@@ -40,6 +40,7 @@ def run_comparison(
         options.seeds,
         options.amp,
         options.records,
+        options.store_views,
     )
     run_all(jobs, train_py, console, options.jobs)
     rows = rows_of([job.record() for job in jobs])

@@ -97,6 +97,14 @@ class ComparisonOptions(RunOptions):
         type=whole_number(1),
         metavar='N',
     )
+    store_views: Optional[int] = option(
+        None,
+        "store the teacher's logits for K augmented views of each image once, in a folder that "
+        'all runs fill and share',
+        'a live teacher in each run',
+        type=whole_number(1),
+        metavar='K',
+    )
     figures: Sequence[str] = option(
         tuple(STUDIES),
         'comma-separated analyses (tools/analyze.py) for the report: landscapes of all seeds, the '
@@ -156,9 +164,9 @@ class TuningOptions(RunOptions):
     )
     views: Optional[int] = option(
         None,
-        "train from the teacher's stored logits of K views of each image (as many as epochs: no "
-        'view is repeated)',
-        'the live teacher',
+        "store the teacher's logits for K augmented views of each image once, in a folder that "
+        'all runs fill and share; with as many views as epochs, no view is repeated',
+        'a live teacher in each run',
         type=whole_number(1),
         metavar='K',
     )

@@ -17,6 +17,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from ..config import is_type
@@ -71,13 +72,7 @@ def store_teacher(
             store.
         OSError: If there is not enough disk space.
     """
-    check_config(cfg)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    dataset = DATASETS.build(cfg.train_dataloader.dataset)
-    settings = cfg.model.to_dict()
-    settings.pop('teacher_logits', None)
-    settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(settings)
+    model, dataset = _build(cfg)
     model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
     preprocess = model.data_preprocessor
     store = create_store(folder, model.teacher, preprocess, dataset, views, topk, seed)
@@ -89,6 +84,26 @@ def store_teacher(
     if 'metrics' not in store.header:
         store.note(metrics=_validate(cfg, model.teacher, preprocess))
     return store
+
+
+def begin_store(cfg: Config, folder: Path, views: int) -> TeacherLogits:
+    """Create the store that runs of a config are going to fill, or check the existing one.
+
+    No logits are computed. Arguments and errors are as in :func:`store_teacher`.
+    """
+    model, dataset = _build(cfg)
+    return create_store(folder, model.teacher, model.data_preprocessor, dataset, views)
+
+
+def _build(cfg: Config) -> tuple[nn.Module, Union[PackedImages, ImageViews]]:
+    """The model of a config with its live teacher, and the training images."""
+    check_config(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    dataset = DATASETS.build(cfg.train_dataloader.dataset)
+    settings = cfg.model.to_dict()
+    settings.pop('teacher_logits', None)
+    settings.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    return MODELS.build(settings), dataset
 
 
 def create_store(
@@ -229,13 +244,14 @@ def check_config(cfg: Config) -> None:
     """
     if not is_type(cfg.model, 'FrozenTeacherDistill'):
         raise ValueError(
-            f"the config's model must be a FrozenTeacherDistill, got {cfg.model.get('type')!r}"
+            "to store a teacher's logits, the config's model must be a FrozenTeacherDistill, got "
+            f'{cfg.model.get("type")!r}'
         )
     dataset = cfg.train_dataloader.dataset
     if not any(is_type(dataset, name) for name in ('PackedImages', 'ImageViews')):
         raise ValueError(
-            "the config's training images must be PackedImages or ImageViews, whose views "
-            f'can be reproduced, got {cfg.train_dataloader.dataset.type!r}'
+            "to store a teacher's logits, the config's training images must be PackedImages or "
+            f'ImageViews, whose views can be reproduced, got {dataset.type!r}'
         )
 
 

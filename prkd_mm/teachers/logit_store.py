@@ -21,6 +21,10 @@ HEADER = 'store.json'
 OWN_NORMALIZATION = 'own'  # a teacher with its own data preprocessor
 
 
+class StoreMismatch(ValueError):
+    """A folder holds a store of another teacher, other images or other options."""
+
+
 class Chunk(NamedTuple):
     """Consecutive images in one view, which are stored together."""
 
@@ -162,11 +166,11 @@ class TeacherLogits:
         """Check properties of the store; the keys are as in the constructor.
 
         Raises:
-            ValueError: If a value differs; the first one is named.
+            StoreMismatch: If a value differs; the first one is named.
         """
         for key, value in identity.items():
             if self.header.get(key) != value:
-                raise ValueError(
+                raise StoreMismatch(
                     f'the stored logits in {str(self.folder)!r} do not match: '
                     f'{key} is {self.header.get(key)!r}, expected {value!r}; '
                     'create another store with tools/cache_teacher.py '

@@ -80,6 +80,7 @@ def test_a_new_student_trains_its_teacher_again_where_that_is_gone(folder):
         dict(options=['train_cfg.val_interval=2']),
         dict(teacher_options=['optim_wrapper.optimizer.lr=0.01']),
         dict(amp=True),
+        dict(store_views=2),
     ],
 )
 def test_other_settings_are_other_runs(folder, options):

@@ -11,18 +11,17 @@ from rich.progress import Progress
 from ...analysis.device import choose_device
 from ...cli import ConfigOptions
 from ...config import METHODS, load_config
-from ...teachers.fill_store import default_folder, store_teacher
 from ..comparison_report import protocol
-from ..job import Job, set_aside
+from ..job import Job
 from ..plan import training
 from ..pool import Pool
 from ..run_options import TuningOptions
+from ..shared_store import begin_shared_store
 from .held_out_config import write_held_out
 from .tail_choice import tail_choices
 from .trials import Trial, finalists, settings, winner
 from .tuning_report import average_over_seeds, write_search
 
-_VIEWED = ('PackedImages', 'ImageViews')  # whose logits can be stored
 _DATA_KEYS = ('train_dataloader.dataset', 'val_dataloader')
 
 
@@ -45,8 +44,8 @@ class Tuning:
 
     Raises:
         ValueError: If the config has no methods, no validated tail average or not enough epochs,
-            if ``views`` is given but the data are not packed, or if the options name a teacher
-            in place of the one that is trained.
+            if ``views`` is given and the teacher's logits cannot be stored, or if the options
+            name a teacher in place of the one that is trained.
     """
 
     def __init__(self, options: TuningOptions, train_py: str, console: Console) -> None:
@@ -83,11 +82,6 @@ class Tuning:
         tail, epochs = self.options.tail, cfg.train_cfg.get('max_epochs') or 0
         if not 2 <= tail <= epochs:
             raise ValueError(f'--tail must be from 2 to the epochs of a run, {epochs}; got {tail}')
-        if self.options.views and cfg.train_dataloader.dataset.type not in _VIEWED:
-            raise ValueError(
-                f'--views needs training images in {" or ".join(_VIEWED)}, got '
-                f'{cfg.train_dataloader.dataset.type!r}; leave --views out'
-            )
         expected = load_config(self.config).model.get('teacher_ckpt')
         if self.teacher and cfg.model.get('teacher_ckpt') != expected:
             raise ValueError(
@@ -104,28 +98,11 @@ class Tuning:
             Pool(self.train_py, self.console).run([teacher])
         else:
             self.console.print(f'Teacher: {self.about_the_teacher()}', highlight=False)
-        if self.options.views:
-            self._store()
         self._run([trial for found in self.found.values() for trial in found], 1)
         self.finals = {
             method: finalists(found, self.options.finalists) for method, found in self.found.items()
         }
         self._run([trial for final in self.finals.values() for trial in final], self.options.seeds)
-
-    def _store(self) -> None:
-        first = next(iter(self.found.values()))[0]
-        cfg = self.jobs_of(first, 1)[0].cfg
-        folder = default_folder(cfg, self.options.views)
-        try:
-            store_teacher(cfg, folder, self.options.views)
-        except ValueError as error:
-            if not folder.exists():
-                raise
-            self.console.print(
-                f'{error}\nThese logits are kept as {set_aside(folder)}', highlight=False
-            )
-            store_teacher(cfg, folder, self.options.views)
-        self.overrides.append(f'model.teacher_logits={folder}')
 
     def about_the_teacher(self) -> str:
         """Whether it has seen the held-out images."""
@@ -144,6 +121,7 @@ class Tuning:
                 seed,
                 self.options.amp,
                 f'_trial{trial.number}',
+                self.options.views,
             )
             for seed in range(seeds)
         ]
@@ -152,6 +130,7 @@ class Tuning:
         runs = [(trial, self.jobs_of(trial, seeds)) for trial in trials]
         # by seed, so that an interrupted search has finished whole rounds
         jobs = [job for round_ in zip(*(jobs for _, jobs in runs)) for job in round_]
+        begin_shared_store(jobs, self.console)
         Pool(self.train_py, self.console, self.options.jobs).run(jobs)
         for trial, jobs in runs:
             records = [job.record() for job in jobs]
