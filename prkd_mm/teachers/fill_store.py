@@ -24,8 +24,8 @@ from ..config import is_type
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
 from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
-from .logit_arrays import choose_topk, size_in_bytes
-from .logit_store import HEADER, Chunk, TeacherLogits
+from .logit_arrays import Chunk, choose_topk, size_in_bytes
+from .logit_store import HEADER, TeacherLogits
 from .teacher import Teacher
 
 BATCH_SIZE = 256

@@ -24,6 +24,18 @@ class ArrayFile(NamedTuple):
     width: tuple
 
 
+class Chunk(NamedTuple):
+    """Consecutive images in one view, which are stored together."""
+
+    view: int
+    start: int
+    end: int
+
+    @property
+    def name(self) -> str:
+        return f'{self.view}/{self.start}'
+
+
 def describe_arrays(classes: int, topk: Optional[int]) -> list[ArrayFile]:
     """The files of a store of ``classes`` logits, or of the ``topk`` largest."""
     if not topk:

@@ -5,7 +5,7 @@ import json
 import math
 import zlib
 from pathlib import Path
-from typing import Literal, NamedTuple, Optional, Union
+from typing import Literal, Optional, Union
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from filelock import FileLock
 from torch import Tensor
 
 from ..files import write_json
-from .logit_arrays import describe_arrays, pack, unpack
+from .logit_arrays import Chunk, describe_arrays, pack, unpack
 
 _FORMAT = 1
 _CHUNK = 4096  # images per chunk; an interrupted store resumes at a chunk
@@ -23,18 +23,6 @@ OWN_NORMALIZATION = 'own'  # a teacher with its own data preprocessor
 
 class StoreMismatch(ValueError):
     """A folder holds a store of another teacher, other images or other options."""
-
-
-class Chunk(NamedTuple):
-    """Consecutive images in one view, which are stored together."""
-
-    view: int
-    start: int
-    end: int
-
-    @property
-    def name(self) -> str:
-        return f'{self.view}/{self.start}'
 
 
 def hash_of_weights(state: dict[str, Tensor]) -> str:
@@ -87,6 +75,7 @@ class TeacherLogits:
         verify: bool = True,
     ) -> None:
         self.folder = Path(folder)
+        self.header: dict = {}
         if not (self.folder / HEADER).is_file():
             raise FileNotFoundError(
                 f'there are no stored logits in {str(folder)!r}; to create '
@@ -150,7 +139,11 @@ class TeacherLogits:
         return cls(folder, complete=False)
 
     def refresh(self) -> None:
-        """Read the header again to see the chunks that other processes have stored."""
+        """Read the header again to see the chunks that other processes have stored.
+
+        Raises:
+            ValueError: If another store has replaced this one, or the format is unknown.
+        """
         path = self.folder / HEADER
         header = json.loads(path.read_text())
         if header.get('format') != _FORMAT:
@@ -160,6 +153,11 @@ class TeacherLogits:
             )
         if 'normalisation' in header:  # the spelling of older stores
             header['normalization'] = header.pop('normalisation')
+        if self.header and _identity(header) != _identity(self.header):
+            raise StoreMismatch(
+                f'another store has replaced the one in {str(self.folder)!r} during this run; '
+                'give each teacher and data set a folder of its own'
+            )
         self.header = header
 
     def check(self, **identity) -> None:
@@ -287,6 +285,11 @@ class TeacherLogits:
         """Logits of at most ``count`` evenly spaced images in the first view, ``(N, C)``."""
         images = self.header['images']
         return self.get(0, np.arange(0, images, math.ceil(images / count)))
+
+
+def _identity(header: dict) -> dict:
+    """The entries of a header that never change."""
+    return {key: value for key, value in header.items() if key not in ('crc32', 'metrics')}
 
 
 def _header_lock(folder: Path) -> FileLock:

@@ -218,7 +218,7 @@ class TestTuning:
             f'_base_ = {DIGITS!r}\ntrain_dataloader = dict(dataset=dict(_delete_=True, '
             "type='Digits', split='train', pipeline=[dict(type='PackInputs')]))\n"
         )
-        with pytest.raises(ValueError, match='images must be PackedImages or ImageViews.*Digits'):
+        with pytest.raises(ValueError, match='images must be PackedImages or ImageViews'):
             self.tuning('pair.py', views=2)
 
     def test_overrides_of_the_data_come_before_the_split(self):

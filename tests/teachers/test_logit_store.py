@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from prkd_mm.teachers.logit_arrays import choose_topk, size_in_bytes
-from prkd_mm.teachers.logit_store import TeacherLogits, hash_of_weights
+from prkd_mm.teachers.logit_store import StoreMismatch, TeacherLogits, hash_of_weights
 
 IDENTITY = dict(teacher='t', source='s', seed=0)
 N, C = 5000, 7  # more than one chunk
@@ -155,3 +155,13 @@ def test_only_the_largest_logits_are_kept_by_default_from_1000_classes_on(asked,
 
 def test_imagenet_with_4_views_takes_less_than_2_gigabytes():
     assert size_in_bytes(4, 1_281_167, 1000, choose_topk(None, 1000)) < 2e9
+
+
+def test_a_store_that_was_replaced_is_not_written_to(tmp_path):
+    old = TeacherLogits.create(tmp_path / 'a', 1, N, C, **IDENTITY)
+    (tmp_path / 'a').rename(tmp_path / 'b')
+    new = TeacherLogits.create(tmp_path / 'a', 1, N, C, **dict(IDENTITY, teacher='other'))
+    with pytest.raises(StoreMismatch, match='another store has replaced the one in'):
+        fill(old, 1)
+    new.refresh()
+    assert not new.header['crc32']
