@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from mmpretrain.datasets.utils import calculate_md5
 from rich.progress import Progress, TaskID
 
-from .progress import progress_bar
+from .progress_bar import progress_bar
 from .unpack import expect_space
 
 ATTEMPTS = 5

@@ -13,7 +13,7 @@ from functools import partial
 from os import path as osp
 from typing import IO, BinaryIO, NamedTuple, Optional
 
-from .progress import progress_bar
+from .progress_bar import progress_bar
 from .source import Source
 
 MARGIN = 3  # times the official set: archives may contain extra files, such as those of macOS
