@@ -1,4 +1,4 @@
-"""The studies of a comparison's students, for its report."""
+"""Run the studies for the report of a comparison."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,26 +13,26 @@ from ..analysis.runs import Run
 from ..config import METHODS
 from .job import Job
 
-# the landscapes that the paper compares; each costs some hundred passes
+# the methods whose landscapes the paper compares; each takes several hundred passes
 _LANDSCAPES = ('kd', 'dist', 'prkd')
 
 
 def analyze(
     jobs: Sequence[Job], names: Sequence[str], folder: Path, console: Console
 ) -> list[Path]:
-    """Run studies of the students of seed 0; the landscape study takes all seeds.
+    """Run studies on the students of seed 0; the landscape study uses all seeds.
 
     A study that lacks something (a teacher, the checkpoints of the tail) is reported and
     skipped.
 
     Args:
         jobs: Finished jobs of :func:`~prkd_mm.experiments.plan.plan`.
-        names: Of :data:`~prkd_mm.analysis.STUDIES`.
-        folder: Where the numbers and figures go.
-        console: Where progress and numbers are shown.
+        names: Keys of :data:`~prkd_mm.analysis.STUDIES`.
+        folder: Output folder for numbers and figures.
+        console: Console for progress and numbers.
 
     Returns:
-        list[Path]: The figures, as PNG.
+        list[Path]: The figures as PNG files.
     """
     # without methods all jobs train the same net
     students = [job for job in jobs if job.method] or list(jobs)
@@ -42,7 +42,7 @@ def analyze(
     for name in names:
         chosen = _choose(name, runs)
         if not chosen:
-            console.print(f'No figure of {name}: it needs a student that was distilled')
+            console.print(f'No {name} figure: it needs a distilled student')
             continue
         if len(chosen) < len(runs):
             console.print(f'{name}: only {", ".join(map(str, chosen))}')
@@ -53,7 +53,7 @@ def analyze(
         try:
             STUDIES[name].run(list(chosen.values()), report, options)
         except (FileNotFoundError, ValueError) as error:
-            report.note(f'No figure of {name}: {error}', soft_wrap=True)
+            report.note(f'No {name} figure: {error}', soft_wrap=True)
         figures += report.pictures
     return figures
 
@@ -72,7 +72,7 @@ def _choose(name: str, runs: dict[Optional[str], Run]) -> dict[Optional[str], Ru
     if name == 'strength':
         return distilled
     if name == 'compare':
-        return runs if distilled else {}  # needs the teacher of one
+        return runs if distilled else {}  # the study needs a teacher
     if name == 'landscape':
         return {method: run for method, run in runs.items() if method in _LANDSCAPES} or runs
     return runs

@@ -1,4 +1,4 @@
-"""What a comparison leaves: tables, numbers, and one page that opens offline."""
+"""Report of a comparison: tables, numbers, and one HTML page that opens offline."""
 
 import platform
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from .results import Row, differences, paired_table, table
 NOTE = (
     'Top-1 on the validation images. Last epoch: the raw student at the end of the run. '
     'Averaged: the mean of its last epochs (MA). MA gain: averaged minus last epoch of the same '
-    'run, in points. Best epoch is chosen by these very images, so it is too optimistic to be '
+    'run, in points. The best epoch is chosen on the same images, so it is too optimistic to be '
     'compared with the other columns. ± is the standard deviation over the seeds of the student; '
-    'the teacher is the same in all runs. Paired differences are those of runs with the same '
-    "seed, of the averages if all methods have them; the interval is Student's t over the seeds, "
-    'and the verdict is "yes" or "no" only if the whole interval lies on one side of 0.'
+    'the teacher is the same in all runs. Paired differences compare runs with the same seed, by '
+    "their averages if all methods have them; the interval is Student's t over the seeds, and "
+    'the verdict is "yes" or "no" only if the whole interval lies on one side of 0.'
 )
 
 
 def protocol(cfg: Config) -> dict[str, str]:
-    """How a run was trained, as its config says."""
+    """Training settings of a run, from its config."""
     settings = cfg.to_dict()
     tail = cfg.default_hooks.get('tail_average') or {}
     return dict(
@@ -69,10 +69,10 @@ def write_report(
     """Write ``results.json``, ``results.md`` and ``report.html``.
 
     Args:
-        rows: Of :func:`~prkd_mm.experiments.results.rows_of`.
-        folder: Where to.
+        rows: Rows from :func:`~prkd_mm.experiments.results.rows_of`.
+        folder: Output folder.
         title: Heading of the page.
-        about: How the runs were made, by name.
+        about: Protocol of the runs: values by name.
         pictures: PNG files for the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def write_report(
 
 
 def _row_numbers(row: Row) -> dict:
-    """Lists with one number per seed."""
+    """Numbers of a row, as lists with one number per seed."""
     lists = {
         name: list(row.by_seed(name).values()) for name in ('last', 'averaged', 'best', 'seconds')
     }

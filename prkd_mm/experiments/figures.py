@@ -1,4 +1,4 @@
-"""The pictures of a comparison: accuracy over the epochs, and the schedule."""
+"""Figures of a comparison: accuracy over the epochs, and the schedule."""
 
 import shutil
 import statistics
@@ -13,13 +13,13 @@ Curve = dict[int, float]  # top-1 by epoch
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
-    """Mean over the runs, at the epochs that all of them have."""
+    """Mean over the runs, at the epochs that all runs have."""
     epochs = set(curves[0]).intersection(*curves)
     return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in sorted(epochs)}
 
 
 def draw_accuracy(rows: Sequence[Row], path: Path) -> list[Path]:
-    """Draw the means over the seeds; nothing if no row has a log."""
+    """Plot the means over the seeds; no figure if no row has a log."""
     curves = {
         row.name: (
             mean_curve([run.curve for run in row.runs]),
@@ -35,7 +35,7 @@ def draw_accuracy(rows: Sequence[Row], path: Path) -> list[Path]:
 
 
 def copy_schedule(jobs: Sequence[Job], folder: Path) -> list[Path]:
-    """Copy the schedule of the last method that has one."""
+    """Copy the schedule figure of the last method that has one."""
     for job in reversed(jobs):
         if (job.work_dir / 'schedule.png').exists():
             return [Path(shutil.copy(job.work_dir / 'schedule.png', folder))]

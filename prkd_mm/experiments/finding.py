@@ -1,4 +1,4 @@
-"""What a comparison found, in a sentence or two."""
+"""Main result of a comparison, in one or two sentences."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ _WORDS = dict(averaged='averaged', last='after the last epoch')
 
 
 def finding(rows: Sequence[Row]) -> str:
-    """The last method against KD and against the student alone, or else the one before it.
+    """Compare the last method with KD and the student alone, or else with the previous method.
 
-    An interval and ± appear only where there are several seeds.
+    The interval and ± are given only for several seeds.
     """
     compared = students(rows)
     *others, last = compared
@@ -30,9 +30,9 @@ def _sentence(found: Difference, when: str) -> str:
     article = 'the ' if found.worse.startswith('student') else ''
     text = f'{found.better}, {when}, is {points} points {where} {article}{found.worse}'
     if found.interval is None:
-        return f'{text} with one seed, which cannot tell which of them is better.'
+        return f'{text} with one seed, which is not enough to tell which is better.'
     low, high = sorted(sign * end for end in found.interval)
     text += f' (95 % interval {low:.2f} to {high:.2f}, {len(found.values)} seeds, paired)'
     if found.verdict == 'cannot tell':
-        text += ', so these seeds cannot tell which of them is better'
+        text += ', so these seeds are not enough to tell which is better'
     return f'{text}.'

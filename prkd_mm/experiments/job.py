@@ -1,4 +1,4 @@
-"""One training run of a comparison: its command and what it leaves."""
+"""One training run of a comparison: its command and its results."""
 
 import argparse
 import contextlib
@@ -43,7 +43,7 @@ def set_aside(folder: Path) -> Path:
 
 
 class Job:
-    """One training run: a command, and what it leaves in its work dir.
+    """One training run: its command, and the results in its work dir.
 
     Args:
         title: Name shown for its method.
@@ -89,7 +89,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of what identifies a run on this machine: its options, its resolved config and
+        """Hash that identifies a run on this machine, from its options, its resolved config and
         the file of its teacher."""
         teacher = self.cfg.model.get('teacher_ckpt')
         if teacher and self.cfg.get('method') != 'ce':
@@ -101,7 +101,7 @@ class Job:
 
     @property
     def settings(self) -> str:
-        """Hash of what decides the run's numbers on any machine, its seed apart."""
+        """Hash of everything that affects the results on any machine, except the seed."""
         teacher = None
         if self.teacher and self.method != 'ce':
             teacher = self.teacher.settings
@@ -109,7 +109,7 @@ class Job:
 
     @property
     def was_made_by_hand(self) -> bool:
-        """Whether there are checkpoints that no comparison has made."""
+        """Whether the work dir has checkpoints that were not made by a comparison."""
         return not self._notes.exists() and (self.work_dir / 'last_checkpoint').exists()
 
     def epochs_done(self) -> int:
@@ -117,14 +117,14 @@ class Job:
         return read(str(self.work_dir))['meta'].get('epoch', 0)
 
     def notes(self) -> dict:
-        """What ``job.json`` says about this very experiment; empty if nothing."""
+        """Content of ``job.json`` if it belongs to this experiment; otherwise empty."""
         if not self._notes.is_file():
             return {}
         noted = json.loads(self._notes.read_text())
         return noted if noted['fingerprint'] == self.fingerprint else {}
 
     def note(self, **values) -> None:
-        """Add to ``job.json``."""
+        """Add values to ``job.json``."""
         noted = dict(self.notes(), fingerprint=self.fingerprint, **values)
         self.work_dir.mkdir(parents=True, exist_ok=True)
         write_json(self._notes, noted, indent=1)
@@ -136,21 +136,21 @@ class Job:
 
     @property
     def record_file(self) -> Optional[Path]:
-        """File of the run's record, whether or not it exists; None without a folder for it."""
+        """Path of the run's record, which may not exist yet; None without a records folder."""
         if not self.records:
             return None
         return record_path(self.records, self.work_dir.name, self.settings)
 
     @property
     def is_recorded(self) -> bool:
-        """Whether its numbers are known without its work dir."""
+        """Whether the run has a record, so that its work dir is not needed."""
         return bool(self.record_file and self.record_file.is_file())
 
     def record(self) -> RunRecord:
-        """Its numbers: those recorded, or else those in its work dir.
+        """Results of the run, from its record or else from its work dir.
 
         Raises:
-            ValueError: If the log of the finished run lacks the last epoch.
+            ValueError: If the log has no validation after the last epoch.
         """
         if self.is_recorded:
             return read_record(self.record_file)
@@ -196,11 +196,11 @@ class Job:
 
         Args:
             train_py: Path of ``tools/train.py``.
-            report: Called with a state in words, the epochs done and the epochs in all.
-            environment: Variables to set for the command.
+            report: Called with the state as text, the finished epochs and all epochs.
+            environment: Environment variables to set for the command.
 
         Raises:
-            TrainingFailed: If the command fails; with the last lines that it printed.
+            TrainingFailed: If the command fails; the message has the last lines of its output.
         """
         if not self._is_finished(report):
             command = [sys.executable, train_py, *self.arguments]
@@ -212,18 +212,18 @@ class Job:
             write_record(self.record(), self.record_file)
 
     def _is_finished(self, report: Report) -> bool:
-        """Whether nothing is left to train; if not, the work dir is ready for the run."""
+        """Whether the run is finished; if not, its work dir is prepared for the run."""
         if 'finished' in self.notes():
             report('already finished', 1, 1)
             return True
         if self.method is None and self.was_made_by_hand:
             if self.epochs_done() >= self.cfg.train_cfg.max_epochs:
-                report('found a finished checkpoint', 1, 1)  # it may have taken days
+                report('found a finished checkpoint', 1, 1)  # training may have taken days
                 return True
-            self.note(seconds=0.0)  # it resumes
+            self.note(seconds=0.0)  # the run will resume
         if not self.notes():
             if self.work_dir.exists():
-                report(f'kept another experiment as {set_aside(self.work_dir)}', 0, 1)
+                report(f'renamed another experiment to {set_aside(self.work_dir)}', 0, 1)
             self.note(seconds=0.0)
         return False
 
@@ -254,7 +254,7 @@ class Job:
 
 
 class _Progress:
-    """Follows the scalars that a training logs from now on."""
+    """Reports the scalars that a training run logs from now on."""
 
     def __init__(self, work_dir: Path, epochs: int, report: Report) -> None:
         self.work_dir, self.epochs, self.report = work_dir, epochs, report
@@ -274,7 +274,7 @@ class _Progress:
             self._file = new[-1].open()
         for text in self._file:
             self._line += text
-            if self._line.endswith('\n'):  # else it is still being written
+            if self._line.endswith('\n'):  # otherwise the line is still being written
                 self._report(json.loads(self._line))
                 self._line = ''
 

@@ -1,4 +1,4 @@
-"""A report on one page that opens offline."""
+"""A report as one HTML page that opens offline."""
 
 import base64
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from .table import Table
 
 
 class Figure(NamedTuple):
-    """A picture in the page."""
+    """A figure on the page: its title, and the PNG file in base64."""
 
     title: str
     data: str
@@ -27,16 +27,16 @@ def write_page(
     pictures: Sequence[Path],
     details: dict[str, Sequence[tuple[str, str]]],
 ) -> None:
-    """Write a page with everything in it.
+    """Write the page, with all figures embedded.
 
     Args:
         path: The file to write.
-        title: Heading.
-        finding: What was found, in a sentence.
-        tables: By heading.
-        note: How to read the tables.
-        pictures: PNG files; the heading of each is its name.
-        details: What is folded, by heading: pairs of a name, which may be empty, and code.
+        title: Heading of the page.
+        finding: Main result, in one or two sentences.
+        tables: Tables by heading.
+        note: Explanation of the tables.
+        pictures: PNG files; their headings are the file names.
+        details: Collapsed sections by heading: pairs of a name, which may be empty, and code.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

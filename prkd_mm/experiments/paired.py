@@ -18,7 +18,7 @@ class Difference:
     """Differences between two methods, seed by seed, in points of top-1.
 
     Attributes:
-        better: The method whose results count positively.
+        better: The method from whose results the others are subtracted.
         worse: The method whose results are subtracted.
         values: One difference per seed.
     """
@@ -47,7 +47,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Whether ``better`` is better, by the interval alone: yes, no or cannot tell."""
+        """Whether ``better`` is better according to the interval: yes, no or cannot tell."""
         low, high = self.interval or (-math.inf, math.inf)
         if low > 0:
             return 'yes'
@@ -57,20 +57,20 @@ class Difference:
 def difference(
     better: str, worse: str, one: dict[int, float], other: dict[int, float]
 ) -> Optional[Difference]:
-    """Subtract the results of the seeds that both methods have; None if there are none.
+    """Difference of two methods over the seeds that both have; None without a common seed.
 
     Args:
         better: Name of the first method.
-        worse: Name of the second.
-        one: Top-1 by seed of the first.
-        other: Top-1 by seed of the second.
+        worse: Name of the second method.
+        one: Top-1 of the first method by seed.
+        other: Top-1 of the second method by seed.
     """
     values = tuple(one[seed] - other[seed] for seed in sorted(one.keys() & other.keys()))
     return Difference(better, worse, values) if values else None
 
 
 def mean_std(values: Collection[float], sign: str = '') -> str:
-    """``mean ± standard deviation``, without the latter for one value."""
+    """``mean ± standard deviation``, or only the mean of a single value."""
     if not values:
         return '–'
     return f'{mean_and_deviation(list(values)):{sign}.2f}'

@@ -1,4 +1,4 @@
-"""Which runs a comparison needs: a teacher, then students by method and seed."""
+"""The runs of a comparison: a teacher, then students by method and seed."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,15 +21,15 @@ def training(
     store_views: Optional[int] = None,
     **more,
 ) -> Job:
-    """A run of ``tools/train.py``, in a work dir of its own.
+    """A run of ``tools/train.py``, in its own work dir.
 
     Args:
         title: Name shown for its method.
-        config: A config.
+        config: Path of the config.
         method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
         options: ``KEY=VALUE`` overrides.
-        seed: Seed of the run; None: the seed of the config and the options. Seed 0 has the
-            work dir that ``tools/train.py`` would take.
+        seed: Seed of the run; None for the seed of the config and the options. Seed 0 uses the
+            default work dir of ``tools/train.py``.
         amp: Whether to use mixed precision.
         suffix: Suffix of the work dir.
         store_views: Number of views of each image whose teacher logits are stored during the
@@ -72,18 +72,18 @@ def plan(
     records: Optional[Path] = None,
     store_views: Optional[int] = None,
 ) -> list[Job]:
-    """The jobs that a comparison needs; the teacher's first.
+    """The jobs of a comparison; the job of the teacher comes first.
 
-    The teacher is trained, once, if ``teacher_ckpt`` is the work dir of ``teacher_config``; any
-    other checkpoint has to exist. A config without methods, such as a teacher's, is one job per
-    seed. The runs of seed 0 keep all checkpoints that they average, for the analyses.
+    The teacher is trained once if ``teacher_ckpt`` is the work dir of ``teacher_config``; any
+    other checkpoint must exist. A config without methods, such as that of a teacher, has one job
+    per seed. The runs of seed 0 keep all checkpoints that they average, for the studies.
 
     Args:
-        config: A config.
+        config: Path of the config.
         methods: Keys of :data:`~prkd_mm.config.METHODS`.
-        options: ``KEY=VALUE`` overrides of the students' runs.
-        teacher_options: The same for the teacher's run.
-        seeds: Runs of each method, with the seeds 0, 1, ...
+        options: ``KEY=VALUE`` overrides for the runs of the students.
+        teacher_options: ``KEY=VALUE`` overrides for the run of the teacher.
+        seeds: Number of runs per method, with the seeds 0, 1, ...
         amp: Whether to use mixed precision.
         records: Folder of :class:`~prkd_mm.experiments.records.RunRecord` files.
         store_views: Number of views of each image whose teacher logits the students store and
@@ -130,7 +130,7 @@ def plan(
 def _teacher(
     cfg: Config, options: Sequence[str], amp: bool, records: Optional[Path]
 ) -> Optional[Job]:
-    """The job that trains a pair's teacher, or None if its checkpoint comes from elsewhere."""
+    """The job that trains the teacher of a pair; None if its checkpoint is not from a run."""
     model = cfg.model
     if not (model.get('teacher_config') and model.get('teacher_ckpt')):
         return None
@@ -139,7 +139,7 @@ def _teacher(
 
 
 def _keep_the_tail(cfg: Config) -> list[str]:
-    """The option that keeps all checkpoints that a run averages."""
+    """Option to keep all checkpoints that a run averages."""
     tail = (cfg.default_hooks.get('tail_average') or {}).get('num_epochs', 0)
     saving = cfg.default_hooks.get('checkpoint')
     if not saving:

@@ -1,4 +1,4 @@
-"""Run many trainings, several at a time, under one display."""
+"""Run many training jobs, several at a time, with one progress display."""
 
 import os
 import queue
@@ -24,7 +24,7 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
     Args:
         jobs: Jobs of a plan.
         train_py: Path of ``tools/train.py``.
-        console: Where to show the progress.
+        console: Console for the progress.
         side_by_side: Number of students that are trained at a time.
 
     Raises:
@@ -42,11 +42,11 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
 
 
 class Pool:
-    """Runs jobs, several at a time: on GPUs they take turns, on a CPU they share its cores.
+    """Runs jobs, several at a time: one GPU is assigned to each, or a share of the CPU cores.
 
     Args:
         train_py: Path of ``tools/train.py``.
-        console: Where to show the progress.
+        console: Console for the progress.
         side_by_side: Number of jobs at a time.
     """
 
@@ -57,11 +57,11 @@ class Pool:
             self._slots.put(slot)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Run jobs to their end.
+        """Run jobs until all are finished.
 
         Raises:
-            TrainingFailed: If a job fails. Jobs that are running then are finished first; the
-                others are not started.
+            TrainingFailed: If a job fails. Jobs that are running are finished first; the others
+                are not started.
         """
         columns = (
             TextColumn('{task.description}'),
@@ -97,7 +97,7 @@ class Pool:
         progress.advance(total)
 
     def _environment(self, slot: int) -> dict[str, str]:
-        """Variables that give each of several jobs a GPU, or its share of the cores."""
+        """Environment variables that assign a GPU or a share of the cores to a job."""
         if self.side_by_side == 1:
             return {}
         if torch.cuda.is_available():
@@ -109,11 +109,11 @@ class Pool:
 
 
 class _Reporter:
-    """Shows one job's progress: a bar, or lines where there is no screen."""
+    """Shows the progress of one job: a bar, or lines of text if there is no terminal."""
 
     def __init__(self, progress: Progress, title: str) -> None:
         self.progress, self.title, self.next_line = progress, title, 0.0
-        self.task = progress.add_task(title, state='starts', total=None)
+        self.task = progress.add_task(title, state='starting', total=None)
 
     def __call__(self, state: str, done: int, total: int) -> None:
         self.progress.update(self.task, state=state, completed=done, total=total)

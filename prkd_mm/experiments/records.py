@@ -1,4 +1,4 @@
-"""Numbers of finished runs, in files that are small enough to keep in a repository."""
+"""Results of finished runs, in files that are small enough for a repository."""
 
 import hashlib
 import json
@@ -11,7 +11,7 @@ from mmengine.config import Config
 
 from ..files import write_json
 
-# what decides the numbers of a run, and what only decides where, when and how it is logged
+# settings that affect the results of a run, and keys in them that affect only files and logs
 _DECISIVE = (
     'method',
     'model',
@@ -33,7 +33,7 @@ _INCIDENTAL = ('data_root', 'pin_memory', 'checkpoint', 'logger', 'timer', 'seed
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run.
+    """Results of a finished run.
 
     Attributes:
         title: Name of the method in tables.
@@ -42,11 +42,11 @@ class RunRecord:
         config: The config file.
         settings: :func:`settings_of` the run: equal for the runs of a method that differ in
             their seed only.
-        seconds: Time the training took.
+        seconds: Training time.
         parameters: Parameter count of the trained net.
-        command: Command that trains it.
+        command: The training command.
         last, best: Top-1 in percent after the last epoch and after the best one; None if there
-            is no log, as with a checkpoint from elsewhere.
+            is no log, as for a downloaded checkpoint.
         averaged: Top-1 in percent of the tail average; None without one.
         curve: Top-1 of the raw net by epoch.
         averaged_curve: Top-1 of the tail average by epoch.
@@ -68,13 +68,13 @@ class RunRecord:
 
 
 def settings_of(cfg: Config, *others: Any) -> str:
-    """Fingerprint of what decides a run's numbers, the same on every machine.
+    """Fingerprint of the settings that affect the results; it is the same on every machine.
 
-    Folders of data, the seed, logging and how many checkpoints are kept have no part in it.
+    Data folders, the seed, logging and the number of kept checkpoints are not included.
 
     Args:
-        cfg: The run's config.
-        *others: What decides the numbers besides the config.
+        cfg: Config of the run.
+        *others: Other values that affect the results.
     """
     decisive = {key: value for key, value in cfg.to_dict().items() if key in _DECISIVE}
     text = json.dumps([_without_incidental(decisive), others], sort_keys=True, default=str)
@@ -90,17 +90,22 @@ def _without_incidental(value: Any) -> Any:
 
 
 def record_path(folder: Path, name: str, settings: str) -> Path:
-    """File of a run's record; runs with other settings have files of their own."""
+    """Path of a run's record; runs with other settings have other paths."""
     return folder / f'{name}-{settings[:8]}.json'
 
 
 def write_record(record: RunRecord, path: Path) -> None:
+    """Write a record as JSON; the folder is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, asdict(record))
 
 
 def read_record(path: Path) -> RunRecord:
-    """Raises ValueError: If the file is not a record."""
+    """Read a record.
+
+    Raises:
+        ValueError: If the file is not a record.
+    """
     try:
         fields = json.loads(path.read_text(encoding='utf-8'))
         for name in ('curve', 'averaged_curve'):
@@ -111,10 +116,10 @@ def read_record(path: Path) -> RunRecord:
 
 
 def read_records(folder: Path) -> Sequence[RunRecord]:
-    """All records of a folder, by method and seed.
+    """All records in a folder, sorted by file name.
 
     Raises:
-        FileNotFoundError: If there are none.
+        FileNotFoundError: If there are no records.
     """
     records = [read_record(path) for path in sorted(folder.glob('*.json'))]
     if not records:

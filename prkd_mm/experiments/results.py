@@ -1,4 +1,4 @@
-"""The runs of a comparison, a row for each method."""
+"""Results of a comparison, with one row per method."""
 
 import shlex
 from collections.abc import Sequence
@@ -25,18 +25,18 @@ class Row:
     runs: tuple[RunRecord, ...]
 
     def by_seed(self, attr: str) -> dict[int, float]:
-        """A number of :class:`RunRecord`, where a run has it."""
+        """Values of a :class:`RunRecord` attribute by seed; runs without it are left out."""
         return {run.seed: getattr(run, attr) for run in self.runs if getattr(run, attr) is not None}
 
     @property
     def gain(self) -> Optional[Difference]:
-        """What averaging adds to the last epoch, run by run."""
+        """Gain of averaging over the last epoch, run by run."""
         return difference(
             f'{self.name}, averaged', 'last epoch', self.by_seed('averaged'), self.by_seed('last')
         )
 
     def cells(self) -> list[str]:
-        """Its numbers in the order of :data:`HEADER`."""
+        """Cells of the row, in the order of :data:`HEADER`."""
         seconds = self.by_seed('seconds').values()
         return [
             self.name,
@@ -52,7 +52,7 @@ class Row:
 def rows_of(records: Sequence[RunRecord]) -> list[Row]:
     """One row per method and settings, in order of appearance.
 
-    Rows of one method are named by what tells their commands apart: the config and the options.
+    If a method has several rows, their names include the config or options that differ.
     """
     groups: dict[tuple, list[RunRecord]] = {}
     for record in records:
@@ -74,7 +74,7 @@ def _names(firsts: Sequence[RunRecord]) -> list[str]:
 
 
 def _words(record: RunRecord) -> list[str]:
-    """What a command says about its settings, in short: the config and the options."""
+    """Short form of the settings in a command: the config and the options."""
     words = [Path(record.config).stem]
     for word in shlex.split(record.command):
         key, sign, value = word.partition('=')
@@ -84,32 +84,32 @@ def _words(record: RunRecord) -> list[str]:
 
 
 def table(rows: Sequence[Row]) -> Table:
-    """Top-1 of all methods."""
+    """Table of the top-1 of all methods."""
     return Table(
         HEADER,
         [row.cells() for row in rows],
-        'Validation top-1, %: of the last epoch, averaged, of the best',
+        'Validation top-1, %: last epoch, averaged, best epoch',
         SHORT_HEADER,
     )
 
 
 def students(rows: Sequence[Row]) -> list[Row]:
-    """The rows that are compared: those of methods, if there are any."""
+    """Rows to compare: those with a method, or all rows if none has one."""
     return [row for row in rows if row.method] or list(rows)
 
 
 def compared_by(rows: Sequence[Row]) -> str:
-    """What the rows are compared by: 'averaged', or 'last' if one of them has no average."""
+    """Attribute to compare the rows by: 'averaged', or 'last' if a row has no average."""
     return 'averaged' if all(row.by_seed('averaged') for row in rows) else 'last'
 
 
 def compare(row: Row, other: Row, by: str) -> Optional[Difference]:
-    """The difference of two rows; None without a common seed."""
+    """Difference between two rows; None without a common seed."""
     return difference(row.name, other.name, row.by_seed(by), other.by_seed(by))
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Each method minus every earlier one, then what averaging adds to each."""
+    """Each method minus every earlier method, then the gain of averaging for each method."""
     compared = students(rows)
     by = compared_by(compared)
     pairs = [compare(row, other, by) for i, row in enumerate(compared) for other in compared[:i]]
@@ -117,7 +117,7 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def paired_table(found: Sequence[Difference]) -> Table:
-    """Differences with their confidence intervals and verdicts."""
+    """Table of differences with confidence intervals and verdicts."""
     rows = []
     for each in found:
         interval = f'{each.interval[0]:+.2f} to {each.interval[1]:+.2f}' if each.interval else '–'

@@ -22,14 +22,15 @@ def run_comparison(
     """Train what is missing, print the tables and write the report.
 
     Args:
-        options: What to compare.
+        options: Options of the comparison.
         train_py: Path of ``tools/train.py``.
-        command: The command that makes the report again.
-        console: Where to show progress and tables.
+        command: The command that reproduces the report.
+        console: Console for progress and tables.
 
     Raises:
-        FileNotFoundError, ValueError: If the options do not fit the config.
-        TrainingFailed: If a training fails.
+        FileNotFoundError: If a config or a checkpoint does not exist.
+        ValueError: If the options do not match the config.
+        TrainingFailed: If a training run fails.
     """
     folder = options.out or Path('results') / Path(options.config).stem
     jobs = plan(
@@ -63,10 +64,10 @@ def run_comparison(
 
 
 def report_records(options: ComparisonOptions, command: str, console: Console) -> None:
-    """Print the tables and write the report of all runs that are recorded in a folder.
+    """Print the tables and write the report of all runs recorded in a folder.
 
     Raises:
-        FileNotFoundError: If there are no records.
+        FileNotFoundError: If the folder has no records.
     """
     rows = rows_of(read_records(options.records))
     folder = options.out or Path('results') / options.records.name
@@ -86,7 +87,7 @@ def show(rows: Sequence[Row], console: Console) -> None:
 
 
 def _show_student(jobs: Sequence[Job], console: Console) -> None:
-    """Name the file of the last method's first student."""
+    """Print the path of the averaged student of the last method, with seed 0."""
     first = next(job for job in jobs if job.method == jobs[-1].method)
     student = first.work_dir / 'student_avg.pth'
     if student.exists():

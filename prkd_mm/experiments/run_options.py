@@ -19,7 +19,7 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]
     """The ``type`` of a comma-separated option.
 
     Args:
-        what: What the names are, in the plural.
+        what: Plural noun for the names, for the error message.
         known: The names to choose from.
     """
 
@@ -38,7 +38,7 @@ TUNABLE = [method for method in METHODS if method != 'ce']
 
 
 def _default_jobs() -> int:
-    """Two small runs side by side use two cores better than one after the other."""
+    """Number of runs at a time; two small runs use two CPU cores better than one run."""
     return 1 if torch.cuda.is_available() else min(2, os.cpu_count() or 1)
 
 
@@ -47,23 +47,23 @@ class RunOptions:
     """Options of a group of runs.
 
     Attributes:
-        config: A config, of a pair or of a net alone.
+        config: Path of a config, of a pair or of a net alone.
     """
 
     config: Optional[str] = None
     out: Optional[Path] = option(
-        None, 'folder of the report', 'results/ and the name of the config', type=Path
+        None, 'folder of the report', 'results/<name of the config>', type=Path
     )
     jobs: int = option(
         _default_jobs(),
-        'runs side by side: on a CPU they share its cores, otherwise they take turns on the GPUs',
+        'number of runs at a time: each gets one of the GPUs, or a share of the CPU cores',
         '1, or 2 on a CPU with several cores',
         type=whole_number(1),
         metavar='N',
     )
     cfg_options: Sequence[str] = option(
         (),
-        "override settings of the students' runs",
+        'override settings for the runs of the students',
         'none',
         type=str,
         nargs='+',
@@ -71,7 +71,7 @@ class RunOptions:
     )
     teacher_options: Sequence[str] = option(
         (),
-        "override settings of the teacher's run",
+        'override settings for the run of the teacher',
         'none',
         type=str,
         nargs='+',
@@ -93,7 +93,8 @@ class ComparisonOptions(RunOptions):
     )
     seeds: int = option(
         3,
-        'runs of each method, with the seeds 0 to N-1; a single one cannot tell methods apart',
+        'number of runs per method, with the seeds 0 to N-1; one run is not enough to compare '
+        'methods',
         type=whole_number(1),
         metavar='N',
     )
@@ -107,17 +108,17 @@ class ComparisonOptions(RunOptions):
     )
     figures: Sequence[str] = option(
         tuple(STUDIES),
-        'comma-separated analyses (tools/analyze.py) for the report: landscapes of all seeds, the '
-        "others of seed 0; '' for none",
+        'comma-separated studies (see tools/analyze.py) for the report: landscape uses all seeds, '
+        "the others seed 0; '' for none",
         ','.join(STUDIES),
         type=names_of('figures', list(STUDIES)),
         metavar='A,B',
     )
     records: Optional[Path] = option(
         None,
-        'folder with a small JSON file per finished run; a run with the same settings and seed '
-        'that is recorded there is not trained again, even on another machine. Without a config, '
-        'the report is made from the records alone',
+        'folder with a small JSON file per finished run; a run is not trained again if its '
+        'settings and seed are recorded there, even on another machine. Without a config, the '
+        'report uses the records alone',
         'none',
         type=Path,
         metavar='FOLDER',
@@ -137,19 +138,19 @@ class TuningOptions(RunOptions):
     )
     trials: int = option(
         8,
-        'settings of each method; the first is that of the config',
+        'number of settings per method; the first is that of the config',
         type=whole_number(1),
         metavar='N',
     )
     finalists: int = option(
         2,
-        'settings of each method, besides the first, that are run with all seeds',
+        'number of settings per method, in addition to the first, to run with all seeds',
         type=whole_number(1),
         metavar='N',
     )
     seeds: int = option(
         3,
-        'runs of each finalist, with the seeds 0 to N-1; other settings have seed 0 only',
+        'number of runs per finalist, with the seeds 0 to N-1; other settings use seed 0 only',
         type=whole_number(1),
         metavar='N',
     )
@@ -158,7 +159,7 @@ class TuningOptions(RunOptions):
     )
     tail: int = option(
         15,
-        'try to average up to N last epochs; every run keeps their checkpoints',
+        'maximum number of last epochs to average; every run keeps their checkpoints',
         type=whole_number(1),
         metavar='N',
     )

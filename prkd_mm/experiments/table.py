@@ -1,4 +1,4 @@
-"""One table, for the screen, for a document and for a page."""
+"""A table for the terminal, for Markdown and for HTML."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ class Table:
     Attributes:
         header: Headings.
         rows: Cells of each row.
-        title: Shown above the table, on the screen only.
-        short_header: Headings for the narrow screen; None: ``header``.
+        title: Title above the table, in the terminal only.
+        short_header: Shorter headings for the terminal; None for ``header``.
     """
 
     header: Sequence[str]
@@ -25,7 +25,7 @@ class Table:
     short_header: Optional[Sequence[str]] = None
 
     def screen(self, **style: Any) -> ScreenTable:
-        """For a :class:`rich.console.Console`; ``style`` goes to its table."""
+        """The table for a :class:`rich.console.Console`; ``style`` has arguments of its class."""
         table = ScreenTable(title=self.title, **style)
         for i, heading in enumerate(self.short_header or self.header):
             table.add_column(heading, no_wrap=i > 0, justify='right' if i else 'left')
@@ -34,10 +34,12 @@ class Table:
         return table
 
     def markdown(self) -> str:
+        """The table in Markdown, with numbers aligned to the right."""
         rule = ['---'] + ['---:'] * (len(self.header) - 1)
         return '\n'.join(f'| {" | ".join(cells)} |' for cells in (self.header, rule, *self.rows))
 
     def html(self) -> str:
+        """The table in HTML, with special characters escaped."""
         rows = [_html_row('td', row) for row in self.rows]
         return f'<table>\n{_html_row("th", self.header)}\n{chr(10).join(rows)}\n</table>'
 

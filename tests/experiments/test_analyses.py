@@ -11,9 +11,9 @@ from prkd_mm.experiments.analyses import analyze
 @pytest.mark.parametrize(
     'methods, name, words',
     [
-        (['ce'], 'strength', 'No figure of strength: it needs a student that was'),
-        (['ce', 'kd'], 'spread', 'No figure of spread: '),  # nothing has been trained
-        (['kd'], 'compare', 'No figure of compare: '),
+        (['ce'], 'strength', 'No strength figure: it needs a distilled student'),
+        (['ce', 'kd'], 'spread', 'No spread figure: '),  # nothing has been trained
+        (['kd'], 'compare', 'No compare figure: '),
     ],
 )
 def test_a_study_that_lacks_something_is_reported_and_skipped(
@@ -59,6 +59,6 @@ def test_a_config_without_methods_can_have_figures(checkout, tmp_path):
     names = ['spread', 'landscape', 'strength']
     assert analyze(jobs, names, tmp_path, console) == []
     printed = console.export_text()
-    assert 'spread: ./work_dirs/teacher_digits has 0 of the checkp' in printed
-    assert 'landscape: ' in printed and 'must be trained first' in printed
-    assert 'strength: it needs a student that was distilled' in printed
+    assert 'spread figure: ./work_dirs/teacher_digits has 0 of the checkp' in printed
+    assert 'landscape figure: ' in printed and 'must be trained first' in printed
+    assert 'strength figure: it needs a distilled student' in printed

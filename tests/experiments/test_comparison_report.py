@@ -17,7 +17,7 @@ RUN = RunRecord(
 
 
 def runs(method, *averaged, **changes):
-    """A run per seed, whose last epoch is a point below its average."""
+    """One run per seed, with the last epoch one point below the average."""
     return [
         dataclasses.replace(
             RUN,
@@ -35,7 +35,7 @@ def runs(method, *averaged, **changes):
 
 
 def test_the_gain_is_that_of_each_run():
-    """Its spread is not that of the accuracies, which vary together."""
+    """Its deviation is not that of the accuracies, which are correlated."""
     (row,) = rows_of(runs('kd', 71.0, 81.0))
     assert row.cells() == [
         'KD',
@@ -90,7 +90,7 @@ def test_the_finding_states_the_interval():
     rows = rows_of(runs('ce', 50.0, 50.0, 50.0) + runs('kd', 60, 60, 60) + runs('prkd', 61, 62, 63))
     assert finding(rows) == (
         'PRKD, averaged, is 2.00 ± 1.00 points above KD (95 % interval -0.48 to 4.48, 3 seeds, '
-        'paired), so these seeds cannot tell which of them is better. '
+        'paired), so these seeds are not enough to tell which is better. '
         'PRKD, averaged, is 12.00 ± 1.00 points above the student alone (95 % interval 9.52 to '
         '14.48, 3 seeds, paired).'
     )
@@ -104,8 +104,8 @@ def test_the_finding_states_the_interval():
 def test_one_seed_has_no_plus_minus():
     found = finding(rows_of(runs('kd', 60.0) + runs('prkd', 61.5)))
     assert found == (
-        'PRKD, averaged, is 1.50 points above KD with one seed, which cannot tell which of them is '
-        'better.'
+        'PRKD, averaged, is 1.50 points above KD with one seed, which is not enough to tell which '
+        'is better.'
     )
     assert finding(rows_of(runs('kd', 60.0))) == 'KD, averaged, has top-1 60.00 %.'
 

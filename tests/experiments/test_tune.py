@@ -93,7 +93,7 @@ def test_finalists_are_the_best_and_the_config_itself():
     assert [t.number for t in finalists(found, 2)] == [0, 1, 2]
     assert [t.number for t in finalists(trials([55.0], [52.0], [53.0]), 1)] == [
         0,
-        2,  # as many for each method
+        2,  # one finalist in addition to the config, even if the config is the best
     ]
     assert winner(trials([50.0, 54.0], [53.0, 50.0])).number == 0
 
@@ -113,7 +113,7 @@ def test_the_report(tmp_path):
     assert ('trial 0, 52.00 ± 2.83 % (the config: 52.00 ± 2.83 %)') in said
     found['kd'][1].averaged[:] = 60.0, 53.0, 55.0  # seed 0 chose it
     found['kd'][0].averaged.append(54.0)
-    assert 'better with 1 of the 2 seeds that did not choose' in write_search(
+    assert 'better with 1 of the 2 seeds that were not used to choose' in write_search(
         tmp_path, found, dict(kd=found['kd'][:2]), {}, dict(command='x')
     )
     found['kd'][1].averaged[:] = 53.0, 50.0
@@ -177,7 +177,7 @@ def test_a_held_out_image_is_never_trained_on(checkout):
 
 
 class TestTuning:
-    """What is refused before anything is trained."""
+    """Options that are rejected before any training."""
 
     @pytest.fixture(autouse=True)
     def _in_a_checkout(self, checkout):

@@ -1,1 +1,1 @@
-"""Search of a method's settings on held-out training images."""
+"""Search for the settings of a method on held-out training images."""

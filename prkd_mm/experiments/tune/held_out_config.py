@@ -27,18 +27,19 @@ def write_held_out(
 ) -> tuple[Path, Optional[Path]]:
     """Write configs that train on a part of the training images and validate on the rest.
 
-    One for the student, and one for its teacher if ``teacher_config`` says how to train it: the
-    teacher must not have seen the held-out images either.
+    The first is for the student. The second is for its teacher, which must not see the held-out
+    images either; it requires a ``teacher_config``.
 
     Args:
         config: The config of a pair.
-        folder: Where to.
-        every: Which images are held out: see :func:`~prkd_mm.datasets.held_out_split`.
+        folder: Output folder.
+        every: Every N-th image of a class is held out; see
+            :func:`~prkd_mm.datasets.held_out_split`.
         options: Overrides of the student's config; only those of its data have an effect.
-        teacher_options: The same for the teacher.
+        teacher_options: Overrides of the teacher's config; likewise.
 
     Returns:
-        tuple: The paths of the two; the second is None if there is no ``teacher_config``.
+        tuple: The paths of the two configs; the second is None without a ``teacher_config``.
 
     Raises:
         ValueError: If the two configs have the same file name.
@@ -75,7 +76,7 @@ def _write_one(
             train_dataloader=dict(dataset=dict(rest, _delete_=True)),
             val_dataloader=held_out,
             test_dataloader=held_out,
-            work_dir=None,  # the other experiment keeps its own
+            work_dir=None,  # do not use the work dir of the original config
             **more,
         )
     )
@@ -83,7 +84,7 @@ def _write_one(
     base = os.path.relpath(find_config(config), folder)
     path.write_text(
         f'# Trains on a part of the training images of\n# {config},\n'
-        f'# and validates on the rest: every {every}th of a class.\n'
+        f'# and validates on the rest: every {every}th image of a class.\n'
         f'_base_ = {base!r}\n{changes.pretty_text}'
     )
     return path

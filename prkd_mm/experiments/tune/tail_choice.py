@@ -1,4 +1,4 @@
-"""How many epochs to average, and with which batch-norm statistics."""
+"""Compare numbers of averaged epochs and sources of batch-norm statistics."""
 
 from functools import partial
 from typing import Union
@@ -19,17 +19,17 @@ from ...checkpoints import plain_state_dict, read
 def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[dict]:
     """Top-1 of the mean of the last I students, by I and batch-norm statistics.
 
-    Measured on the validation images of a run, from the checkpoints that it kept and with the
-    training batches that ``TailAverageHook`` would take; every epoch is averaged, whatever the
-    ``interval`` of that hook.
+    The students come from the checkpoints that a run kept, and are measured on its validation
+    images. The batch-norm statistics use the same training batches as ``TailAverageHook``. Every
+    epoch is averaged, regardless of the ``interval`` of that hook.
 
     Args:
         cfg: The config of the run.
-        device: Where to compute.
+        device: The device.
 
     Returns:
         list[dict]: Rows of ``bn``, ``num_epochs`` and ``top1`` in percent. A single student has
-        one row, with its own statistics, which is bn='latest'.
+        one row, with its own statistics (bn='latest').
 
     Raises:
         FileNotFoundError: If the run kept fewer than two checkpoints.

@@ -1,4 +1,4 @@
-"""Settings of a method to try, and the choice between them."""
+"""Settings of a method to try, and the choice of the best."""
 
 import statistics
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from scipy.stats import qmc
 
 from ...config import is_type
 
-# from, to, unit: 'value' is the value in the config, 'tau' the trial's tau
+# lower bound, upper bound, unit: 'value' is the value in the config, 'tau' the trial's tau
 RANGES = dict(
     tau=(1.0, 8.0, None),
     tau_L=(1 / 8, 1.0, 'tau'),
@@ -26,7 +26,7 @@ class Trial:
         method: A key of :data:`~prkd_mm.config.METHODS`.
         number: Position in the search; 0 is the setting of the config.
         values: Values by parameter.
-        options: The same as ``KEY=VALUE`` overrides of a config.
+        options: The values as ``KEY=VALUE`` overrides of a config.
         last: Top-1 of the last epoch, in percent, by seed.
         averaged: Top-1 of the tail average, in percent, by seed.
     """
@@ -47,8 +47,8 @@ class Trial:
 def parameters(cfg: Config) -> dict[str, list[str]]:
     """The keys of a config that can be searched, by parameter.
 
-    ``tau`` and ``loss_weight`` of its one distillation loss; ``tau_L`` and ``cor_weight`` at the
-    end of the run, where schedules drive them.
+    The parameters are ``tau`` and ``loss_weight`` of the distillation loss, and ``tau_L`` and
+    ``cor_weight``, the final values of schedules.
 
     Raises:
         ValueError: If there is not exactly one distillation loss.
@@ -90,15 +90,15 @@ def value_at(cfg: Config, key: str) -> float:
 
 
 def settings(cfg: Config, method: str, number: int, seed: int = 0) -> list[Trial]:
-    """The settings to try: that of the config, then evenly spread points.
+    """The settings to try: the setting of the config, then evenly spread points.
 
-    The points are of a scrambled Halton sequence, even in the logarithms over :data:`RANGES`, and
-    rounded to two significant digits.
+    The points are a scrambled Halton sequence on a logarithmic scale over :data:`RANGES`, rounded
+    to two significant digits.
 
     Args:
         cfg: A config with the method chosen.
         method: Name of the method.
-        number: Number of settings in all.
+        number: Total number of settings.
         seed: Seed of the sequence.
     """
     keys = parameters(cfg)

@@ -26,7 +26,7 @@ _DATA_KEYS = ('train_dataloader.dataset', 'val_dataloader')
 
 
 def _split(options: Sequence[str]) -> tuple[dict, list[str]]:
-    """Overrides of the data, which are applied before its split, and all others."""
+    """Overrides of the data, which apply before they are split, and all other overrides."""
     of_data = [option for option in options if option.startswith(_DATA_KEYS)]
     parser = argparse.ArgumentParser()
     parser.add_argument('options', nargs='*', action=ConfigOptions)
@@ -38,9 +38,10 @@ class Tuning:
     """Trials of several methods, each with the same budget.
 
     Args:
-        options: What to try; the default ``out`` is ``results/tune_<name of the config>``.
+        options: Options of the search; the default ``out`` is
+            ``results/tune_<name of the config>``.
         train_py: Path of ``tools/train.py``.
-        console: Where to show the progress.
+        console: Console for the progress.
 
     Raises:
         ValueError: If the config has no methods, no validated tail average or not enough epochs,
@@ -66,7 +67,7 @@ class Tuning:
         self._check(self.jobs_of(self.found[options.methods[0]][0], 1)[0].cfg)
 
     def _check(self, cfg: Config) -> None:
-        """Refuse before any training what would fail after it."""
+        """Check, before any training, for settings that would fail after it."""
         average = cfg.default_hooks.get('tail_average')
         if not average or not average.get('evaluate', True):
             raise ValueError(
@@ -90,7 +91,7 @@ class Tuning:
             )
 
     def run(self) -> None:
-        """Train what is missing: the teacher, the trials, the finalists."""
+        """Train the missing runs: the teacher, the trials, the finalists."""
         if self.teacher:
             teacher = training(
                 'teacher', str(self.teacher), None, self.teacher_options, amp=self.options.amp
@@ -105,7 +106,7 @@ class Tuning:
         self._run([trial for final in self.finals.values() for trial in final], self.options.seeds)
 
     def about_the_teacher(self) -> str:
-        """Whether it has seen the held-out images."""
+        """States whether the teacher has seen the held-out images."""
         if self.teacher:
             return 'trained without the held-out images'
         return 'given (the config has no teacher_config); it may have seen the held-out images'
@@ -128,7 +129,7 @@ class Tuning:
 
     def _run(self, trials: Sequence[Trial], seeds: int) -> None:
         runs = [(trial, self.jobs_of(trial, seeds)) for trial in trials]
-        # by seed, so that an interrupted search has finished whole rounds
+        # ordered by seed, so that an interrupted search has finished complete rounds
         jobs = [job for round_ in zip(*(jobs for _, jobs in runs)) for job in round_]
         begin_shared_store(jobs, self.console)
         Pool(self.train_py, self.console, self.options.jobs).run(jobs)
@@ -138,10 +139,10 @@ class Tuning:
             trial.averaged = [record.averaged for record in records]
 
     def write(self, command: str) -> None:
-        """Try numbers of epochs and batch-norm statistics for the winners; write the report.
+        """Compare averages of the winners, and write the report.
 
         Args:
-            command: The command that makes the report again.
+            command: The command that reproduces the report.
         """
         tails = {}
         with Progress(console=self.console, transient=True) as progress:
@@ -157,7 +158,7 @@ class Tuning:
         self.console.print(chosen, highlight=False, soft_wrap=True)
 
     def _protocol(self, command: str) -> dict[str, str]:
-        """How the search was made, by name."""
+        """Protocol of the search: values by name."""
         runs = [
             job
             for found in self.found.values()

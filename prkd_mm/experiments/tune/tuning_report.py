@@ -13,10 +13,11 @@ from ..table import Table
 from .trials import RANGES, Trial, winner
 
 NOTE = (
-    'Top-1 on held-out training images, which the trial, I and the batch-norm statistics were '
-    'chosen by: the numbers of what was chosen are too optimistic. Seed 0, which all trials have, '
-    'chose the finalists; whether the winner is better than the config is counted over the other '
-    'seeds. The numbers of the tail are means over the seeds of the winner. All other settings '
+    'Top-1 on held-out training images. The trial, I and the batch-norm statistics were chosen on '
+    'the same images, so the numbers of the chosen ones are too optimistic. The finalists were '
+    'chosen by seed 0, which all trials have; the other seeds are used to count how often the '
+    'winner is better than the config. I is the number of averaged epochs; its table has means '
+    'over the seeds of the winner. All other settings '
     "are those of the config: the weight of the labels' cross entropy, the schedule's shape, the "
     'optimizer and the learning rate.\n'
 )
@@ -42,14 +43,14 @@ def write_search(
     """Write ``tuning.json``, ``tuning.md`` and ``tuning.png``.
 
     Args:
-        folder: Where to.
+        folder: Output folder.
         found: All trials by method.
         finals: The trials with all seeds, by method.
         tails: Results of :func:`average_over_seeds` by method.
-        protocol: How the search was made, by name.
+        protocol: Protocol of the search: values by name.
 
     Returns:
-        str: The chosen settings, to be printed.
+        str: The chosen settings, for printing.
     """
     winners = {method: winner(final) for method, final in finals.items()}
     own = {
@@ -95,13 +96,13 @@ def _chosen(winners: dict[str, Trial], own: dict[str, Trial], tails: dict[str, l
 
 
 def _seeds_won(trial: Trial, config: Trial) -> str:
-    """With how many seeds the chosen trial is better, those apart that chose the finalists."""
+    """Number of seeds with which the chosen trial is better, except the seed that chose it."""
     others = list(zip(trial.averaged, config.averaged))[1:]
     if not trial.number or not others:
         return ''
     return (
-        f'; better with {sum(a > b for a, b in others)} of the {len(others)} seeds that did not '
-        'choose the finalists'
+        f'; better with {sum(a > b for a, b in others)} of the {len(others)} seeds that were not '
+        'used to choose the finalists'
     )
 
 
@@ -144,19 +145,19 @@ def _tails(tails: dict[str, list[dict]]) -> str:
     return f'{Table(header, rows).markdown()}\n'
 
 
-# how a trial is drawn, in the color of its method
+# markers of trials, in the color of the method
 _CONFIG = dict(marker='s', markersize=5)
 _OTHER = dict(marker='o', markersize=5, alpha=0.6)
 _CHOSEN = dict(marker='*', markersize=12, markeredgecolor='black')
 
 
 def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: Path) -> None:
-    """Draw the score against each parameter, a row of panels for each method.
+    """Plot the score against each parameter, with one row of panels per method.
 
     Args:
         found: All trials by method.
-        winners: The chosen one by method.
-        path: The picture to write.
+        winners: The chosen trial by method.
+        path: The figure to write.
     """
     names = [name for name in RANGES if any(name in trials[0].values for trials in found.values())]
     figure = new_figure(1 + 2.6 * len(names), 0.5 + 2.6 * len(found))
@@ -172,7 +173,7 @@ def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: 
         shown[0].tick_params(labelleft=True)
         shown[0].set_ylabel(f'{METHODS[method]}:\naveraged top-1, %')
     figure.suptitle(
-        'On held-out training images. Square: the config; star: chosen;\n'
+        'Held-out training images. Square: config; star: chosen;\n'
         'bars: standard deviation over the seeds',
         fontsize='medium',
     )
