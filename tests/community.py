@@ -1,9 +1,9 @@
 """The nets of the CIFAR-100 tables as plain functions of their weights.
 
-Written from the papers and from the names and shapes of the shared files, and
-not from prkd_mm's nets, which are held against them. A net is run on an empty
-:class:`Weights`, which makes up at random what it is asked for, under the
-names of the files; run on these weights again, it is the same function.
+These nets are written from the papers and from the names and shapes in the
+published files, independently of prkd_mm's nets, which are compared with them.
+The first run of a net on an empty :class:`Weights` creates random weights under
+the names of the files. Later runs on these weights give the same function.
 """
 
 import functools
@@ -12,11 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-torch.set_num_threads(1)  # more cost time on nets that small
+torch.set_num_threads(1)  # more threads are slower for such small nets
 
 
 class Weights(dict):
-    """A state dict that grows while a net runs over it."""
+    """A state dict to which a net adds its weights during its first run."""
 
     def _get(self, name: str, value: Tensor) -> Tensor:
         return self.setdefault(name, value)
@@ -36,7 +36,7 @@ class Weights(dict):
         n = x.shape[1]
         weight = self._get(f'{name}.weight', 0.5 + 1.5 * torch.rand(n))
         bias = self._get(f'{name}.bias', 0.3 * torch.randn(n))
-        # near those of x, as training leaves them: else deep nets explode
+        # close to the statistics of x, as after training; otherwise deep nets explode
         var, mean = torch.var_mean(x, (0, 2, 3))
         var, mean = var + 0.01, mean + 0.3 * var.sqrt() * torch.randn(n)
         mean = self._get(f'{name}.running_mean', mean)
@@ -131,8 +131,8 @@ def resnet50(w, x, classes=100):
     return w.linear(x.mean((2, 3)), 'linear', classes)
 
 
-# By the names of the tables: the net, its arguments, its parameters at 100
-# classes (counts of the published implementations), our file and variable.
+# By name in the tables: net, arguments, number of parameters for 100 classes
+# (from the published implementations), name of our config file and variable.
 NETS = {
     'resnet20': (resnet, dict(depth=20), 278324, 'resnet20'),
     'resnet32': (resnet, dict(depth=32), 472756, 'resnet32'),
@@ -157,6 +157,6 @@ def _make(net, classes, **arguments):
 
 
 def make(net, classes=100, **arguments):
-    """Weights of a net, two images, and its logits of them."""
+    """Weights of a net, two images, and the logits of the images."""
     weights, images, logits = _make(net, classes, **arguments)
     return dict(weights), images, logits

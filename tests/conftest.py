@@ -1,4 +1,4 @@
-"""Fixtures of all tests."""
+"""Fixtures that all tests share."""
 
 import gc
 import shutil
@@ -22,10 +22,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Keep the garbage collector out of the imported modules.
+    """Exclude the imported modules from garbage collection.
 
-    MMEngine runs it for each data set it builds (``BaseDataset._serialize_data``);
-    to search all of PyTorch takes half a second each time.
+    MMEngine runs the collector for each data set that it builds
+    (``BaseDataset._serialize_data``); searching all of PyTorch takes half a second.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""The files of this project, and its commands as a user types them."""
+"""Paths of this project, and a helper that runs its commands."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / 'tests/data'
-MINI = DATA / 'tiny-imagenet-mini'  # see the README beside it
+MINI = DATA / 'tiny-imagenet-mini'  # see the README next to it
 
 # Relative to a checkout, as in a command. The digits need no download.
 DIGITS = 'configs/quickstart/prkd_digits.py'
@@ -28,11 +28,11 @@ def type_command(*command: str, cwd: Path = ROOT, fails: bool = False, **variabl
     Args:
         command: Script, or ``-m`` and a module, and its arguments.
         cwd: The folder to run it in.
-        fails: Whether the command has to fail; else it must not.
+        fails: Whether the command must fail; otherwise it must succeed.
         variables: Environment variables to set.
 
     Returns:
-        What it printed, errors included.
+        Its output, including errors.
     """
     path = os.pathsep.join([str(ROOT), os.environ.get('PYTHONPATH', '')])
     done = subprocess.run(

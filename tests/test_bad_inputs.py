@@ -1,6 +1,6 @@
-"""Bad inputs, and what the user must read: a table of what can go wrong.
+"""Bad inputs and the error messages for them.
 
-Each row gives the words of the message. Nothing here may train or build a net.
+Each row has a pattern of the message. No test here may train or build a net.
 """
 
 import importlib.util
@@ -109,7 +109,7 @@ def test_impossible_setting(key, value, words):
         ('load_from', 'a.pth'),
     ],
 )
-def test_right_settings_that_the_config_does_not_have_yet(key, value):
+def test_new_settings_that_a_class_accepts(key, value):
     assert load_config(DIGITS, options={key: value})
 
 
@@ -286,15 +286,15 @@ CHECKPOINTS = [
 ]
 
 
-@pytest.mark.parametrize('door, write, words', CHECKPOINTS)
-def test_bad_checkpoint(tmp_path, door, write, words):
+@pytest.mark.parametrize('function, write, words', CHECKPOINTS)
+def test_bad_checkpoint(tmp_path, function, write, words):
     path = write(tmp_path)
     with pytest.raises((ValueError, FileNotFoundError), match=f'(?s){words}') as error:
-        door(path)
+        function(path)
     text = cli.explain(error.value)
     assert 'weights_only=False' not in text and 'Traceback' not in text
 
 
-def test_the_table_is_long_enough():
+def test_the_tables_have_at_least_80_rows():
     tables = (TYPOS, SETTINGS, CONFIGS, ARGUMENTS, COMMANDS, CHECKPOINTS)
     assert sum(map(len, tables)) >= 80

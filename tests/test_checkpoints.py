@@ -22,7 +22,7 @@ class TestResolve:
         path.touch()
         assert resolve(str(path)) == str(path)
 
-    def test_url_is_left_to_mmengine(self):
+    def test_a_url_is_passed_to_mmengine(self):
         assert resolve('https://example.com/a.pth').endswith('a.pth')
 
     def test_missing_file(self, tmp_path):
@@ -30,7 +30,7 @@ class TestResolve:
         with pytest.raises(FileNotFoundError, match=f'no checkpoint {path!r}'):
             resolve(path)
 
-    def test_work_dir_without_any(self, tmp_path):
+    def test_work_dir_without_checkpoints(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=f'work dir.*{tmp_path}'):
             resolve(str(tmp_path))
 
@@ -43,7 +43,7 @@ class TestResolve:
         assert resolve(str(folder)) == str(folder / 'epoch_2.pth')
         assert read(str(folder))['meta']['epoch'] == 2
 
-    def test_work_dir_whose_latest_is_gone(self, tmp_path):
+    def test_work_dir_whose_latest_checkpoint_is_missing(self, tmp_path):
         (tmp_path / 'last_checkpoint').write_text('/gone/epoch_9.pth')
         with pytest.raises(FileNotFoundError):
             resolve(str(tmp_path))
@@ -88,7 +88,7 @@ class TestLoadStrictly:
         ],
         ids=lambda x: str(list(x)),
     )
-    def test_says_what_differs_and_changes_nothing(self, change, words):
+    def test_the_error_lists_the_differences_and_the_net_is_unchanged(self, change, words):
         net = nn.Linear(2, 3)
         before = {k: v.clone() for k, v in net.state_dict().items()}
         state = {**nn.Linear(2, 3).state_dict(), **change}
@@ -118,7 +118,7 @@ class TestWriteAtomically:
         assert os.listdir(tmp_path) == ['a.pth']
 
     @pytest.mark.parametrize('fails_in', ['save', 'replace'])
-    def test_is_the_old_file_or_the_new_one(self, tmp_path, monkeypatch, fails_in):
+    def test_a_failed_write_leaves_the_old_file(self, tmp_path, monkeypatch, fails_in):
 
         def fail(*args):
             if fails_in == 'save':

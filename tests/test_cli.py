@@ -42,7 +42,9 @@ class TestRun:
         assert 'Traceback' not in shown
 
     @pytest.mark.parametrize('ranks, arguments', [('1', ['--debug']), ('2', [])])
-    def test_frames_are_shown_on_request_and_by_ranks(self, monkeypatch, capsys, ranks, arguments):
+    def test_the_traceback_is_shown_on_request_and_in_distributed_runs(
+        self, monkeypatch, capsys, ranks, arguments
+    ):
         def main():
             assert '--debug' not in sys.argv
             raise ValueError('bad')

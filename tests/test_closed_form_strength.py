@@ -63,7 +63,7 @@ def test_known_values():
     assert strength([Term('kl', 4.0, 16.0)], z) == pytest.approx(p * (1 - p), rel=1e-12)
 
 
-def test_what_has_no_pattern_has_no_strength():
+def test_correlation_of_constant_logits_or_two_classes_has_no_strength():
     assert strength([Term('inter')], torch.zeros(2, 5).double()) == 0
     assert strength([Term('intra')], torch.ones(4, 5).double()) == 0
     assert strength([Term('inter', 4.0)], logits(50, 2)) == 0  # two classes
@@ -76,15 +76,15 @@ def test_sharp_logits_stay_finite():
         assert value >= 0 and math.isfinite(value)
 
 
-def test_many_classes_take_no_matrix():
+def test_many_classes_need_no_hessian_matrix():
     z = logits(8, 21841)
     start = time.perf_counter()
     values = [strength([Term(kind, 4.0, 16.0)], z) for kind in KINDS]
-    assert time.perf_counter() - start < 2  # the Hessians would hold 30 GB
+    assert time.perf_counter() - start < 2  # the Hessians would take 30 GB
     assert all(value > 0 for value in values)
 
 
-def test_the_meter_sees_the_current_weights():
+def test_the_meter_uses_the_current_weights():
     loss, z = PRKDLoss(tau=4.0, cor_weight=0.5), logits(20)
     meter = StrengthMeter(z.float(), batch_size=7)
     before = meter.terms(loss)

@@ -16,7 +16,7 @@ METHODS = sorted(
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_each_method_gets_its_losses_and_a_work_dir_of_its_own(method):
+def test_each_method_has_its_own_losses_and_work_dir(method):
     cfg = load_config(QUICKSTART, method)
     assert cfg.method == method
     losses = cfg.model.get('distiller', {}).get('distill_losses', {})
@@ -60,12 +60,12 @@ def test_help(tool):
             assert option in said
 
 
-def test_a_comparison_knows_every_method():
+def test_a_comparison_offers_every_method():
     assert sorted(experiments.METHODS) == METHODS
 
 
 class TestEnvironment:
-    def test_sets_and_unsets_for_a_while(self, monkeypatch):
+    def test_variables_are_set_and_unset_within_the_block(self, monkeypatch):
         monkeypatch.setenv('PRKD_A', 'before')
         monkeypatch.setenv('PRKD_B', 'before')
         monkeypatch.delenv('PRKD_C', raising=False)
@@ -75,14 +75,14 @@ class TestEnvironment:
         assert os.environ['PRKD_A'] == os.environ['PRKD_B'] == 'before'
         assert 'PRKD_C' not in os.environ
 
-    def test_restores_after_an_error(self, monkeypatch):
+    def test_variables_are_restored_after_an_error(self, monkeypatch):
         monkeypatch.setenv('PRKD_A', 'before')
         with pytest.raises(KeyError), environment(PRKD_A='inside'):
             raise KeyError
         assert os.environ['PRKD_A'] == 'before'
 
 
-def test_configs_of_the_package_are_found_outside_of_a_checkout(tmp_path, monkeypatch):
+def test_configs_of_the_package_are_found_outside_a_checkout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('configs/quickstart/prkd_digits.py', 'prkd_mm::quickstart/prkd_digits.py'):
         cfg = load_config(name)

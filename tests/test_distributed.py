@@ -1,4 +1,4 @@
-"""A distillation on two processes: what they agree on, and what only rank 0 writes."""
+"""Distillation on two processes: equal results on all ranks, and files of rank 0 only."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ TAIL = [3, 4]
 
 @HOOKS.register_module()
 class Witness(Hook):
-    """Record what a rank sees and no file contains."""
+    """Record the values of a rank that are not in any file."""
 
     priority = 'LOWEST'
 
@@ -49,7 +49,7 @@ class Witness(Hook):
 
 
 def run(ckpt, work_dir, checkpoint=None) -> dict:
-    """Train on this rank; return what it ends with and what it saw."""
+    """Train on this rank; return the final states and the recorded values."""
     cfg = toy.config(
         toy.distillation(ckpt),
         work_dir,
@@ -106,9 +106,9 @@ def run(ckpt, work_dir, checkpoint=None) -> dict:
 
 
 def work(rank, folder, ckpt):
-    """What each process does."""
+    """Train in one process."""
     os.environ['LOCAL_RANK'] = str(rank)  # as a launcher does
-    # before MMEngine does, which needs a GPU for it
+    # before MMEngine initializes it, which requires a GPU
     dist.init_process_group(
         'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=RANKS
     )
@@ -132,7 +132,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def seen(folder):
-    """What the runs of each rank ended with and saw."""
+    """Final states and recorded values of each rank."""
     return [load(folder / f'rank_{rank}.pth') for rank in range(RANKS)]
 
 
@@ -143,7 +143,7 @@ def straight(seen):
 
 @pytest.mark.parametrize('what', ['model', 'optimizer', 'average'])
 def test_ranks_agree_bit_for_bit(straight, what):
-    """BN's statistics, too, though the ranks saw different images."""
+    """This includes batch-norm statistics, although the ranks use different images."""
     one, other = (rank[what] for rank in straight)
     if what != 'optimizer':
         assert any('running_var' in name for name in one)
@@ -177,13 +177,13 @@ def test_one_rank_writes_the_file_once(folder, straight):
 def test_average_is_the_mean_of_the_students(folder, straight):
     students = [load(folder / f'straight/epoch_{epoch}.pth')['state_dict'] for epoch in TAIL]
     average = load(folder / 'straight/student_avg.pth')['state_dict']
-    learnt = [
+    learned = [
         name
         for name in average
         if 'running' not in name and not name.endswith('num_batches_tracked')
     ]
-    assert 'backbone.bn1.weight' in learnt and 'head.fc.weight' in learnt
-    for name in learnt:
+    assert 'backbone.bn1.weight' in learned and 'head.fc.weight' in learned
+    for name in learned:
         mean = sum(s[f'architecture.{name}'].double() for s in students) / len(TAIL)
         assert torch.equal(average[name], mean.float()), name
 
@@ -198,7 +198,7 @@ def test_batch_norm_statistics_cover_the_images_of_both_ranks(straight):
 
 
 def test_metrics_are_those_of_the_file(folder, straight):
-    """Each rank predicts a half; together they count every image once."""
+    """Each rank predicts half of the images; together they count each image once."""
     file = load(folder / 'straight/student_avg.pth')
     cfg = toy.config(
         toy.classifier(preprocessor=dict(mean=[127.5] * 3, std=[60.0] * 3)), folder / 'alone'
@@ -242,7 +242,7 @@ def test_resumed_within_the_tail(seen, what):
         toy.assert_same(rank['straight'][what], rank['resumed'][what])
 
 
-def test_resumed_run_sees_the_same(seen):
+def test_a_resumed_run_has_the_same_schedule_images_and_metrics(seen):
     for rank in seen:
         for what in ('schedule', 'flips', 'metrics'):
             assert rank['resumed'][what] == rank['straight'][what][TAIL[0] :]
@@ -270,7 +270,7 @@ class TestLauncher:
             timeout=250,
         )
 
-    def test_trains_on_two_processes_and_warns_of_the_batch_size(self, checkout):
+    def test_trains_on_two_processes_and_warns_about_the_batch_size(self, checkout):
         result = self.type_command(checkout)
         assert result.returncode == 0, result.stderr[-2000:]
         assert (

@@ -32,7 +32,7 @@ def test_a_missing_package_is_a_problem_with_its_command(monkeypatch):
     assert problem.remedy == 'pip install mmpretrain==1.2.0'
 
 
-def test_another_version_is_named_but_is_no_problem(monkeypatch):
+def test_another_version_is_listed_but_is_not_a_problem(monkeypatch):
     monkeypatch.setattr(
         doctor, 'version_of', lambda name: '2.15.0+cu132' if name == 'torch' else '1'
     )

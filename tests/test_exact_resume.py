@@ -1,4 +1,4 @@
-"""A run that is killed after two of four epochs and resumed equals one in one go, bit for bit."""
+"""A run that is killed after two of four epochs and resumed equals an uninterrupted run exactly."""
 
 import pytest
 import torch
@@ -21,14 +21,14 @@ def config(work_dir, ckpt, num_workers, *hooks):
 
 @pytest.fixture(scope='module', params=[0, 2], ids='{} workers'.format)
 def runs(request, tmp_path_factory):
-    """Work dirs of the run in one go, of its first and its second half."""
+    """Work dirs of the uninterrupted run, and of both halves of the killed run."""
     path = tmp_path_factory.mktemp('runs')
     ckpt = toy.save_teacher(path / 'teacher.pth')
     straight, half, rest = path / 'straight', path / 'half', path / 'rest'
     toy.train(config(straight, ckpt, request.param))
     with pytest.raises(toy.Killed):
         toy.train(config(half, ckpt, request.param, dict(type='KillHook', epoch=2)))
-    torch.manual_seed(request.param)  # another process, another state
+    torch.manual_seed(request.param)  # a new process has another random state
     toy.resume(config(rest, ckpt, request.param), half / 'epoch_2.pth')
     return straight, half, rest
 
@@ -60,7 +60,7 @@ def test_averaged_file(runs):
 
 
 def test_log(runs):
-    """The schedule, every loss, and both accuracies; step by step."""
+    """The schedule, all losses and both accuracies are equal in each step."""
 
     def lines(folder):
         return [{k: v for k, v in line.items() if k not in LEFT_OUT} for line in toy.logged(folder)]

@@ -17,7 +17,7 @@ EXAMPLES = {
 
 
 def with_random_teacher(cfg: Config, tmp_path) -> Config:
-    """Nothing is downloaded: weights of the right shapes in place of the published ones."""
+    """Replace published weights by random weights, so that nothing is downloaded."""
     model = cfg.model
     if model.teacher == 'resnet50_8xb16_cifar10':
         stock = get_config('mmpretrain::resnet/resnet50_8xb16_cifar10.py')

@@ -30,7 +30,7 @@ def test_an_interrupted_write_leaves_the_old_file(tmp_path):
 
 
 def test_content_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
-    """The file, then the new name, then the folder that holds the name."""
+    """First the file is synced, then it is renamed, then the folder is synced."""
     calls = []
     fsync, replace = os.fsync, os.replace
 
@@ -67,7 +67,7 @@ def test_other_errors_are_passed_on(tmp_path):
         write_text(tmp_path / 'nowhere/a', '')
 
 
-def test_remains_of_a_killed_process_are_removed(tmp_path):
+def test_temporary_files_of_killed_processes_are_removed(tmp_path):
     old, new, other = (tmp_path / name for name in ('.a.1.partial', '.a.2.partial', '.b.1.partial'))
     for path in (old, new, other):
         path.touch()
@@ -77,7 +77,7 @@ def test_remains_of_a_killed_process_are_removed(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ['.a.2.partial', '.b.1.partial', 'a']
 
 
-def test_a_folder_that_cannot_be_opened_is_no_error(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_synced_is_not_an_error(tmp_path, monkeypatch):
     def refuse(*args):
         raise OSError(errno.EACCES, 'refused')
 

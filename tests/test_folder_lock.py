@@ -20,7 +20,7 @@ with lock_folder(sys.argv[1]):
 
 @pytest.fixture
 def other(tmp_path):
-    """A process that holds the folder."""
+    """A process that has locked the folder."""
     process = subprocess.Popen(
         [sys.executable, '-W', 'ignore', '-c', HOLD, str(tmp_path)],
         stdout=subprocess.PIPE,
@@ -32,7 +32,7 @@ def other(tmp_path):
     process.wait()
 
 
-def test_a_held_folder_is_refused_and_its_holder_named(tmp_path, other):
+def test_a_locked_folder_is_rejected_and_its_holder_is_named(tmp_path, other):
     with pytest.raises(ValueError) as error, lock_folder(tmp_path):
         pass
     for words in (str(tmp_path), f'process {other.pid} on {socket.gethostname()}', 'stop it'):
@@ -47,7 +47,7 @@ def test_a_killed_holder_leaves_no_lock(tmp_path, other):
 
 
 def test_data_workers_do_not_keep_the_lock(tmp_path):
-    """A forked child lives on after its parent was killed."""
+    """A forked child process outlives its killed parent."""
     code = HOLD.replace("    print('held'", "    import os\n    os.fork()\n    print('held'")
     process = subprocess.Popen(
         [sys.executable, '-W', 'ignore', '-c', code, str(tmp_path)],

@@ -12,7 +12,7 @@ ANALYSIS, EXPERIMENTS = 'prkd_mm.analysis', 'prkd_mm.experiments'
 
 
 def imports(source: str, package: str) -> set[str]:
-    """Absolute names that a module of a package imports, wherever in its code."""
+    """Absolute names that a module of a package imports, anywhere in its code."""
     names = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
@@ -51,7 +51,7 @@ def test_a_layer_imports_nothing_above_it(layer):
     assert not upward
 
 
-def test_a_file_name_occurs_once():
+def test_file_names_are_unique():
     """Except for the files that every study has."""
     configs = files('prkd_mm/configs')  # OpenMMLab's layout
     names = Counter(file.name for file in files('prkd_mm') - configs)

@@ -36,7 +36,7 @@ def shipped(folder):
 
 @pytest.fixture(scope='module')
 def wheel(tmp_path_factory):
-    """A wheel of a copy: a build leaves its litter in the source folder."""
+    """A wheel built from a copy, since a build leaves files in the source folder."""
     folder = tmp_path_factory.mktemp('wheel')
     source = folder / 'source'
     source.mkdir()
@@ -92,7 +92,7 @@ def test_wheel_has_every_module(wheel):
 
 @pytest.mark.slow
 def test_config_of_an_installed_wheel(wheel, tmp_path):
-    """The wheel, unpacked as pip does it, is asked for a config by name."""
+    """Load a config by name from the wheel, unpacked as pip does it."""
     site = tmp_path / 'site'
     with zipfile.ZipFile(wheel) as file:
         file.extractall(site)
@@ -114,7 +114,7 @@ def test_config_of_an_installed_wheel(wheel, tmp_path):
 
 @pytest.mark.parametrize('config', sorted(shipped('configs')))
 def test_config_by_name_means_the_same_as_the_file(tmp_path, config):
-    """Also without a ``_scope_`` in what is inherited."""
+    """This also holds for base configs without a ``_scope_``."""
     child = tmp_path / 'child.py'
     name = config[len('configs/') :]
     child.write_text(f"_base_ = 'prkd_mm::{name}'\nadded = 1\n")
@@ -140,7 +140,7 @@ def test_pins_are_in_the_ranges_of_setup(wheel):
 
 
 def test_the_dockerfile_builds_from_files_that_are_there():
-    """It is not built here; what it changes in the pins must match."""
+    """The image is not built here, but its changes to the pinned versions must match."""
     lines = (ROOT / 'requirements.txt').read_text().splitlines()
     assert sum(bool(re.match(r'opencv-python==', line)) for line in lines) == 1
     assert sum(bool(re.match(r'(torch|torchvision)==[0-9.]+$', line)) for line in lines) == 2

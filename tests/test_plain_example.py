@@ -1,4 +1,4 @@
-"""The method in plain PyTorch, as an independent truth for the package."""
+"""The method in plain PyTorch, as an independent reference for the package."""
 
 import copy
 import importlib.util
@@ -62,7 +62,7 @@ def test_the_statistics_of_batch_norm_are_those_of_the_package():
 
 
 def test_a_student_follows_its_teacher():
-    """A loss of the wrong sign, or a teacher that is not used, shows here."""
+    """This detects a loss with the wrong sign, and a teacher that is not used."""
     images = some(3, 256, 1, 8, 8)
     torch.manual_seed(0)
     teacher = plain.small_net(4).eval()

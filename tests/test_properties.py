@@ -75,6 +75,6 @@ def test_a_schedule_begins_at_its_start(shape, start, end):
 
 @settings(max_examples=50, deadline=None)
 @given(st.sampled_from(sorted(SHAPES)), st.floats(0, 1), st.floats(0, 1))
-def test_a_schedule_never_turns_back(shape, one, other):
+def test_a_schedule_is_monotonic(shape, one, other):
     early, late = sorted((one, other))
     assert SHAPES[shape](early, 0.0, 1.0) <= SHAPES[shape](late, 0.0, 1.0) + 1e-12

@@ -1,4 +1,4 @@
-"""What README and docs say is checked against the code."""
+"""The README and the docs, checked against the code."""
 
 import ast
 import importlib.util
@@ -59,7 +59,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_lines_of_the_diff(tmp_path):
-    """They turn a plain MMRazor config into a run of PRKD, as pasted."""
+    """Pasted as shown, they turn a plain MMRazor config into a PRKD run."""
     (diff,) = blocks('README.md', 'diff')
     lines = [line[1:] for line in diff.splitlines()]
     assert sum(line.startswith('+') for line in diff.splitlines()) == 14
@@ -88,7 +88,7 @@ def photos(folder: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_tutorial_from_own_images_to_a_prediction(tmp_path):
-    """All its files and commands in turn, with smaller images and fewer epochs."""
+    """Its files and commands in order, with smaller images and fewer epochs."""
     photos(tmp_path)
     *configs, program = blocks('docs/own_data.md', 'python')
     for name, config in zip(('images', 'teacher', 'student'), configs):
@@ -124,7 +124,7 @@ def test_the_line_of_the_stock_data_path(pair, tmp_path):
     (tmp_path / 'stock.py').write_text(f"_base_ = '{ROOT}/configs/{pair}.py'\n{line}\n")
     stock = load_config(str(tmp_path / 'stock.py')).train_dataloader
     assert stock.dataset == own.dataset.dataset
-    # workers that see the epoch: otherwise each would repeat the first
+    # workers are seeded by epoch; otherwise each epoch would repeat the first one
     assert stock.num_workers == 4 and not stock.persistent_workers
     assert stock.worker_init_fn.type == 'seed_worker_by_epoch'
 

@@ -32,7 +32,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def run(finished, tmp_path):
-    """A copy of it that a test may damage."""
+    """A copy of the finished run, which a test may damage."""
     return shutil.copytree(finished[0], tmp_path / 'copy')
 
 
@@ -93,7 +93,7 @@ class TestWhichCheckpoint:
         (run / 'last_checkpoint').unlink()
         assert find_resume_point(run).path == str(run / 'epoch_10.pth')
 
-    def test_an_empty_folder_starts_from_the_beginning_and_says_so(self, tmp_path):
+    def test_an_empty_folder_starts_from_the_beginning_with_a_note(self, tmp_path):
         point = find_resume_point(tmp_path)
         assert point.path is None and 'from the beginning' in point.notes[0]
 
@@ -143,7 +143,7 @@ class TestSetResume:
         ],
         ids=lambda x: next(iter(x)),
     )
-    def test_settings_without_influence_may_change(self, finished, options):
+    def test_settings_without_effect_may_change(self, finished, options):
         cfg = config(*finished)
         cfg.merge_from_dict(options)
         assert set_resume(cfg) == []

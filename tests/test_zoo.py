@@ -1,4 +1,4 @@
-"""docs/zoo.md and the metafile say of each pair what its config says."""
+"""docs/zoo.md and the metafile agree with the config of each pair."""
 
 import functools
 import json
@@ -71,7 +71,7 @@ def test_a_pair(path, models):
     assert metadata['Training Data'] in ZOO
 
 
-def test_the_metafile_knows_each_pair_once(models):
+def test_the_metafile_lists_each_pair_once(models):
     assert sorted(models) == [path.stem for path in PAIRS]
     index = yaml.safe_load((ROOT / 'model-index.yml').read_text())
     assert index['Import'] == ['configs/prkd/metafile.yml']

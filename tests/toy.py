@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Optional
 from unittest import mock
 
-import prkd_mm  # noqa: F401  isort: skip  # before mmpretrain, it mends
+import prkd_mm  # noqa: F401  isort: skip  # before mmpretrain, which it patches
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -29,13 +29,13 @@ NUM_CLASSES = 4
 TRAIN_SIZE = 32  # 4 iterations an epoch at BATCH_SIZE
 BATCH_SIZE = 8
 
-torch.set_num_threads(1)  # more cost time on nets that small
+torch.set_num_threads(1)  # more threads are slower for such small nets
 _runs = itertools.count()
 
 
 @DATASETS.register_module()
 class ToyImages(BaseDataset):
-    """A colour for each class under much noise; always the same."""
+    """Images with one color per class and strong noise; they are always the same."""
 
     METAINFO = dict(classes=tuple('abcd'))
 
@@ -44,10 +44,10 @@ class ToyImages(BaseDataset):
         super().__init__(ann_file='', serialize_data=False, **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        colours = np.random.RandomState(9).rand(NUM_CLASSES, self.channels)
+        colors = np.random.RandomState(9).rand(NUM_CLASSES, self.channels)
         noise = np.random.RandomState(self.seed).rand(self.size, 8, 8, self.channels)
         labels = np.arange(self.size) % NUM_CLASSES
-        images = 64 * colours[labels, None, None] + 191 * noise
+        images = 64 * colors[labels, None, None] + 191 * noise
         return [
             dict(img=image, gt_label=int(label))
             for image, label in zip(images.astype(np.uint8), labels)
@@ -56,7 +56,7 @@ class ToyImages(BaseDataset):
 
 @MODELS.register_module()
 class ToyBackbone(BaseModule):
-    """Two convolutions, each with BN; dropout if asked for."""
+    """Two convolutions, each with batch norm; optional dropout."""
 
     def __init__(self, width=4, dropout=0.0, in_channels=3, frozen_bn=False, init_cfg=None):
         super().__init__(init_cfg)
@@ -85,7 +85,7 @@ class Killed(Exception):
 
 @HOOKS.register_module()
 class KillHook(Hook):
-    """Break off a run as a power cut does, before an epoch (iteration)."""
+    """Interrupt a run before an epoch or an iteration, as a power failure would."""
 
     def __init__(self, epoch=None, iteration=None):
         self.epoch, self.iteration = epoch, iteration
@@ -111,8 +111,8 @@ def classifier(
             type='mmpretrain.LinearClsHead',
             num_classes=num_classes,
             in_channels=width,
-            # MMPretrain's 0.01 is for 512 features; of 4 it makes all logits
-            # alike, where a correlation has no size
+            # MMPretrain's 0.01 is for 512 features. With 4 features, the logits
+            # would be almost constant, and their correlation undefined.
             init_cfg=dict(type='Normal', layer='Linear', std=0.5),
             loss=dict(type='mmpretrain.CrossEntropyLoss', loss_weight=loss_weight),
         ),
@@ -122,7 +122,7 @@ def classifier(
 
 
 def build(cfg: dict) -> nn.Module:
-    """Build a model and initialise its weights."""
+    """Build a model and initialize its weights."""
     model = MODELS.build(cfg)
     model.init_weights()
     return model
@@ -152,7 +152,7 @@ def distillation(
     distiller=None,
     **kwargs,
 ) -> dict:
-    """Config of a distillation; the loss is a ``PRKDLoss``, 'loss_prkd'."""
+    """Config of a distillation with a ``PRKDLoss`` named 'loss_prkd'."""
     return dict(
         type=f'mmrazor.{algorithm}',
         architecture=student or classifier(),
@@ -187,14 +187,14 @@ def _trained(cfg: str) -> dict:
 
 
 def save_teacher(path, cfg: Optional[dict] = None) -> str:
-    """Write the checkpoint of a trained net, by default of a wider one."""
+    """Write the checkpoint of a trained net, by default wider than the student."""
     state = _trained(json.dumps(cfg or classifier(width=6)))
     torch.save(dict(meta=dict(epoch=7), state_dict=state), path)
     return str(path)
 
 
 def prkd_schedule(**kwargs) -> dict:
-    """Config of the schedule of the method."""
+    """Config of the PRKD schedule."""
     return dict(
         type='LossScheduleHook',
         schedules=[
@@ -216,7 +216,7 @@ def config(
     epoch_seed=True,
     **options,
 ) -> Config:
-    """Config of a run; ``options`` as of ``Config.merge_from_dict``."""
+    """Config of a run; ``options`` are overrides for ``Config.merge_from_dict``."""
     pipeline = [dict(type='PackInputs')]
     augmented = [
         dict(type='RandomCrop', crop_size=8, padding=1),
@@ -234,8 +234,8 @@ def config(
                 num_workers=num_workers,
                 worker_init_fn=dict(type='seed_worker_by_epoch'),
                 collate_fn=dict(type='default_collate'),
-                # MMEngine sleeps 2 s where an iteration-based run ends an
-                # epoch of the default sampler (mmengine/runner/loops.py)
+                # MMEngine sleeps 2 s when an iteration-based run reaches the end
+                # of the default sampler (mmengine/runner/loops.py)
                 sampler=dict(
                     type='DefaultSampler' if by_epoch else 'InfiniteSampler', shuffle=True
                 ),
@@ -273,13 +273,13 @@ def config(
 
 @contextlib.contextmanager
 def quickly(draw: bool = False):
-    """On the CPU, without what takes seconds and does nothing for a test."""
+    """Run on the CPU, without slow steps that tests do not need."""
     with contextlib.ExitStack() as stack:
-        stack.enter_context(  # bits are compared, also where there is a GPU
+        stack.enter_context(  # tests compare bits, even on machines with a GPU
             mock.patch('mmengine.runner.runner.get_device', lambda: 'cpu')
         )
         stack.enter_context(mock.patch('mmengine.runner.runner.collect_env', dict))
-        stack.enter_context(  # each checkpoint has a prettified config in it
+        stack.enter_context(  # each checkpoint contains a formatted config
             mock.patch('mmengine.config.config.FormatCode', lambda text, **_: (text, False))
         )
         if not draw:
@@ -294,7 +294,7 @@ def start(cfg: Config) -> Runner:
 
 
 def train(cfg: Config, draw=False) -> Runner:
-    """Run a config to its end; ``draw`` its schedule.png only if told."""
+    """Train to the end; write schedule.png only if ``draw``."""
     runner = start(cfg)
     with quickly(draw):
         runner.train()
@@ -302,13 +302,13 @@ def train(cfg: Config, draw=False) -> Runner:
 
 
 def resume(cfg: Config, checkpoint) -> Runner:
-    """Run a config to its end from a checkpoint of it."""
+    """Resume a run from a checkpoint, and train to the end."""
     cfg.merge_from_dict(dict(resume=True, load_from=str(checkpoint)))
     return train(cfg)
 
 
 def student(runner: Runner) -> nn.Module:
-    """The net that learns."""
+    """The student of a run."""
     return unwrap(runner.model).architecture
 
 
@@ -324,7 +324,7 @@ def log_text(work_dir) -> str:
 
 
 def assert_same(one, other, where='') -> None:
-    """Bit for bit equal: tensors, and nests of dicts and lists of them."""
+    """Assert that tensors, or nested dicts and lists of tensors, are equal bit for bit."""
     if isinstance(one, dict):
         assert list(one) == list(other), where
         for key in one:

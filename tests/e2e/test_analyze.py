@@ -56,7 +56,7 @@ def analyze(folder, monkeypatch, capsys):
 
 
 def run(analyze, command, *arguments):
-    """Run a study; return its output, and the numbers and tables in ``out``."""
+    """Run a study; return its output, and the numbers and tables that it wrote to ``out``."""
     printed = analyze(command, DIGITS, '--out', 'out', '--device', 'cpu', *arguments)
     written = list(Path('out').glob(f'{command}*'))
     for path in written:
@@ -98,7 +98,7 @@ def test_strength(analyze):
     schemes, along = numbers['schemes'], numbers['along']
     assert schemes['logit MSE / 2']['strength']['mean'] == pytest.approx(0.1)
     assert numbers['verdict'] in ' '.join(printed.split())
-    # a run of KD has one strength, that of KL at 1.6 times its weight
+    # the strength of KD is constant: its weight times that of KL at τ = 1.6
     kd = 1.1 * schemes['KL, τ = 1.6']['strength']['mean']
     assert along['KD']['strength'] == pytest.approx([kd] * 40)
     assert along['PRKD']['strength'][0] == pytest.approx(
@@ -113,7 +113,7 @@ def test_spread(analyze):
     for name, work_dir in (('KD', 'prkd_digits_kd'), ('PRKD', 'prkd_digits')):
         found = numbers['runs'][name]
         average = read(f'work_dirs/{work_dir}/student_avg.pth')['meta']
-        # what the run itself has logged
+        # compare with the metrics that the run logged
         assert found['by_number'][1]['top1'] == pytest.approx(
             average['metrics']['accuracy/top1'], abs=1e-4
         )

@@ -1,4 +1,4 @@
-"""All that makes a step fast, together, against the stock modules, on one seed."""
+"""All components that speed up a step, together, compared with the stock modules."""
 
 import copy
 
@@ -30,9 +30,9 @@ def train(cfg, start, batches, memory_format):
 
 
 def test_losses_and_weights_of_five_steps(tmp_path):
-    """One side has whole batches, channels last, the fused loss and a frozen teacher.
+    """One side uses whole batches, channels last, the fused loss and a frozen teacher.
 
-    The other has MMRazor's algorithm and loss, a list of images and a sample for each.
+    The other uses MMRazor's algorithm and loss, a list of images, and one sample per image.
     """
     init_default_scope('mmpretrain')
     ours = load_config(str(ROOT / DIGITS), 'prkd_a')

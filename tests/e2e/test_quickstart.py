@@ -1,4 +1,4 @@
-"""`make train`, cut to two epochs a run."""
+"""`make train`, shortened to two epochs per run."""
 
 import json
 import os
@@ -114,7 +114,7 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
 
 
 def test_seeds_side_by_side(folder, first):
-    """The first seed is there already; the second trains beside another."""
+    """Seed 0 is already trained; the runs of seed 1 train at the same time."""
     said = reproduce(
         folder, '--seeds', '2', '--jobs', '2', '--methods', 'kd,prkd', '--out', 'results/seeds'
     )
@@ -146,7 +146,7 @@ def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
 
 
 def test_a_student_of_stored_logits(folder, first):
-    """`cache_teacher.py` once, and again; then a run without a teacher."""
+    """Run `cache_teacher.py` twice, then train without a teacher."""
     logits = 'work_dirs/teacher_digits_2_views'
     for _ in range(2):
         said = run(folder, 'tools/cache_teacher.py', DIGITS, '--views', '2')
@@ -166,11 +166,11 @@ def test_a_student_of_stored_logits(folder, first):
     top1 = logged(folder, 'teacher_digits', 'accuracy/top1')
     assert f'Teacher, when stored: accuracy/top1: {top1:.4f}' in said
     assert (folder / 'stored/student_avg.pth').exists()
-    with pytest.raises(subprocess.CalledProcessError):  # of other views
+    with pytest.raises(subprocess.CalledProcessError):  # another number of views
         run(folder, 'tools/cache_teacher.py', DIGITS, '--views', '3', '--out', logits)
 
 
-def test_a_failing_run_shows_what_it_said(tmp_path):
+def test_a_failing_run_ends_with_an_error(tmp_path):
     with pytest.raises(subprocess.CalledProcessError) as error:
         reproduce(tmp_path, epochs_averaged=3)
     assert error.value.returncode == 1

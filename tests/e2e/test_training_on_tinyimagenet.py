@@ -1,4 +1,4 @@
-"""The tools' command lines, as a user types them, on real images."""
+"""The command lines of the tools, on real images."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from prkd_mm.checkpoints import plain_state_dict
 
 TEACHER = 'configs/teachers/resnet34_tinyimagenet.py'
 STUDENT = 'configs/prkd/resnet34_resnet18_tinyimagenet.py'
-# 2 images a class and half the resolution: seconds an epoch, not 6 hours
+# 2 images per class and half the resolution: an epoch takes seconds, not 6 hours
 SMALL = [
     'train_dataloader.batch_size=5',
     'train_dataloader.num_workers=0',
@@ -32,7 +32,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 
 
 class Workplace:
-    """A folder with the configs and tools, in which commands are typed."""
+    """A folder with the configs and tools, in which commands are run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = link_checkout(folder)
@@ -47,7 +47,7 @@ class Workplace:
 
 @pytest.fixture(scope='module')
 def workplace(mini_zip, tmp_path_factory) -> Workplace:
-    """Data prepared, teacher trained, and PRKD 2 + resumed 2 epochs."""
+    """A folder with prepared data, a trained teacher, and a PRKD run resumed after epoch 2."""
     place = Workplace(tmp_path_factory.mktemp('e2e'))
     place.python('tools/prepare_data.py', 'tinyimagenet', '--source', str(mini_zip), '--partial')
     place.missing_teacher = place.python(
@@ -61,7 +61,7 @@ def workplace(mini_zip, tmp_path_factory) -> Workplace:
         *SMALL,
         'default_hooks.tail_average.num_epochs=2',
     ]
-    # a run of 4 epochs that ends after 2, as if it was cut off
+    # a run of 4 epochs that ends after 2, as if it were interrupted
     place.python(
         *prkd,
         'train_cfg.max_epochs=4',
@@ -79,7 +79,7 @@ def test_missing_teacher_names_the_file_and_the_command(workplace):
     assert f'python tools/train.py {TEACHER}' in workplace.missing_teacher
 
 
-def test_resumes_where_it_was_cut_off(workplace):
+def test_the_run_resumes_where_it_was_interrupted(workplace):
     assert 'resumed epoch: 2' in workplace.resumed
     logged = workplace.scalars('resnet34_resnet18_tinyimagenet')
     epochs = [row['epoch'] for row in logged if 'epoch' in row]
@@ -100,17 +100,17 @@ def test_the_schedule_and_the_terms_are_logged(workplace):
     'run, loss',
     [
         ('resnet34_tinyimagenet', 'loss'),
-        # its own loss: the distilling one changes its meaning as it relaxes
+        # the student's own loss, since the distillation loss changes as it relaxes
         ('resnet34_resnet18_tinyimagenet', 'student.loss'),
     ],
 )
 def test_the_loss_falls(workplace, run, loss):
-    # the log smooths over 10 steps
+    # logged values are means over 10 steps
     values = [row[loss] for row in workplace.scalars(run) if loss in row]
     assert values[-1] < values[0]
 
 
-def test_what_a_run_leaves(workplace):
+def test_the_files_of_a_finished_run(workplace):
     run = workplace.folder / 'work_dirs' / 'resnet34_resnet18_tinyimagenet'
     for name in (
         'epoch_4.pth',

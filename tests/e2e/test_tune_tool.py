@@ -52,7 +52,7 @@ def test_a_search(tmp_path):
     chosen = found['chosen']['kd']
     best = max(trial['averaged'] for trial in found['trials']['kd'])
     assert chosen['averaged'] == best
-    # what the run itself averaged, found again from its checkpoints
+    # the average of the run itself, reproduced from its checkpoints
     tail = {(row['bn'], row['num_epochs']): row['top1'][0] for row in found['tails']['kd']}
     assert set(tail) == {('recalibrate', 2), ('average', 2), ('latest', 2), ('latest', 1)}
     assert tail['recalibrate', 2] == pytest.approx(best[0], abs=1e-4)

@@ -1,4 +1,4 @@
-"""What a comparison does when something is in its way."""
+"""Comparisons that are interrupted, or that find checkpoints of earlier runs."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ def running(checkout):
 
 
 @pytest.mark.slow
-def test_an_interrupt_ends_all_runs_and_begins_none(checkout):
+def test_an_interrupt_ends_all_runs_and_starts_none(checkout):
     process = subprocess.Popen(
         [
             sys.executable,
@@ -38,7 +38,7 @@ def test_an_interrupt_ends_all_runs_and_begins_none(checkout):
         stdout=subprocess.PIPE,
         text=True,
         cwd=checkout,
-        # which a shell's background job ignores, and passes on
+        # background jobs of a shell, and their child processes, ignore SIGINT
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     for line in process.stdout:
@@ -54,7 +54,7 @@ def test_an_interrupt_ends_all_runs_and_begins_none(checkout):
     assert not running(checkout)
 
 
-def test_a_teacher_that_somebody_trained_is_left_alone(checkout):
+def test_a_teacher_trained_by_hand_is_not_trained_again(checkout):
     job, *_ = plan(DIGITS, ['kd'])
     job.work_dir.mkdir(parents=True)
     torch.save(dict(meta=dict(epoch=40), state_dict={}), job.work_dir / 'epoch_40.pth')
@@ -66,7 +66,7 @@ def test_a_teacher_that_somebody_trained_is_left_alone(checkout):
     assert row.cells()[1] == '–'
 
 
-def test_a_teacher_that_was_cut_off_goes_on(checkout):
+def test_an_interrupted_teacher_is_resumed(checkout):
     job, *_ = plan(DIGITS, ['kd'])
     job.work_dir.mkdir(parents=True)
     torch.save(dict(meta=dict(epoch=1), state_dict={}), job.work_dir / 'epoch_1.pth')
@@ -90,5 +90,5 @@ def test_default_hooks_can_be_left_out(checkout):
     Path('off.py').write_text(f"_base_ = '{ROOT / DIGITS}'\ndefault_hooks = {off['default_hooks']}")
     hooks = load_config('off.py').default_hooks
     assert 'tail_average' not in hooks and 'channels_last' not in hooks
-    assert hooks.logger is None  # which MMEngine understands
+    assert hooks.logger is None  # MMEngine accepts None for its own hooks
     assert Job('x', ['off.py']).cfg.default_hooks == hooks

@@ -1,4 +1,4 @@
-"""Runs that count as finished by their records, without their work dirs."""
+"""Recorded runs count as finished, even without their work dirs."""
 
 import json
 import shutil
@@ -12,7 +12,7 @@ from prkd_mm.experiments.records import read_record, read_records
 from prkd_mm.experiments.run_comparison import report_records
 from prkd_mm.experiments.run_options import ComparisonOptions
 
-# stands in for tools/train.py: writes down its command and leaves a log of 40 epochs
+# replaces tools/train.py: records its command and writes a log of 40 epochs
 TRAIN = """
 import json, sys
 from pathlib import Path
@@ -42,7 +42,7 @@ def folder(checkout):
 
 
 def compare(folder, methods=('ce', 'kd'), **options):
-    """Train what is missing; the work dirs of what was trained."""
+    """Train the missing runs; return their work dirs and all jobs."""
     (folder / 'trained.txt').write_text('')
     jobs = plan(DIGITS, list(methods), records=folder / 'records', **options)
     run_all(jobs, 'train.py', Console(quiet=True))
@@ -67,7 +67,7 @@ def test_recorded_runs_need_no_work_dirs(folder):
     assert [job.record() for job in jobs] == before
 
 
-def test_a_new_student_trains_its_teacher_again_where_that_is_gone(folder):
+def test_a_new_student_trains_a_missing_teacher_again(folder):
     compare(folder)
     shutil.rmtree(folder / 'work_dirs')
     assert compare(folder, ['ce', 'kd', 'prkd'])[0] == ['teacher_digits', 'prkd_digits']
@@ -98,7 +98,7 @@ def test_other_settings_are_other_runs(folder, options):
         ['train_dataloader.pin_memory=True'],
     ],
 )
-def test_places_and_logging_are_no_settings(folder, options):
+def test_paths_and_logging_are_not_settings(folder, options):
     (first, second), changed = (
         plan(DIGITS, ['kd'], given, seeds=2, records=folder)[1:] for given in ([], options)
     )

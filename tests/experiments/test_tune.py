@@ -40,7 +40,7 @@ def config(method, options=()):
         ('logit', {'loss_weight'}),
     ],
 )
-def test_what_is_searched(method, names):
+def test_the_searched_parameters_of_each_method(method, names):
     cfg = config(method)
     keys = parameters(cfg)
     assert set(keys) == names
@@ -60,7 +60,7 @@ def test_what_is_searched(method, names):
         assert all(t.values['tau_L'] <= t.values['tau'] for t in others)
 
 
-def test_the_options_say_what_the_values_say():
+def test_the_options_set_the_values():
     trial = settings(config('prkd'), 'prkd', 3)[2]
     options = dict(option.split('=') for option in trial.options)
     cfg = load_config(DIGITS, 'prkd', {key: float(x) for key, x in options.items()})
@@ -157,7 +157,7 @@ def test_configs_that_hold_out(checkout, path):
         assert sets == [('rest', None), ('held_out', pipeline), ('held_out', pipeline)]
 
 
-def test_a_ready_teacher_is_taken_as_it_is(tmp_path, monkeypatch):
+def test_an_existing_teacher_is_used_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'pair.py').write_text(f'_base_ = {DIGITS!r}\nmodel = dict(teacher_config=None)\n')
     pair, teacher = write_held_out('pair.py', Path('out'))
@@ -234,7 +234,7 @@ class TestTuning:
         teacher = load_config(str(tuning.teacher))
         assert teacher.train_dataloader.dataset.dataset.dataset.indices == 200
 
-    def test_runs_have_work_dirs_of_their_own(self):
+    def test_each_run_has_its_own_work_dir(self):
         Path('pair.py').write_text(
             "_base_ = 'configs/quickstart/prkd_digits.py'\nwork_dir = 'work_dirs/mine'\n"
         )
@@ -248,14 +248,14 @@ class TestTuning:
         assert len({job.work_dir for job in jobs}) == len(jobs) == 48
         assert Path('work_dirs/mine') not in {job.work_dir for job in jobs}
 
-    def test_a_ready_teacher_is_spoken_of(self):
+    def test_the_protocol_mentions_an_existing_teacher(self):
         Path('pair.py').write_text(
             "_base_ = 'configs/quickstart/prkd_digits.py'\nmodel = dict(teacher_config=None)\n"
         )
         assert 'may have seen' in self.tuning('pair.py').about_the_teacher()
 
 
-def test_what_a_schedule_does_not_end_is_not_searched(tmp_path):
+def test_values_without_a_schedule_end_are_not_searched(tmp_path):
     path = tmp_path / 'pair.py'
     path.write_text(
         f'_base_ = {DIGITS!r}\ndefault_hooks = dict(logger=None)\n'

@@ -1,9 +1,9 @@
-"""Kill training runs by SIGKILL, resume them, and compare them with a run in one go.
+"""Kill training runs with SIGKILL, resume them, and compare them with an uninterrupted run.
 
     python tests/faults/kill.py 20 --seed 0
 
-Each trial draws the moment of the kill, the number of data workers and how the
-teacher answers. After the resume, weights, optimizer, average, losses and
+Each trial draws the moment of the kill, the number of data workers and the kind
+of teacher. After the resume, weights, optimizer, average, losses and
 validation rows must equal those of the uninterrupted run, bit for bit.
 """
 
@@ -35,12 +35,12 @@ _MEASURED = ('time', 'data_time', 'memory', 'eta')  # differ from run to run
 
 
 class Trial(NamedTuple):
-    """What one trial does.
+    """Settings of one trial.
 
     Attributes:
         moment (str): One of :data:`MOMENTS`.
-        epoch (int): The epoch of the kill, from 1 on.
-        delay (float): Share of an epoch to wait for, where the moment is in one.
+        epoch (int): The epoch of the kill, starting at 1.
+        delay (float): Time to wait before the kill, from 0 to 1; see :func:`_wait`.
         workers (int): Number of data workers.
         teacher (str): A key of :data:`TEACHERS`.
     """
@@ -53,7 +53,7 @@ class Trial(NamedTuple):
 
 
 def draw(seed: int) -> Iterator[Trial]:
-    """Trials without end, the same ones for the same seed."""
+    """Endless sequence of trials, determined by the seed."""
     generator = random.Random(seed)
     while True:
         yield Trial(
@@ -66,7 +66,7 @@ def draw(seed: int) -> Iterator[Trial]:
 
 
 def train_teacher(folder: Path) -> None:
-    """Train the teacher for an epoch; it only has to be better than chance."""
+    """Train the teacher for one epoch; it only needs to be better than chance."""
     _run(folder, [str(ROOT / 'configs/quickstart/teacher_digits.py'), *_options(1)]).wait()
 
 
@@ -92,12 +92,12 @@ def _run(folder: Path, arguments: list[str]) -> subprocess.Popen:
             env=dict(os.environ, PYTHONPATH=str(ROOT), OMP_NUM_THREADS='1'),
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # so that its workers can be ended, too
+            start_new_session=True,  # so that its workers can be killed, too
         )
 
 
 def finish(folder: Path, arguments: list[str]) -> None:
-    """Run a training to its end."""
+    """Train to the end."""
     process = _run(folder, arguments)
     try:
         status = process.wait(_LIMIT)
@@ -109,7 +109,7 @@ def finish(folder: Path, arguments: list[str]) -> None:
 
 
 def run_and_kill(folder: Path, arguments: list[str], trial: Trial, run: Path) -> None:
-    """Start a training and kill it at the trial's moment, or after its end."""
+    """Start a training run and kill it at the moment of the trial, or after it has finished."""
     process = _run(folder, arguments)
     try:
         start, waited_from = time.monotonic(), None
@@ -151,7 +151,7 @@ def try_once(folder: Path, name: str, trial: Trial, straight: Path) -> None:
     """Kill, resume and compare.
 
     Raises:
-        AssertionError: If anything differs from the run in one go.
+        AssertionError: If anything differs from the uninterrupted run.
     """
     run = folder / 'runs' / name
     arguments = command(name, trial.workers, trial.teacher)
@@ -164,7 +164,7 @@ def try_once(folder: Path, name: str, trial: Trial, straight: Path) -> None:
 
 
 def compare(run: Path, straight: Path) -> None:
-    """Assert that two runs have left the same, bit for bit."""
+    """Assert that two runs wrote the same results, bit for bit."""
     for name, keys in (
         (f'epoch_{EPOCHS}.pth', ('state_dict', 'optimizer', 'tail_average')),
         ('student_avg.pth', ('state_dict',)),
@@ -179,7 +179,7 @@ def compare(run: Path, straight: Path) -> None:
 
 
 def _logged(run: Path) -> dict[tuple[str, int], dict]:
-    """Rows of training and of validation by step; repeated steps count once."""
+    """Training and validation rows by step; repeated steps count once."""
     found = {}
     for row in read_scalars(run):
         kind = 'training' if 'lr' in row else 'validation'
@@ -214,7 +214,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('count', type=int, nargs='?', default=3, help='trials; default: 3')
-    parser.add_argument('--seed', type=int, default=0, help='of the trials; default: 0')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the trials; default: 0')
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         failures = kill(Path(folder), args.count, args.seed)

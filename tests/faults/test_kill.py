@@ -12,5 +12,5 @@ TRIALS = [
 @pytest.mark.e2e
 @pytest.mark.timeout(900)
 def test_killed_and_resumed_runs_end_with_the_same_bits_and_rows(tmp_path):
-    """`python tests/faults/kill.py 20` draws more: workers, and a store that is being filled."""
+    """`python tests/faults/kill.py 20` also draws data workers and a logit store being filled."""
     assert kill(tmp_path, len(TRIALS), 0, TRIALS) == 0
