@@ -58,8 +58,8 @@ def test_label_order_is_that_of_wnids_txt(copy, official):
             assert official[split][name(info)] == wnid
 
 
-@pytest.mark.parametrize('split, grey', [('train', 7), ('val', 4)])
-def test_gray_images_get_three_channels(mini, official, split, grey):
+@pytest.mark.parametrize('split, gray', [('train', 7), ('val', 4)])
+def test_gray_images_get_three_channels(mini, official, split, gray):
     data = TinyImageNet(str(mini), split, pipeline=LOAD)
     seen = 0
     for sample in data:
@@ -68,19 +68,19 @@ def test_gray_images_get_three_channels(mini, official, split, grey):
         rgb = np.asarray(image.convert('RGB'), dtype=int)
         assert np.abs(sample['img'][..., ::-1] - rgb).max() <= 2  # decoders
         seen += image.mode == 'L'
-    assert seen == grey
+    assert seen == gray
 
 
 def test_a_batch_can_contain_gray_and_color_images(mini):
     pack = LOAD + [dict(type='PackInputs')]
     data = TinyImageNet(str(mini), pipeline=[TRANSFORMS.build(t) for t in pack])
     labels = data.get_gt_labels()
-    grey = [
+    gray = [
         i
         for i in range(len(data))
         if data.get_data_info(i)['img_path'].endswith('n02669723_7.JPEG')
     ]
-    batch = default_collate([data[i] for i in grey + [0, 49]])
+    batch = default_collate([data[i] for i in gray + [0, 49]])
     assert batch['inputs'].shape == (3, 3, 64, 64)
     assert [int(s.gt_label) for s in batch['data_samples']] == [3, labels[0], labels[49]]
 
