@@ -125,7 +125,7 @@ def test_the_tools(run, folder, tmp_path):
         '--number',
         '32',
     )
-    assert '44,550 parameters' in shown and '32 test images of Digits' in shown
+    assert '2,626 parameters' in shown and '32 test images of Digits' in shown
     shown = type_command(
         'tools/predict.py',
         folder,

@@ -25,7 +25,7 @@ def test_the_averaged_student_contains_all_that_builds_it(run, tmp_path, monkeyp
     assert (student.size, student.channels) == (8, 1)
     average = average_of(run)
     assert all(torch.equal(value, average[name]) for name, value in student.state.items())
-    checked = of_test_set(student, 510)
+    checked = of_test_set(student, 1151)
     with torch.no_grad():
         found = student.net(torch.from_numpy(checked.images)).argmax(1).numpy()
     assert (found == checked.labels).mean() * 100 == pytest.approx(

@@ -173,7 +173,7 @@ def test_a_held_out_image_is_never_trained_on(checkout):
         DATASETS.build(cfg[f'{name}_dataloader'].dataset).images for name in ('train', 'val')
     )
     train = {image.tobytes() for image in train}
-    assert len(val) == 253 and not any(x.tobytes() in train for x in val)
+    assert len(val) == 125 and not any(x.tobytes() in train for x in val)
 
 
 class TestTuning:
