@@ -13,3 +13,5 @@ model = dict(
     teacher_ckpt='work_dirs/teacher_digits',  # its latest checkpoint
     teacher_config='configs/quickstart/teacher_digits.py',
 )
+# of 0.05, 0.1 and 0.2 the best for the student alone (seed 0: 77.0, 90.4 and 91.6 %)
+optim_wrapper = dict(optimizer=dict(lr=0.2))
