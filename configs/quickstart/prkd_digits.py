@@ -1,4 +1,4 @@
-# PRKD in a minute on a CPU: real handwritten digits, no download.
+# PRKD in seconds on a CPU: real handwritten digits, no download.
 # tools/train.py ... --method selects another method: ce, logit, kd, dist, cor, ...
 _base_ = [
     '../_base_/datasets/digits.py',
@@ -13,5 +13,6 @@ model = dict(
     teacher_ckpt='work_dirs/teacher_digits',  # its latest checkpoint
     teacher_config='configs/quickstart/teacher_digits.py',
 )
-# of 0.05, 0.1 and 0.2 the best for the student alone (seed 0: 77.0, 90.4 and 91.6 %)
+# Top-1 of the student alone at 0.05, 0.1, 0.2 and 0.4, seed 0: 77.0, 90.4, 91.6 and 92.5 %.
+# A lower rate would make distillation look better than it is.
 optim_wrapper = dict(optimizer=dict(lr=0.2))

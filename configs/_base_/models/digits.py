@@ -1,6 +1,6 @@
 # For 8x8 gray images: a ResNet-18 at 1/4 of the width as the teacher. The student is the first
 # stage of one at 1/8, about 2,600 weights: small enough to need a teacher. Its size was chosen
-# for a clear gap between the student alone and any distilled one, not by which method is best.
+# for a gap between the student alone and the distilled ones, not by which method is best.
 teacher = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',
