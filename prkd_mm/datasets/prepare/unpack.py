@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from os import path as osp
-from typing import IO, BinaryIO, NamedTuple, Optional
+from typing import Any, BinaryIO, NamedTuple, Optional
 
 from .progress_bar import progress_bar
 from .source import Source
@@ -40,7 +40,7 @@ class Member(NamedTuple):
 
     name: str
     size: int
-    open: Optional[Callable[[], IO[bytes]]]
+    open: Optional[Callable[[], Any]]
 
 
 def unpack(archive: str, target: str, source: Source) -> None:
@@ -72,6 +72,7 @@ def unpack(archive: str, target: str, source: Source) -> None:
             if osp.dirname(path) not in folders:
                 os.makedirs(osp.dirname(path), exist_ok=True)
                 folders.add(osp.dirname(path))
+            assert member.open is not None  # _check refuses links and devices
             with member.open() as content, open(path, 'wb') as file:
                 shutil.copyfileobj(content, file)
 
