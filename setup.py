@@ -30,7 +30,8 @@ EXTRAS = {
     'teachers': ['onnxruntime', 'timm'],
     'export': ['onnx', 'onnxruntime', 'safetensors'],  # for tools/export_student.py
     'docs': ['furo', 'myst-parser', 'sphinx'],  # for `make docs`
-    'test': ['hypothesis', 'pytest'],
+    'test': ['hypothesis', 'pytest', 'pytest-timeout'],
+    'dev': ['codespell', 'mypy', 'ruff'],
 }
 EXTRAS['all'] = sum(EXTRAS.values(), [])
 
