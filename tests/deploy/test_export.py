@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -47,8 +48,19 @@ def test_every_file_computes_what_the_net_does_for_any_batch(name, student, chec
     assert one.megabytes == one.path.stat().st_size / 1e6 and one.milliseconds > 0
 
 
-def test_int8_is_smaller(exported):
-    assert exported['int8'].megabytes < 0.7 * exported['onnx'].megabytes
+def test_int8_stores_each_weight_in_one_byte(exported):
+    onnx = pytest.importorskip('onnx')
+
+    def weights(name, data_type):
+        initializers = onnx.load(exported[name].path).graph.initializer
+        return sum(
+            math.prod(x.dims) for x in initializers if x.data_type == data_type and len(x.dims) > 1
+        )
+
+    total = weights('onnx', onnx.TensorProto.FLOAT)
+    assert total > 2000
+    assert weights('int8', onnx.TensorProto.INT8) > 0.99 * total
+    assert weights('int8', onnx.TensorProto.FLOAT) < 0.01 * total
 
 
 def test_mmpretrain_loads_the_plain_checkpoint_with_the_plain_config(student, checked, exported):
