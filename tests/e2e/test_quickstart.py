@@ -167,7 +167,7 @@ def test_a_student_of_stored_logits(folder, first):
         'default_hooks.tail_average.num_epochs=1',
     )
     top1 = logged(folder, 'teacher_digits', 'accuracy/top1')
-    assert f'Teacher, when stored: accuracy/top1: {top1:.4f}' in said
+    assert f'Teacher, when its logits were stored: accuracy/top1: {top1:.4f}' in said
     assert (folder / 'stored/student_avg.pth').exists()
     with pytest.raises(subprocess.CalledProcessError):  # another number of views
         run(folder, 'tools/cache_teacher.py', DIGITS, '--views', '3', '--out', logits)
