@@ -8,9 +8,11 @@ from prkd_mm.datasets import Digits
 
 
 def test_views_of_packed_images_are_shifts_that_change_by_epoch():
-    views = training_views(load_config(str(ROOT / DIGITS)), number=5, epochs=6)
+    cfg = load_config(str(ROOT / DIGITS))
+    views = training_views(cfg, number=5, epochs=6)
     assert views.images.shape == (6, 5, 1, 8, 8)
-    data = Digits(split='train', pipeline=[])
+    num_train = cfg.train_dataloader.dataset.dataset.num_train
+    data = Digits(split='train', num_train=num_train, pipeline=[])
     indices = range(0, len(data), len(data) // 5)[:5]
     assert views.labels == [data[index]['gt_label'] for index in indices]
     assert views.classes == list('0123456789')

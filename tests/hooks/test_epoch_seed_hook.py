@@ -78,7 +78,8 @@ def test_workers_of_one_epoch_differ(tmp_path):
 
 def seeded(seed, epoch):
     """First number of each random stream in an epoch."""
-    EpochSeedHook().before_train_epoch(types.SimpleNamespace(seed=seed, epoch=epoch))
+    model = types.SimpleNamespace(data_preprocessor=None)
+    EpochSeedHook().before_train_epoch(types.SimpleNamespace(seed=seed, epoch=epoch, model=model))
     return torch.rand(()).item(), np.random.rand(), random.random()
 
 

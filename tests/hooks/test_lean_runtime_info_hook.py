@@ -276,8 +276,7 @@ def test_numbers_of_all_types_are_recorded():
 def test_a_second_runtime_info_hook_is_an_error(ckpt, tmp_path):
     with pytest.raises(
         ValueError,
-        match='another RuntimeInfoHook.*in its '
-        r'place: default_hooks=dict\(runtime_info=',
+        match=r'another RuntimeInfoHook.*replace it .*: default_hooks=dict\(runtime_info=',
     ):
         toy.train(config(tmp_path, ckpt, dict(type='LeanRuntimeInfoHook'), lean=False))
 

@@ -455,7 +455,7 @@ class TestResume:
         for words in (
             'after epoch 3',
             'epochs [2, 3]',
-            'holds that of none',
+            'contains that of none',
             'before the end of epoch 2',
         ):
             assert words in str(error.value)
@@ -464,7 +464,7 @@ class TestResume:
         'hook', [dict(num_epochs=4), dict(num_epochs=2), dict(interval=2)], ids=str
     )
     def test_with_another_tail(self, finished, tmp_path, hook):
-        with pytest.raises(RuntimeError, match=r'holds that of \[2, 3\]'):
+        with pytest.raises(RuntimeError, match=r'contains that of \[2, 3\]'):
             toy.resume(self.config(tmp_path, finished, **hook), finished[0] / 'epoch_3.pth')
 
     def test_before_the_tail(self, finished, tmp_path):
