@@ -1,9 +1,4 @@
-# 20 epochs; one drop of the learning rate, so that the weights still change in the tail.
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=1)
-val_cfg = dict()
-test_cfg = dict()
-optim_wrapper = dict(
-    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=5e-4)
-)
-param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[12], gamma=0.1)
-auto_scale_lr = dict(base_batch_size=64)
+# For the trial with 25,000 training images; the tail of the run still moves.
+_base_ = './sgd_40e_bs64.py'
+train_cfg = dict(max_epochs=20)
+param_scheduler = dict(milestones=[12])
