@@ -30,7 +30,7 @@ def shipped(folder):
     return {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / folder).rglob('*')
-        if path.suffix in ('.py', '.sh', '.yml')
+        if path.suffix in ('.py', '.sh', '.yml', '.j2')
     }
 
 
