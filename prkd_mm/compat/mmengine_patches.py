@@ -17,14 +17,20 @@ import torch
 PACKAGE = 'prkd_mm'
 
 
-def _history_method(owner, name: str):
-    """Replacement for ``getattr`` in a checkpoint: finds statistics methods only."""
+def _stored_function(owner, name: str):
+    """Replacement for ``getattr`` in a checkpoint: finds the functions that MMEngine stores."""
     from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
-    method = vars(HistoryBuffer).get(name) if owner is HistoryBuffer else None
-    if name.startswith('_') or not isinstance(method, types.FunctionType):
+    if owner is HistoryBuffer and not name.startswith('_'):
+        function = vars(owner).get(name)
+    elif owner is OneCycleParamScheduler and name in ('_annealing_cos', '_annealing_linear'):
+        function = getattr(owner, name)
+    else:
+        function = None
+    if not isinstance(function, types.FunctionType):
         raise pickle.UnpicklingError(f'a checkpoint may not call getattr({owner!r}, {name!r})')
-    return method
+    return function
 
 
 def checkpoint_globals() -> bool:
@@ -32,13 +38,15 @@ def checkpoint_globals() -> bool:
 
     That is the default from torch 2.6 on. MMEngine 0.10
     (mmengine/runner/checkpoint.py) uses the default, and stores its log
-    histories in every checkpoint. Only the types that these consist of are
-    allowed; the check itself stays on.
+    histories in every checkpoint, and the annealing function of a one-cycle
+    schedule. Only the types that these consist of are allowed; the check
+    itself stays on.
 
     Returns:
         Whether the patch was needed.
     """
     from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
     file = io.BytesIO()
     torch.save(HistoryBuffer([1.0], [1]), file)
@@ -51,7 +59,8 @@ def checkpoint_globals() -> bool:
     except pickle.UnpicklingError:
         pass
     dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefd'}
-    allowed = [HistoryBuffer, np.ndarray, np.dtype, *dtypes, (_history_method, 'builtins.getattr')]
+    allowed = [HistoryBuffer, OneCycleParamScheduler, np.ndarray, np.dtype, *dtypes]
+    allowed += [(_stored_function, 'builtins.getattr')]
     # The modules that numpy 1 and numpy 2 store for these two: read files of both.
     array, scalar = (x.__reduce__()[0] for x in (np.zeros(1), np.float64(0)))
     for core in ('numpy.core', 'numpy._core'):

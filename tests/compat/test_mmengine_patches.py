@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer, MessageHub
+from mmengine.optim import OneCycleLR
+from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
@@ -78,6 +80,21 @@ class TestCheckpoint:
         assert eta == 1.5 and type(eta) is np.float64
         assert hub.get_info('counts') == [3, 0.5, True]
 
+    @pytest.mark.parametrize('strategy', ['cos', 'linear'])
+    def test_state_of_a_one_cycle_schedule_round_trip(self, tmp_path, strategy):
+        def schedule():
+            optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
+            return OneCycleLR(optimizer, 0.1, total_steps=10, anneal_strategy=strategy)
+
+        saved, resumed = schedule(), schedule()
+        for _ in range(3):
+            saved.step()
+        path = save(tmp_path / 'a.pth', param_schedulers=[saved.state_dict()])
+        resumed.load_state_dict(CheckpointLoader.load_checkpoint(path)['param_schedulers'][0])
+        for _ in range(3):
+            saved.step(), resumed.step()
+            assert resumed.get_last_value() == saved.get_last_value()
+
     @pytest.mark.parametrize('module', ['numpy.core', 'numpy._core'])
     def test_from_numpy_1_and_2(self, tmp_path, module):
         path = tmp_path / 'a.pth'
@@ -103,6 +120,8 @@ class TestCheckpoint:
             Call(getattr, HistoryBuffer, 'register_statistics'),
             Call(getattr, HistoryBuffer, 'data'),
             Call(getattr, np.ndarray, 'tofile'),
+            Call(getattr, OneCycleParamScheduler, '__init__'),
+            Call(getattr, OneCycleParamScheduler, 'build_iter_from_epoch'),
             Call(getattr, Call(HistoryBuffer), 'mean'),
             Call(HistoryBuffer.mean, 1),
             Call(setattr, HistoryBuffer, 'mean', 0),
