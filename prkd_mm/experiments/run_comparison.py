@@ -12,6 +12,7 @@ from .job import Job
 from .plan import plan
 from .pool import run_all
 from .records import read_records
+from .relaxation_figure import draw_relaxation
 from .results import Row, differences, paired_table, rows_of, table
 from .run_options import ComparisonOptions
 
@@ -46,7 +47,7 @@ def run_comparison(
     run_all(jobs, train_py, console, options.jobs)
     rows = rows_of([job.record() for job in jobs])
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = draw_accuracy(rows, folder / 'accuracy.png') + copy_schedule(jobs, folder)
+    pictures = _draw(rows, folder) + copy_schedule(jobs, folder)
     about = dict(
         command=command,
         config=options.config,
@@ -72,11 +73,16 @@ def report_records(options: ComparisonOptions, command: str, console: Console) -
     rows = rows_of(read_records(options.records))
     folder = options.out or Path('results') / options.records.name
     folder.mkdir(parents=True, exist_ok=True)
-    pictures = draw_accuracy(rows, folder / 'accuracy.png')
+    pictures = _draw(rows, folder)
     about = dict(command=command, records=str(options.records))
     write_report(rows, folder, options.records.name, about, pictures)
     show(rows, console)
     console.print(f'Report: {folder / "report.html"}', highlight=False, soft_wrap=True)
+
+
+def _draw(rows: Sequence[Row], folder: Path) -> list[Path]:
+    relaxation = draw_relaxation(rows, folder / 'relaxation.png')
+    return relaxation + draw_accuracy(rows, folder / 'accuracy.png')
 
 
 def show(rows: Sequence[Row], console: Console) -> None:

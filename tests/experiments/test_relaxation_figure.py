@@ -1,0 +1,61 @@
+"""The figure of accuracy against relax_to shows the means of the runs at their shares."""
+
+from fractions import Fraction
+
+import pytest
+
+from prkd_mm.config import METHODS
+from prkd_mm.experiments import relaxation_figure
+from prkd_mm.experiments.records import RunRecord
+from prkd_mm.experiments.relaxation_figure import draw_relaxation, relax_to
+from prkd_mm.experiments.results import rows_of
+
+
+def rows(**averaged):
+    return rows_of(
+        [
+            RunRecord(METHODS[method], method, seed, 'a.py', method, 1, 1, '', 1, top1, 1, {}, {})
+            for method, values in averaged.items()
+            for seed, top1 in enumerate(values)
+        ]
+    )
+
+
+@pytest.fixture
+def axes(monkeypatch):
+    """Axes of the figures that the test draws."""
+    drawn = []
+
+    def keep(width, height):
+        figure = relaxation_figure_new(width, height)
+        drawn.append(figure)
+        return figure
+
+    relaxation_figure_new = relaxation_figure.new_figure
+    monkeypatch.setattr(relaxation_figure, 'new_figure', keep)
+    return lambda: drawn[-1].axes[0]
+
+
+def test_shares_follow_from_the_names_of_the_methods():
+    assert relax_to('prkd_to_1_16') == Fraction(1, 16)
+    assert relax_to('prkd_to_2') == 2
+
+
+def test_points_are_the_means_and_standard_errors_in_the_order_of_the_shares(tmp_path, axes):
+    found = rows(prkd_to_2=[60, 62], kd=[50, 51], prkd_to_1_4=[58, 59, 60], ce=[40])
+    path = tmp_path / 'relaxation.png'
+    assert draw_relaxation(found, path) == [path] and path.stat().st_size > 1000
+    container = axes().containers[0]
+    points = container.lines[0]
+    assert list(points.get_xdata()) == [0.25, 2]
+    assert list(points.get_ydata()) == [59, 61]
+    bars = [segment[:, 1] for segment in container.lines[2][0].get_segments()]
+    assert bars[0] == pytest.approx([59 - 3**-0.5, 59 + 3**-0.5])  # deviation 1, 3 seeds
+    assert bars[1] == pytest.approx([60, 62])  # deviation √2, 2 seeds
+    levels = {line.get_label(): line.get_ydata()[0] for line in axes().get_lines()}
+    assert levels['KD'] == 50.5 and levels['student alone'] == 40
+
+
+def test_one_share_is_not_a_figure(tmp_path):
+    assert draw_relaxation(rows(kd=[50], prkd_to_2=[60]), tmp_path / 'a.png') == []
+    assert list(tmp_path.iterdir()) == []
