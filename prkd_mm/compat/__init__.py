@@ -18,6 +18,7 @@ _PATCHES = (
     mmrazor_patches.lazy_predictors,
     mmrazor_patches.recursion_limit,
     mmrazor_patches.in_place_activations,
+    mmrazor_patches.recorded_outputs,
     mmengine_patches.checkpoint_globals,
     mmengine_patches.package_lookup,
     config_names.prkd_mm_name,

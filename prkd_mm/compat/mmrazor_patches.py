@@ -203,3 +203,33 @@ def in_place_activations() -> bool:
         return False
     BaseAlgorithm.set_module_inplace_false = _set_module_inplace_false
     return True
+
+
+def _keep_output(self, module: torch.nn.Module, inputs: tuple, outputs: Any) -> Any:
+    """Record the output of ``module``, and let the net go on with a copy of it."""
+    if not self.recording:
+        return None
+    self.data_buffer.append(outputs)
+    return outputs.clone() if isinstance(outputs, torch.Tensor) else None
+
+
+def recorded_outputs() -> bool:
+    """Let feature recorders keep a layer's output where the net then changes it in place.
+
+    In MMPretrain's residual blocks, ``out += identity`` changes the output of
+    the last batch norm, which a recorder of it then returned as the sum.
+
+    Returns:
+        Whether the patch was needed.
+    """
+    from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
+
+    net = torch.nn.Sequential(torch.nn.Identity(), torch.nn.ReLU(inplace=True))
+    recorder = ModuleOutputsRecorder('0')
+    recorder.initialize(net)
+    with recorder:
+        net(-torch.ones(1))
+    if recorder.get_record_data() < 0:
+        return False
+    ModuleOutputsRecorder.forward_hook = _keep_output
+    return True

@@ -165,3 +165,42 @@ class TestInPlaceActivations:
         distance = attention(distiller.student) - attention(distiller.teacher)
         assert loss.item() > 0
         torch.testing.assert_close(loss, distance.pow(2).mean())
+
+
+class TestRecordedOutputs:
+    """`out += identity` in MMPretrain's residual blocks changes the output of bn2 in place."""
+
+    @pytest.mark.parametrize('source', ['conv2', 'bn2'])
+    def test_the_last_batch_norm_of_a_block_is_recorded_before_the_sum(self, source):
+        import torch
+        from mmpretrain.models.backbones.resnet import BasicBlock
+        from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
+
+        torch.manual_seed(0)
+        block = BasicBlock(4, 4)
+        recorder = ModuleOutputsRecorder(source)
+        recorder.initialize(block)
+        images = torch.randn(2, 4, 5, 5, requires_grad=True)
+        with recorder:
+            output = block(images)
+        found = recorder.get_record_data()
+
+        convolved = block.conv2(torch.relu(block.bn1(block.conv1(images))))
+        normalized = block.bn2(convolved)
+        expected = convolved if source == 'conv2' else normalized
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(output, torch.relu(normalized + images))
+        gradients = [torch.autograd.grad(x.square().sum(), images)[0] for x in (found, expected)]
+        torch.testing.assert_close(*gradients)
+
+    def test_nothing_is_copied_outside_a_recording(self):
+        import torch
+        from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
+
+        net, images = torch.nn.Sequential(torch.nn.Identity()), torch.ones(1)
+        recorder = ModuleOutputsRecorder('0')
+        recorder.initialize(net)
+        assert net(images) is images
+        with recorder:
+            assert net(images) is not images
+            assert recorder.get_record_data() is images
