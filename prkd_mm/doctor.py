@@ -117,8 +117,11 @@ def mim() -> Iterator[Finding]:
 
 def patches() -> Iterator[Finding]:
     """The patches that were applied, each with its reason."""
-    for name, reason in compat.describe().items():
-        yield Finding(f'{name}: {reason}')
+    try:
+        for name, reason in compat.describe().items():
+            yield Finding(f'{name}: {reason}')
+    except ImportError as error:
+        yield Finding(f'none, since a package is missing: {error}')
 
 
 def devices() -> Iterator[Finding]:

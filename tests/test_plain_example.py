@@ -2,6 +2,8 @@
 
 import copy
 import importlib.util
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,8 +12,8 @@ from project import ROOT
 from prkd_mm.averaging import mean_of
 from prkd_mm.batch_norm import recalibrate_bn
 from prkd_mm.config import load_config
-from prkd_mm.hooks.schedules import SHAPES
 from prkd_mm.losses import PRKDLoss
+from prkd_mm.schedules import SHAPES
 
 spec = importlib.util.spec_from_file_location('prkd_plain', ROOT / 'examples/prkd_plain.py')
 plain = importlib.util.module_from_spec(spec)
@@ -71,3 +73,28 @@ def test_a_student_follows_its_teacher():
     distance = plain.kl(student(images), teacher(images), 1.0)
     alone = plain.train(plain.small_net(4), images, labels, epochs=6, tail=2)
     assert distance < plain.kl(alone(images), teacher(images), 1.0)
+
+
+def test_the_loss_and_its_schedules_work_without_openmmlab():
+    """Modules that are None cannot be imported, as if they were not installed."""
+    code = """
+import sys
+for name in ('mmcv', 'mmengine', 'mmpretrain', 'mmrazor'):
+    sys.modules[name] = None
+import torch
+from prkd_mm.losses import PRKDLoss
+from prkd_mm.schedules import linear
+torch.manual_seed(0)
+student, teacher = torch.randn(8, 10, dtype=torch.double), torch.randn(8, 10, dtype=torch.double)
+loss = PRKDLoss(tau=4.0).train()
+loss.tau = linear(0.25, start=4.0, end=1.0)
+loss.kl_weight, loss.cor_weight = linear(0.25, start=1.0, end=0.0), 0.25
+print(loss(student, teacher).item())
+"""
+    child = subprocess.run(
+        [sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    torch.manual_seed(0)
+    student, teacher = (torch.randn(8, 10, dtype=torch.double) for _ in range(2))
+    assert not child.stderr
+    assert float(child.stdout) == pytest.approx(plain.prkd(student, teacher, 0.25).item())

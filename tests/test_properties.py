@@ -5,8 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from prkd_mm.hooks.schedules import SHAPES
 from prkd_mm.losses import PRKDLoss
+from prkd_mm.schedules import SHAPES
 
 numbers = st.floats(-20, 20, width=32)
 temperatures = st.floats(0.5, 20)

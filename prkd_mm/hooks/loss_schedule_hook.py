@@ -8,11 +8,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..evaluation import unwrap
+from ..schedules import Schedule, progress
 from ..strength import StrengthMeter, has_strength
 from ..visualization import plot_schedules
 from . import supervision
 from .progress import current_epoch, is_iter_based, iters_per_epoch, num_epochs
-from .schedules import Schedule, progress
 from .strength_log import log_without_smoothing
 from .teacher_check_hook import TeacherCheckHook
 
@@ -24,7 +24,7 @@ class LossScheduleHook(Hook):
     r"""Change numeric attributes of distillation losses over the run.
 
     Each schedule is a function of the progress ``r`` alone
-    (:mod:`prkd_mm.hooks.schedules`), so a resumed run needs no state::
+    (:mod:`prkd_mm.schedules`), so a resumed run needs no state::
 
         by_epoch=True:   r = (epoch − begin) / (end − begin)  before an epoch
         by_epoch=False:  r = (iter − begin) / (end − begin)   each iteration

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Optional
 
 from torch import nn
 
+from ..schedules import Schedule
 from ..strength import StrengthMeter, has_strength, largest_rebound
-from .schedules import Schedule
 
 if TYPE_CHECKING:
     from .loss_schedule_hook import LossScheduleHook

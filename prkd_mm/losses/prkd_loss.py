@@ -1,13 +1,11 @@
 import logging
 import math
+import sys
 from numbers import Real
 from typing import Any, Optional
 
 import torch
-from mmengine.dist import get_world_size
-from mmengine.logging import print_log
-from mmrazor.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from .functional import pearson_distance
 from .fused import kl_and_correlation
@@ -24,7 +22,6 @@ _ZERO_ALLOWED = dict(
 )
 
 
-@MODELS.register_module()
 class PRKDLoss(nn.Module):
     r"""The loss of Progressively Relaxed Knowledge Distillation.
 
@@ -175,7 +172,7 @@ class PRKDLoss(nn.Module):
         super().__setattr__(name, value)
 
     def _intra(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
-        if self.gather and get_world_size() > 1:
+        if self.gather and distributed.is_available() and distributed.is_initialized():
             # builds of torch without distributed support do not have it
             from torch.distributed.nn.functional import all_gather
 
@@ -184,8 +181,10 @@ class PRKDLoss(nn.Module):
         return pearson_distance(p_S, p_T, dim=0)
 
     def train(self, mode: bool = True) -> 'PRKDLoss':
-        """Enter training mode; warn once if no schedule changes the loss."""
-        if mode and not self.scheduled and not self._warned:
+        """Enter training mode; warn once if no hook changes the loss in a run of MMEngine."""
+        if mode and not self.scheduled and not self._warned and 'mmengine.logging' in sys.modules:
+            from mmengine.logging import print_log
+
             self._warned = True
             plain_kd = '' if self.cor_weight else ', which is plain KD'
             print_log(

@@ -10,9 +10,9 @@ from mmengine.hooks import Hook
 from torch.func import hessian, vmap
 
 from prkd_mm.evaluation import unwrap
-from prkd_mm.hooks.schedules import Schedule
 from prkd_mm.hooks.strength_log import LogitSample
 from prkd_mm.hooks.supervision import summary, warnings
+from prkd_mm.schedules import Schedule
 
 EPOCHS, LENGTH = 8, toy.TRAIN_SIZE // toy.BATCH_SIZE
 CHECK = dict(type='TeacherCheckHook')

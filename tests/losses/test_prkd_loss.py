@@ -365,9 +365,7 @@ class TestWithoutASchedule:
 
     def test_warns_once_without_a_filter_of_the_logger(self, monkeypatch):
         said = []
-        monkeypatch.setattr(
-            'prkd_mm.losses.prkd_loss.print_log', lambda text, **_: said.append(text)
-        )
+        monkeypatch.setattr('mmengine.logging.print_log', lambda text, **_: said.append(text))
         loss = PRKDLoss()
         for mode in (False, True, True):
             loss.train(mode)

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from prkd_mm.hooks.schedules import SHAPES, Schedule, progress
+from prkd_mm.schedules import SHAPES, Schedule, progress
 
 R = [0.0, 0.1, 0.25, 1 / 3, 0.5, 0.9, 1.0]
 
