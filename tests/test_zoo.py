@@ -4,6 +4,7 @@ import functools
 import json
 import re
 from pathlib import Path
+from unittest.mock import patch
 
 from project import ROOT
 
@@ -13,6 +14,8 @@ import torch
 import yaml
 from mmengine.analysis import get_model_complexity_info
 from mmengine.registry import init_default_scope
+from mmpretrain.models.utils import attention
+from mmpretrain.models.utils.attention import scaled_dot_product_attention_pyimpl as plain_attention
 from mmpretrain.registry import MODELS
 
 from prkd_mm.config import load_config
@@ -25,7 +28,9 @@ PAIRS = sorted((ROOT / 'configs/prkd').glob('*.py'))
 @functools.cache
 def _cost(model: str, size: int):
     init_default_scope('mmpretrain')
-    net = MODELS.build(json.loads(model)).eval()
+    # MMEngine does not count the products inside PyTorch's fused attention
+    with patch.object(attention, 'scaled_dot_product_attention', plain_attention):
+        net = MODELS.build(json.loads(model)).eval()
     with torch.no_grad():
         found = get_model_complexity_info(net, (3, size, size), show_table=False, show_arch=False)
     return sum(p.numel() for p in net.parameters()), found['flops']
