@@ -30,7 +30,7 @@ EXTRAS = {
     'teachers': ['onnxruntime', 'timm'],
     'export': ['onnx', 'onnxruntime', 'safetensors'],  # for tools/export_student.py
     'docs': ['furo', 'myst-parser', 'sphinx'],  # for `make docs`
-    'test': ['hypothesis', 'pytest', 'pytest-timeout'],
+    'test': ['hypothesis', 'pytest', 'pytest-timeout', 'tensorboard'],
     'dev': ['codespell', 'mypy', 'ruff'],
 }
 EXTRAS['all'] = sum(EXTRAS.values(), [])

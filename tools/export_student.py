@@ -1,14 +1,17 @@
 """Export a trained student: plain checkpoint, safetensors, torch.export, ONNX, int8 ONNX."""
 
 from pathlib import Path
+from typing import Callable, Optional
 
+import numpy as np
+from mmengine.registry import MODELS
 from rich.console import Console
 from rich.table import Table
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm.cli import ArgumentParser, run, whole_number
-from prkd_mm.deploy.checked_images import CheckedImages, of_test_set
-from prkd_mm.deploy.export import FORMATS, Exported, export
+from prkd_mm.deploy.checked_images import CheckedImages, of_test_set, of_training_set
+from prkd_mm.deploy.export import FORMATS, Exported, export, latency, predictor_of_net
 from prkd_mm.deploy.predict import find_images
 from prkd_mm.deploy.student import Student, load_images, load_student
 
@@ -26,12 +29,18 @@ def parse_args():
         help=f'some of {",".join(FORMATS)}, separated by commas; default: all',
     )
     parser.add_argument(
-        '--images',
-        type=Path,
-        help='images for the checks and the calibration; default: test images of the config',
+        '--images', type=Path, help='images for the checks; default: test images of the config'
     )
     parser.add_argument(
-        '--number', type=whole_number(1), default=256, help='number of images; default: %(default)s'
+        '--calibration',
+        type=Path,
+        help='other images, to calibrate the int8 file; default: training images of the config',
+    )
+    parser.add_argument(
+        '--number',
+        type=whole_number(1),
+        default=256,
+        help='number of images for the checks, and for the calibration; default: %(default)s',
     )
     parser.add_argument(
         '--size',
@@ -46,18 +55,39 @@ def parse_args():
     return args
 
 
-def images_of(student: Student, args) -> CheckedImages:
-    if args.images is None:
-        return of_test_set(student, args.number)
-    paths = find_images([args.images])[: args.number]
-    return CheckedImages(load_images(student, paths), None, f'{len(paths)} images of {args.images}')
+def images_of(
+    student: Student,
+    folder: Optional[Path],
+    number: int,
+    default: Callable[[Student, int], CheckedImages],
+) -> CheckedImages:
+    """Images of a folder, or those of the config."""
+    if folder is None:
+        return default(student, number)
+    paths = find_images([folder])[:number]
+    return CheckedImages(load_images(student, paths), None, f'{len(paths)} images of {folder}')
+
+
+def cost_of_teacher(student: Student, image: np.ndarray) -> str:
+    if student.teacher is None:
+        return 'teacher: not measured, since the checkpoint does not contain its config'
+    net = MODELS.build(student.teacher).eval()
+    parameters = sum(value.numel() for value in net.parameters())
+    megabytes = sum(value.nbytes for value in net.state_dict().values()) / 1e6
+    predict = predictor_of_net(net)
+    return (
+        f'teacher: {parameters:,} parameters, {megabytes:.2f} MB, {latency(lambda: predict(
+                image
+            )):.2f} ms per image'
+    )
 
 
 def show(student: Student, checked: CheckedImages, exported: list[Exported]) -> None:
     parameters = sum(value.numel() for value in student.net.net.parameters())
     table = Table(
         title=f'{student.source}: {parameters:,} parameters, '
-        f'{student.channels}x{student.size}x{student.size}, checked on {checked.description}'
+        f'{student.channels}x{student.size}x{student.size}, checked on {checked.description}',
+        caption=f'In PyTorch on this computer, the {cost_of_teacher(student, checked.images[:1])}',
     )
     for heading in (
         'file',
@@ -84,8 +114,12 @@ def main() -> None:
     args = parse_args()
     student = load_student(args.run, args.config, args.size)
     out = args.out or Path(student.source).parent / 'export'
-    checked = images_of(student, args)
-    exported = export(student, out, checked.images, checked.labels, args.formats)
+    checked = images_of(student, args.images, args.number, of_test_set)
+    calibration = None
+    if 'int8' in args.formats:
+        others = images_of(student, args.calibration, args.number, of_training_set)
+        calibration = others.images
+    exported = export(student, out, checked.images, checked.labels, args.formats, calibration)
     show(student, checked, exported)
 
 

@@ -1,4 +1,4 @@
-"""Images and labels of a student's test set, in the input format of exported files."""
+"""Images of a student's data sets, in the input format of exported files."""
 
 from typing import NamedTuple, Optional
 
@@ -7,10 +7,11 @@ import torch
 from mmengine.registry import DATASETS, init_default_scope
 
 from .student import Student
+from .student_config import reads_bgr
 
 
 class CheckedImages(NamedTuple):
-    """Images on which exported files are checked.
+    """Images on which exported files are checked or calibrated.
 
     Attributes:
         images: ``(N, channels, size, size)``, float32 from 0 to 255, RGB or gray.
@@ -33,13 +34,36 @@ def of_test_set(student: Student, number: int) -> CheckedImages:
     Raises:
         FileNotFoundError: If the data set is missing.
     """
+    return _evenly_spaced(student, student.config.test_dataloader.dataset, number, 'test')
+
+
+def of_training_set(student: Student, number: int) -> CheckedImages:
+    """Evenly spaced training images, prepared as the test images are, to calibrate int8.
+
+    Args:
+        student: The student, whose checkpoint or config has the data set.
+        number: Maximum number of images.
+
+    Raises:
+        FileNotFoundError: If the data set is missing.
+        ValueError: If the data set is unknown.
+    """
+    if student.train_dataset is None:
+        raise ValueError(
+            f'{student.source!r} does not contain the training images, which calibrate the int8 '
+            'file: name other images with --calibration, or the config of the run with --config'
+        )
+    return _evenly_spaced(student, student.train_dataset, number, 'training')
+
+
+def _evenly_spaced(student: Student, cfg: dict, number: int, name: str) -> CheckedImages:
     init_default_scope('mmpretrain')
-    dataset = DATASETS.build(student.config.test_dataloader.dataset)
+    dataset = DATASETS.build(cfg)
     step = max(1, len(dataset) // number)
     samples = [dataset[index] for index in range(0, len(dataset), step)][:number]
     inputs = torch.stack([sample['inputs'] for sample in samples]).float()
-    if student.channels == 3:
-        inputs = inputs.flip(1)  # MMCV reads BGR
+    if student.channels == 3 and reads_bgr(student.config):
+        inputs = inputs.flip(1)
     labels = np.array([int(sample['data_samples'].gt_label) for sample in samples])
-    name = type(dataset).__name__
-    return CheckedImages(inputs.numpy(), labels, f'{len(samples)} test images of {name}')
+    description = f'{len(samples)} {name} images of {type(dataset).__name__}'
+    return CheckedImages(inputs.numpy(), labels, description)

@@ -50,28 +50,36 @@ def export(
     images: np.ndarray,
     labels: Optional[np.ndarray] = None,
     formats: Sequence[str] = FORMATS,
+    calibration: Optional[np.ndarray] = None,
 ) -> list[Exported]:
     """Export the student and check each file on images.
 
     Args:
         student: The student.
         folder: Output folder; the files are named ``student.*``.
-        images: ``(N, channels, size, size)``, values from 0 to 255. They also
-            calibrate the int8 file.
+        images: ``(N, channels, size, size)``, values from 0 to 255.
         labels: Labels of the images. Defaults to None: unknown.
         formats: Some of :data:`FORMATS`.
+        calibration: Other images, which set the ranges of the activations in
+            the int8 file. Required by that format.
 
     Raises:
         ImportError: If a format needs a package that is not installed.
         ValueError: If the logits of a file, except for int8, differ from those
-            of the net by more than :data:`TOLERANCE`.
+            of the net by more than :data:`TOLERANCE`, or if the int8 file has no
+            images for its calibration.
     """
+    if 'int8' in formats and calibration is None:
+        raise ValueError('int8 needs calibration images, other than those that it is checked on')
     folder.mkdir(parents=True, exist_ok=True)
     expected = predictor_of_net(student.net)(images)
     exported = []
     for name in formats:
         path = folder / f'student{_SUFFIXES[name]}'
-        _WRITERS[name](student, path, images)
+        if name == 'int8':
+            _write_int8(student, path, calibration)
+        else:
+            _WRITERS[name](student, path)
         exported.append(_check(name, path, student, images, labels, expected))
     describe = dict(
         classes=student.classes,
@@ -183,7 +191,7 @@ def _need(package: str):
         ) from error
 
 
-def _write_pth(student: Student, path: Path, images: np.ndarray) -> None:
+def _write_pth(student: Student, path: Path) -> None:
     meta = {
         key: student.meta[key]
         for key in ('metrics', 'dataset_meta', 'student_config')
@@ -194,12 +202,12 @@ def _write_pth(student: Student, path: Path, images: np.ndarray) -> None:
     write_text(path.with_name('student_config.py'), student.config.pretty_text)
 
 
-def _write_safetensors(student: Student, path: Path, images: np.ndarray) -> None:
+def _write_safetensors(student: Student, path: Path) -> None:
     save_file = _need('safetensors.torch').save_file
     save_file({name: value.contiguous() for name, value in student.state.items()}, path)
 
 
-def _write_pt2(student: Student, path: Path, images: np.ndarray) -> None:
+def _write_pt2(student: Student, path: Path) -> None:
     batch = torch.export.Dim('batch', min=1)
     # With an example of one image, the batch size would always be 1.
     program = torch.export.export(
@@ -208,7 +216,7 @@ def _write_pt2(student: Student, path: Path, images: np.ndarray) -> None:
     torch.export.save(program, path)
 
 
-def _write_onnx(student: Student, path: Path, images: np.ndarray) -> None:
+def _write_onnx(student: Student, path: Path) -> None:
     _need('onnx')
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # the exporter without onnxscript is deprecated
@@ -238,7 +246,7 @@ def _write_int8(student: Student, path: Path, images: np.ndarray) -> None:
 
     full = path.with_name('.full.onnx')
     try:
-        _write_onnx(student, full, images)
+        _write_onnx(student, full)
         quant_pre_process(str(full), str(full))
         quantize_static(
             str(full),
@@ -256,10 +264,4 @@ def _example(student: Student, number: int) -> Tensor:
     return torch.zeros(number, student.channels, student.size, student.size)
 
 
-_WRITERS = dict(
-    pth=_write_pth,
-    safetensors=_write_safetensors,
-    pt2=_write_pt2,
-    onnx=_write_onnx,
-    int8=_write_int8,
-)
+_WRITERS = dict(pth=_write_pth, safetensors=_write_safetensors, pt2=_write_pt2, onnx=_write_onnx)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..checkpoints import load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
 from ..recorded_config import parse
-from .student_config import size_of, student_config
+from .student_config import describe, reads_bgr
 
 AVERAGE = 'student_avg.pth'
 
@@ -60,6 +60,9 @@ class Student:
         channels: Number of channels: 3 (RGB) or 1 (gray).
         source: Path of the checkpoint.
         meta: The ``meta`` of the checkpoint.
+        train_dataset: Config of the training images, prepared as the test
+            images are; None if unknown.
+        teacher: Config of its teacher; None if unknown.
     """
 
     net: StudentNet
@@ -70,6 +73,8 @@ class Student:
     channels: int
     source: str
     meta: dict[str, Any] = field(default_factory=dict)
+    train_dataset: Optional[dict] = None
+    teacher: Optional[dict] = None
 
 
 def find_checkpoint(path: str) -> str:
@@ -95,8 +100,9 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     source = find_checkpoint(path)
     checkpoint = read(source)
     meta = checkpoint.get('meta', {})
-    plain, found_size = _config_of(source, meta, config)
-    size = size or found_size
+    described = _describe(source, meta, config)
+    plain = Config(described['config'])
+    size = size or described['size']
     if not size:
         raise ValueError(
             f'the config of {source!r} crops or resizes nothing: set the side length of the '
@@ -108,29 +114,25 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     load_strictly(model, state, f'The checkpoint {source!r}')
     preprocessor = plain.data_preprocessor
     channels = len(preprocessor.mean)
-    net = StudentNet(
-        model.eval(), preprocessor.mean, preprocessor.std, channels == 3 and not preprocessor.to_rgb
-    ).eval()
+    is_bgr = channels == 3 and reads_bgr(plain) != preprocessor.to_rgb
+    net = StudentNet(model.eval(), preprocessor.mean, preprocessor.std, is_bgr).eval()
     names = (meta.get('dataset_meta') or {}).get('classes')
     with torch.no_grad():
         number = net(torch.zeros(1, channels, size, size)).shape[1]
     classes = [str(name) for name in names or range(number)]
-    return Student(net, plain, state, classes, size, channels, source, meta)
+    others = (described.get(key) for key in ('train_dataset', 'teacher'))
+    return Student(net, plain, state, classes, size, channels, source, meta, *others)
 
 
-def _config_of(source: str, meta: dict, config: Optional[str]) -> tuple[Config, Optional[int]]:
-    """The plain config, and the side length of the images."""
-    if config is None and 'student_config' in meta:
-        stored = json.loads(meta['student_config'])
-        return Config(stored['config']), stored['size']
+def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
+    """The description of the run's config: see :func:`.student_config.describe`."""
     if config is not None:
-        cfg = load_config(config)
-    elif 'cfg' in meta:
-        cfg = Config(parse(meta['cfg']))
-    else:
-        raise ValueError(f'{source!r} does not contain its config: set it with --config')
-    plain = student_config(cfg)
-    return plain, size_of(cfg, plain)
+        return describe(load_config(config))
+    if 'student_config' in meta:
+        return json.loads(meta['student_config'])
+    if 'cfg' in meta:
+        return describe(Config(parse(meta['cfg'])))
+    raise ValueError(f'{source!r} does not contain its config: set it with --config')
 
 
 def load_images(student: Student, paths: Sequence[Path]) -> np.ndarray:

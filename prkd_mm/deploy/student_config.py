@@ -9,6 +9,8 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
+from ..config import is_type
+
 _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
 
 
@@ -60,15 +62,20 @@ def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
     )
 
 
-def _stock_loader(loader: ConfigDict) -> ConfigDict:
-    """The data loader, with its data set unwrapped."""
+def _unwrapped(loader: ConfigDict) -> ConfigDict:
+    """The data set of a loader without its wrappers, with the outermost pipeline."""
     dataset, pipeline = loader.dataset, None
     while 'dataset' in dataset:
         pipeline = pipeline or dataset.get('pipeline')
         dataset = dataset.dataset
     if pipeline:
         dataset.pipeline = pipeline
-    loader.dataset = dataset
+    return dataset
+
+
+def _stock_loader(loader: ConfigDict) -> ConfigDict:
+    """The data loader, with its data set unwrapped."""
+    loader.dataset = _unwrapped(loader)
     loader.pop('collate_fn', None)
     loader.collate_fn = dict(type='default_collate')
     loader.num_workers, loader.persistent_workers = 0, False
@@ -98,25 +105,56 @@ def _is_own(kind: str) -> bool:
     return False
 
 
-def _image_size(*pipelines: Optional[list]) -> Optional[int]:
-    """Side length of the images, from the first pipeline that crops or resizes."""
-    for pipeline in pipelines:
-        for step in reversed(pipeline or []):
-            size = step.get('crop_size') or step.get('scale')
-            if size:
-                return int(size if isinstance(size, (int, float)) else size[0])
+def _image_size(pipeline: Optional[list]) -> Optional[int]:
+    """Side length of the images after a pipeline; None if it neither crops nor resizes."""
+    for step in reversed(pipeline or []):
+        size = step.get('crop_size') or step.get('scale')
+        if size:
+            return int(size if isinstance(size, (int, float)) else size[0])
     return None
 
 
-def size_of(cfg: Config, plain: Config) -> Optional[int]:
-    """Side length of a student's images; None if no pipeline crops or resizes."""
-    train = cfg.get('train_dataloader') or {}
-    while 'dataset' in train:
-        train = train['dataset']
-    return _image_size(plain.test_dataloader.dataset.get('pipeline'), train.get('pipeline'))
+def reads_bgr(plain: Config) -> bool:
+    """Whether the color images of a plain config are BGR, as MMCV reads files; arrays are RGB."""
+    pipeline = plain.test_dataloader.dataset.get('pipeline') or []
+    return any(is_type(step, 'LoadImageFromFile') for step in pipeline)
+
+
+def describe(cfg: Config) -> dict[str, Any]:
+    """What a checkpoint stores about the config of its run, in plain types.
+
+    Args:
+        cfg: Config of a distillation, or of a net trained alone.
+
+    Returns:
+        A dict with these keys:
+
+        - config: config with which MMPretrain alone builds and tests the student
+        - size: side length of the images; None if no pipeline crops or resizes
+        - train_dataset: the training images, prepared as the test images are;
+          None if there are none
+        - teacher: config of the teacher; None if it has none
+
+    Raises:
+        ValueError: As :func:`student_config` does.
+    """
+    plain = student_config(cfg)
+    test_pipeline, train, size = plain.test_dataloader.dataset.get('pipeline'), None, None
+    if cfg.get('train_dataloader'):
+        train = _unwrapped(copy.deepcopy(cfg.train_dataloader))
+        size = _image_size(train.get('pipeline'))
+        train = dict(train.to_dict(), pipeline=test_pipeline) if 'pipeline' in train else None
+    teacher = cfg.model.get('teacher')
+    return Config(
+        dict(
+            config=plain.to_dict(),
+            size=_image_size(test_pipeline) or size,
+            train_dataset=train,
+            teacher=teacher if isinstance(teacher, dict) and 'type' in teacher else None,
+        )
+    ).to_dict()
 
 
 def describe_config(cfg: Config) -> str:
-    """JSON text of a student's plain config and image size, for a checkpoint's ``meta``."""
-    plain = student_config(cfg)
-    return json.dumps(dict(config=plain.to_dict(), size=size_of(cfg, plain)))
+    """JSON text of :func:`describe`, for a checkpoint's ``meta``."""
+    return json.dumps(describe(cfg))

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -7,9 +8,10 @@ import torch
 from mmpretrain.apis import get_model
 from PIL import Image
 from project import type_command
+from sklearn.datasets import load_digits
 
 from prkd_mm.deploy import export as module
-from prkd_mm.deploy.checked_images import of_test_set
+from prkd_mm.deploy.checked_images import of_test_set, of_training_set
 from prkd_mm.deploy.export import FORMATS, export, predictor
 from prkd_mm.deploy.predict import Predictor, find_images, softmax
 from prkd_mm.deploy.student import load_student
@@ -28,7 +30,9 @@ def checked(student):
 @pytest.fixture(scope='module')
 def exported(student, checked, tmp_path_factory):
     folder = tmp_path_factory.mktemp('export')
-    return {x.format: x for x in export(student, folder, checked.images, checked.labels)}
+    others = of_training_set(student, 64).images
+    files = export(student, folder, checked.images, checked.labels, calibration=others)
+    return {file.format: file for file in files}
 
 
 @pytest.mark.parametrize('name', FORMATS)
@@ -61,6 +65,34 @@ def test_int8_stores_each_weight_in_one_byte(exported):
     assert total > 2000
     assert weights('int8', onnx.TensorProto.INT8) > 0.99 * total
     assert weights('int8', onnx.TensorProto.FLOAT) < 0.01 * total
+
+
+def test_int8_is_calibrated_on_training_images_without_augmentation(student, checked):
+    others = of_training_set(student, 64)
+    assert others.description == '64 training images of Digits'
+    digits = load_digits()
+    train = digits.images[:646] * 255 / 16
+    found = others.images[:, 0]
+    distances = np.abs(found[:, None] - train[None]).max(axis=(2, 3))
+    assert (distances.min(1) <= 0.5).all() and len(set(distances.argmin(1))) == 64
+    to_test = np.abs(found[:, None] - checked.images[None, :, 0]).max(axis=(2, 3))
+    assert to_test.min() > 0.5
+
+
+def test_the_range_of_the_calibration_images_is_that_of_the_int8_file(student, checked, tmp_path):
+    """Calibrated on black images, the file cannot tell one digit from another."""
+    pytest.importorskip('onnxruntime')
+    black = np.zeros_like(checked.images)
+    (file,) = export(student, tmp_path, checked.images, formats=['int8'], calibration=black)
+    assert file.same_class < 0.5
+
+
+def test_int8_needs_calibration_images(student, checked, tmp_path):
+    with pytest.raises(ValueError, match='int8 needs calibration images'):
+        export(student, tmp_path, checked.images, formats=['pth', 'int8'])
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match='name other images with --calibration'):
+        of_training_set(dataclasses.replace(student, train_dataset=None), 8)
 
 
 def test_mmpretrain_loads_the_plain_checkpoint_with_the_plain_config(student, checked, exported):
@@ -138,6 +170,7 @@ def test_the_tools(run, folder, tmp_path):
         '32',
     )
     assert '2,626 parameters' in shown and '32 test images of Digits' in shown
+    assert 'teacher: 701,178 parameters, 2.81 MB' in shown
     shown = type_command(
         'tools/predict.py',
         folder,

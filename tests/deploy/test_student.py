@@ -10,7 +10,7 @@ from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
 from prkd_mm.deploy.checked_images import of_test_set
 from prkd_mm.deploy.student import StudentNet, load_image, load_student
-from prkd_mm.deploy.student_config import student_config
+from prkd_mm.deploy.student_config import describe, describe_config, student_config
 
 
 def average_of(run):
@@ -78,13 +78,37 @@ def test_the_plain_config_of_a_pair(pair, size, own_types):
     plain = student_config(cfg)
     assert plain.model.type == 'ImageClassifier' and 'teacher' not in plain.pretty_text
     assert ('custom_imports' in plain) == own_types
-    from prkd_mm.deploy.student_config import size_of
-
-    assert size_of(cfg, plain) == size
+    described = describe(cfg)
+    assert described['size'] == size
+    assert described['teacher'] == cfg.model.teacher.to_dict()
+    train, test = described['train_dataset'], plain.test_dataloader.dataset
+    assert train['type'] == test.type and train['split'] == 'train'
+    assert train['pipeline'] == test.pipeline
     model = get_model(Config(plain.to_dict()))
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(
         list((cfg.model.get('data_preprocessor') or cfg.data_preprocessor).mean)
     )
+
+
+@pytest.mark.parametrize(
+    ('loads_files', 'to_rgb', 'is_bgr'),
+    [(True, True, False), (True, False, True), (False, False, False), (False, True, True)],
+)
+def test_the_color_order_follows_from_the_data_set_and_the_preprocessor(
+    loads_files, to_rgb, is_bgr, tmp_path
+):
+    """MMCV reads files as BGR, and the arrays of CIFAR are RGB."""
+    cfg = load_config(str(ROOT / 'configs/prkd/resnet56_resnet20_cifar100.py'), 'ce')
+    if loads_files:
+        dataset = cfg.test_dataloader.dataset
+        dataset.pipeline = [dict(type='LoadImageFromFile'), *dataset.pipeline]
+    cfg.data_preprocessor.to_rgb = to_rgb
+    model = get_model(student_config(cfg))
+    path = tmp_path / 'student.pth'
+    write_atomically(
+        dict(meta=dict(student_config=describe_config(cfg)), state_dict=model.state_dict()), path
+    )
+    assert load_student(str(path)).net.is_bgr == is_bgr
 
 
 def test_normalization_and_color_order_are_inside_of_the_net():
