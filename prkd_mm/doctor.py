@@ -142,6 +142,12 @@ def devices() -> Iterator[Finding]:
         )
 
 
+def _command(tool: str) -> str:
+    """How to start a tool: as a file in a checkout, else by the name of the package."""
+    file = Path('tools', tool)
+    return f'python {file}' if file.is_file() else f'python -m prkd_mm prkd_mm::{tool}'
+
+
 def data_sets() -> Iterator[Finding]:
     """The data sets of ``tools/prepare_data.py``, and whether they are in ``data``."""
     for name, source in SOURCES.items():
@@ -149,7 +155,7 @@ def data_sets() -> Iterator[Finding]:
         if folder.exists():
             yield Finding(f'{source.title} in {folder}')
         else:
-            yield Finding(f'{source.title} is missing: python tools/prepare_data.py {name}')
+            yield Finding(f'{source.title} is missing: {_command("prepare_data.py")} {name}')
 
 
 def teachers() -> Iterator[Finding]:
@@ -161,9 +167,8 @@ def teachers() -> Iterator[Finding]:
         except FileNotFoundError:
             missing.append(f'configs/{config.relative_to(_CONFIGS)}')
     if missing:
-        yield Finding(
-            f'{len(missing)} not trained yet; for example: python tools/train.py {missing[0]}'
-        )
+        example = f'{_command("train.py")} {missing[0]}'
+        yield Finding(f'{len(missing)} not trained yet; for example: {example}')
 
 
 SECTIONS = {

@@ -3,6 +3,8 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
+import venv
 import zipfile
 
 import pytest
@@ -90,26 +92,67 @@ def test_wheel_has_every_module(wheel):
     assert modules == {name for name in shipped('prkd_mm') if '/.mim/' not in name}
 
 
+@pytest.fixture(scope='module')
+def installed(wheel, tmp_path_factory):
+    """Run a module of an environment that has the wheel, and borrows all it depends on."""
+    folder = tmp_path_factory.mktemp('installed')
+    python = folder / 'env/bin/python'
+    venv.create(folder / 'env')
+    pip = [sys.executable, '-m', 'pip', '--python', python]
+    options = ['--no-deps', '--no-index', '--no-compile', '-q']
+    subprocess.run([*pip, 'install', *options, wheel], check=True)
+    (site,) = (folder / 'env').glob('lib/python*/site-packages')
+    # a path in a .pth file is searched last; editable installs in it are not followed
+    (site / 'borrowed.pth').write_text(sysconfig.get_path('purelib'))
+    (folder / 'empty').mkdir()
+
+    def run(*arguments):
+        child = subprocess.run(
+            [python, *arguments],
+            cwd=folder / 'empty',
+            env={key: value for key, value in os.environ.items() if key != 'PYTHONPATH'},
+            capture_output=True,
+            text=True,
+        )
+        assert child.returncode == 0, child.stdout + child.stderr
+        return child.stdout
+
+    run.site, run.folder = site, folder / 'empty'
+    return run
+
+
 @pytest.mark.slow
-def test_config_of_an_installed_wheel(wheel, tmp_path):
-    """Load a config by name from the wheel, unpacked as pip does it."""
-    site = tmp_path / 'site'
-    with zipfile.ZipFile(wheel) as file:
-        file.extractall(site)
-    (tmp_path / 'child.py').write_text(INHERITS)
+def test_a_config_by_name_is_that_of_the_installed_wheel(installed):
+    (installed.folder / 'child.py').write_text(INHERITS)
     code = (
         'import prkd_mm; from mmengine import Config; '
-        'print(prkd_mm.__file__); '
-        "print(Config.fromfile('child.py').default_scope)"
+        "print(prkd_mm.__file__, Config.fromfile('child.py').default_scope)"
     )
-    child = subprocess.run(
-        [sys.executable, '-c', code],
-        cwd=tmp_path,
-        env=dict(os.environ, PYTHONPATH=str(site)),
-        capture_output=True,
-        text=True,
-    )
-    assert child.stdout.split() == [str(site / 'prkd_mm/__init__.py'), 'mmpretrain'], child.stderr
+    assert installed('-c', code).split() == [
+        str(installed.site / 'prkd_mm/__init__.py'),
+        'mmpretrain',
+    ]
+
+
+@pytest.mark.slow
+def test_the_quickstart_runs_from_the_wheel_in_an_empty_folder(installed):
+    tool = ['-m', 'prkd_mm', 'prkd_mm::train.py']
+    short = ['--cfg-options', 'train_cfg.max_epochs=1']
+    installed(*tool, 'prkd_mm::quickstart/teacher_digits.py', *short)
+    tail = 'default_hooks.tail_average.num_epochs=1'
+    log = installed(*tool, 'prkd_mm::quickstart/prkd_digits.py', *short, tail)
+    assert 'Loaded teacher from work_dirs/teacher_digits/epoch_1.pth' in log
+    assert (installed.folder / 'work_dirs/prkd_digits/student_avg.pth').is_file()
+
+
+@pytest.mark.slow
+def test_mim_finds_and_runs_the_installed_wheel(installed):
+    pytest.importorskip('mim')
+    found = installed('-m', 'mim', 'search', 'prkd_mm', '--model', 'prkd')
+    assert 'deit_small_resnet18_imagenet' in found
+    options = ['--gpus', '0', '--work-dir', 'by_mim', '--cfg-options', 'train_cfg.max_epochs=1']
+    installed('-m', 'mim', 'train', 'prkd_mm', 'teacher_digits.py', *options)
+    assert (installed.folder / 'by_mim/epoch_1.pth').is_file()
 
 
 @pytest.mark.parametrize('config', sorted(shipped('configs')))
