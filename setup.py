@@ -26,9 +26,10 @@ REQUIRES = [
 EXTRAS = {
     'lite': ['mmcv-lite>=2.0.1,<=2.1.0'],  # MMRazor takes no later one
     'digits': ['scikit-learn'],  # the images of the quickstart
-    # Teachers from elsewhere; those of Hugging Face need transformers, too.
-    'teachers': ['onnxruntime', 'timm'],
-    'export': ['onnx', 'onnxruntime', 'safetensors'],  # for tools/export_student.py
+    # Teachers from elsewhere.
+    'teachers': ['onnxruntime>=1.17', 'timm>=1.0,<2'],
+    'transformers': ['transformers>=4.40,<6'],
+    'export': ['onnx>=1.15', 'onnxruntime>=1.17', 'safetensors'],  # for tools/export_student.py
     'docs': ['furo', 'myst-parser', 'sphinx'],  # for `make docs`
     'test': ['hypothesis', 'pytest', 'pytest-timeout', 'tensorboard'],
     'dev': ['codespell', 'mypy', 'ruff'],

@@ -179,7 +179,10 @@ def test_pins_are_in_the_ranges_of_setup(wheel):
     assert f'\nVersion: {prkd_mm.__version__}\n' in metadata
     for line in re.findall(r'^Requires-Dist: (.+)$', metadata, re.M):
         requirement = Requirement(line)
-        assert requirement.specifier.contains(versions[requirement.name])
+        if requirement.name == 'transformers':  # not part of the environment of `make`
+            assert {each.operator for each in requirement.specifier} == {'>=', '<'}
+        else:
+            assert requirement.specifier.contains(versions[requirement.name])
 
 
 def test_the_dockerfile_builds_from_files_that_are_there():
