@@ -58,7 +58,7 @@ setup(
     packages=find_packages(include=['prkd_mm', 'prkd_mm.*']),
     package_data={
         'prkd_mm': [f'.mim/**/*.{ext}' for ext in ('py', 'sh', 'yml')]
-        + ['configs/**/*.py', 'experiments/page.html.j2']
+        + ['experiments/page.html.j2']
     },
     # From 3.13 on there is no wheel of numpy 1, and MMEngine calls what 3.14
     # has dropped (mmengine/utils/dl_utils/misc.py).

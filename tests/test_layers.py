@@ -53,8 +53,7 @@ def test_a_layer_imports_nothing_above_it(layer):
 
 def test_file_names_are_unique():
     """Except for the files that every study has."""
-    configs = files('prkd_mm/configs')  # OpenMMLab's layout
-    names = Counter(file.name for file in files('prkd_mm') - configs)
+    names = Counter(file.name for file in files('prkd_mm'))
     repeated = {name for name, count in names.items() if count > 1}
     assert repeated == {'__init__.py', 'measure.py', 'figure.py', 'study.py'}
 

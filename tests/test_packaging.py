@@ -6,6 +6,7 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from pathlib import Path
 
 import pytest
 from mmengine import Config
@@ -81,14 +82,26 @@ def test_wheel_holds_configs_and_tools(wheel):
     assert not [name for name in names if name.startswith('tests')]
 
 
+def test_mim_finds_each_config_once():
+    """mim looks for the file name in all folders of the package, and rejects a second one."""
+    found = [
+        Path(folder, name)
+        for folder, _, names in os.walk(ROOT / 'prkd_mm', followlinks=True)
+        for name in names
+        if name.endswith('.py')
+    ]
+    for config in [
+        *(ROOT / 'configs/prkd').glob('*.py'),
+        ROOT / 'configs/quickstart/prkd_digits.py',
+    ]:
+        assert [path.resolve() for path in found if path.name == config.name] == [config]
+
+
 @pytest.mark.slow
 def test_wheel_has_every_module(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = {name for name in file.namelist() if name.startswith('prkd_mm/')}
-    # `read_base` needs the configs under a name that can be imported
-    configs = {name for name in names if name.startswith('prkd_mm/configs/')}
-    assert configs == {f'prkd_mm/{name}' for name in shipped('configs') if name.endswith('.py')}
-    modules = {name for name in names if '/.mim/' not in name} - configs
+    modules = {name for name in names if '/.mim/' not in name}
     assert modules == {name for name in shipped('prkd_mm') if '/.mim/' not in name}
 
 

@@ -28,9 +28,7 @@ def test_tensorboard_shows_losses_schedule_strength_and_accuracy(ckpt, tmp_path)
     }
     progress = [iteration // LENGTH / EPOCHS for iteration in range(EPOCHS * LENGTH)]
     formulas = dict(
-        tau=[4 - 3 * r for r in progress],
-        kl_weight=[1 - r for r in progress],
-        cor_weight=progress,
+        tau=[4 - 3 * r for r in progress], kl_weight=[1 - r for r in progress], cor_weight=progress
     )
     for name, values in formulas.items():
         assert shown[f'loss_prkd.{name}'] == list(enumerate(values, 1))

@@ -77,8 +77,8 @@ def cost_of_teacher(student: Student, image: np.ndarray) -> str:
     predict = predictor_of_net(net)
     return (
         f'teacher: {parameters:,} parameters, {megabytes:.2f} MB, {latency(lambda: predict(
-                image
-            )):.2f} ms per image'
+                    image
+                )):.2f} ms per image'
     )
 
 

@@ -81,8 +81,10 @@ def prkd_mm_name() -> bool:
     get_cfg_path = Config._get_cfg_path
 
     def get_path_without_own_scope(cfg_path: str, filename: str) -> tuple[str, Optional[str]]:
-        path, scope = get_cfg_path(cfg_path, filename)
-        return path, None if scope == PACKAGE else scope
+        package, _, name = cfg_path.partition('::')
+        if package == PACKAGE and name:
+            return osp.join(CONFIGS, name), None
+        return get_cfg_path(cfg_path, filename)
 
     Config._get_cfg_path = staticmethod(get_path_without_own_scope)
     return True
@@ -92,22 +94,28 @@ def config_bases() -> bool:
     """Let pure-Python configs inherit from the configs of this package.
 
     ``with read_base(): from prkd_mm.configs.prkd.x import *`` reads a base as
-    a pure-Python config too; those of this package inherit by ``_base_``.
+    a pure-Python config too; those of this package inherit by ``_base_``. The
+    configs exist only in the folder ``.mim``, since OpenMMLab's ``mim`` finds a
+    config by its file name and rejects a name that it finds twice.
 
     Returns:
         Whether the patch was needed.
     """
-    from mmengine.config import Config
-
-    parse_lazy_import = Config._parse_lazy_import
+    module = importlib.import_module('mmengine.config.config')
+    parse_lazy_import = module.Config._parse_lazy_import
     if parse_lazy_import.__module__ == __name__:
         return False
+    get_installed_path = module.get_installed_path
 
     def parse_either_style(filename: str):
         own = osp.realpath(filename).startswith(osp.realpath(CONFIGS) + osp.sep)
-        if own and not Config._is_lazy_import(filename):
-            return Config.fromfile(filename, lazy_import=False)._cfg_dict, set()
+        if own and not module.Config._is_lazy_import(filename):
+            return module.Config.fromfile(filename, lazy_import=False)._cfg_dict, set()
         return parse_lazy_import(filename)
 
-    Config._parse_lazy_import = staticmethod(parse_either_style)
+    def folder_of_configs(package: str) -> str:
+        return osp.dirname(CONFIGS) if package == PACKAGE else get_installed_path(package)
+
+    module.Config._parse_lazy_import = staticmethod(parse_either_style)
+    module.get_installed_path = folder_of_configs
     return True
