@@ -4,8 +4,26 @@ import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.editable_wheel import editable_wheel
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
+
+
+class EditableWheel(editable_wheel):
+    """Editable install that OpenMMLab's ``mim`` finds.
+
+    mim joins site-packages and the first name in ``top_level.txt``, so this
+    name is the whole path of the package.
+    """
+
+    def run(self):
+        metadata = self.reinitialize_command('dist_info', output_dir=self.dist_dir)
+        metadata.ensure_finalized()
+        metadata.run()
+        self.dist_info_dir = metadata.dist_info_dir
+        Path(self.dist_info_dir, 'top_level.txt').write_text(f'{ROOT / "prkd_mm"}\n')
+        super().run()
+
 
 # mmcv has no place here: mmcv-lite and mmcv are the same folder, and pip would
 # put the one over the other. The extra `lite` is for those who have neither.
@@ -66,4 +84,5 @@ setup(
     install_requires=REQUIRES,
     extras_require=EXTRAS,
     zip_safe=False,
+    cmdclass=dict(editable_wheel=EditableWheel),
 )

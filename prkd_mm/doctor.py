@@ -97,22 +97,20 @@ def conflicts() -> Iterator[Finding]:
 
 def mim() -> Iterator[Finding]:
     """Whether OpenMMLab's ``mim`` finds this package."""
-    try:
-        site = Path(str(importlib.metadata.distribution('prkd_mm').locate_file('prkd_mm')))
-    except importlib.metadata.PackageNotFoundError:
-        yield Finding(
-            'prkd_mm is used from a folder that is not installed',
-            'pip install --no-deps -e <folder of setup.py>',
-        )
-        return
     package = Path(__file__).parent
-    if site.exists():
-        yield Finding('mim finds prkd_mm')
+    install = f'pip install --no-deps -e {shlex.quote(str(package.resolve().parent))}'
+    try:
+        installed = importlib.metadata.distribution('prkd_mm')
+    except importlib.metadata.PackageNotFoundError:
+        yield Finding('prkd_mm is used from a folder that is not installed', install)
         return
-    link = shlex.join(['ln', '-s', str(package), str(site)])
-    text = 'mim does not look for packages where an editable install puts them'
-    # this is a problem only if mim is installed
-    yield Finding(text, link if version_of('openmim') else None)
+    names = (installed.read_text('top_level.txt') or '').split()
+    if any(Path(installed.locate_file(name)).exists() for name in ['prkd_mm', *names[:1]]):
+        yield Finding('mim finds prkd_mm')
+    else:
+        text = 'mim does not find prkd_mm, since an older setup.py installed it'
+        # this is a problem only if mim is installed
+        yield Finding(text, install if version_of('openmim') else None)
 
 
 def patches() -> Iterator[Finding]:

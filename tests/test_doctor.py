@@ -57,19 +57,24 @@ def test_opencv_without_libgl_is_a_conflict(monkeypatch):
 
 
 @pytest.mark.parametrize('has_mim', [False, True])
-def test_an_editable_install_is_a_problem_only_for_mim(monkeypatch, tmp_path, has_mim):
+@pytest.mark.parametrize('names', ['prkd_mm', str(ROOT / 'prkd_mm'), None])
+def test_an_editable_install_needs_the_path_of_the_package_for_mim(
+    monkeypatch, tmp_path, names, has_mim
+):
     class Installed:
         def locate_file(self, name):
             return tmp_path / name
 
+        def read_text(self, name):
+            assert name == 'top_level.txt'
+            return names and f'{names}\n'
+
     monkeypatch.setattr(importlib.metadata, 'distribution', lambda name: Installed())
     monkeypatch.setattr(doctor, 'version_of', lambda name: '0.3.9' if has_mim else None)
     (finding,) = doctor.mim()
-    if has_mim:
-        subprocess.run(finding.remedy, shell=True, check=True)
-        assert (tmp_path / 'prkd_mm/.mim/model-index.yml').is_file()
-        (finding,) = doctor.mim()
-    assert finding.remedy is None
+    is_found = names == str(ROOT / 'prkd_mm')
+    assert (finding.text == 'mim finds prkd_mm') == is_found
+    assert (finding.remedy is not None) == (has_mim and not is_found)
 
 
 def test_data_and_teachers_are_found_in_the_working_folder(monkeypatch, tmp_path):

@@ -38,11 +38,9 @@ def shipped(folder):
 
 
 @pytest.fixture(scope='module')
-def wheel(tmp_path_factory):
-    """A wheel built from a copy, since a build leaves files in the source folder."""
-    folder = tmp_path_factory.mktemp('wheel')
-    source = folder / 'source'
-    source.mkdir()
+def source(tmp_path_factory):
+    """A copy of what the wheel is built from, since a build leaves files in the folder."""
+    source = tmp_path_factory.mktemp('source')
     for part in PARTS:
         if (ROOT / part).is_dir():
             shutil.copytree(ROOT / part, source / part, symlinks=True)
@@ -51,6 +49,12 @@ def wheel(tmp_path_factory):
     cache = source / 'configs/quickstart/__pycache__'
     cache.mkdir(exist_ok=True)
     (cache / 'a.cpython-311.pyc').touch()
+    return source
+
+
+@pytest.fixture(scope='module')
+def wheel(source, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('wheel')
     subprocess.run(
         [
             sys.executable,
@@ -156,6 +160,17 @@ def test_the_quickstart_runs_from_the_wheel_in_an_empty_folder(installed):
     log = installed(*tool, 'prkd_mm::quickstart/prkd_digits.py', *short, tail)
     assert 'Loaded teacher from work_dirs/teacher_digits/epoch_1.pth' in log
     assert (installed.folder / 'work_dirs/prkd_digits/student_avg.pth').is_file()
+
+
+@pytest.mark.slow
+def test_an_editable_install_names_the_folder_where_mim_looks(source, tmp_path):
+    """As mim does: the folder of the metadata, joined with the first name in top_level.txt."""
+    pip = [sys.executable, '-m', 'pip', 'install', '--no-deps', '--no-index']
+    options = ['--no-build-isolation', '--target', tmp_path / 'site', '-e', source]
+    subprocess.run([*pip, *options], check=True, capture_output=True)
+    (names,) = (tmp_path / 'site').glob('prkd_mm-*.dist-info/top_level.txt')
+    found = tmp_path / 'site' / names.read_text().split('\n')[0]
+    assert (found / '.mim/model-index.yml').is_file()
 
 
 @pytest.mark.slow
