@@ -1,5 +1,6 @@
 # docker build -t prkd .                          the CPU build of PyTorch
 # docker build -t prkd --build-arg TORCH=cuda .   the build that PyPI has, with CUDA
+# Checked with hadolint 2.15; not built where this project is developed.
 FROM python:3.11-slim-bookworm
 
 ARG TORCH=cpu

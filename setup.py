@@ -58,7 +58,10 @@ setup(
     name='prkd-mm',
     version=re.search(r"__version__ = '(.+)'", (ROOT / 'prkd_mm/version.py').read_text()).group(1),
     description='Progressively Relaxed Knowledge Distillation for OpenMMLab',
-    long_description=(ROOT / 'README.md').read_text(encoding='utf-8'),
+    # A package index does not show pictures with a relative path.
+    long_description=re.sub(
+        r'^!\[.*\n\n', '', (ROOT / 'README.md').read_text(encoding='utf-8'), flags=re.M
+    ),
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     author='The prkd_mm authors',
