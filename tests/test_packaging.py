@@ -205,6 +205,7 @@ def test_pins_are_in_the_ranges_of_setup(wheel):
         name = next(n for n in file.namelist() if n.endswith('/METADATA'))
         metadata = file.read(name).decode()
     assert f'\nVersion: {prkd_mm.__version__}\n' in metadata
+    assert '![' not in metadata
     for line in re.findall(r'^Requires-Dist: (.+)$', metadata, re.M):
         requirement = Requirement(line)
         if requirement.name == 'transformers':  # not part of the environment of `make`
