@@ -75,10 +75,9 @@ def cost_of_teacher(student: Student, image: np.ndarray) -> str:
     parameters = sum(value.numel() for value in net.parameters())
     megabytes = sum(value.nbytes for value in net.state_dict().values()) / 1e6
     predict = predictor_of_net(net)
+    milliseconds = latency(lambda: predict(image))
     return (
-        f'teacher: {parameters:,} parameters, {megabytes:.2f} MB, {latency(lambda: predict(
-                    image
-                )):.2f} ms per image'
+        f'teacher: {parameters:,} parameters, {megabytes:.2f} MB, {milliseconds:.2f} ms per image'
     )
 
 
