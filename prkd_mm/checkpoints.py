@@ -5,12 +5,16 @@ import os
 import pickle
 import re
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
+from urllib.parse import urlparse
 
 import torch
 from mmengine.runner import CheckpointLoader, find_latest_checkpoint
 from torch import Tensor, nn
+from torch.hub import load_state_dict_from_url
 
 from .files import write_bytes
 
@@ -51,10 +55,7 @@ def read(path: str) -> dict:
             code.
     """
     path = resolve(path)
-    if '://' in path:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
-    else:
-        checkpoint = _read_file(path)
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
     if not isinstance(checkpoint, dict):
         raise ValueError(
             f'{path!r} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict'
@@ -62,10 +63,77 @@ def read(path: str) -> dict:
     return checkpoint
 
 
-def _read_file(path: str) -> Any:
-    trusted = os.environ.get(_TRUST) in ('1', 'y', 'yes', 'true')
+def load_from_local(filename: str, map_location: Any = None) -> Any:
+    """Load a checkpoint file, for MMEngine's ``CheckpointLoader``; see :func:`read`.
+
+    Args:
+        filename (str): The file.
+        map_location: As in ``torch.load``.
+    """
+    path = os.path.expanduser(filename)
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f'no checkpoint {path!r}')
+    with plain_data_only(path):
+        return torch.load(path, map_location, weights_only=not _is_trusted())
+
+
+def read_url(
+    url: str, model_dir: Optional[str] = None, map_location: Any = None, progress: bool = True
+) -> Any:
+    """Load a checkpoint from a URL, with the arguments of ``torch.utils.model_zoo.load_url``.
+
+    Raises:
+        OSError: If the file cannot be downloaded.
+        ValueError: As in :func:`read`.
+    """
+    folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
+    file = os.path.join(folder, os.path.basename(urlparse(url).path))
     try:
-        return torch.load(path, map_location='cpu', weights_only=not trusted)
+        with plain_data_only(file):
+            return load_state_dict_from_url(
+                url, model_dir, map_location, progress, weights_only=not _is_trusted()
+            )
+    except OSError as error:
+        raise OSError(f'cannot download the checkpoint {url!r}: {error}') from error
+
+
+def load_exported(path: Union[str, Path]) -> nn.Module:
+    """Load a ``torch.export`` file (``.pt2``), whose pickled parts are read as plain data.
+
+    ``torch.export.load`` reads these parts without restrictions if they hold
+    more than plain data (torch/_export/serde/serialize.py).
+
+    Raises:
+        ValueError: If the file is damaged, or its pickled parts would execute
+            code.
+    """
+    load = torch.load
+
+    def load_plain_data(file, *args, **kwargs):
+        return load(file, *args, **dict(kwargs, weights_only=not _is_trusted()))
+
+    torch.load = load_plain_data
+    try:
+        with plain_data_only(str(path)):
+            return torch.export.load(path).module()
+    finally:
+        torch.load = load
+
+
+def _is_trusted() -> bool:
+    return os.environ.get(_TRUST) in ('1', 'y', 'yes', 'true')
+
+
+@contextmanager
+def plain_data_only(path: str) -> Iterator[None]:
+    """Turn the errors of torch's reader into one that names the file and the problem.
+
+    Raises:
+        ValueError: If the file is damaged, not a checkpoint, or would execute
+            code.
+    """
+    try:
+        yield
     except pickle.UnpicklingError as error:
         if not _is_whole(path):
             raise ValueError(_damaged(path)) from error
@@ -74,10 +142,9 @@ def _read_file(path: str) -> Any:
             f'when it is opened ({_first_sentence(error)}). If you made this file yourself, set '
             f'{_TRUST}=1'
         ) from error
-    except PermissionError:
-        raise
-    # torch does not wrap the errors of its reader
-    except (RuntimeError, OSError, EOFError, LookupError, AttributeError, TypeError) as error:
+    except Exception as error:  # torch does not wrap the errors of its reader
+        if isinstance(error, PermissionError) or not os.path.isfile(path):
+            raise
         raise ValueError(_damaged(path)) from error
 
 
@@ -170,7 +237,8 @@ def accept_plain_student(algorithm: nn.Module) -> None:
             for name in names:
                 state[f'{prefix}architecture.{name}'] = state.pop(f'{prefix}{name}')
 
-    algorithm.register_load_state_dict_pre_hook(add_prefix)
+    # `register_load_state_dict_pre_hook` of torch 2.5 and newer
+    algorithm._register_load_state_dict_pre_hook(add_prefix, with_module=True)
 
 
 def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:

@@ -4,9 +4,9 @@ import fcntl
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Union
+from typing import TextIO, Union
 
 _NAME = '.lock'
 
@@ -19,26 +19,44 @@ def lock_folder(folder: Union[str, Path], what: str = 'run') -> Iterator[None]:
     is killed. The file ``.lock`` names the process that holds the lock.
 
     Args:
-        folder (str | Path): The folder; created if it does not exist.
+        folder (str | Path): The folder. If it does not exist, it is created,
+            and removed again if it is still empty at the end.
         what (str): Kind of process, for the error message.
 
     Raises:
         ValueError: If another process has locked the folder.
     """
     folder = Path(folder)
+    created = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / _NAME, 'a+') as file:
+    with _open_locked(folder, what) as file:
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}')
+        file.flush()
+        try:
+            yield
+        finally:
+            (folder / _NAME).unlink(missing_ok=True)
+            with suppress(OSError):  # a folder with files
+                for path in created:
+                    path.rmdir()
+
+
+def _open_locked(folder: Path, what: str) -> TextIO:
+    while True:
+        file = open(folder / _NAME, 'a+')
         try:
             # not flock: data workers inherit its locks, and may outlive a killed run
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             file.seek(0)
             holder = file.read().strip() or 'unknown process'
+            file.close()
             raise ValueError(
                 f"another {what} is writing into '{folder}' ({holder}); wait for it, stop it, or "
                 'choose another folder'
             ) from None
-        file.truncate(0)
-        file.write(f'process {os.getpid()} on {socket.gethostname()}')
-        file.flush()
-        yield
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(folder / _NAME)):
+                return file
+        file.close()  # the process that held the lock has just removed this file

@@ -6,12 +6,26 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config
+from torch import nn
 
 from .checkpoints import read
+from .hooks.safe_checkpoint_hook import TEACHER, teacher_hash
 from .recorded_config import changes, parse
 
 _NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
 _STATE = ('meta', 'state_dict', 'optimizer', 'message_hub')  # what a resume needs
+
+
+class Resumed(NamedTuple):
+    """Result of :func:`set_resume`.
+
+    Attributes:
+        notes (list[str]): Messages for the user, one sentence each.
+        meta (dict): The ``meta`` of the checkpoint; empty without one.
+    """
+
+    notes: list[str]
+    meta: dict
 
 
 class ResumePoint(NamedTuple):
@@ -105,7 +119,7 @@ def read_for_resume(path: str) -> dict:
 
 def set_resume(
     cfg: Config, checkpoint: str = 'auto', allow_changes: bool = False, processes: int = 1
-) -> list[str]:
+) -> Resumed:
     """Set up a run to resume, if the checkpoint belongs to the same run.
 
     Args:
@@ -115,9 +129,6 @@ def set_resume(
         allow_changes (bool): Whether to resume even if settings that affect
             the result have changed.
         processes (int): Number of processes of the run.
-
-    Returns:
-        list[str]: Messages for the user.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
@@ -135,7 +146,7 @@ def set_resume(
         notes += check_same_run(point, cfg, allow_changes, processes)
     cfg.resume = point.path is not None
     cfg.load_from = point.path
-    return notes
+    return Resumed(notes, point.checkpoint.get('meta', {}))
 
 
 def check_same_run(
@@ -154,10 +165,47 @@ def check_same_run(
         return [f'{point.path!r} does not record its settings, so they cannot be compared']
     before = parse(meta['cfg'])
     found = changes(before, cfg.to_dict(), meta.get('world_size'), processes)
-    if found.decisive and not allow_changes:
+    return _allowed(found.decisive, point.path, allow_changes) + _changed(found.harmless)
+
+
+def check_same_teacher(
+    model: nn.Module, meta: dict, path: Optional[str], allow_changes: bool = False
+) -> list[str]:
+    """Compare the teacher of a run with the hash of the teacher in its checkpoint.
+
+    This detects a teacher that was replaced under the same path. Checkpoints
+    without the hash are accepted.
+
+    Args:
+        model (nn.Module): The model of the run.
+        meta (dict): The ``meta`` of the checkpoint.
+        path (str, optional): The checkpoint, for the message.
+        allow_changes (bool): Whether to accept another teacher.
+
+    Returns:
+        list[str]: Messages for the user.
+
+    Raises:
+        ValueError: If the teacher has changed.
+    """
+    before = meta.get(TEACHER)
+    if before is None:
+        return []
+    now = teacher_hash(model)
+    if now == before:
+        return []
+    text = f'the weights of the teacher had the hash {before[:8]} and now have {str(now)[:8]}'
+    return _allowed([text], path, allow_changes)
+
+
+def _allowed(changed: list[str], path: Optional[str], allow_changes: bool) -> list[str]:
+    if changed and not allow_changes:
         raise ValueError(
-            f'{point.path!r} is of another run, which had other settings: '
-            f'{"; ".join(found.decisive)}. Use another --work-dir for the new settings, or add '
-            '--allow-changes to resume with them'
+            f'{path!r} is of another run, which had other settings: {"; ".join(changed)}. Use '
+            'another --work-dir for the new settings, or add --allow-changes to resume with them'
         )
-    return [f'resuming with a changed setting: {text}' for text in found.decisive + found.harmless]
+    return _changed(changed)
+
+
+def _changed(texts: list[str]) -> list[str]:
+    return [f'resuming with a changed setting: {text}' for text in texts]

@@ -1,9 +1,16 @@
 """Paths of this project, and a helper that runs its commands."""
 
+import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
+from unittest import mock
+
+import pytest
+
+from prkd_mm import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / 'tests/data'
@@ -45,3 +52,19 @@ def type_command(*command: str, cwd: Path = ROOT, fails: bool = False, **variabl
     )
     assert (done.returncode != 0) == fails, done.stdout
     return done.stdout
+
+
+def tool(name: str) -> ModuleType:
+    """Import a script of ``tools/``."""
+    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def error_of(name: str, *arguments: str) -> str:
+    """The error message of a tool that is run in this process, in the current folder."""
+    with mock.patch.object(sys, 'argv', [f'{name}.py', *arguments]):
+        with pytest.raises(SystemExit) as end:
+            cli.run(tool(name).main)
+    return str(end.value)

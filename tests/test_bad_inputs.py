@@ -3,7 +3,6 @@
 Each row has a pattern of the message. No test here may train or build a net.
 """
 
-import importlib.util
 import sys
 from pathlib import Path
 
@@ -191,13 +190,6 @@ def test_bad_argument_of_a_class(call, words):
         call()
 
 
-def tool(name):
-    spec = importlib.util.spec_from_file_location(f'tool_{name}', ROOT / f'tools/{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 COMMANDS = [
     ('train', [], 'config'),
     ('train', ['a.py', '--launcher', 'x'], "invalid choice: 'x'"),
@@ -235,7 +227,7 @@ COMMANDS = [
 def test_bad_command_line(name, arguments, words, monkeypatch, capsys):
     monkeypatch.setattr(sys, 'argv', [name, *arguments])
     with pytest.raises(SystemExit) as end:
-        tool(name).parse_args()
+        project.tool(name).parse_args()
     assert end.value.code == 2
     assert words in capsys.readouterr().err
 

@@ -1,3 +1,4 @@
+import fcntl
 import os
 import signal
 import socket
@@ -71,3 +72,25 @@ def test_a_released_folder_is_free(tmp_path):
     for _ in range(2):
         with lock_folder(tmp_path / 'new'):
             pass
+
+
+def test_a_released_folder_is_as_it_was_before(tmp_path):
+    (tmp_path / 'full').mkdir()
+    (tmp_path / 'full/file').touch()
+    for name in ('new/empty', 'full'):
+        with lock_folder(tmp_path / name):
+            pass
+    assert sorted(path.name for path in tmp_path.rglob('*')) == ['file', 'full']
+
+
+def test_a_lock_file_that_its_holder_has_just_removed_is_not_locked(tmp_path, monkeypatch):
+    lockf = fcntl.lockf
+
+    def remove_then_lock(file, flags):
+        monkeypatch.setattr(fcntl, 'lockf', lockf)
+        (tmp_path / '.lock').unlink()
+        lockf(file, flags)
+
+    monkeypatch.setattr(fcntl, 'lockf', remove_then_lock)
+    with lock_folder(tmp_path):
+        assert str(os.getpid()) in (tmp_path / '.lock').read_text()

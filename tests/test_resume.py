@@ -6,7 +6,7 @@ import toy
 from mmengine.config import Config
 
 from prkd_mm.recorded_config import changes, parse
-from prkd_mm.resume import find_resume_point, set_resume
+from prkd_mm.resume import check_same_teacher, find_resume_point, set_resume
 
 
 def config(work_dir, ckpt, **options):
@@ -101,12 +101,12 @@ class TestWhichCheckpoint:
 class TestSetResume:
     def test_same_run(self, finished):
         cfg = config(*finished)
-        assert set_resume(cfg) == []
+        assert set_resume(cfg).notes == []
         assert cfg.resume and cfg.load_from == str(finished[0] / 'epoch_3.pth')
 
     def test_nothing_to_resume(self, tmp_path):
         cfg = config(tmp_path, None)
-        (note,) = set_resume(cfg)
+        (note,) = set_resume(cfg).notes
         assert 'from the beginning' in note and not cfg.resume and cfg.load_from is None
 
     @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ class TestSetResume:
         cfg.merge_from_dict(options)
         with pytest.raises(ValueError, match=f'(?s)of another run.*{words}.*--allow-changes'):
             set_resume(cfg)
-        notes = set_resume(cfg, allow_changes=True)
+        notes = set_resume(cfg, allow_changes=True).notes
         assert len(notes) == 1 and 'changed setting' in notes[0]
 
     @pytest.mark.parametrize(
@@ -146,19 +146,19 @@ class TestSetResume:
     def test_settings_without_effect_may_change(self, finished, options):
         cfg = config(*finished)
         cfg.merge_from_dict(options)
-        assert set_resume(cfg) == []
+        assert set_resume(cfg).notes == []
 
     def test_moved_data_is_noted(self, finished):
         cfg = config(*finished)
         cfg.merge_from_dict({'train_dataloader.dataset.data_root': 'elsewhere'})
-        (note,) = set_resume(cfg)
+        (note,) = set_resume(cfg).notes
         assert "data_root was None and is now 'elsewhere'" in note
 
     def test_a_longer_run_of_a_net_alone_is_noted(self, tmp_path):
         cfg = toy.config(toy.classifier(), tmp_path)
         toy.train(cfg)
         cfg.merge_from_dict({'train_cfg.max_epochs': 4})
-        (note,) = set_resume(cfg)
+        (note,) = set_resume(cfg).notes
         assert 'max_epochs was 2 and is now 4' in note
 
     def test_processes_times_batch_size_count(self, finished):
@@ -181,6 +181,35 @@ class TestSetResume:
         assert cfg.load_from == str(finished[0] / 'epoch_3.pth')
         with pytest.raises(FileNotFoundError, match='no checkpoint in the work dir'):
             set_resume(cfg, str(tmp_path))
+
+
+class TestReplacedTeacher:
+    @pytest.fixture
+    def cfg(self, run, tmp_path):
+        """The config of the finished run, with a copy of its teacher."""
+        checkpoint = torch.load(run / 'epoch_3.pth', weights_only=True)
+        cfg = config(run, toy.save_teacher(tmp_path / 'teacher.pth'))
+        return cfg, checkpoint['meta']
+
+    def test_the_same_teacher_is_accepted(self, cfg):
+        cfg, meta = cfg
+        assert check_same_teacher(toy.start(cfg).model, meta, 'epoch_3.pth') == []
+
+    def test_another_teacher_under_the_same_path_is_refused(self, cfg):
+        cfg, meta = cfg
+        state = torch.load(cfg.model.teacher_ckpt, weights_only=True)
+        state['state_dict']['head.fc.bias'] += 1
+        torch.save(state, cfg.model.teacher_ckpt)
+        model = toy.start(cfg).model
+        with pytest.raises(ValueError, match='of another run.*weights of the teacher.*--allow'):
+            check_same_teacher(model, meta, 'epoch_3.pth')
+        (note,) = check_same_teacher(model, meta, 'epoch_3.pth', allow_changes=True)
+        assert 'weights of the teacher' in note
+
+    def test_a_checkpoint_without_the_hash_is_accepted(self, cfg):
+        cfg, meta = cfg
+        del meta['teacher']
+        assert check_same_teacher(toy.start(cfg).model, meta, 'epoch_3.pth') == []
 
 
 class TestParse:

@@ -3,7 +3,9 @@
 import argparse
 import os
 
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
+from torch import nn
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
@@ -24,6 +26,11 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def load(model: nn.Module, checkpoint: dict, path: str) -> None:
+    student = getattr(model, 'architecture', model)
+    load_strictly(student, plain_state_dict(checkpoint)[0], f'The checkpoint {path!r}')
+
+
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -36,13 +43,10 @@ def main() -> None:
     cfg.model = student_alone(cfg)  # the teacher is not needed
     processes_of(args.launcher)  # an error if the launcher did not start this process
     use_gloo_without_gpu(cfg)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    load(MODELS.build(cfg.model), checkpoint, args.checkpoint)  # fails before the runner logs
     runner = Runner.from_cfg(cfg)
-    model = unwrap(runner.model)
-    load_strictly(
-        getattr(model, 'architecture', model),
-        plain_state_dict(checkpoint)[0],
-        f'The checkpoint {args.checkpoint!r}',
-    )
+    load(unwrap(runner.model), checkpoint, args.checkpoint)
     weights = describe(checkpoint)
     runner.logger.info(f'Testing {args.checkpoint}: {weights}')
     metrics = runner.test()

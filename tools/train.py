@@ -12,9 +12,10 @@ import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.checkpoints import read
 from prkd_mm.config import add_train_arguments, load_config
+from prkd_mm.failed_start import restored_after_failed_start
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import learning_rate_note, processes_of, use_gloo_without_gpu
-from prkd_mm.resume import set_resume
+from prkd_mm.resume import check_same_teacher, set_resume
 from prkd_mm.teachers.run_config import prepare_store
 
 
@@ -51,18 +52,26 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = prepare(args)
     processes = processes_of(args.launcher)
+    runner, first = None, 0
     with contextlib.ExitStack() as stack:
         if processes.rank == 0:
             stack.enter_context(lock_folder(cfg.work_dir))
-        notes = []
+            stack.enter_context(
+                restored_after_failed_start(
+                    cfg.work_dir, lambda: runner is not None and runner.iter > first
+                )
+            )
+        notes, meta = [], {}
         if args.resume:
-            notes = set_resume(cfg, args.resume, args.allow_changes, processes.number)
+            notes, meta = set_resume(cfg, args.resume, args.allow_changes, processes.number)
+            first = meta.get('iter', 0)
         elif cfg.get('load_from'):
             read(cfg.load_from)  # reject a bad file before anything is built
         if note := learning_rate_note(cfg, processes):
             notes.append(note)
         use_gloo_without_gpu(cfg)
         runner = RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
+        notes += check_same_teacher(runner.model, meta, cfg.load_from, args.allow_changes)
         for note in notes:
             runner.logger.warning(note)
         runner.train()

@@ -20,6 +20,7 @@ _PATCHES = (
     mmrazor_patches.in_place_activations,
     mmrazor_patches.recorded_outputs,
     mmengine_patches.checkpoint_globals,
+    mmengine_patches.checkpoint_loaders,
     mmengine_patches.package_lookup,
     config_names.prkd_mm_name,
     config_names.config_bases,

@@ -1,5 +1,6 @@
 """Patches for MMEngine 0.10 on newer PyTorch and setuptools."""
 
+import codecs
 import importlib
 import importlib.metadata
 import importlib.util
@@ -8,7 +9,7 @@ import os.path as osp
 import pickle
 import sys
 import types
-import warnings
+from collections.abc import Callable
 from typing import Optional
 
 import numpy as np
@@ -36,11 +37,9 @@ def _stored_function(owner, name: str):
 def checkpoint_globals() -> bool:
     """Let torch.load read MMEngine's own checkpoints with ``weights_only=True``.
 
-    That is the default from torch 2.6 on. MMEngine 0.10
-    (mmengine/runner/checkpoint.py) uses the default, and stores its log
-    histories in every checkpoint, and the annealing function of a one-cycle
-    schedule. Only the types that these consist of are allowed; the check
-    itself stays on.
+    MMEngine 0.10 (mmengine/runner/checkpoint.py) stores its log histories in
+    every checkpoint, and the annealing function of a one-cycle schedule. Only
+    the types that these consist of are allowed; the check itself stays on.
 
     Returns:
         Whether the patch was needed.
@@ -52,23 +51,51 @@ def checkpoint_globals() -> bool:
     torch.save(HistoryBuffer([1.0], [1]), file)
     file.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # 2.4 and 2.5 announce the change
-            torch.load(file)
+        torch.load(file, weights_only=True)
         return False
     except pickle.UnpicklingError:
         pass
     dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefd'}
     allowed = [HistoryBuffer, OneCycleParamScheduler, np.ndarray, np.dtype, *dtypes]
-    allowed += [(_stored_function, 'builtins.getattr')]
+    allowed.append(_under_name(_stored_function, 'builtins', 'getattr'))
+    allowed.append(codecs.encode)  # for the bytes of arrays; torch before 2.5 does not allow it
     # The modules that numpy 1 and numpy 2 store for these two: read files of both.
     array, scalar = (x.__reduce__()[0] for x in (np.zeros(1), np.float64(0)))
     for core in ('numpy.core', 'numpy._core'):
-        allowed += [
-            (array, f'{core}.multiarray._reconstruct'),
-            (scalar, f'{core}.multiarray.scalar'),
-        ]
+        allowed.append(_under_name(array, f'{core}.multiarray', '_reconstruct'))
+        allowed.append(_under_name(scalar, f'{core}.multiarray', 'scalar'))
     torch.serialization.add_safe_globals(allowed)
+    return True
+
+
+def _under_name(function: Callable, module: str, name: str) -> Callable:
+    """A copy of a function under another name; torch 2.4 and 2.5 accept no pair of both."""
+
+    def call(*args):
+        return function(*args)
+
+    call.__module__, call.__name__, call.__qualname__ = module, name, name
+    return call
+
+
+def checkpoint_loaders() -> bool:
+    """Let MMEngine read all files and URLs with ``weights_only=True`` and say why it refuses one.
+
+    MMEngine 0.10 (mmengine/runner/checkpoint.py) does not pass
+    ``weights_only``. Without it, torch before 2.6 executes code that is in a
+    file, and every version executes code that is in the file of a URL
+    (torch/hub.py).
+
+    Returns:
+        Whether the patch was needed.
+    """
+    from ..checkpoints import load_from_local, read_url
+
+    module = importlib.import_module('mmengine.runner.checkpoint')
+    if module.load_url is read_url:
+        return False
+    module.CheckpointLoader.register_scheme('', load_from_local, force=True)
+    module.load_url = read_url
     return True
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoints import load_exported
 from ..files import write_json, write_text
 from .student import Student
 
@@ -145,7 +146,7 @@ def predictor(path: Path, student: Optional[Student] = None) -> Callable[[np.nda
     if path.suffix == '.onnx':
         return _onnx_predictor(path)
     if path.suffix == '.pt2':
-        net = torch.export.load(path).module()
+        net = load_exported(path)
     elif student is None:
         raise ValueError(f'{str(path)!r} holds weights only and needs its config')
     else:

@@ -9,10 +9,15 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch import nn
 
+from ..evaluation import unwrap
 from ..files import sync_file, write_bytes, write_text
 from ..scalars import validated_steps
+from ..teachers import Teacher
 from .progress import is_iter_based
+
+TEACHER = 'teacher'  # key of the teacher's hash in the `meta` of a checkpoint
 
 
 @register_backend('atomic')
@@ -53,7 +58,7 @@ class SafeCheckpointHook(CheckpointHook):
 
     The arguments are those of ``CheckpointHook``, for checkpoints on a local
     disk. ``meta`` in a checkpoint also gets ``world_size``, the number of
-    processes.
+    processes, and ``teacher``, the hash of a frozen teacher.
 
     Raises:
         FloatingPointError: If weights to be saved are not finite.
@@ -68,6 +73,12 @@ class SafeCheckpointHook(CheckpointHook):
     def __init__(self, *args, **kwargs) -> None:
         kwargs.setdefault('backend_args', dict(backend='atomic'))
         super().__init__(*args, **kwargs)
+        self._teacher: Optional[str] = None
+
+    def before_run(self, runner: Runner) -> None:
+        super().before_run(runner)
+        if is_main_process():
+            self._teacher = teacher_hash(runner.model)
 
     def before_train(self, runner: Runner) -> None:
         super().before_train(runner)
@@ -80,6 +91,8 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         checkpoint['meta']['world_size'] = get_world_size()
+        if self._teacher is not None:
+            checkpoint['meta'][TEACHER] = self._teacher
         for name, value in checkpoint['state_dict'].items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise FloatingPointError(
@@ -145,6 +158,12 @@ class SafeCheckpointHook(CheckpointHook):
         for path in paths:
             with suppress(FileNotFoundError):
                 self.file_backend.remove(path)
+
+
+def teacher_hash(model: nn.Module) -> Optional[str]:
+    """Hash of the frozen teacher of a model, or None if it has none."""
+    teacher = getattr(unwrap(model), 'teacher', None)
+    return teacher.fingerprint() if isinstance(teacher, Teacher) else None
 
 
 def _step(runner: Runner) -> int:

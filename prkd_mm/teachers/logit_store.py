@@ -178,7 +178,12 @@ class TeacherLogits:
     def _map(self, mode: Literal['r', 'r+']) -> None:
         self._arrays = []
         for name, dtype, width in describe_arrays(self.num_classes, self.header['topk']):
-            array = np.load(self.folder / name, mmap_mode=mode)
+            try:
+                array = np.load(self.folder / name, mmap_mode=mode)
+            except (ValueError, EOFError) as error:
+                raise ValueError(
+                    f'{self.folder / name} is damaged ({error}); create the store again'
+                ) from error
             expected = (self.views, self.header['images'], *width)
             if array.shape != expected or array.dtype != dtype:
                 raise ValueError(

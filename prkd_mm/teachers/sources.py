@@ -14,7 +14,7 @@ from typing import Callable, NamedTuple, Optional
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import load_strictly, plain_state_dict, read
+from ..checkpoints import load_exported, load_strictly, plain_state_dict, read
 
 
 class SourceNet(NamedTuple):
@@ -216,7 +216,7 @@ def _torchscript(path: str) -> SourceNet:
 
 
 def _exported(path: str) -> SourceNet:
-    return SourceNet(_TorchFile(path, torch.export.load(path).module()))
+    return SourceNet(_TorchFile(path, load_exported(path)))
 
 
 class OnnxNet(FileNet):
@@ -267,7 +267,12 @@ class OnnxNet(FileNet):
 
 
 def _onnx(path: str) -> SourceNet:
-    net = OnnxNet(path)
+    try:
+        net = OnnxNet(path)
+    except ImportError:
+        raise
+    except Exception as error:  # each error of ONNX Runtime has a type of its own
+        raise ValueError(f'{path!r} cannot be opened as an ONNX file: {error}') from error
     classes, size = net.output.shape[-1], tuple(net.image.shape[-2:])
     fixed_size = all(isinstance(side, int) for side in size)
     return SourceNet(

@@ -1,0 +1,37 @@
+"""Leave no files behind when a run fails before its first iteration."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Callable, Union
+
+from .files import write_bytes
+
+
+@contextmanager
+def restored_after_failed_start(
+    folder: Union[str, Path], has_started: Callable[[], bool] = lambda: False
+) -> Iterator[None]:
+    """Restore a work dir if the run fails before it has computed anything.
+
+    New files and folders are removed. Configs directly in ``folder``, which
+    MMEngine overwrites, get their old content back.
+
+    Args:
+        folder (str | Path): The work dir, which exists.
+        has_started (Callable): Whether the run has computed results; if so,
+            nothing is removed.
+    """
+    entries = set(Path(folder).iterdir())
+    configs = {path: path.read_bytes() for path in Path(folder).glob('*.py')}
+    try:
+        yield
+    except BaseException:
+        if not has_started():
+            for path in set(Path(folder).iterdir()) - entries:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for path, content in configs.items():
+                if path.read_bytes() != content:
+                    write_bytes(path, content)
+        raise

@@ -1,0 +1,54 @@
+"""A run that fails before its first iteration leaves the folder as it was."""
+
+import project
+import pytest
+import torch
+
+from prkd_mm.failed_start import restored_after_failed_start
+
+FAILURES = dict(
+    setting=['train', project.DIGITS, '--cfg-options', 'train_cfg.max_epochs=0'],
+    teacher=['train', project.DIGITS],
+    loss=[
+        'train', project.DIGITS, '--method', 'kd', '--cfg-options', 'model.teacher_ckpt=None',
+        'model.distiller.distill_losses.loss_kl.tau=x',
+    ],
+    batch=['train', project.TEACHER_DIGITS, '--cfg-options', 'train_dataloader.batch_size=5000'],
+    hook=[
+        'train', project.TEACHER_DIGITS, '--cfg-options', 'custom_hooks.0.type=NoSuchHook',
+    ],
+    resume=['train', project.TEACHER_DIGITS, '--resume', 'no.pth'],
+    test=['test', project.TEACHER_DIGITS, 'weights.pth'],
+)  # fmt: skip
+
+
+def contents(folder) -> dict:
+    """Content of each file, and None for each folder."""
+    return {
+        path.relative_to(folder): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob('*')
+        if 'configs' not in path.parts and 'tools' not in path.parts
+    }
+
+
+@pytest.mark.parametrize('existing', [False, True])
+@pytest.mark.parametrize('command', FAILURES.values(), ids=FAILURES)
+def test_a_command_that_fails_leaves_nothing(checkout, command, existing):
+    torch.save(dict(state_dict=dict(a=torch.ones(1))), 'weights.pth')
+    if existing:
+        for name in ('prkd_digits', 'teacher_digits', 'prkd_digits_kd'):
+            folder = checkout / 'work_dirs' / name
+            folder.mkdir(parents=True)
+            (folder / f'{name}.py').write_text('a = 1')
+            (folder / 'notes.txt').write_text('mine')
+    before = contents(checkout)
+    assert project.error_of(*command).startswith('error: ')
+    assert contents(checkout) == before
+
+
+def test_files_of_a_run_that_has_computed_something_are_kept(tmp_path):
+    with pytest.raises(ValueError):
+        with restored_after_failed_start(tmp_path, has_started=lambda: True):
+            (tmp_path / 'run.log').write_text('')
+            raise ValueError
+    assert (tmp_path / 'run.log').exists()
