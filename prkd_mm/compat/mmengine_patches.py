@@ -38,12 +38,14 @@ def checkpoint_globals() -> bool:
     """Let torch.load read MMEngine's own checkpoints with ``weights_only=True``.
 
     MMEngine 0.10 (mmengine/runner/checkpoint.py) stores its log histories in
-    every checkpoint, and the annealing function of a one-cycle schedule. Only
+    every checkpoint, the annealing function of a one-cycle schedule, and the
+    ``metainfo`` of the training set, which may contain parts of a config. Only
     the types that these consist of are allowed; the check itself stays on.
 
     Returns:
         Whether the patch was needed.
     """
+    from mmengine.config import ConfigDict
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
 
@@ -55,10 +57,11 @@ def checkpoint_globals() -> bool:
         return False
     except pickle.UnpicklingError:
         pass
-    dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefd'}
-    allowed = [HistoryBuffer, OneCycleParamScheduler, np.ndarray, np.dtype, *dtypes]
+    dtypes = {type(np.dtype(code)) for code in '?bhilqBHILQefdFDUSMm'}
+    allowed = [HistoryBuffer, OneCycleParamScheduler, ConfigDict, np.ndarray, np.dtype, *dtypes]
     allowed.append(_under_name(_stored_function, 'builtins', 'getattr'))
-    allowed.append(codecs.encode)  # for the bytes of arrays; torch before 2.5 does not allow it
+    # torch 2.4 allows neither sets nor complex numbers, nor the bytes of arrays
+    allowed += [set, complex, codecs.encode]
     # The modules that numpy 1 and numpy 2 store for these two: read files of both.
     array, scalar = (x.__reduce__()[0] for x in (np.zeros(1), np.float64(0)))
     for core in ('numpy.core', 'numpy._core'):

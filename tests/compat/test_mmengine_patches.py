@@ -4,15 +4,17 @@ import importlib.util
 import os
 import sys
 import types
+from collections import OrderedDict
 
 import mmengine.config.config
 import mmengine.utils
 import numpy as np
 import pytest
 import torch
+from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer, MessageHub
-from mmengine.optim import OneCycleLR
 from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+from mmengine.registry import OPTIMIZERS, PARAM_SCHEDULERS
 from mmengine.runner import load_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import nn
@@ -37,6 +39,22 @@ class Call:
 
     def __reduce__(self):
         return self.call
+
+
+def schedule_arguments(name: str) -> dict:
+    """The arguments that a parameter schedule needs, from its name."""
+    of_kind = dict(
+        MultiStep=dict(milestones=[2]),
+        Step=dict(step_size=2),
+        Exponential=dict(gamma=0.9),
+        CosineAnnealing=dict(T_max=10),
+        CosineRestart=dict(periods=[5, 5], restart_weights=[1, 1], eta_min=0),
+        OneCycle=dict(eta_max=1, total_steps=20),
+        ReduceOnPlateau=dict(monitor='loss'),
+    )
+    kind = name.removesuffix('LR').removesuffix('Momentum').removesuffix('ParamScheduler')
+    parameter = dict(param_name='lr') if name.endswith('ParamScheduler') else {}
+    return dict(of_kind.get(kind, {}), **parameter)
 
 
 class TestCheckpoint:
@@ -79,20 +97,51 @@ class TestCheckpoint:
         assert eta == 1.5 and type(eta) is np.float64
         assert hub.get_info('counts') == [3, 0.5, True]
 
-    @pytest.mark.parametrize('strategy', ['cos', 'linear'])
-    def test_state_of_a_one_cycle_schedule_round_trip(self, tmp_path, strategy):
+    @pytest.mark.parametrize('name', sorted(PARAM_SCHEDULERS.module_dict))
+    def test_state_of_a_schedule_round_trip(self, tmp_path, name):
         def schedule():
-            optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1)
-            return OneCycleLR(optimizer, 0.1, total_steps=10, anneal_strategy=strategy)
+            optimizer = torch.optim.SGD(nn.Linear(2, 2).parameters(), 0.1, momentum=0.9)
+            return PARAM_SCHEDULERS.get(name)(optimizer, **schedule_arguments(name))
 
         saved, resumed = schedule(), schedule()
         for _ in range(3):
-            saved.step()
+            saved.step(*[dict(loss=np.float64(1))] * name.startswith('ReduceOnPlateau'))
         path = save(tmp_path / 'a.pth', param_schedulers=[saved.state_dict()])
         resumed.load_state_dict(CheckpointLoader.load_checkpoint(path)['param_schedulers'][0])
-        for _ in range(3):
-            saved.step(), resumed.step()
-            assert resumed.get_last_value() == saved.get_last_value()
+        assert resumed.last_step == saved.last_step > 1
+        assert str(resumed.state_dict()) == str(saved.state_dict())
+
+    @pytest.mark.parametrize('name', ['SGD', 'AdamW', 'RMSprop', 'Adafactor', 'Lamb', 'NAdam'])
+    def test_state_of_an_optimizer_round_trip(self, tmp_path, name):
+        cls = OPTIMIZERS.get(name)
+        if cls is None:
+            pytest.skip(f'this torch has no {name}')
+        model = nn.Linear(2, 2)
+        optimizer = cls(model.parameters(), lr=0.1)
+        model(torch.ones(1, 2)).sum().backward()
+        optimizer.step()
+        path = save(tmp_path / 'a.pth', optimizer=optimizer.state_dict())
+        loaded = CheckpointLoader.load_checkpoint(path)['optimizer']
+        assert str(loaded) == str(optimizer.state_dict())
+
+    @pytest.mark.parametrize(
+        'value',
+        [
+            ConfigDict(classes=['a'], parts=dict(a=1)),
+            np.array(['a', 'b']),
+            np.array([True]),
+            np.complex64(1j),
+            {1, 2},
+            OrderedDict(a=(1, None)),
+            torch.Size([2]),
+            torch.amp.GradScaler('cpu').state_dict(),
+        ],
+        ids=lambda value: type(value).__name__,
+    )
+    def test_plain_value_round_trip(self, tmp_path, value):
+        path = save(tmp_path / 'a.pth', value=value)
+        loaded = CheckpointLoader.load_checkpoint(path)['value']
+        assert type(loaded) is type(value) and str(loaded) == str(value)
 
     @pytest.mark.parametrize('module', ['numpy.core', 'numpy._core'])
     def test_from_numpy_1_and_2(self, tmp_path, module):

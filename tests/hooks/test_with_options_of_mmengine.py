@@ -77,9 +77,9 @@ class TestAccumulatedGradients:
     def test_two_half_batches_equal_a_whole_batch(self, ckpt, tmp_path):
         whole = self.run(ckpt, tmp_path / 'whole', 8, 1)
         halves = self.run(ckpt, tmp_path / 'halves', 4, 2)
-        torch.testing.assert_close(halves, whole, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(halves, whole, rtol=1e-4, atol=1e-5)
         folders = tmp_path / 'halves', tmp_path / 'whole'
-        torch.testing.assert_close(*map(average, folders), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(*map(average, folders), rtol=1e-4, atol=1e-5)
         assert [schedule(folder) for folder in folders] == [RELAXED, RELAXED]
         # half batches that are not accumulated end elsewhere
         other = self.run(ckpt, tmp_path / 'small', 4, 1)
