@@ -3,8 +3,8 @@
 import os
 from typing import NamedTuple, Optional
 
-import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from torch import distributed
 
 # the variables in which each launcher passes the rank and the number of processes
@@ -53,9 +53,18 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     selects one, and the runner (mmengine/runner/runner.py) wraps the model
     with ``device_ids``. An existing process group avoids the first, and
     ``model_wrapper_cfg`` the second.
+
+    Raises:
+        ValueError: If another launcher started the processes.
     """
-    if cfg.get('launcher', 'none') != 'pytorch' or torch.cuda.is_available():
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'none' or get_device() not in ('cpu', 'mps'):
         return
+    if launcher != 'pytorch':
+        raise ValueError(
+            f'--launcher {launcher} needs a GPU for each process, and PyTorch finds none here; to '
+            'train on CPUs, start the processes with tools/dist_train.sh'
+        )
     if not distributed.is_initialized():
         distributed.init_process_group('gloo')
     wrapper = cfg.get('model_wrapper_cfg') or dict(
@@ -75,9 +84,17 @@ def learning_rate_note(cfg: Config, processes: Processes) -> Optional[str]:
     """
     scale = cfg.get('auto_scale_lr') or {}
     base, each = scale.get('base_batch_size'), cfg.train_dataloader.get('batch_size')
-    if not base or not each or scale.get('enable') or each * processes.number == base:
+    accumulated = cfg.optim_wrapper.get('accumulative_counts', 1)
+    if not base or not each:
         return None
+    # MMEngine (mmengine/runner/runner.py, scale_lr) ignores the accumulated steps
+    scaled = base if not scale.get('enable') else each * processes.number
+    total = each * processes.number * accumulated
+    if total == scaled:
+        return None
+    times = f' × {accumulated} accumulated' if accumulated > 1 else ''
+    advice = '--auto-scale-lr adapts it' if accumulated == 1 else 'set optim_wrapper.optimizer.lr'
     return (
-        f'the learning rate is for {base} images per step, but this run has {each} × '
-        f'{processes.number} processes = {each * processes.number}; --auto-scale-lr adapts it'
+        f'the learning rate is for {scaled} images per step, but this run has {each} × '
+        f'{processes.number} processes{times} = {total}; {advice}'
     )

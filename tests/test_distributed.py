@@ -1,9 +1,6 @@
 """Distillation on two processes: equal results on all ranks, and files of rank 0 only."""
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -246,42 +243,3 @@ def test_a_resumed_run_has_the_same_schedule_images_and_metrics(seen):
     for rank in seen:
         for what in ('schedule', 'flips', 'metrics'):
             assert rank['resumed'][what] == rank['straight'][what][TAIL[0] :]
-
-
-@pytest.mark.slow
-@pytest.mark.e2e
-class TestLauncher:
-    """`tools/dist_train.sh` as a user types it, on the CPU."""
-
-    def type_command(self, folder, *options):
-        command = ['bash', 'tools/dist_train.sh', 'configs/quickstart/prkd_digits.py', '2']
-        short = ['train_cfg.max_epochs=1', 'default_hooks.tail_average.num_epochs=1']
-        return subprocess.run(
-            [*command, '--method', 'ce', '--cfg-options', *short, *options],
-            cwd=folder,
-            env=dict(
-                os.environ,
-                CUDA_VISIBLE_DEVICES='',
-                OMP_NUM_THREADS='1',
-                PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-            ),
-            capture_output=True,
-            text=True,
-            timeout=250,
-        )
-
-    def test_trains_on_two_processes_and_warns_about_the_batch_size(self, checkout):
-        result = self.type_command(checkout)
-        assert result.returncode == 0, result.stderr[-2000:]
-        assert (
-            'the learning rate is for 64 images per step, but this run has 64 × 2' in result.stdout
-        )
-        checkpoint = load(checkout / 'work_dirs/prkd_digits_ce/epoch_1.pth')
-        assert checkpoint['meta']['world_size'] == 2
-        assert (checkout / 'work_dirs/prkd_digits_ce/student_avg.pth').exists()
-
-    def test_an_error_ends_the_job_with_its_traceback(self, checkout):
-        result = self.type_command(checkout, 'train_dataloader.batch_size=5000')
-        assert result.returncode != 0
-        assert 'Traceback' in result.stderr and 'error: ' in result.stderr
-        assert 'do not fill one batch' in result.stderr
