@@ -3,6 +3,7 @@
 import argparse
 import copy
 import os
+import re
 import sys
 import traceback
 from typing import Any, Callable, Optional
@@ -12,6 +13,9 @@ from mmengine.config import DictAction
 _DEBUG = '--debug'
 # The messages of these types are written for users; others are shown with their type.
 _EXPLAINED = (OSError, ValueError, FloatingPointError, NotImplementedError, ModuleNotFoundError)
+
+# MMEngine's message for a `type` that does not exist
+_UNKNOWN_TYPE = re.compile(r'(\S+) is not in the \w+::([\w ]+) registry')
 
 
 def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
@@ -40,12 +44,22 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
         sys.exit(f'error: {explain(error)}')
 
 
+def first_line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return (str(error).strip().splitlines() or [''])[0].rstrip(' :')
+
+
 def explain(error: Exception) -> str:
     """The message of an error, with its type if the message alone may be unclear."""
     # MMEngine and Python quote the message of a KeyError
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
     text = text.strip()
-    if isinstance(error, FileNotFoundError) and error.filename and error.strerror:
+    if match := _UNKNOWN_TYPE.search(text):
+        return (
+            f'there is no {match[2]} with the name {match[1]!r}; correct the `type` in the config, '
+            'or add the module that registers it to custom_imports'
+        )
+    if isinstance(error, OSError) and error.filename and error.strerror:
         return f'{error.strerror}: {error.filename!r}'
     if text and (isinstance(error, _EXPLAINED) or type(error).__module__.startswith('prkd_mm')):
         return text

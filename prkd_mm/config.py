@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from .cli import ConfigOptions
+from .cli import ConfigOptions, first_line
 from .overrides import check_overrides, check_settings, nearest
 
 # MMEngine's default hooks; setting one of them to None switches it off
@@ -205,11 +205,18 @@ def read_config(path: str, method: Optional[str] = None) -> Config:
         with environment(**{METHOD_VARIABLE: method}):
             return Config.fromfile(path)
     except FileNotFoundError as error:
-        missing = osp.basename(error.filename or str(error)) == f'{method}.py'
-        if not method or not missing:
-            raise
+        missing = error.filename or str(error)
+        if not method or osp.basename(missing) != f'{method}.py':
+            raise FileNotFoundError(
+                f'the config {path!r} needs {missing!r}, which does not exist; correct its _base_'
+            ) from error
         raise FileNotFoundError(
             f'there is no method {method!r} (no file {error.filename}); {nearest(method, METHODS)}'
+        ) from error
+    except Exception as error:  # a config is code, which can raise anything
+        raise ValueError(
+            f'the config {path!r} cannot be read ({type(error).__name__}: {first_line(error)}); '
+            'correct the file, or name another one'
         ) from error
     finally:
         logger.setLevel(level)

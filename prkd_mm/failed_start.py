@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Union
+from typing import Callable, Optional, Union
+
+from mmengine.runner import Runner
 
 from .files import write_bytes
 
@@ -35,3 +37,14 @@ def restored_after_failed_start(
                 if path.read_bytes() != content:
                     write_bytes(path, content)
         raise
+
+
+def has_trained(runner: Optional[Runner], first: int = 0) -> bool:
+    """Whether a runner has completed an iteration.
+
+    Args:
+        runner (Runner, optional): The runner; None if it was not built.
+        first (int): The iteration from which it resumed.
+    """
+    # `runner.iter` would build the loop, which may be what failed
+    return getattr(getattr(runner, '_train_loop', None), 'iter', 0) > first

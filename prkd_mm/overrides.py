@@ -196,18 +196,62 @@ def check_settings(cfg: dict) -> None:
         loader = cfg.get(f'{phase}_dataloader') or {}
         _whole(loader, f'{phase}_dataloader', 'batch_size', 1)
         _whole(loader, f'{phase}_dataloader', 'num_workers', 0)
+    for name in ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'default_hooks'):
+        if not isinstance(cfg.get(name) or {}, dict):
+            raise ValueError(f'{name} must be a dict of settings, got {cfg[name]!r}')
     train_cfg = cfg.get('train_cfg') or {}
     for name in ('max_epochs', 'max_iters', 'val_interval'):
         _whole(train_cfg, 'train_cfg', name, 1)
     optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     _number(optimizer, 'optim_wrapper.optimizer', 'lr', above=0)
-    _number(optimizer, 'optim_wrapper.optimizer', 'weight_decay', at_least=0)
+    for name in ('weight_decay', 'momentum'):
+        _number(optimizer, 'optim_wrapper.optimizer', name, at_least=0)
+    _whole(cfg.get('optim_wrapper') or {}, 'optim_wrapper', 'accumulative_counts', 1)
+    _whole(cfg.get('auto_scale_lr') or {}, 'auto_scale_lr', 'base_batch_size', 1)
+    hooks = cfg.get('default_hooks') or {}
+    _whole(hooks.get('logger') or {}, 'default_hooks.logger', 'interval', 1)
+    _whole(hooks.get('checkpoint') or {}, 'default_hooks.checkpoint', 'interval', -1)  # never
+    check_schedules(cfg.get('param_scheduler'))
     _whole(cfg.get('randomness') or {}, 'randomness', 'seed', 0)
     work_dir = cfg.get('work_dir')
     if not isinstance(work_dir, str) or not work_dir:
         raise ValueError(f'work_dir must be the name of a folder, got {work_dir!r}')
     if osp.exists(work_dir) and not osp.isdir(work_dir):
         raise ValueError(f'work_dir {work_dir!r} is a file, not a folder; choose another name')
+
+
+def check_schedules(schedules: Any) -> None:
+    """Reject schedules of the learning rate whose numbers are invalid.
+
+    Args:
+        schedules: The ``param_scheduler`` of a config.
+
+    Raises:
+        ValueError: As in :func:`check_settings`.
+    """
+    several = isinstance(schedules, (list, tuple))
+    for i, schedule in enumerate(schedules if several else [schedules]):
+        if not isinstance(schedule, dict) or 'type' not in schedule:
+            continue  # schedules of several optimizers
+        path = f'param_scheduler.{i}' if several else 'param_scheduler'
+        for name in ('gamma', 'factor', 'start_factor', 'end_factor', 'eta_min'):
+            _number(schedule, path, name, at_least=0)
+        for name in ('T_max', 'step_size', 'total_steps'):
+            _whole(schedule, path, name, 1)
+        for name in ('begin', 'end'):
+            _whole(schedule, path, name, 0)
+        _check_milestones(schedule, path)
+        begin, end = schedule.get('begin', 0), schedule.get('end')
+        if end is not None and end <= begin:
+            raise ValueError(f'{path}.end must be above {path}.begin, got {end} and {begin}')
+
+
+def _check_milestones(schedule: dict, path: str) -> None:
+    milestones = schedule.get('milestones', [])
+    if not isinstance(milestones, (list, tuple)):
+        raise ValueError(f'{path}.milestones must be a list of whole numbers, got {milestones!r}')
+    for milestone in milestones:
+        _whole(dict(milestones=milestone), path, 'milestones', 0)
 
 
 def _whole(settings: dict, path: str, name: str, at_least: int) -> None:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from torch import nn
 
 from .checkpoints import read
+from .evaluation import unwrap
 from .hooks.safe_checkpoint_hook import TEACHER, teacher_hash
 from .recorded_config import changes, parse
 
@@ -196,6 +197,28 @@ def check_same_teacher(
         return []
     text = f'the weights of the teacher had the hash {before[:8]} and now have {str(now)[:8]}'
     return _allowed([text], path, allow_changes)
+
+
+def check_initial_weights(model: nn.Module, path: str) -> None:
+    """Reject weights of another net, for which MMEngine logs a warning and loads nothing.
+
+    Args:
+        model (nn.Module): The model of the run.
+        path (str): The checkpoint to start from.
+
+    Raises:
+        ValueError: If no name and shape is that of a weight of the model.
+    """
+    own = {(name, value.shape) for name, value in unwrap(model).state_dict().items()}
+    checkpoint = read(path)
+    for name, value in checkpoint.get('state_dict', checkpoint).items():
+        name, shape = name.removeprefix('module.'), getattr(value, 'shape', None)
+        if {(name, shape), (f'architecture.{name}', shape)} & own:
+            return
+    raise ValueError(
+        f'load_from={path!r} has no weight with the name and shape of one of the model; give a '
+        'checkpoint of this net'
+    )
 
 
 def _allowed(changed: list[str], path: Optional[str], allow_changes: bool) -> list[str]:

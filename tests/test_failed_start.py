@@ -17,6 +17,9 @@ FAILURES = dict(
     hook=[
         'train', project.TEACHER_DIGITS, '--cfg-options', 'custom_hooks.0.type=NoSuchHook',
     ],
+    dataset=[
+        'train', project.TEACHER_DIGITS, '--cfg-options', 'train_dataloader.dataset.type=NoSet',
+    ],
     resume=['train', project.TEACHER_DIGITS, '--resume', 'no.pth'],
     test=['test', project.TEACHER_DIGITS, 'weights.pth'],
 )  # fmt: skip

@@ -12,10 +12,10 @@ import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.checkpoints import read
 from prkd_mm.config import add_train_arguments, load_config
-from prkd_mm.failed_start import restored_after_failed_start
+from prkd_mm.failed_start import has_trained, restored_after_failed_start
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import learning_rate_note, processes_of, use_gloo_without_gpu
-from prkd_mm.resume import check_same_teacher, set_resume
+from prkd_mm.resume import check_initial_weights, check_same_teacher, set_resume
 from prkd_mm.teachers.run_config import prepare_store
 
 
@@ -57,9 +57,7 @@ def main() -> None:
         if processes.rank == 0:
             stack.enter_context(lock_folder(cfg.work_dir))
             stack.enter_context(
-                restored_after_failed_start(
-                    cfg.work_dir, lambda: runner is not None and runner.iter > first
-                )
+                restored_after_failed_start(cfg.work_dir, lambda: has_trained(runner, first))
             )
         notes, meta = [], {}
         if args.resume:
@@ -72,6 +70,8 @@ def main() -> None:
         use_gloo_without_gpu(cfg)
         runner = RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
         notes += check_same_teacher(runner.model, meta, cfg.load_from, args.allow_changes)
+        if cfg.get('load_from') and not cfg.get('resume'):
+            check_initial_weights(runner.model, cfg.load_from)
         for note in notes:
             runner.logger.warning(note)
         runner.train()
