@@ -1,13 +1,13 @@
-# PYTHON makes the environment, CONFIG is what `make train` runs, ARGS go to
-# the tool behind the target: make test ARGS='-k schedule -x'
+# PYTHON creates the environment, `make train` runs CONFIG, and ARGS are passed
+# on to the tool: make test ARGS='-k schedule -x'
 PYTHON ?= python3
 CONFIG ?= configs/quickstart/prkd_digits.py
 ARGS ?=
 
 VENV := .venv
 PY := $(VENV)/bin/python
-# OURS marks an environment that make began, STAMP one that it also finished.
-# The stamp holds this folder's name: an editable install must not outlive it.
+# OURS marks an environment that make created, STAMP one that is complete.
+# The stamp contains this folder's name: after a move, the editable install is repeated.
 OURS := $(VENV)/made-by-make
 STAMP := $(VENV)/up-to-date
 
@@ -16,13 +16,13 @@ STAMP := $(VENV)/up-to-date
 help:
 	@echo 'make train [CONFIG=configs/...py]   train teacher and students, show a table'
 	@echo 'make test                           run all tests'
-	@echo 'make test-fast                      run the tests that take seconds: the loop while you edit'
+	@echo 'make test-fast                      run the fast tests, while you edit'
 	@echo 'make lint                           check style, imports and spelling; change nothing'
 	@echo 'make format                         format the code and fix what ruff can fix'
 	@echo 'make types                          check the types of the plugin'
 	@echo 'make docs                           build the pages of docs/ into docs/_build'
-	@echo 'make env                            only make the environment, $(VENV)'
-	@echo 'ARGS=... goes on to the tool behind: make test ARGS="-k schedule -x"'
+	@echo 'make env                            only set up the environment, $(VENV)'
+	@echo 'ARGS=... is passed on to the tool: make test ARGS="-k schedule -x"'
 
 train: env
 	@$(PY) tools/reproduce.py $(CONFIG) $(ARGS)
@@ -58,7 +58,7 @@ $(STAMP): requirements.txt setup.py
 	@if [ -e $(VENV) ] && [ ! -e $(OURS) ]; then \
 	  echo '$(VENV) was not made by make: move it away, or install into it' \
 	    'yourself: pip install -r requirements.txt && pip install -e .'; exit 1; fi
-# Without a stamp the last attempt broke off, and may have left half a package.
+# Without a stamp, the last attempt was interrupted and may have left incomplete packages.
 	@if [ ! -e $(STAMP) ]; then \
 	  $(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' \
 	    || { echo 'The pins need Python 3.11 or 3.12: make PYTHON=python3.11'; exit 1; }; \
@@ -70,7 +70,7 @@ $(STAMP): requirements.txt setup.py
 	@rm -f $(STAMP)
 	$(PY) -m pip install -r requirements.txt
 	@$(PY) -c 'import cv2' 2>/dev/null || { \
-	  echo 'OpenCV finds no libGL: its headless build takes its place.'; \
+	  echo 'OpenCV finds no libGL; installing its headless build instead.'; \
 	  sed -n 's/^opencv-python==/opencv-python-headless==/p' requirements.txt \
 	    | xargs $(PY) -m pip install --force-reinstall --no-deps; }
 	$(PY) -m pip install --no-deps --no-build-isolation --use-pep517 -e .

@@ -1,15 +1,11 @@
 """Sphinx configuration: make docs."""
 
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-
 project = 'prkd_mm'
 author = 'The prkd_mm authors'
 copyright = author
 extensions = ['myst_parser']
 source_suffix = {'.md': 'markdown'}
-exclude_patterns = ['_build', 'zh']
+exclude_patterns = ['_build']
 html_theme = 'furo'
 myst_heading_anchors = 4
 # Links to code and configs lead out of the pages: on the site they stay plain text.

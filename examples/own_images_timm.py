@@ -1,5 +1,6 @@
-# Images in photos/{train,val}/<class>/, a ResNet-18 taught by a net of timm.
-# timm's weights know ImageNet's classes; fine-tune it on yours and name the file.
+# Your own images in photos/{train,val}/<class>/: a ResNet-18 with a teacher from timm.
+# timm's weights are for ImageNet's classes. Fine-tune the net on your classes with timm,
+# and set teacher_ckpt to the result.
 _base_ = [
     'prkd_mm::_base_/schedules/sgd_40e_bs64.py',
     'prkd_mm::_base_/distill_runtime.py',

@@ -2,7 +2,7 @@
 
 The whole method (Gu, Jin & Li, IJCNN 2024) without OpenMMLab: the loss, its
 schedule and the average of the last students. `python prkd_plain.py` trains a
-teacher and two students of scikit-learn's digits in half a minute.
+teacher and two students on scikit-learn's digits in half a minute.
 """
 
 import copy
@@ -13,14 +13,14 @@ from torch.nn import functional as F
 
 
 def kl(student, teacher, tau):
-    """KL(p_T || p_S) of logits (N, C) at temperature tau, times tau^2, mean of the samples."""
+    """KL(p_T || p_S) of logits (N, C) at temperature tau, times tau^2; the mean of the samples."""
     log_student = F.log_softmax(student / tau, dim=1)
     log_teacher = F.log_softmax(teacher / tau, dim=1)
     return tau**2 * F.kl_div(log_student, log_teacher, reduction='batchmean', log_target=True)
 
 
 def cor(student, teacher, tau):
-    """1 - Pearson correlation of the probabilities of each sample, times tau^2, mean."""
+    """1 - Pearson correlation of the probabilities, times tau^2, averaged over the samples."""
     student, teacher = F.softmax(student / tau, dim=1), F.softmax(teacher / tau, dim=1)
     student = student - student.mean(dim=1, keepdim=True)
     teacher = teacher - teacher.mean(dim=1, keepdim=True)
@@ -57,7 +57,7 @@ def recalibrate(net, batches):
 
 
 def train(net, images, labels, epochs, teacher=None, tail=5, lr=0.1, seed=0):
-    """Train with cross-entropy, and with PRKD if there is a teacher; the average of the tail."""
+    """Train with cross-entropy, and PRKD if there is a teacher; return the averaged student."""
     torch.manual_seed(seed)
     optimizer = torch.optim.SGD(net.parameters(), lr, momentum=0.9, weight_decay=5e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
