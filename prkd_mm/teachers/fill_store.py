@@ -72,7 +72,7 @@ def store_teacher(
             store.
         OSError: If there is not enough disk space.
     """
-    model, dataset = _build(cfg)
+    model, dataset = build_live(cfg)
     model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
     preprocess = model.data_preprocessor
     store = create_store(folder, model.teacher, preprocess, dataset, views, topk, seed)
@@ -91,11 +91,11 @@ def begin_store(cfg: Config, folder: Path, views: int) -> TeacherLogits:
 
     No logits are computed. Arguments and errors are as in :func:`store_teacher`.
     """
-    model, dataset = _build(cfg)
+    model, dataset = build_live(cfg)
     return create_store(folder, model.teacher, model.data_preprocessor, dataset, views)
 
 
-def _build(cfg: Config) -> tuple[nn.Module, Union[PackedImages, ImageViews]]:
+def build_live(cfg: Config) -> tuple[nn.Module, Union[PackedImages, ImageViews]]:
     """The model of a config with its live teacher, and the training images."""
     check_config(cfg)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
@@ -161,7 +161,7 @@ def fill(
     batch_size: int = BATCH_SIZE,
     workers: int = 0,
     advance: Callable[[int], None] = lambda images: None,
-) -> None:
+) -> int:
     """Compute and store the logits of some chunks.
 
     Several processes can fill the same store: each skips the chunks that
@@ -176,8 +176,10 @@ def fill(
         batch_size: Number of images per batch.
         workers: Number of processes that load images.
         advance: Called with the number of images that have been finished.
-    """
 
+    Returns:
+        The number of images whose logits this process has computed.
+    """
     # one memory format for every run, so that the same sums give the same bits
     teacher.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
@@ -195,33 +197,24 @@ def fill(
                     yield teacher.logits(inputs).float().cpu()
                 advance(len(inputs))
 
-    held = _attempt(store, chunks, logits_of, advance, timeout=0)
-    _attempt(store, held, logits_of, advance, timeout=-1)
+    computed = 0
+    for timeout in (0, -1):  # skip the chunks that others are working on, then wait for them
+        waiting, chunks = chunks, []
+        for chunk in waiting:
+            try:
+                with store.lock(chunk).acquire(timeout=timeout):
+                    store.refresh()
+                    if chunk.name in store.header['crc32']:
+                        advance(chunk.end - chunk.start)
+                    else:
+                        store.put(chunk, torch.cat(list(logits_of(chunk))))
+                        computed += chunk.end - chunk.start
+            except Timeout:
+                chunks.append(chunk)
     preprocess.choose_view(dataset)  # restore the view of the run
     if not store.missing():
         store.remove_locks()
-
-
-def _attempt(
-    store: TeacherLogits,
-    chunks: list[Chunk],
-    logits_of: Callable[[Chunk], Iterator[torch.Tensor]],
-    advance: Callable[[int], None],
-    timeout: float,
-) -> list[Chunk]:
-    """Store chunks; return those that other processes lock longer than ``timeout`` seconds."""
-    held_by_others = []
-    for chunk in chunks:
-        try:
-            with store.lock(chunk).acquire(timeout=timeout):
-                store.refresh()
-                if chunk.name in store.header['crc32']:
-                    advance(chunk.end - chunk.start)
-                else:
-                    store.put(chunk, torch.cat(list(logits_of(chunk))))
-        except Timeout:
-            held_by_others.append(chunk)
-    return held_by_others
+    return computed
 
 
 @contextmanager

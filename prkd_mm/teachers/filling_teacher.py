@@ -4,18 +4,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional, Union
 
+from mmengine.dist import all_gather_object
 from torch import Tensor, nn
 
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
 from ..randomness import untouched_random_state
 from .fill_store import create_store, fill
 from .logit_store import TeacherLogits
-from .logits_net import LogitsNet
-from .stored_teacher import check_draws_views, replay
+from .stored_teacher import StoredTeacher, check_draws_views
 from .teacher import Evaluate, Teacher
 
 
-class FillingTeacher(Teacher):
+class FillingTeacher(StoredTeacher):
     """A teacher that stores its logits view by view, and replays them.
 
     Before the first step on a view, :meth:`fill` computes the logits of all its
@@ -33,8 +33,8 @@ class FillingTeacher(Teacher):
         seed: Seed of the views.
     """
 
-    is_live = False  # the logits it replays exist for training images only
     fills_a_store = True
+    measured = Teacher.measured
 
     def __init__(
         self,
@@ -48,10 +48,9 @@ class FillingTeacher(Teacher):
             raise ValueError(
                 f'teacher_logits: `views` must be a whole number, at least 1, got {views!r}'
             )
-        super().__init__(LogitsNet(nn.Identity(), live.num_classes))
+        super().__init__(None, live.num_classes)
         self.live: Optional[Teacher] = live
         self.folder, self.views, self.topk, self.seed = Path(folder), views, topk, seed
-        self.store: Optional[TeacherLogits] = None
         self._all_stored = False
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
@@ -91,8 +90,11 @@ class FillingTeacher(Teacher):
         source = 'replayed'
         if missing:
             with untouched_random_state():
-                fill(self.store, missing, self.live, preprocess, dataset, workers=workers)
-            source = f'computed for {sum(c.end - c.start for c in missing):,} images and stored'
+                own = fill(self.store, missing, self.live, preprocess, dataset, workers=workers)
+            others = sum(chunk.end - chunk.start for chunk in missing) - own
+            source = f'computed for {own:,} images and stored'
+            if others:
+                source += f', for {others:,} images by other processes'
         if not self.store.missing() and not self._all_stored:
             self._all_stored = True
             source += '; all views are stored, and the teacher is released'
@@ -111,11 +113,12 @@ class FillingTeacher(Teacher):
             )
         if self._all_stored:  # not earlier, since :meth:`metrics` may need the live teacher
             self.live = None
-        return self.net(replay(self.store, data_samples).to(inputs.device, non_blocking=True))
+        return super().logits(inputs, data_samples)
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
         """Metrics of the live teacher, which are saved in the store."""
-        if self.store is not None and 'metrics' in self.store.header:
+        # all ranks evaluate, or none, even if another run stores the metrics meanwhile
+        if on_all_ranks(self.store is not None and 'metrics' in self.store.header):
             return self.store.header['metrics']
         metrics = self.live.metrics(evaluate)
         if self.store is not None:
@@ -126,11 +129,11 @@ class FillingTeacher(Teacher):
         """Logits of at most ``count`` images in the first view; None until that is stored."""
         if self.store is None or any(chunk.view == 0 for chunk in self.store.missing()):
             return None
-        return self.store.sample(count)
+        return super().stored_logits(count)
 
     def fingerprint(self) -> str:
         """Hash of the live teacher's weights."""
-        return self.store.header['teacher'] if self.store else self.live.fingerprint()
+        return super().fingerprint() if self.store else self.live.fingerprint()
 
 
 def is_complete(folder: Union[str, Path]) -> bool:
@@ -138,6 +141,11 @@ def is_complete(folder: Union[str, Path]) -> bool:
     with suppress(FileNotFoundError):
         return not TeacherLogits(folder, complete=False).missing()
     return False
+
+
+def on_all_ranks(condition: bool) -> bool:
+    """Whether a condition is true on every rank of a distributed run."""
+    return all(all_gather_object(condition))
 
 
 def fills_a_store(logits: object) -> bool:

@@ -269,16 +269,17 @@ class TeacherLogits:
         for array, part in zip(self._arrays, parts):
             array[chunk.view, chunk.start : chunk.end] = part
             array.flush()
-        with _header_lock(self.folder):
-            self.refresh()
-            self.header['crc32'][chunk.name] = self._crc(chunk)
-            write_json(self.folder / HEADER, self.header)
+        self._update(crc32={chunk.name: self._crc(chunk)})
 
-    def note(self, **values) -> None:
-        """Add values to the header."""
+    def note(self, metrics: dict[str, float]) -> None:
+        """Add metrics of the teacher to the header."""
+        self._update(metrics=metrics)
+
+    def _update(self, **entries: dict) -> None:
         with _header_lock(self.folder):
             self.refresh()
-            self.header.update(values)
+            for name, values in entries.items():
+                self.header[name] = dict(self.header.get(name, {}), **values)
             write_json(self.folder / HEADER, self.header)
 
     def get(self, view: int, index: np.ndarray) -> Tensor:

@@ -38,6 +38,14 @@ class SourceNet(NamedTuple):
     image_size: Optional[tuple[int, int]] = None
 
 
+def _normalized(
+    module: nn.Module, classes: int, mean: list, std: list, size: tuple[int, int]
+) -> SourceNet:
+    """A net that was trained on images in [0, 1] with this normalization."""
+    scaled = ([255 * value for value in values] for values in (mean, std))
+    return SourceNet(module, classes, *scaled, image_size=size)
+
+
 def load_source(
     source: str, checkpoint: Optional[str] = None, num_classes: Optional[int] = None, **options
 ) -> SourceNet:
@@ -112,13 +120,8 @@ def _timm(name: str, pretrained: bool, options: dict) -> SourceNet:
     timm = _import('timm', 'timm')
     net = timm.create_model(name, pretrained=pretrained, **options)
     data = timm.data.resolve_model_data_config(net)
-    return SourceNet(
-        net,
-        net.num_classes,
-        [255 * value for value in data['mean']],
-        [255 * value for value in data['std']],
-        tuple(data['input_size'][-2:]),
-    )
+    size = tuple(data['input_size'][-2:])
+    return _normalized(net, net.num_classes, data['mean'], data['std'], size)
 
 
 def _torchvision(name: str, pretrained: bool, options: dict) -> SourceNet:
@@ -126,13 +129,9 @@ def _torchvision(name: str, pretrained: bool, options: dict) -> SourceNet:
     weights = models.get_model_weights(name).DEFAULT
     net = models.get_model(name, weights=weights if pretrained else None, **options)
     transform = weights.transforms()
-    return SourceNet(
-        net,
-        options.get('num_classes', len(weights.meta['categories'])),
-        [255 * value for value in transform.mean],
-        [255 * value for value in transform.std],
-        (transform.crop_size[0], transform.crop_size[0]),
-    )
+    classes = options.get('num_classes', len(weights.meta['categories']))
+    size = transform.crop_size[0]
+    return _normalized(net, classes, transform.mean, transform.std, (size, size))
 
 
 class _LogitsOfOutput(nn.Module):
@@ -163,18 +162,10 @@ def _transformers(name: str, pretrained: bool, options: dict) -> SourceNet:
             options['num_labels'] = options.pop('num_classes')
         net = create.from_config(transformers.AutoConfig.from_pretrained(name, **options))
     processor = transformers.AutoImageProcessor.from_pretrained(name)
-    size = getattr(net.config, 'image_size', None) or _shortest_edge(processor.size)
-    return SourceNet(
-        _LogitsOfOutput(net),
-        net.config.num_labels,
-        [255 * value for value in processor.image_mean],
-        [255 * value for value in processor.image_std],
-        (size, size),
-    )
-
-
-def _shortest_edge(size: dict) -> int:
-    return size.get('shortest_edge') or size['height']
+    edges = processor.size
+    size = getattr(net.config, 'image_size', 0) or edges.get('shortest_edge') or edges['height']
+    mean, std = processor.image_mean, processor.image_std
+    return _normalized(_LogitsOfOutput(net), net.config.num_labels, mean, std, (size, size))
 
 
 class FileNet(nn.Module):

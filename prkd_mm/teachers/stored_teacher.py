@@ -15,14 +15,15 @@ class StoredTeacher(Teacher):
     """Teacher that replays stored logits.
 
     Args:
-        store: The store with the logits.
+        store: The store with the logits; None if a subclass creates it later.
+        num_classes: Number of classes, if there is no store yet.
     """
 
     is_live = False
     measured = 'when its logits were stored'
 
-    def __init__(self, store: TeacherLogits) -> None:
-        super().__init__(LogitsNet(nn.Identity(), store.num_classes))
+    def __init__(self, store: Optional[TeacherLogits], num_classes: Optional[int] = None) -> None:
+        super().__init__(LogitsNet(nn.Identity(), store.num_classes if store else num_classes))
         self.store = store
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
@@ -46,13 +47,21 @@ class StoredTeacher(Teacher):
             ValueError: If the batch does not come from ``PackedImages`` or
                 ``ImageViews``, or its images differ from those of the store.
         """
-        return self.net(replay(self.store, data_samples).to(inputs.device, non_blocking=True))
+        sample = data_samples[0] if data_samples else None
+        if len(data_samples or ()) != 1 or 'view' not in sample:
+            raise ValueError(
+                'stored logits need batches of PackedImages or ImageViews, without mixup or '
+                'other batch augmentations; for other batches, train with the live teacher'
+            )
+        self.store.check(source=sample.source)
+        logits = self.store.get(sample.view, sample.sample_idx.numpy())
+        return self.net(logits.to(inputs.device, non_blocking=True))
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
         """The metrics that were measured when the logits were stored."""
         return self.store.header.get('metrics', {})
 
-    def stored_logits(self, count: int) -> Tensor:
+    def stored_logits(self, count: int) -> Optional[Tensor]:
         """Logits of at most ``count`` evenly spaced images in the first view, ``(N, C)``."""
         return self.store.sample(count)
 
@@ -73,20 +82,3 @@ def check_draws_views(preprocessor: nn.Module) -> None:
             "of type='BatchClsDataPreprocessor', which can reproduce "
             f'the stored views, got {type(preprocessor).__name__}'
         )
-
-
-def replay(store: TeacherLogits, data_samples: Optional[list]) -> Tensor:
-    """Stored logits ``(B, C)`` of a batch, on the CPU.
-
-    Raises:
-        ValueError: If the batch does not come from ``PackedImages`` or
-            ``ImageViews``, or its images differ from those of the store.
-    """
-    sample = data_samples[0] if data_samples else None
-    if len(data_samples or ()) != 1 or 'view' not in sample:
-        raise ValueError(
-            'stored logits need batches of PackedImages or ImageViews, without mixup or '
-            'other batch augmentations; for other batches, train with the live teacher'
-        )
-    store.check(source=sample.source)
-    return store.get(sample.view, sample.sample_idx.numpy())

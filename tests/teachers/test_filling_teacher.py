@@ -1,17 +1,21 @@
 """A store that is filled during a run equals one that was filled beforehand."""
 
 import multiprocessing
+import os
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import toy
+from torch import distributed as dist
 
 from prkd_mm.evaluation import unwrap
 from prkd_mm.losses import PRKDLoss
 from prkd_mm.strength import strength, terms_of
 from prkd_mm.teachers import FillingTeacher, FrozenTeacher, StoredTeacher
 from prkd_mm.teachers.fill_store import store_teacher
+from prkd_mm.teachers.filling_teacher import on_all_ranks
 from prkd_mm.teachers.logit_store import TeacherLogits
 from prkd_mm.teachers.run_config import prepare_store
 
@@ -142,6 +146,57 @@ def test_runs_side_by_side_compute_each_view_once(ckpt, reference, tmp_path):
     for i in range(2):
         state = torch.load(tmp_path / f'{i}/epoch_4.pth', weights_only=False)['state_dict']
         toy.assert_same({k.partition('.')[2]: v for k, v in state.items()}, dict(expected))
+
+
+RANKS = 2
+FOUR_CHUNKS = mock.patch('prkd_mm.teachers.logit_store._CHUNK', toy.TRAIN_SIZE // 4)
+
+
+def train_on_ranks(rank, folder, ckpt):
+    """Fill a store, and train on one that is complete, in one of two processes."""
+    os.environ['LOCAL_RANK'] = str(rank)
+    dist.init_process_group(
+        'gloo', init_method=f'file://{folder}/rendezvous', rank=rank, world_size=RANKS
+    )
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    computed, put_in_store, states = [], TeacherLogits.put, {}
+
+    def put(store, chunk, logits):
+        if not computed:
+            dist.barrier()  # each rank holds a chunk before any chunk is stored
+        computed.append(chunk.name)
+        put_in_store(store, chunk, logits)
+
+    assert on_all_ranks(True) and not on_all_ranks(rank == 1)
+    for name in ('filling', 'filled'):
+        logits = filling(f'{folder}/logits')
+        if name == 'filled':
+            logits = logits['folder']
+        cfg = config(ckpt, f'{folder}/{name}', logits, dict(type='SyncBuffersHook'))
+        cfg.merge_from_dict(dict(launcher='pytorch', model_wrapper_cfg=wrapper))
+        with FOUR_CHUNKS, mock.patch.object(TeacherLogits, 'put', put):
+            states[name] = toy.student(toy.train(cfg)).state_dict()
+    torch.save(dict(states=states, computed=computed), f'{folder}/rank_{rank}.pth')
+    dist.destroy_process_group()
+
+
+def test_ranks_share_the_work_and_train_as_on_a_store_that_one_process_filled(ckpt, tmp_path):
+    torch.multiprocessing.spawn(train_on_ranks, (str(tmp_path), ckpt), nprocs=RANKS)
+    with FOUR_CHUNKS:
+        cfg = config(ckpt, tmp_path / 'run', None)
+        one = store_teacher(cfg, tmp_path / 'one', VIEWS)
+        store = TeacherLogits(tmp_path / 'logits')
+        assert store.header['crc32'] == one.header['crc32']
+        assert store.header['metrics'] == one.header['metrics']
+        names = sorted(chunk.name for chunk in store.chunks())
+    ranks = [torch.load(tmp_path / f'rank_{rank}.pth') for rank in range(RANKS)]
+    computed = [rank['computed'] for rank in ranks]
+    assert all(computed)
+    assert sorted(computed[0] + computed[1]) == names and len(names) == 4 * VIEWS
+    expected = ranks[0]['states']['filled']
+    for rank in ranks:
+        for state in rank['states'].values():
+            toy.assert_same(state, expected)
 
 
 def test_a_store_of_another_number_of_views_is_refused(ckpt, reference, tmp_path):

@@ -1,6 +1,9 @@
 """The files of stored logits return what was stored, or raise an error."""
 
 import json
+import multiprocessing
+import sys
+import zlib
 
 import numpy as np
 import pytest
@@ -155,6 +158,34 @@ def test_only_the_largest_logits_are_kept_by_default_from_1000_classes_on(asked,
 
 def test_imagenet_with_4_views_takes_less_than_2_gigabytes():
     assert size_in_bytes(4, 1_281_167, 1000, choose_topk(None, 1000)) < 2e9
+
+
+def read_in_little_memory(folder, images, classes, extra):
+    import resource  # Linux
+
+    used = int(open('/proc/self/status').read().split('VmData:')[1].split()[0]) * 1024
+    resource.setrlimit(resource.RLIMIT_DATA, (used + extra, used + extra))
+    store, order = TeacherLogits(folder), np.random.RandomState(0).permutation(images)
+    for view in range(store.views):
+        for index in np.array_split(order, images // 256):
+            assert store.get(view, index).shape == (len(index), classes)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='memory is limited as on Linux')
+def test_a_store_is_read_in_a_tenth_of_its_size_in_memory(tmp_path):
+    """The limit counts all memory but that of mapped files, which the kernel can drop."""
+    images, classes = 1 << 16, 1000
+    store = TeacherLogits.create(tmp_path / 'a', 4, images, classes, **IDENTITY)
+    crc = zlib.crc32(bytes(4096 * classes * 2))
+    header = dict(store.header, crc32={chunk.name: crc for chunk in store.chunks()})
+    (tmp_path / 'a/store.json').write_text(json.dumps(header))
+    size = size_in_bytes(4, images, classes)
+    assert size > 500e6
+    arguments = tmp_path / 'a', images, classes, size // 10
+    job = multiprocessing.get_context('fork').Process(target=read_in_little_memory, args=arguments)
+    job.start()
+    job.join(120)
+    assert job.exitcode == 0
 
 
 def test_a_store_that_was_replaced_is_not_written_to(tmp_path):
