@@ -6,7 +6,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable, NamedTuple
 
 import prkd_mm  # noqa: F401  isort: skip  # patches what mmrazor imports
 import torch
@@ -15,19 +15,11 @@ from rich.console import Console
 
 from prkd_mm import cli
 
-from . import feed, hooks, loss, step, tables, whole_run
+from . import feed, hooks, loss, step, tables, topk, whole_run
 from .comparison import Comparison, Settings
-from .lower_bounds import Peaks, measure_peaks
+from .lower_bounds import measure_peaks
+from .nets import PAIRS
 
-SUBJECTS = dict(
-    feed='data loading, from the data set to the normalized batch on the device',
-    step='a training step without data loading, and its sections',
-    loss="the loss, forward and backward, next to MMRazor's",
-    average='averaging the weights',
-    logging="an iteration's scalars, early and late in a run",
-    run='whole training runs, as processes (several minutes)',
-    all='all of these except run',
-)
 EPILOG = (
     'All cases are first checked to compute the same thing. They are then timed '
     'alternately in one process: A B B A. On a CPU, the times are CPU times. (The former '
@@ -35,9 +27,78 @@ EPILOG = (
 )
 
 
+class Subject(NamedTuple):
+    """What can be measured, and the defaults of its options."""
+
+    run: Callable[..., list[Comparison]]
+    words: str
+    defaults: dict[str, Any]
+
+
+SUBJECTS = dict(
+    feed=Subject(
+        feed.run,
+        'data loading, from the data set to the normalized batch on the device',
+        dict(images=1024, batch=64),
+    ),
+    step=Subject(
+        step.run,
+        'a training step without data loading, and its sections',
+        dict(pairs=PAIRS, batch=64, size=32),
+    ),
+    loss=Subject(
+        loss.run,
+        "the loss, forward and backward, next to MMRazor's",
+        dict(shapes=tuple(loss.SPEEDUPS)),
+    ),
+    average=Subject(hooks.run_average, 'averaging the weights', dict(pairs=PAIRS[:1])),
+    logging=Subject(
+        hooks.run_logging,
+        "an iteration's scalars, early and late in a run",
+        dict(iterations=hooks.ITERATIONS),
+    ),
+    run=Subject(
+        whole_run.run,
+        'whole training runs, as processes (several minutes)',
+        dict(pairs=(whole_run.PAIR,), images=512),
+    ),
+)
+ALL = [name for name in SUBJECTS if name != 'run']
+
+
 def _shape(text: str) -> tuple[int, int]:
     samples, _, classes = text.partition('x')
     return int(samples), int(classes)
+
+
+OPTIONS = dict(
+    images=dict(type=int, help='images per epoch'),
+    batch=dict(type=int, help='images per batch'),
+    pairs=dict(nargs='+', metavar='NAME', help='configs in configs/prkd'),
+    size=dict(type=int, help='image height and width'),
+    shapes=dict(type=_shape, nargs='+', metavar='NxC', help='numbers of samples and classes'),
+    iterations=dict(type=int, nargs='+', metavar='N', help='lengths of the run, ascending'),
+    rounds=dict(type=int, help='maximum number of rounds; every case runs once per round'),
+    seconds=dict(
+        type=float,
+        metavar='S',
+        help='start no new round of a comparison after this number of seconds, but run at '
+        'least three',
+    ),
+    threads=dict(type=int, help='CPU threads of PyTorch'),
+    device=dict(type=torch.device, help='cpu or cuda'),
+    out=dict(type=Path, metavar='FOLDER', help='folder for the results'),
+)
+COMMON = dict(rounds=7, seconds=45.0, threads=1, device='cpu', out=Path('results/benchmark'))
+
+
+def _add_options(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
+    for name, default in defaults.items():
+        values = default if isinstance(default, tuple) else (default,)
+        shown = ' '.join('x'.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
+        options = dict(OPTIONS[name], default=default, dest=name)
+        options['help'] = f'{options["help"]}; default: {shown}'
+        parser.add_argument('--pair' if name == 'pairs' else f'--{name}', **options)
 
 
 def _program() -> str:
@@ -46,137 +107,60 @@ def _program() -> str:
     return sys.argv[0]
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        '--rounds',
-        type=int,
-        default=7,
-        help='maximum number of rounds; every case runs once per round; default: %(default)s',
-    )
-    add(
-        '--seconds',
-        type=float,
-        default=45.0,
-        metavar='S',
-        help='start no new round of a comparison after this number of seconds, but run at '
-        'least three; default: %(default)s',
-    )
-    add('--threads', type=int, default=1, help='CPU threads of PyTorch; default: %(default)s')
-    add('--device', type=torch.device, default='cpu', help='cpu or cuda; default: %(default)s')
-    add(
-        '--out',
-        type=Path,
-        default=Path('results/benchmark'),
-        metavar='FOLDER',
-        help='folder for the results; default: %(default)s',
-    )
-    add('--quick', action='store_true', help='trial run, whose lower bounds are not reliable')
-
-
-def _add_options(parser: argparse.ArgumentParser, subject: str) -> None:
-    add = parser.add_argument
-    if subject in ('feed', 'step', 'all'):
-        add('--batch', type=int, default=64, help='images per batch; default: %(default)s')
-    if subject in ('feed', 'run', 'all'):
-        add('--images', type=int, default=1024, help='images per epoch; default: %(default)s')
-    if subject in ('step', 'all'):
-        add(
-            '--pair',
-            dest='pairs',
-            nargs='+',
-            default=step.PAIRS,
-            metavar='NAME',
-            help=f'configs in configs/prkd; default: {" ".join(step.PAIRS)}',
-        )
-        add('--size', type=int, default=32, help='image height and width; default: %(default)s')
-    if subject in ('loss', 'all'):
-        shapes = ' '.join(f'{n}x{c}' for n, c in loss.SHAPES)
-        add(
-            '--shapes',
-            type=_shape,
-            nargs='+',
-            default=loss.SHAPES,
-            metavar='NxC',
-            help=f'numbers of samples and classes; default: {shapes}',
-        )
-    if subject in ('average', 'run'):
-        default = step.PAIRS[0] if subject == 'average' else whole_run.PAIR
-        add(
-            '--pair',
-            dest='pairs',
-            nargs=1,
-            default=[default],
-            metavar='NAME',
-            help=f'a config in configs/prkd; default: {default}',
-        )
-    if subject in ('logging', 'all'):
-        lengths = ' '.join(map(str, hooks.ITERATIONS))
-        add(
-            '--iterations',
-            type=int,
-            nargs='+',
-            default=hooks.ITERATIONS,
-            metavar='N',
-            help=f'lengths of the run, ascending; default: {lengths}',
-        )
-
-
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(Path(_program()).name, description=__doc__, epilog=EPILOG)
     commands = parser.add_subparsers(dest='command', required=True)
-    for subject, words in SUBJECTS.items():
+    everything: dict[str, Any] = {}
+    for name in reversed(ALL):  # an option of several subjects has the default of the first
+        everything.update(SUBJECTS[name].defaults)
+    described = {name: (subject.words, subject.defaults) for name, subject in SUBJECTS.items()}
+    described['all'] = 'all of these except run', everything
+    for name, (words, defaults) in described.items():
         description = words[0].upper() + words[1:] + '.'
-        command = commands.add_parser(subject, help=words, description=description)
-        _add_common(command)
-        _add_options(command, subject)
+        command = commands.add_parser(name, help=words, description=description)
+        _add_options(command, dict(defaults, **COMMON))
+        command.add_argument(
+            '--quick', action='store_true', help='trial run, whose lower bounds are not reliable'
+        )
+    topk.add_arguments(commands)
     return parser.parse_args()
 
 
-def choose(
-    args: argparse.Namespace, settings: Settings, peaks: Peaks
-) -> dict[str, Callable[[], list[Comparison]]]:
-    """Return a function for each chosen subject, by name."""
-    options = dict(vars(args), pair=vars(args).get('pairs', [''])[0])
-
-    def run(function: Callable, *names: str) -> Callable:
-        return partial(function, settings, peaks, *(options.get(name) for name in names))
-
-    runs = dict(
-        feed=run(feed.run, 'images', 'batch'),
-        step=run(step.run, 'pairs', 'batch', 'size'),
-        loss=run(loss.run, 'shapes'),
-        average=run(hooks.run_average, 'pair'),
-        logging=run(hooks.run_logging, 'iterations'),
-    )
-    if args.command == 'all':
-        return runs
-    runs['run'] = run(whole_run.run, 'pair', 'images')
-    return {args.command: runs[args.command]}
-
-
-def main() -> None:
-    args, start, console = parse_args(), time.time(), Console()
+def measure(args: argparse.Namespace, console: Console) -> None:
+    """Measure the chosen subjects and write the results."""
+    start = time.time()
     torch.set_num_threads(args.threads)
-    MMLogger.get_current_instance().setLevel('ERROR')
-    settings = Settings(args.device, args.rounds, args.seconds, console)
-    command = f'python {_program()} {shlex.join(sys.argv[1:])}'
-    about = dict(command=command, machine=tables.machine(args.device))
     peaks = measure_peaks(args.device, args.quick)
-    console.print(
+    settings = Settings(args.device, args.rounds, args.seconds, peaks, console)
+    about = dict(
+        command=f'python {_program()} {shlex.join(sys.argv[1:])}',
+        machine=tables.machine(args.device),
+    )
+    show = partial(console.print, highlight=False, soft_wrap=True)
+    show(
         f'{about["machine"]["cpu"]}, {args.device}, {args.threads} thread(s): peak '
-        f'{peaks.flops / 1e9:.4g} GFLOP/s and {peaks.bytes / 1e9:.3g} GB/s',
-        highlight=False,
+        f'{peaks.flops / 1e9:.4g} GFLOP/s and {peaks.bytes / 1e9:.3g} GB/s'
     )
     comparisons = []
-    for subject, run in choose(args, settings, peaks).items():
-        console.print(f'{subject}: {SUBJECTS[subject]} ...', highlight=False)
-        for comparison in run():
+    for name in ALL if args.command == 'all' else [args.command]:
+        subject = SUBJECTS[name]
+        show(f'{name}: {subject.words} ...')
+        options = {option: getattr(args, option) for option in subject.defaults}
+        for comparison in subject.run(settings, **options):
             comparisons.append(comparison)
             tables.show(console, comparison)
     about['seconds'] = time.time() - start
     for path in tables.save(args.out, comparisons, peaks, about):
-        console.print(str(path), highlight=False, soft_wrap=True)
+        show(str(path))
+
+
+def main() -> None:
+    args, console = parse_args(), Console()
+    MMLogger.get_current_instance().setLevel('ERROR')
+    if args.command == 'topk':
+        topk.run(args, console)
+    else:
+        measure(args, console)
 
 
 if __name__ == '__main__':

@@ -1,16 +1,21 @@
 """Results of a measurement: times by case, speed-ups, and targets."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Optional
 
 import torch
+from rich.console import Console
 
-from .timing import OPPONENTS, OURS, Case, Clock, Samples, Summary, measure, speedup
+from .lower_bounds import Peaks
+from .timing import OPPONENTS, OURS, Case, Clock, Summary, measure, speedup
 
 
 class UnequalError(ValueError):
     """Two cases do not compute the same thing, so their times are not comparable."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(f'{difference}; there is nothing to compare')
 
 
 @dataclass
@@ -22,33 +27,21 @@ class Settings:
         rounds: Maximum number of rounds.
         seconds: Time after which no new round of a comparison starts (but
             three rounds are always run).
-        console: ``rich`` console that shows progress, or None.
+        peaks: Peak throughput of the machine.
+        console: Where to show progress.
     """
 
     device: torch.device
     rounds: int = 7
     seconds: float = 45.0
-    console: Optional[object] = None
+    peaks: Peaks = field(default_factory=lambda: Peaks(1e11, 1e10))
+    console: Console = field(default_factory=lambda: Console(quiet=True))
 
     def __post_init__(self) -> None:
         if self.rounds < 1:
             raise ValueError(f'rounds must be at least 1, got {self.rounds}')
         self.clock = Clock(self.device)
-        self.clock_name = 'CPU' if self.device.type == 'cpu' else 'wall'
-
-    def measure(self, title: str, cases: Sequence[Case]) -> dict[str, Samples]:
-        """Time the cases alternately, with a progress bar."""
-        from rich.console import Console
-        from rich.progress import Progress
-
-        console = self.console or Console(quiet=True)
-        with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-            bar = progress.add_task(title, total=self.rounds)
-
-            def advance(done: int) -> None:
-                progress.update(bar, completed=done)
-
-            return measure(cases, self.rounds, self.seconds, self.clock, advance)
+        self.on_cpu = self.device.type == 'cpu'
 
 
 @dataclass
@@ -66,12 +59,20 @@ class Target:
     value: float
     at_least: Optional[float] = None
     at_most: Optional[float] = None
+    reached: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        if self.at_least is not None:
+            self.reached = self.value >= self.at_least
+        else:
+            self.reached = self.value <= self.at_most
 
     @property
-    def reached(self) -> bool:
+    def limit(self) -> str:
+        """The limit in words."""
         if self.at_least is not None:
-            return self.value >= self.at_least
-        return self.value <= self.at_most
+            return f'at least {self.at_least:.3g}'
+        return f'at most {self.at_most:.3g}'
 
 
 @dataclass
@@ -101,10 +102,10 @@ class Comparison:
         clock: 'CPU' time or 'wall' time.
         rounds: Number of rounds.
         results: One result per case.
+        note: Remark for the reader.
         batch: Images per unit; 0 if there are none.
         lower_bound: Seconds per unit at the machine's peak throughput.
         lower_bound_text: Explanation of the lower bound.
-        notes: Remarks for the reader.
         targets: Targets for the results.
     """
 
@@ -114,10 +115,10 @@ class Comparison:
     clock: str
     rounds: int
     results: list[Result]
+    note: str
     batch: int = 0
     lower_bound: Optional[float] = None
     lower_bound_text: str = ''
-    notes: list[str] = field(default_factory=list)
     targets: list[Target] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> Result:
@@ -130,20 +131,8 @@ class Comparison:
 
     def expect_speedup(self, name: str, over: str, at_least: float) -> None:
         """Add a target for the speed-up of a case over an opposing side."""
-        self.targets.append(
-            Target(
-                f'{self.title}: {name}, speed-up over {over}',
-                self[name].speedups[over].median,
-                at_least=at_least,
-            )
-        )
-
-    def as_dict(self) -> dict:
-        """Convert all fields, for JSON."""
-        out = asdict(self)
-        for target, plain in zip(self.targets, out['targets']):
-            plain['reached'] = target.reached
-        return out
+        text = f'{self.title}: {name}, speed-up over {over}'
+        self.targets.append(Target(text, self[name].speedups[over].median, at_least=at_least))
 
 
 def compare(
@@ -164,22 +153,36 @@ def compare(
         clock: 'CPU' or 'wall'. None means CPU time on a CPU, wall time on a GPU.
         **kwargs: Further fields of :class:`Comparison`.
     """
-    clock = clock or settings.clock_name
-    samples = settings.measure(title, cases)
+    clock = clock or ('CPU' if settings.on_cpu else 'wall')
+    with settings.console.status(title):
+        samples = measure(cases, settings.rounds, settings.seconds, settings.clock)
     times = {name: getattr(sample, clock.lower()) for name, sample in samples.items()}
-    summaries = {name: Summary.of(values) for name, values in times.items()}
-    fastest = {}
-    for side in OPPONENTS:
-        names = [case.name for case in cases if case.side == side]
-        if names:
-            fastest[side] = min(names, key=lambda name: summaries[name].median)
-    results = []
-    for case in cases:
-        result = Result(
-            case.name, case.side, summaries[case.name], Summary.of(samples[case.name].wall)
-        )
-        if case.side == OURS:
-            for side, name in fastest.items():
-                result.speedups[side] = speedup(times[case.name], times[name])
-        results.append(result)
-    return Comparison(subject, title, unit, clock, len(times[cases[0].name]), results, **kwargs)
+    walls = {name: sample.wall for name, sample in samples.items()}
+    results = summarize({case.name: case.side for case in cases}, times, walls)
+    rounds = len(times[cases[0].name])
+    return Comparison(subject, title, unit, clock, rounds, results, **kwargs)
+
+
+def summarize(
+    sides: dict[str, str], times: dict[str, list[float]], walls: dict[str, list[float]]
+) -> list[Result]:
+    """Results of some cases, with speed-ups over the fastest case of each opposing side.
+
+    Args:
+        sides: Side of each case.
+        times: Seconds per unit of each case, one value per round.
+        walls: The same as wall time.
+    """
+    results = [
+        Result(name, side, Summary.of(times[name]), Summary.of(walls[name]))
+        for name, side in sides.items()
+    ]
+    for opponent in OPPONENTS:
+        opposing = [result for result in results if result.side == opponent]
+        if not opposing:
+            continue
+        fastest = min(opposing, key=lambda result: result.time.median).name
+        for result in results:
+            if result.side == OURS:
+                result.speedups[opponent] = speedup(times[result.name], times[fastest])
+    return results

@@ -10,45 +10,42 @@ from typing import Optional
 
 import cv2
 import torch
-from mmengine.model import BaseDataPreprocessor
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
-from torch.utils.data import DataLoader
 
 from prkd_mm.datasets import ImageViews, PackedImages
 
 from .comparison import Comparison, Settings, UnequalError, compare
-from .images import SETS, Images, find_images, our_preprocessor
-from .lower_bounds import Peaks
-from .timing import OURS, STOCK, TUNED, Case, check_workers_can_be_timed
+from .images import SETS, Images, make_images, our_preprocessor
+from .timing import OURS, STOCK, TUNED, Case
 
 # expected on a CPU, over stock and tuned stock; photos must not be slower, up to noise
 SPEEDUPS = dict(cifar100=5.0, tinyimagenet=3.0, caltech256=0.95)
 _PHOTOS = 'caltech256'  # too large to be packed
+_STOCK, _TUNED = dict(ours=None), dict(ours=None, collate_fn='default_collate')
 
 
-def run(settings: Settings, peaks: Peaks, images: int = 1024, batch: int = 64) -> list[Comparison]:
+def run(settings: Settings, images: int, batch: int) -> list[Comparison]:
     """Compare data loading for CIFAR-100, Tiny ImageNet and Caltech-256.
 
     Args:
         settings: Settings of the measurement.
-        peaks: Peak throughput of the machine.
         images: Images per epoch; a round is one epoch. For photos, a quarter is used.
         batch: Images per batch.
 
     Raises:
         UnequalError: If the batches differ.
     """
-    check_workers_can_be_timed()
     init_default_scope('mmpretrain')
     cv2.setNumThreads(0)  # as in all configs
     comparisons = []
     for name in SETS:
         with tempfile.TemporaryDirectory() as folder:
             count = max(batch, images // 4) if name == _PHOTOS else images
-            found = find_images(name, count, Path(folder))
-            comparisons.append(_compare(settings, peaks, name, found, batch, folder))
+            made = make_images(name, count, Path(folder))
+            common = dict(folder=folder, device=settings.device, batch=batch)
+            comparisons.append(_compare(settings, name, made, common))
     return comparisons
 
 
@@ -81,14 +78,11 @@ class Feed:
     ) -> None:
         dataset = images.build(pipeline)
         preprocessor = images.data_preprocessor
-        if ours is PackedImages:
-            dataset = PackedImages(dataset, cache=folder)
-        elif ours is ImageViews:
-            dataset = ImageViews(dataset)
         if ours:
-            collate_fn = 'whole_batch'
-            preprocessor = our_preprocessor(preprocessor)
-        self.loader: DataLoader = Runner.build_dataloader(
+            cache = dict(cache=folder) if ours is PackedImages else {}
+            dataset = ours(dataset, **cache)
+            collate_fn, preprocessor = 'whole_batch', our_preprocessor(preprocessor)
+        self.loader = Runner.build_dataloader(
             dict(
                 batch_size=batch,
                 num_workers=workers,
@@ -100,7 +94,7 @@ class Feed:
             ),
             seed=0,
         )
-        self.preprocess: BaseDataPreprocessor = MODELS.build(preprocessor).to(device)
+        self.preprocess = MODELS.build(preprocessor).to(device)
         if ours:
             self.preprocess.epoch = 0  # there is no runner to read it from
 
@@ -121,29 +115,29 @@ class Feed:
         return [worker.pid for worker in getattr(loader, '_workers', ())]
 
 
-def _compare(
-    settings: Settings, peaks: Peaks, name: str, images: Images, batch: int, folder: str
-) -> Comparison:
-    stock, tuned = dict(ours=None), dict(ours=None, collate_fn='default_collate')
+def _feeds(ours: type) -> list[tuple[str, str, dict]]:
+    """Name, side and options of each case."""
     feeds = [
-        ('stock, 0 workers', STOCK, dict(stock, workers=0)),
-        ('stock, 2 workers', STOCK, dict(stock, workers=2)),
-        ('tuned stock, 0 workers', TUNED, dict(tuned, workers=0)),
-        ('tuned stock, 1 worker', TUNED, dict(tuned, workers=1)),
-        ('tuned stock, 2 workers', TUNED, dict(tuned, workers=2)),
+        ('stock, 0 workers', STOCK, dict(_STOCK, workers=0)),
+        ('stock, 2 workers', STOCK, dict(_STOCK, workers=2)),
+        ('tuned stock, 0 workers', TUNED, dict(_TUNED, workers=0)),
+        ('tuned stock, 1 worker', TUNED, dict(_TUNED, workers=1)),
+        ('tuned stock, 2 workers', TUNED, dict(_TUNED, workers=2)),
     ]
-    if name == _PHOTOS:
-        feeds += [(f'ours, {n} workers', OURS, dict(ours=ImageViews, workers=n)) for n in (0, 2)]
-    else:
-        feeds.append(('ours', OURS, dict(ours=PackedImages)))
-    common = dict(folder=folder, device=settings.device, batch=batch)
-    check_equal(images, batch, folder, settings.device, feeds[-1][2]['ours'])
+    if ours is PackedImages:
+        return [*feeds, ('ours', OURS, dict(ours=ours))]
+    return feeds + [(f'ours, {n} workers', OURS, dict(ours=ours, workers=n)) for n in (0, 2)]
+
+
+def _compare(settings: Settings, name: str, images: Images, common: dict) -> Comparison:
+    ours = ImageViews if name == _PHOTOS else PackedImages
+    check_equal(images, ours, **common)
     cases = []
-    for label, side, options in feeds:
+    for label, side, options in _feeds(ours):
         feed = Feed(images, images.pipeline, **options, **common)
         feed.epoch()  # fill the caches, start the workers, write the packed file
         cases.append(Case(label, side, feed.epoch, len(feed.loader.dataset), feed.workers))
-    pixels = feed.first()['images'][0].numel()
+    pixels, speed = feed.first()['images'][0].numel(), settings.peaks.bytes
     comparison = compare(
         settings,
         'feed',
@@ -152,52 +146,45 @@ def _compare(
         cases,
         clock='CPU',
         batch=1,
-        lower_bound=5 * pixels / peaks.bytes,
+        lower_bound=5 * pixels / speed,
         lower_bound_text=f'{pixels:,} bytes read, {4 * pixels:,} written, at '
-        f'{peaks.bytes / 1e9:.3g} GB/s',
-        notes=[
-            f'{images.source}; {len(feed.loader.dataset):,} images, '
-            f'batches of {batch}; CPU time of all processes together; '
-            'speed-ups are over the fastest case of each side'
-        ],
+        f'{speed / 1e9:.3g} GB/s',
+        note=f'{images.source}; {len(feed.loader.dataset):,} images, batches of '
+        f'{common["batch"]}; CPU time of all processes together; speed-ups are over the '
+        'fastest case of each side',
     )
-    ours = next(label for label, side, _ in feeds if side == OURS)
-    if settings.device.type == 'cpu':
+    if settings.on_cpu:
+        first = next(case.name for case in cases if case.side == OURS)
         for side in (STOCK, TUNED):
-            comparison.expect_speedup(ours, side, SPEEDUPS[name])
+            comparison.expect_speedup(first, side, SPEEDUPS[name])
     return comparison
 
 
-def check_equal(
-    images: Images, batch: int, folder: str, device: torch.device, ours: type = PackedImages
-) -> None:
+def check_equal(images: Images, ours: type, **common) -> None:
     """Check that all loaders give the same images, and that all augment them.
+
+    Args:
+        images: Images to load.
+        ours: ``PackedImages`` or ``ImageViews``.
+        **common: Further arguments of :class:`Feed`.
 
     Raises:
         UnequalError: If they differ.
     """
-    loaders = dict(
-        stock=dict(ours=None),
-        tuned=dict(ours=None, collate_fn='default_collate'),
-        ours=dict(ours=ours),
-    )
-    common = dict(folder=folder, device=device, batch=batch, shuffle=False)
-    plain = {
-        name: Feed(images, images.plain(), **options, **common).first()
-        for name, options in loaders.items()
-    }
-    for name, options in loaders.items():
-        for key, expected in plain['stock'].items():
-            got = plain[name][key]
-            if got.dtype != expected.dtype or not torch.equal(got, expected):
-                raise UnequalError(
-                    f'feed: the {key} of {name} differ from those of stock; there is nothing '
-                    'to compare'
-                )
-        augmented = Feed(images, images.pipeline, **options, **common).first()
-        changed = (augmented['images'] != plain['stock']['images']).flatten(1).any(1).float().mean()
+    common['shuffle'] = False
+    expected = Feed(images, images.plain(), **_STOCK, **common).first()
+    for name, options in dict(stock=_STOCK, tuned=_TUNED, ours=dict(ours=ours)).items():
+        got = Feed(images, images.plain(), **options, **common).first()
+        for key, value in expected.items():
+            if got[key].dtype != value.dtype or not torch.equal(got[key], value):
+                raise UnequalError(f'feed: the {key} of {name} differ from those of stock')
+        augmented = Feed(images, images.pipeline, **options, **common).first()['images']
+        same_shape = augmented.shape == expected['images'].shape
         # an image is unchanged by 1 of 2 flips and at most 1 of 81 crops
-        if augmented['images'].shape != plain['stock']['images'].shape or changed < 0.75:
-            raise UnequalError(
-                f'feed: {name} does not crop and flip as stock does; there is nothing to compare'
-            )
+        if not same_shape or _changed(augmented, expected['images']) < 0.75:
+            raise UnequalError(f'feed: {name} does not crop and flip as stock does')
+
+
+def _changed(images: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+    """The share of the images that differ."""
+    return (images != others).flatten(1).any(1).float().mean()

@@ -15,8 +15,7 @@ from torch import nn
 from prkd_mm.hooks import LeanRuntimeInfoHook, TailAverageHook
 
 from .comparison import Comparison, Settings, Target, UnequalError, compare
-from .lower_bounds import Peaks
-from .nets import PAIRS, Pair
+from .nets import Pair
 from .timing import OURS, STOCK, TUNED, Case, peak_memory
 
 ITERATIONS_PER_EPOCH = 782  # 50,000 images in batches of 64
@@ -27,69 +26,69 @@ _CONSTANT = 1.5  # upper limit of the ratio between the last length and the firs
 _hub_number = count()  # each run needs a message hub of its own
 
 
-def _in_tail(model: nn.Module) -> SimpleNamespace:
-    """The attributes of a runner in its last epoch that ``TailAverageHook`` reads."""
-    return SimpleNamespace(
-        model=model, train_loop=None, val_loop=None, epoch=9, max_epochs=10, iter=9, max_iters=10
-    )
-
-
-def run_average(settings: Settings, peaks: Peaks, pair: str = PAIRS[0]) -> list[Comparison]:
+def run_average(settings: Settings, pairs: Sequence[str]) -> list[Comparison]:
     """Compare MMEngine's average with the tail average, per epoch.
 
     Args:
         settings: Settings of the measurement.
-        peaks: Peak throughput of the machine.
-        pair: Name of a config in ``configs/prkd``.
+        pairs: Names of configs in ``configs/prkd``.
 
     Raises:
         UnequalError: If their means differ.
     """
+    return [_compare_averages(settings, name) for name in pairs]
+
+
+def _compare_averages(settings: Settings, pair: str) -> Comparison:
     nets = Pair(pair, settings.device, batch=2)
     check_same_mean(nets.student)
-    whole, model = nets.stock(), nets.ours()
-    cases, peak = [], {}
-
-    def swa(net: nn.Module) -> Callable:
-        average = StochasticWeightAverage(net)
-        return lambda: average.update_parameters(net)
-
-    def tail() -> Callable:
-        hook, runner = TailAverageHook(num_epochs=10), _in_tail(model)
-        return lambda: hook.after_train_epoch(runner)
-
-    def add(name: str, side: str, make: Callable[[], Callable], updates: int) -> None:
-        updater = []
-
-        def make_and_update() -> None:  # the first update allocates the sums
-            updater.append(make())
-            updater[0]()
-
-        peak[name] = peak_memory(make_and_update, settings.device)
-        cases.append(Case(name, side, updater[0], 1 / updates))
-
-    add('SWA of all nets', STOCK, lambda: swa(whole), ITERATIONS_PER_EPOCH)
-    add('SWA of the student', TUNED, lambda: swa(model.student), ITERATIONS_PER_EPOCH)
-    add('ours: tail average', OURS, tail, 1)
-    size = sum(p.numel() for p in nets.student.parameters())
+    ours = nets.ours()
+    averages = [
+        ('SWA of all nets', STOCK, _swa(nets.stock()), ITERATIONS_PER_EPOCH),
+        ('SWA of the student', TUNED, _swa(ours.student), ITERATIONS_PER_EPOCH),
+        ('ours: tail average', OURS, _tail(ours), 1),
+    ]
+    # the first update allocates the sums
+    peaks = [peak_memory(update, settings.device) for _, _, update, _ in averages]
+    size, speed = sum(p.numel() for p in nets.student.parameters()), settings.peaks.bytes
     comparison = compare(
         settings,
         'average',
         f'average of {pair}',
         'epoch',
-        cases,
-        lower_bound=20 * size / peaks.bytes,
+        [Case(name, side, update, 1 / updates) for name, side, update, updates in averages],
+        lower_bound=20 * size / speed,
         lower_bound_text=f'{size / 1e6:.3g} M weights read, their float64 sum read '
-        f'and written, once, at {peaks.bytes / 1e9:.3g} GB/s',
-        notes=[
-            f'an epoch of {ITERATIONS_PER_EPOCH} iterations; MMEngine averages in '
-            'every iteration, and its EMAHook averages the whole algorithm, '
-            'teacher included'
-        ],
+        f'and written, once, at {speed / 1e9:.3g} GB/s',
+        note=f'an epoch of {ITERATIONS_PER_EPOCH} iterations; MMEngine averages in every '
+        'iteration, and its EMAHook averages the whole algorithm, teacher included',
     )
-    for result in comparison.results:
-        result.peak_bytes = peak[result.name]
-    return [comparison]
+    for result, peak in zip(comparison.results, peaks):
+        result.peak_bytes = peak
+    return comparison
+
+
+def _swa(net: nn.Module) -> Callable[[], None]:
+    averages: list[StochasticWeightAverage] = []
+
+    def update() -> None:
+        if not averages:
+            averages.append(StochasticWeightAverage(net))
+        averages[0].update_parameters(net)
+
+    return update
+
+
+def _tail(model: nn.Module) -> Callable[[], None]:
+    hook, runner = TailAverageHook(num_epochs=10), _in_tail(model)
+    return lambda: hook.after_train_epoch(runner)
+
+
+def _in_tail(model: nn.Module) -> SimpleNamespace:
+    """The attributes of a runner in its last epoch that ``TailAverageHook`` reads."""
+    return SimpleNamespace(
+        model=model, train_loop=None, val_loop=None, epoch=9, max_epochs=10, iter=9, max_iters=10
+    )
 
 
 @torch.no_grad()
@@ -110,7 +109,7 @@ def check_same_mean(net: nn.Module) -> None:
     ours = dict(hook.average(runner)[0].named_parameters())
     for name, expected in swa.module.named_parameters():
         if not torch.allclose(ours[name], expected, rtol=1e-4, atol=1e-6):
-            raise UnequalError(f'average: the means of {name} differ; there is nothing to compare')
+            raise UnequalError(f'average: the means of {name} differ')
 
 
 class _Endless:
@@ -152,40 +151,30 @@ class _Run:
             self.message_hub.log_scalars[key] = HistoryBuffer(values, [1] * iterations)
 
 
-def run_logging(
-    settings: Settings, peaks: Peaks, iterations: Sequence[int] = ITERATIONS
-) -> list[Comparison]:
+def run_logging(settings: Settings, iterations: Sequence[int]) -> list[Comparison]:
     """Compare the hooks that record scalars, at several lengths of the run.
 
     Args:
         settings: Settings of the measurement.
-        peaks: Unused; all subjects have this argument.
         iterations: Lengths of the run, ascending.
 
     Raises:
         UnequalError: If the hooks log different numbers.
     """
     check_same_log(settings.device)
-    ours = _Run(LeanRuntimeInfoHook(), settings.device)
-    comparisons = []
+    ours, comparisons = _Run(LeanRuntimeInfoHook(), settings.device), []
     for length in iterations:
         stock = _Run(RuntimeInfoHook(), settings.device)
         stock.go(1)
         stock.skip_to(length)
         ours.go(length - ours.iter)
         comparisons.append(_compare_scalars(settings, stock, ours, length))
-    first, last = (
-        comparison['ours: lean hook'].time.median
-        for comparison in (comparisons[0], comparisons[-1])
+    text = (
+        f'scalars: cost of an iteration of ours after {iterations[-1]:,}, relative to that '
+        f'after {iterations[0]:,}'
     )
-    comparisons[-1].targets.append(
-        Target(
-            f'scalars: cost of an iteration of ours after {iterations[-1]:,}, relative to '
-            f'that after {iterations[0]:,}',
-            last / first,
-            at_most=_CONSTANT,
-        )
-    )
+    first, last = (comparisons[i]['ours: lean hook'].time.median for i in (0, -1))
+    comparisons[-1].targets.append(Target(text, last / first, at_most=_CONSTANT))
     return comparisons
 
 
@@ -200,11 +189,8 @@ def _compare_scalars(settings: Settings, stock: _Run, ours: _Run, length: int) -
         f'scalars after {length:,} iterations',
         'iteration',
         cases,
-        notes=[
-            f'{len(_KEYS)} losses and 2 learning rates, a log line every {_INTERVAL} '
-            "iterations. Ours has run all earlier iterations; stock's histories were "
-            'filled beforehand'
-        ],
+        note=f'{len(_KEYS)} losses and 2 learning rates, a log line every {_INTERVAL} iterations. '
+        "Ours has run all earlier iterations; stock's histories were filled beforehand",
     )
 
 
@@ -218,11 +204,7 @@ def check_same_log(device: torch.device) -> None:
     for hook in (RuntimeInfoHook(), LeanRuntimeInfoHook()):
         run = _Run(hook, device)
         run.go(3 * _INTERVAL)
-        window = run.log_processor.window_size
-        logged.append(
-            {key: history.mean(window) for key, history in run.message_hub.log_scalars.items()}
-        )
+        window, scalars = run.log_processor.window_size, run.message_hub.log_scalars
+        logged.append({key: history.mean(window) for key, history in scalars.items()})
     if logged[0] != logged[1]:
-        raise UnequalError(
-            f'logging: {logged[1]} instead of {logged[0]}; there is nothing to compare'
-        )
+        raise UnequalError(f'logging: {logged[1]} instead of {logged[0]}')

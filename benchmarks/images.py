@@ -1,4 +1,4 @@
-"""Images to load: a real data set if it is installed, otherwise synthetic images."""
+"""Synthetic images in the sizes and formats of real data sets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,13 +8,12 @@ import cv2
 import numpy as np
 from mmengine.config import Config
 from mmpretrain.datasets import BaseDataset, CustomDataset
-from mmpretrain.registry import DATASETS
 
 from prkd_mm.config import is_type, load_config
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet', caltech256='Caltech-256')
-_JPEG_SIZES = dict(tinyimagenet=64, caltech256=400)  # of synthetic images
+_JPEG_SIZES = dict(tinyimagenet=64, caltech256=400)
 MakeDataset = Callable[[list[dict]], BaseDataset]
 
 
@@ -45,41 +44,25 @@ class Images:
         return steps
 
 
-def find_images(name: str, count: int, folder: Path) -> Images:
-    """Use images of a data set, or synthetic images if it is not installed.
+def make_images(name: str, count: int, folder: Path) -> Images:
+    """Make images that cost as much to load as those of a data set.
 
     Args:
         name: A file in ``configs/_base_/datasets``: 'cifar100',
             'tinyimagenet' or 'caltech256'.
         count: Number of images.
-        folder: Folder for synthetic image files.
+        folder: Folder for the image files.
     """
     cfg = load_config(str(CONFIGS / f'_base_/datasets/{name}.py'))
     stock = cfg.train_dataloader.dataset
     if is_type(stock, 'PackedImages') or is_type(stock, 'ImageViews'):
         stock = stock.dataset
-    stock = stock.to_dict()
-    pipeline = stock.pop('pipeline')
-    root = Path(stock['data_root'])
-    if name == 'cifar100':
-        real, kind = (root / 'cifar-100-python').is_dir(), 'arrays in memory'
-        stock['indices'] = count
+    if name in _JPEG_SIZES:
+        build, kind = write_images(folder / 'jpegs', count, _JPEG_SIZES[name]), 'JPEG files'
     else:
-        real, kind = root.is_dir(), 'JPEG files'
-        if name == 'tinyimagenet':
-            stock['samples_per_class'] = max(1, count // 200)
-        else:
-            stock['indices'] = count
-    if real:
-
-        def build(pipeline: list[dict]) -> BaseDataset:
-            return DATASETS.build(dict(stock, pipeline=pipeline))
-    elif name == 'cifar100':
-        build = in_memory(count)
-    else:
-        build = _write_jpegs(folder / 'jpegs', count, _JPEG_SIZES[name])
-    source = SETS[name] if real else f'synthetic, like {SETS[name]}'
-    return Images(build, f'{source}, {kind}', pipeline, stock_preprocessor(cfg))
+        build, kind = in_memory(count), 'arrays in memory'
+    source = f'synthetic, like {SETS[name]}, {kind}'
+    return Images(build, source, stock.pipeline, stock_preprocessor(cfg))
 
 
 def stock_preprocessor(cfg: Config) -> dict:
@@ -126,7 +109,7 @@ def synthetic_pixels(count: int, size: int) -> np.ndarray:
 
 
 def in_memory(count: int, size: int = 32, num_classes: int = 100) -> MakeDataset:
-    """Return a function from a pipeline to a data set of synthetic images in memory.
+    """Return a function from a pipeline to a data set of images in memory.
 
     Args:
         count: Number of images.
@@ -137,11 +120,24 @@ def in_memory(count: int, size: int = 32, num_classes: int = 100) -> MakeDataset
     return lambda pipeline: _InMemory(images, num_classes, pipeline=pipeline)
 
 
-def _write_jpegs(folder: Path, count: int, size: int) -> MakeDataset:
+def write_images(
+    folder: Path, count: int, size: int, num_classes: int = 10, suffix: str = '.jpg'
+) -> MakeDataset:
+    """Write image files, in one folder per class.
+
+    Args:
+        folder: The folder.
+        count: Number of images.
+        size: Height and width.
+        num_classes: Number of classes.
+        suffix: File format.
+
+    Returns:
+        A function from a pipeline to the data set.
+    """
     images = synthetic_pixels(min(count, 64), size)
     for i in range(count):
-        image = images[i % len(images)]
-        path = folder / f'{i % 10}' / f'{i}.jpg'
+        path = folder / f'{i % num_classes:03d}' / f'{i}{suffix}'
         path.parent.mkdir(parents=True, exist_ok=True)
-        cv2.imwrite(str(path), image)
+        cv2.imwrite(str(path), images[i % len(images)])
     return lambda pipeline: CustomDataset(data_root=str(folder), pipeline=pipeline)

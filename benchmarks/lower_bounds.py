@@ -46,13 +46,10 @@ def measure_peaks(device: torch.device, quick: bool = False) -> Peaks:
     source = torch.randn(length, device=device)
     target = torch.empty_like(source)
     work = [(2 * n**3, lambda: a @ a)]
+    layout = dict(device=device, memory_format=torch.channels_last)
     for channels, size in layers:
-        layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(
-            device, memory_format=torch.channels_last
-        )
-        x = torch.randn(64, channels, size, size, device=device).contiguous(
-            memory_format=torch.channels_last
-        )
+        layer = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(**layout)
+        x = torch.randn(64, channels, size, size).to(**layout)
         work.append((18 * channels * x.numel(), partial(layer, x)))
     # on a GPU the training steps run under autocast as well
     with torch.inference_mode(), torch.autocast(device.type, enabled=on_gpu):
@@ -79,15 +76,12 @@ def forward_flops(net: nn.Module, size: int) -> float:
         net: Classifier.
         size: Height and width of the image.
     """
-    parameter = next(net.parameters())
-    image = torch.zeros(1, 3, size, size, device=parameter.device)
-    training = net.training
-    level = logging.root.manager.disable
+    image = torch.zeros(1, 3, size, size, device=next(net.parameters()).device)
+    training, level = net.training, logging.root.manager.disable
     logging.disable(logging.WARNING)  # warnings about operations that are not counted
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            macs = FlopAnalyzer(net.eval(), (image,)).total()
+            return 2.0 * FlopAnalyzer(net.eval(), (image,)).total()
     finally:
         logging.disable(level)
         net.train(training)
-    return 2.0 * macs

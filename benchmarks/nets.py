@@ -3,7 +3,7 @@
 import copy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import torch
 from mmengine.config import Config
@@ -12,14 +12,12 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper, build_optim_wrapper
 from mmengine.registry import init_default_scope
 from mmrazor.registry import MODELS
-from torch import nn
 
 from prkd_mm.batch_norm import recalibrate_bn
 from prkd_mm.config import load_config
 from prkd_mm.datasets import PackedImages
 from prkd_mm.teachers import Teacher
-from prkd_mm.teachers.logit_store import TeacherLogits
-from prkd_mm.teachers.normalization import Normalization
+from prkd_mm.teachers.fill_store import create_store, fill
 
 from .images import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
 from .timing import Clock
@@ -29,6 +27,16 @@ PAIRS = (
     'resnet32x4_resnet8x4_cifar100',
     'wrn_40_2_wrn_16_2_cifar100',
 )
+
+
+def load_pair(name: str, method: str) -> Config:
+    """Load ``configs/prkd/<name>.py``, or ``configs/<name>.py`` if the name contains a slash.
+
+    Raises:
+        FileNotFoundError: If there is no such config.
+    """
+    init_default_scope('mmpretrain')
+    return load_config(str(CONFIGS / ('' if '/' in name else 'prkd') / f'{name}.py'), method)
 
 
 class Pair:
@@ -49,71 +57,36 @@ class Pair:
     """
 
     def __init__(self, name: str, device: torch.device, batch: int = 64, size: int = 32) -> None:
-        path = str(CONFIGS / f'prkd/{name}.py')
         self.name, self.device = name, device
         self.batch, self.size = batch, size
-        self.cfg = load_config(path, method='prkd')
-        self.kd = load_config(path, method='kd')
-        init_default_scope('mmpretrain')
+        self.cfg, self.kd = load_pair(name, 'prkd'), load_pair(name, 'kd')
         torch.manual_seed(0)
-        self.student = self._build(self.cfg.model.architecture)
-        self.teacher = self._build(self.cfg.model.teacher)
+        self.student = build(self.cfg.model.architecture)
+        self.teacher = build(self.cfg.model.teacher)
         pipeline = [
             # has no effect, but takes the usual time
             dict(type='RandomCrop', crop_size=size),
             dict(type='RandomFlip', prob=0.0, direction='horizontal'),
             dict(type='PackInputs'),
         ]
-        self.images = in_memory(batch, size, self._classes)(pipeline)
+        self.images = in_memory(batch, size, self.student.head.num_classes)(pipeline)
         self.packed = PackedImages(self.images)
-        inputs = self._preprocess()(self._whole_batch(), True)['inputs']
-        recalibrate_bn(self.teacher, [inputs])
+        preprocess = self.alone().data_preprocessor
+        recalibrate_bn(self.teacher, [preprocess(self._whole_batch(), True)['inputs'].cpu()])
         self.teacher.to(device)
-
-    @property
-    def _classes(self) -> int:
-        return self.cfg.model.architecture.head.num_classes
-
-    @staticmethod
-    def _build(cfg: dict) -> BaseModel:
-        net = MODELS.build(cfg)
-        net.init_weights()
-        return net
-
-    def _preprocessor(self, packed: bool) -> dict:
-        stock = stock_preprocessor(self.cfg)
-        return our_preprocessor(stock) if packed else stock
-
-    def _preprocess(self) -> nn.Module:
-        preprocess = MODELS.build(self._preprocessor(packed=True))
-        preprocess.epoch = 0
-        return preprocess
 
     def _whole_batch(self) -> dict:
         return self.packed.__getitems__(list(range(self.batch)))
 
     def stock(self, channels_last: bool = False) -> BaseModel:
         """Build MMRazor's ``SingleTeacherDistill`` with its ``KLDivergence``."""
-        model = self._distiller('SingleTeacherDistill', self.kd, False)
-        return self._ready(model, channels_last)
+        model = self._build('SingleTeacherDistill', self.kd, teacher=copy.deepcopy(self.teacher))
+        return model.to(memory_format=torch.channels_last) if channels_last else model
 
     def ours(self, **options: Any) -> BaseModel:
         """Build ``FrozenTeacherDistill`` with ``PRKDLoss`` and further options."""
-        model = self._distiller('FrozenTeacherDistill', self.cfg, True, **options)
-        return self._ready(model, True)
-
-    def _distiller(self, kind: str, cfg: Config, packed: bool, **options: Any) -> BaseModel:
-        return MODELS.build(
-            dict(
-                options,
-                _scope_='mmrazor',
-                type=kind,
-                architecture=copy.deepcopy(self.student),
-                teacher=copy.deepcopy(self.teacher),
-                distiller=cfg.model.distiller.to_dict(),
-                data_preprocessor=self._preprocessor(packed),
-            )
-        )
+        options = dict(dict(teacher=copy.deepcopy(self.teacher)), **options)
+        return self._build('FrozenTeacherDistill', self.cfg, **options)
 
     def stored(self, folder: Path) -> BaseModel:
         """Build ``FrozenTeacherDistill`` with stored logits.
@@ -121,54 +94,32 @@ class Pair:
         Args:
             folder: Folder of the store, which is created.
         """
-        preprocess = self._preprocess()
-        store = TeacherLogits.create(
-            folder,
-            1,
-            self.batch,
-            self._classes,
-            teacher='benchmark',
-            source=self.packed.source,
-            seed=0,
-            normalization=Normalization.of(preprocess).describe(),
-        )
-        data = preprocess(self._whole_batch(), True)
-        with torch.inference_mode():
-            logits = self.teacher.eval()(data['inputs'].to(self.device))
-        for chunk in store.missing():
-            store.put(chunk, logits[chunk[1] : chunk[2]])
-        model = MODELS.build(
-            dict(
-                _scope_='mmrazor',
-                type='FrozenTeacherDistill',
-                architecture=copy.deepcopy(self.student),
-                teacher=None,
-                teacher_logits=str(folder),
-                distiller=self.cfg.model.distiller.to_dict(),
-                data_preprocessor=self._preprocessor(True),
-            )
-        )
-        return self._ready(model, True)
+        live = self.ours()
+        images = live.data_preprocessor, self.packed
+        store = create_store(folder, live.teacher, *images, views=1, topk=0)
+        fill(store, store.missing(), live.teacher, *images, batch_size=self.batch)
+        return self.ours(teacher=None, teacher_logits=str(folder))
 
     def alone(self) -> BaseModel:
         """Build ``StudentAlone``, with the same batches as ours."""
-        return self._ready(
-            MODELS.build(
-                dict(
-                    _scope_='mmrazor',
-                    type='StudentAlone',
-                    architecture=copy.deepcopy(self.student),
-                    data_preprocessor=self._preprocessor(True),
-                )
-            ),
-            True,
-        )
+        return self._build('StudentAlone')
 
-    def _ready(self, model: BaseModel, channels_last: bool) -> BaseModel:
-        model.to(self.device)
-        if channels_last:
+    def _build(self, kind: str, cfg: Optional[Config] = None, **options: Any) -> BaseModel:
+        """Build an algorithm with this student, in training mode, and ours in channels_last."""
+        ours, preprocessor = kind != 'SingleTeacherDistill', stock_preprocessor(self.cfg)
+        if cfg is not None:
+            options['distiller'] = cfg.model.distiller.to_dict()
+        model = MODELS.build(
+            dict(
+                options,
+                _scope_='mmrazor',
+                type=kind,
+                architecture=copy.deepcopy(self.student),
+                data_preprocessor=our_preprocessor(preprocessor) if ours else preprocessor,
+            )
+        ).to(self.device)
+        if ours:
             model.to(memory_format=torch.channels_last)
-        if hasattr(model.data_preprocessor, 'epoch'):
             model.data_preprocessor.epoch = 0  # there is no runner to read it from
         model.train()
         return model
@@ -187,6 +138,13 @@ class Pair:
         cfg = self.cfg.optim_wrapper.to_dict()
         cfg['type'] = 'AmpOptimWrapper' if amp else 'OptimWrapper'
         return Step(model, build_optim_wrapper(model, cfg), batch, Clock(self.device))
+
+
+def build(cfg: dict) -> BaseModel:
+    """Build a net with random weights."""
+    net = MODELS.build(cfg)
+    net.init_weights()
+    return net
 
 
 @dataclass

@@ -18,7 +18,7 @@ from rich.console import Console
 from prkd_mm.experiments.table import Table
 from prkd_mm.version import __version__
 
-from .comparison import Comparison, Result, Target
+from .comparison import Comparison, Result
 from .lower_bounds import Peaks
 from .timing import ALONE, OURS, STOCK, TUNED, Summary
 
@@ -53,7 +53,8 @@ def format_seconds(value: float) -> str:
     """Format a time in a suitable unit."""
     for unit, size in (('s', 1.0), ('ms', 1e-3), ('µs', 1e-6)):
         if value >= size:
-            return f'{value / size:.3g} {unit}'
+            # no exponent for the seconds of a long run
+            return f'{value / size:,.0f} {unit}' if value >= 1000 else f'{value / size:.3g} {unit}'
     return f'{value * 1e9:.3g} ns'
 
 
@@ -109,39 +110,41 @@ def sections(comparison: Comparison) -> Table:
     return _table(comparison.results, columns)
 
 
-def all_tables(comparison: Comparison) -> list[Table]:
-    """Build the table of times and, if they were measured, of sections and memory."""
+def _all_tables(comparison: Comparison) -> list[Table]:
     tables = [times(comparison), sections(comparison)]
     return [table for table in tables if len(table.header) > 1]
+
+
+def _notes(comparison: Comparison) -> str:
+    notes = f'{comparison.rounds} rounds; {comparison.note}.'
+    if comparison.lower_bound_text:
+        notes += f' Lower bound: {comparison.lower_bound_text}.'
+    return notes
+
+
+def _targets(comparisons: Sequence[Comparison]) -> Table:
+    rows = [
+        [
+            target.text,
+            format_factor(target.value),
+            target.limit,
+            'reached' if target.reached else '**not reached**',
+        ]
+        for comparison in comparisons
+        for target in comparison.targets
+    ]
+    return Table(['', 'measured', 'target', ''], rows)
 
 
 def show(console: Console, comparison: Comparison) -> None:
     """Print a comparison."""
     console.print(f'\n[bold]{comparison.title}[/]', highlight=False)
-    for table in all_tables(comparison):
+    for table in _all_tables(comparison):
         console.print(table.screen(box=SIMPLE_HEAD, padding=0, show_edge=False))
         console.print()
-    for text in _notes(comparison):
-        console.print(text, highlight=False)
-    for target in comparison.targets:
-        reached = 'reached' if target.reached else 'NOT REACHED'
-        console.print(
-            f'{target.text}: {format_factor(target.value)}, {_limit(target)}: {reached}',
-            highlight=False,
-        )
-
-
-def _notes(comparison: Comparison) -> list[str]:
-    notes = [f'{comparison.rounds} rounds; {note}.' for note in comparison.notes]
-    if comparison.lower_bound_text:
-        notes.append(f'Lower bound: {comparison.lower_bound_text}.')
-    return notes
-
-
-def _limit(target: Target) -> str:
-    if target.at_least is not None:
-        return f'at least {target.at_least:.3g}'
-    return f'at most {target.at_most:.3g}'
+    console.print(_notes(comparison), highlight=False)
+    for text, value, limit, reached in _targets([comparison]).rows:
+        console.print(f'{text}: {value}, {limit}: {reached.strip("*")}', highlight=False)
 
 
 def markdown(comparisons: Sequence[Comparison], about: dict) -> str:
@@ -155,16 +158,12 @@ def markdown(comparisons: Sequence[Comparison], about: dict) -> str:
     lines = [f'`{about["command"]}`', '', f'{", ".join(shown)}.', '']
     for comparison in comparisons:
         lines += [f'### {comparison.title[0].upper()}{comparison.title[1:]}', '']
-        for table in all_tables(comparison):
+        for table in _all_tables(comparison):
             lines += [table.markdown(), '']
-        lines += [' '.join(_notes(comparison)), '']
-    targets = []
-    for target in (target for comparison in comparisons for target in comparison.targets):
-        reached = 'reached' if target.reached else '**not reached**'
-        targets.append([target.text, format_factor(target.value), _limit(target), reached])
-    if targets:
-        table = Table(['', 'measured', 'target', ''], targets)
-        lines += ['### Targets', '', table.markdown(), '']
+        lines += [_notes(comparison), '']
+    targets = _targets(comparisons)
+    if targets.rows:
+        lines += ['### Targets', '', targets.markdown(), '']
     return '\n'.join(lines)
 
 
@@ -181,9 +180,7 @@ def save(folder: Path, comparisons: Sequence[Comparison], peaks: Peaks, about: d
         list[Path]: The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = dict(
-        about, peaks=asdict(peaks), comparisons=[comparison.as_dict() for comparison in comparisons]
-    )
+    numbers = dict(about, peaks=asdict(peaks), comparisons=[asdict(each) for each in comparisons])
     paths = [folder / name for name in ('benchmark.json', 'tables.md', 'bars.png')]
     paths[0].write_text(json.dumps(numbers, indent=1, ensure_ascii=False), encoding='utf-8')
     paths[1].write_text(markdown(comparisons, about), encoding='utf-8')
@@ -201,12 +198,10 @@ def plot_bars(comparisons: Sequence[Comparison], path: Path) -> None:
     for axes, comparison in zip(panels, comparisons):
         first = comparison.results[0].time.median
         for i, result in enumerate(comparison.results):
-            speed, low, high = (
-                first / seconds
-                for seconds in (result.time.median, result.time.high, result.time.low)
-            )
-            color = _COLORS[result.side]
-            axes.barh(i, speed, color=color, xerr=[[speed - low], [high - speed]])
+            measured = result.time
+            speed, low, high = first / measured.median, first / measured.high, first / measured.low
+            error = [[speed - low], [high - speed]]
+            axes.barh(i, speed, color=_COLORS[result.side], xerr=error)
             axes.annotate(f' {format_factor(speed)}', (high, i), va='center')
         names = [result.name for result in comparison.results]
         axes.set_yticks(range(len(names)), names)

@@ -50,10 +50,12 @@ class Clock:
             workers: Ids of living processes whose CPU time is included.
                 (``getrusage`` includes a child only after it has ended, and
                 persistent workers do not end.)
+
+        Raises:
+            OSError: If this system cannot read the CPU time of another process.
         """
         self.wait()
-        cpu = time.process_time() + sum(map(_cpu_time_of, workers))
-        return cpu, time.perf_counter()
+        return time.process_time() + sum(map(_cpu_time_of, workers)), time.perf_counter()
 
     def wait(self) -> None:
         """Wait until the device has finished its queue."""
@@ -77,22 +79,13 @@ class Clock:
 
 
 def _cpu_time_of(pid: int) -> float:
-    # the clock id that clock_getcpuclockid(3) of Linux computes for a process
-    return time.clock_gettime((~pid << 3) | 2)
-
-
-def check_workers_can_be_timed() -> None:
-    """Check that the CPU time of another process can be read.
-
-    Raises:
-        OSError: If this system does not support it.
-    """
     try:
-        _cpu_time_of(os.getppid())
-    except (OSError, AttributeError) as error:
+        # the clock id that clock_getcpuclockid(3) of Linux computes for a process
+        return time.clock_gettime((~pid << 3) | 2)
+    except AttributeError as error:
         raise OSError(
             'the CPU time of data loader workers is read from per-process clocks, which '
-            'only Linux has; run the benchmark `feed` on Linux'
+            'only Linux has; run this benchmark on Linux'
         ) from error
 
 
@@ -124,11 +117,7 @@ class Samples:
 
 
 def measure(
-    cases: Sequence[Case],
-    rounds: int,
-    seconds: float,
-    clock: Callable,
-    on_round: Callable[[int], None] = lambda done: None,
+    cases: Sequence[Case], rounds: int, seconds: float, clock: Callable
 ) -> dict[str, Samples]:
     """Time the cases alternately, with one call of each per round.
 
@@ -138,7 +127,6 @@ def measure(
         seconds: Time after which no new round starts. At least three
             rounds (or ``rounds``, if that is smaller) are always run.
         clock: Function with the signature of :class:`Clock`.
-        on_round: Called with the number of finished rounds.
 
     Returns:
         dict: :class:`Samples` by case name.
@@ -154,7 +142,6 @@ def measure(
             end_cpu, end_wall = clock(case.workers())
             samples[case.name].cpu.append((end_cpu - cpu) / case.units)
             samples[case.name].wall.append((end_wall - wall) / case.units)
-        on_round(done)
         if done >= MIN_ROUNDS and clock()[1] - start > seconds:
             break
     return samples
@@ -174,10 +161,8 @@ def peak_memory(run: Callable[[], Any], device: torch.device) -> int:
         run()
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device) - before
-    with (
-        _silent_stderr(),
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
-    ):
+    activities = [ProfilerActivity.CPU]
+    with _silent_stderr(), profile(activities=activities, profile_memory=True) as profiler:
         run()
     held = peak = 0
     events = profiler.profiler.kineto_results.events()

@@ -9,35 +9,40 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import cv2
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
-from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
-from prkd_mm.config import environment, load_config
 
-from .comparison import Comparison, Result, Settings
-from .images import CONFIGS, stock_preprocessor, synthetic_pixels
-from .lower_bounds import Peaks
-from .timing import ALONE, OURS, STOCK, Summary, speedup
+from .comparison import Comparison, Settings, summarize
+from .images import CONFIGS, stock_preprocessor, write_images
+from .nets import build, load_pair
+from .timing import ALONE, OURS, STOCK, Summary
 
 PAIR = 'wrn_40_2_wrn_16_2_cifar10'
 VIEWS = 8
 EPOCHS = (10, 30, 240)  # extrapolated
+ALL_IMAGES = 50_000  # extrapolated
+TABLE = (6, 3)  # distilling methods and seeds of a table, which has the student alone, too
 _EPOCHS = (2, 6)  # measured
-_VALIDATION = 96  # images, too few for TeacherCheckHook to refuse the random teacher
+_VALIDATION = 96  # images at most, too few for TeacherCheckHook to refuse the random teacher
 _OUR_TRAIN = [str(CONFIGS.parent / 'tools/train.py')]
 _STOCK_TRAIN = ['-m', 'prkd_mm', 'mmrazor::train.py']
 _OUR_HOOKS = ('epoch_seed', 'channels_last', 'sync_buffers', 'tail_average')
-# name and side of each case, its method, and whether it stores views
-_CASES = (
-    ('stock', STOCK, 'kd', False),
-    ('student alone', ALONE, 'ce', False),
-    ('ours, live', OURS, 'prkd', False),
-    (f'ours, --store-views {VIEWS}', OURS, 'prkd', True),
-)
+_STORED = f'ours, --store-views {VIEWS}'
+# side of each case, its method, and whether it stores views
+_CASES = {
+    'stock': (STOCK, 'kd', False),
+    'student alone': (ALONE, 'ce', False),
+    'ours, live': (OURS, 'prkd', False),
+    _STORED: (OURS, 'prkd', True),
+}
+# expected at 30 epochs: a run over stock, and a table over one with live teachers
+_SPEEDUPS = {
+    'wrn_40_2_wrn_16_2_cifar10': (1.7, 1.0),
+    'resnet32x4_resnet8x4_cifar100': (1.9, 2.3),
+    'quickstart/prkd_tinyimagenet20': (1.0, 1.7),
+}
 
 
 @dataclass
@@ -54,14 +59,23 @@ class Parts:
     epoch: list[float] = field(default_factory=list)
     view: list[float] = field(default_factory=list)
 
-    def total(self, epochs: int) -> list[float]:
-        """Compute the cost of a run with a number of epochs, by round."""
+    def total(self, epochs: int, scale: float = 1.0, runs: int = 1) -> list[float]:
+        """Compute the cost of runs with a number of epochs, by round.
+
+        Args:
+            epochs: Number of epochs.
+            scale: Number of images, relative to the measured runs.
+            runs: Number of runs that share a store.
+        """
         views = min(VIEWS, epochs)
-        return [s + epochs * e + views * v for s, e, v in zip(self.start, self.epoch, self.view)]
+        return [
+            runs * s + scale * (runs * epochs * e + views * v)
+            for s, e, v in zip(self.start, self.epoch, self.view)
+        ]
 
 
-def run(settings: Settings, peaks: Peaks, pair: str = PAIR, images: int = 1024) -> list[Comparison]:
-    """Compare the cost of whole runs.
+def run(settings: Settings, pairs: Sequence[str], images: int) -> list[Comparison]:
+    """Compare the cost of whole runs, and of tables of several methods and seeds.
 
     A run includes the start of Python, imports, data, training, validation,
     checkpoints and logs. Each case is run for two and for six epochs, which
@@ -69,37 +83,38 @@ def run(settings: Settings, peaks: Peaks, pair: str = PAIR, images: int = 1024) 
 
     Args:
         settings: Settings of the measurement. The runs use the CPU, with one thread.
-        peaks: Unused; all subjects have this argument.
-        pair: Name of a config in ``configs/prkd`` for CIFAR-10. The images are
+        pairs: Names of configs in ``configs/prkd`` for images of 32x32. The images are
             synthetic.
         images: Number of training images.
 
     Raises:
         RuntimeError: If a run fails, or the runs are too short to be measured.
     """
-    cpu = {name: Parts() for name, *_ in _CASES}
-    wall = {name: Parts() for name, *_ in _CASES}
-    with tempfile.TemporaryDirectory() as folder:
-        runs = _Runs(pair, Path(folder), images)
-        begin = time.perf_counter()
-        for rounds in range(1, settings.rounds + 1):
-            for name, _, method, stores in _CASES if rounds % 2 else reversed(_CASES):
-                _measure(runs, name, method, stores, cpu[name], wall[name])
-            if time.perf_counter() - begin > settings.seconds:
-                break
-    note = (
-        f'{images} training images of 32x32, {_VALIDATION} for validation; CPU time of all '
-        'processes, extrapolated from runs of two and six epochs'
-    )
-    return [_compare(pair, epochs, cpu, wall, note) for epochs in EPOCHS]
+    comparisons = []
+    for pair in pairs:
+        cpu, wall = ({name: Parts() for name in _CASES} for _ in range(2))
+        with tempfile.TemporaryDirectory() as folder:
+            runs = _Runs(pair, Path(folder), images)
+            begin = time.perf_counter()
+            for rounds in range(1, settings.rounds + 1):
+                for name in _CASES if rounds % 2 else reversed(_CASES):
+                    with settings.console.status(f'{name}, round {rounds}'):
+                        _measure(runs, name, cpu[name], wall[name])
+                if time.perf_counter() - begin > settings.seconds:
+                    break
+        scale = ALL_IMAGES / images
+        comparisons += [_compare(pair, epochs, cpu, wall, scale) for epochs in EPOCHS]
+        comparisons.append(_compare_tables(pair, cpu, wall, scale))
+    return comparisons
 
 
-def _measure(runs: '_Runs', name: str, method: str, stores: bool, cpu: Parts, wall: Parts) -> None:
+def _measure(runs: '_Runs', name: str, cpu: Parts, wall: Parts) -> None:
     few, many = _EPOCHS
+    stores = _CASES[name][2]
     views = few if stores else 0
-    short, long = (runs.time(name, method, epochs, views) for epochs in _EPOCHS)
+    short, long = (runs.time(name, epochs, views) for epochs in _EPOCHS)
     # more views in the same number of epochs
-    more_views = runs.time(name, method, many, many) if stores else long
+    more_views = runs.time(name, many, many) if stores else long
     for i, parts in enumerate((cpu, wall)):
         view = (more_views[i] - long[i]) / (many - few)
         epoch = (long[i] - short[i]) / (many - few)
@@ -114,24 +129,56 @@ def _measure(runs: '_Runs', name: str, method: str, stores: bool, cpu: Parts, wa
 
 
 def _compare(
-    pair: str, epochs: int, cpu: dict[str, Parts], wall: dict[str, Parts], note: str
+    pair: str, epochs: int, cpu: dict[str, Parts], wall: dict[str, Parts], scale: float
 ) -> Comparison:
-    totals = {name: parts.total(epochs) for name, parts in cpu.items()}
-    results = []
-    for name, side, *_ in _CASES:
-        wall_time = Summary.of(wall[name].total(epochs))
-        result = Result(name, side, Summary.of(totals[name]), wall_time)
-        parts = vars(cpu[name])
+    times, walls = (
+        {name: parts.total(epochs, scale) for name, parts in each.items()} for each in (cpu, wall)
+    )
+    results = summarize({name: side for name, (side, *_) in _CASES.items()}, times, walls)
+    for result in results:
+        parts = vars(cpu[result.name])
         result.sections = {part: Summary.of(values).median for part, values in parts.items()}
-        if side == OURS:
-            result.speedups[STOCK] = speedup(totals[name], totals['stock'])
-            result.speedups[ALONE] = speedup(totals[name], totals['student alone'])
-        results.append(result)
-    title = f'run of {epochs} epochs of {pair}'
-    rounds = len(totals['stock'])
-    comparison = Comparison('run', title, 'run', 'CPU', rounds, results, notes=[note])
-    if epochs == 30:
-        comparison.expect_speedup(_CASES[-1][0], STOCK, 1.7)
+    comparison = Comparison(
+        'run',
+        f'run of {epochs} epochs of {pair}',
+        'run',
+        'CPU',
+        len(times['stock']),
+        results,
+        f'{ALL_IMAGES:,} training images of 32x32; CPU time of all processes, extrapolated from '
+        f'runs of {_EPOCHS[0]} and {_EPOCHS[1]} epochs on {ALL_IMAGES / scale:,.0f} images, to '
+        f'which the costs of an epoch and a view refer',
+    )
+    if epochs == 30 and pair in _SPEEDUPS:
+        comparison.expect_speedup(_STORED, STOCK, _SPEEDUPS[pair][0])
+    return comparison
+
+
+def _compare_tables(
+    pair: str, cpu: dict[str, Parts], wall: dict[str, Parts], scale: float
+) -> Comparison:
+    methods, seeds = TABLE
+    names = {'live teachers': 'ours, live', f'one store of {VIEWS} views': _STORED}
+    sides = dict(zip(names, (STOCK, OURS)))
+
+    def totals(parts: dict[str, Parts]) -> dict[str, list[float]]:
+        alone = parts['student alone'].total(30, scale, seeds)
+        return {
+            title: [a + b for a, b in zip(alone, parts[name].total(30, scale, methods * seeds))]
+            for title, name in names.items()
+        }
+
+    comparison = Comparison(
+        'run',
+        f'table of {methods + 1} methods and {seeds} seeds of {pair}, 30 epochs',
+        'table',
+        'CPU',
+        len(cpu['stock'].start),
+        summarize(sides, totals(cpu), totals(wall)),
+        f'the student alone and {methods} distilling methods, extrapolated from the same runs',
+    )
+    if pair in _SPEEDUPS:
+        comparison.expect_speedup(comparison.results[1].name, STOCK, _SPEEDUPS[pair][1])
     return comparison
 
 
@@ -140,27 +187,31 @@ class _Runs:
 
     def __init__(self, pair: str, folder: Path, images: int) -> None:
         self.pair, self.folder = pair, folder
-        for split, count in (('train', images), ('test', _VALIDATION)):
-            for i, pixels in enumerate(synthetic_pixels(count, 32)):
-                path = folder / split / f'{i % 10}' / f'{i}.png'
-                path.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(path), pixels)
-        init_default_scope('mmpretrain')
+        teacher = load_pair(pair, 'kd').model.teacher
+        # CIFAR has a fifth as many, too
+        for split, count in (('train', images), ('test', min(images // 5, _VALIDATION))):
+            write_images(folder / split, count, 32, teacher.head.num_classes, '.png')
         torch.manual_seed(0)
-        teacher = MODELS.build(self._load('kd').model.teacher)
-        teacher.init_weights()
-        write_atomically(dict(state_dict=teacher.state_dict()), folder / 'teacher.pth')
+        state = build(teacher).state_dict()
+        write_atomically(dict(state_dict=state), folder / 'teacher.pth')
 
     def _load(self, method: str) -> Config:
-        with environment(PRKD_CIFAR10='cifar10_images'):
-            cfg = load_config(str(CONFIGS / f'prkd/{self.pair}.py'), method)
+        cfg = load_pair(self.pair, method)
         for phase, split in (('train', 'train'), ('val', 'test'), ('test', 'test')):
-            cfg[f'{phase}_dataloader'].dataset.dataset.data_root = str(self.folder / split)
+            packed = cfg[f'{phase}_dataloader'].dataset
+            steps = [s for s in packed.dataset.pipeline if s['type'].startswith('Random')]
+            packed.dataset = dict(
+                type='CustomDataset',
+                data_root=str(self.folder / split),
+                pipeline=[dict(type='LoadImageFromFile'), *steps, dict(type='PackInputs')],
+            )
+            packed.pop('pipeline', None)
         cfg.default_hooks.tail_average.num_epochs = 1
         return cfg
 
-    def time(self, name: str, method: str, epochs: int, views: int) -> tuple[float, float]:
+    def time(self, name: str, epochs: int, views: int) -> tuple[float, float]:
         """Measure the CPU and wall seconds of a run."""
+        method = _CASES[name][1]
         cfg = self._load(method)
         cfg.train_cfg.max_epochs = epochs
         if name == 'stock':
@@ -189,10 +240,7 @@ class _Runs:
             cfg.default_hooks.pop(name)
         for phase in ('train', 'val', 'test'):
             loader = cfg[f'{phase}_dataloader']
-            pipeline = loader.dataset.get('pipeline')
             loader.dataset = loader.dataset.dataset
-            if pipeline:
-                loader.dataset.pipeline = pipeline
             loader.collate_fn = dict(type='pseudo_collate')  # MMEngine's default
 
 

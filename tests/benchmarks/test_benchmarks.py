@@ -1,6 +1,7 @@
 """Benchmarks compare cases with equal results, and compute times correctly."""
 
 import json
+import math
 import multiprocessing
 import subprocess
 import sys
@@ -17,14 +18,14 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import MODELS
 from project import ROOT
 
-from benchmarks import feed, hooks, loss, lower_bounds, step, timing, whole_run
+from benchmarks import feed, hooks, loss, lower_bounds, step, timing, topk, whole_run
 from benchmarks import images as data
 from benchmarks.comparison import Settings, UnequalError, compare
 from benchmarks.nets import PAIRS, Pair
 from benchmarks.timing import OURS, STOCK, TUNED, Case, Summary
+from prkd_mm.datasets import PackedImages
 
 CPU = torch.device('cpu')
-PEAKS = lower_bounds.Peaks(1e11, 1e10)
 
 
 class FakeClock:
@@ -74,9 +75,9 @@ class TestTiming:
         'rounds, seconds, done', [(9, 0, 3), (9, 7.9, 4), (9, 1e9, 9), (2, 0, 2)]
     )
     def test_no_round_starts_after_the_time_limit_but_three_are_run(self, rounds, seconds, done):
-        clock, seen = FakeClock(), []
-        timing.measure([clock.case('a', OURS, [1] * 9)], rounds, seconds, clock, seen.append)
-        assert seen == list(range(1, done + 1))
+        clock = FakeClock()
+        timing.measure([clock.case('a', OURS, [1] * 9)], rounds, seconds, clock)
+        assert clock.turns == ['a'] * done
 
     def test_speedup_is_computed_per_round(self):
         # the ratio of the medians would be 1
@@ -133,6 +134,7 @@ class TestComparison:
                 clock.case('tuned', TUNED, [4, 4, 4]),
                 clock.case('ours', OURS, [2, 4, 2]),
             ],
+            note='',
         )
 
     def test_speedups_are_over_the_fastest_case_of_a_side(self):
@@ -147,7 +149,7 @@ class TestComparison:
         comparison.expect_speedup('ours', STOCK, 4.0)
         comparison.expect_speedup('ours', TUNED, 2.1)
         assert [target.reached for target in comparison.targets] == [True, False]
-        assert [target['reached'] for target in comparison.as_dict()['targets']] == [True, False]
+        assert [target.limit for target in comparison.targets] == ['at least 4', 'at least 2.1']
 
 
 @pytest.fixture(scope='module')
@@ -184,10 +186,11 @@ class TestEqual:
                 to_rgb=True,
             ),
         )
-        feed.check_equal(images, 32, str(tmp_path), CPU)
+        common = dict(ours=PackedImages, folder=str(tmp_path), device=CPU, batch=32)
+        feed.check_equal(images, **common)
         images.pipeline = images.plain()
         with pytest.raises(UnequalError, match='crop and flip'):
-            feed.check_equal(images, 32, str(tmp_path), CPU)
+            feed.check_equal(images, **common)
 
     def test_steps_are_equal(self, logged):
         assert list(logged) == [
@@ -224,15 +227,13 @@ class TestEqual:
 @pytest.mark.parametrize(
     'name, size', [('cifar100', 32), ('tinyimagenet', 64), ('caltech256', 224)]
 )
-def test_images_are_synthetic_if_the_data_set_is_missing(name, size, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    found = data.find_images(name, 20, tmp_path)
-    assert found.source.startswith('synthetic')
-    images = found.build(found.plain())
+def test_synthetic_images_have_the_size_of_the_data_set(name, size, tmp_path):
+    made = data.make_images(name, 20, tmp_path)
+    images = made.build(made.plain())
     assert len(images) == 20
     pixels = images[0]['inputs']
     assert pixels.shape == (3, size, size) and pixels.dtype == torch.uint8
-    assert found.build(found.pipeline)[0]['inputs'].shape == pixels.shape
+    assert made.build(made.pipeline)[0]['inputs'].shape == pixels.shape
 
 
 def test_flops_of_a_net_with_two_convolutions():
@@ -350,33 +351,49 @@ def test_settings_need_a_round():
 class FakeRuns:
     """Runs of 10 s plus 2 s per epoch plus 3 s per stored view; wall time is double."""
 
-    def time(self, name, method, epochs, views):
+    def time(self, name, epochs, views):
         cpu = 10 + 2 * epochs + 3 * min(views, epochs)
         return cpu, 2 * cpu
 
 
-@pytest.mark.parametrize('stores, view', [(False, 0), (True, 3)])
-def test_cost_of_a_whole_run_is_extrapolated_from_its_parts(stores, view):
+@pytest.mark.parametrize('name, view', [('ours, live', 0), (whole_run._STORED, 3)])
+def test_cost_of_a_whole_run_is_extrapolated_from_its_parts(name, view):
     cpu, wall = whole_run.Parts(), whole_run.Parts()
     for _ in range(2):
-        whole_run._measure(FakeRuns(), 'name', 'prkd', stores, cpu, wall)
+        whole_run._measure(FakeRuns(), name, cpu, wall)
     assert cpu == whole_run.Parts([10, 10], [2, 2], [view, view])
     assert wall == whole_run.Parts([20, 20], [4, 4], [2 * view, 2 * view])
     assert cpu.total(5) == [20 + 5 * view] * 2
     assert cpu.total(100) == [210 + whole_run.VIEWS * view] * 2
+    # with ten times the images, and with three runs on one store
+    assert cpu.total(100, scale=10) == [10 + 10 * (200 + whole_run.VIEWS * view)] * 2
+    assert cpu.total(100, runs=3) == [3 * 210 + whole_run.VIEWS * view] * 2
+
+
+def test_a_table_pays_for_its_store_once():
+    parts = {name: whole_run.Parts([10], [2], [0]) for name in whole_run._CASES}
+    parts['student alone'] = whole_run.Parts([10], [1], [0])
+    parts[whole_run._STORED] = whole_run.Parts([10], [1], [1])
+    table = whole_run._compare_tables('some pair', parts, parts, scale=1.0)
+    live, stored = 3 * 40 + 18 * 70, 3 * 40 + 18 * 40 + whole_run.VIEWS
+    assert [result.time.median for result in table.results] == [live, stored]
+    assert table.results[1].speedups[STOCK].median == live / stored
 
 
 def test_runs_too_short_to_be_measured_are_an_error():
     class Noise:
-        def time(self, name, method, epochs, views):
+        def time(self, name, epochs, views):
             return 10 - epochs, 10 - epochs
 
     with pytest.raises(RuntimeError, match='increase --images'):
-        whole_run._measure(Noise(), 'name', 'kd', False, whole_run.Parts(), whole_run.Parts())
+        whole_run._measure(Noise(), 'stock', whole_run.Parts(), whole_run.Parts())
 
 
-def test_stock_run_uses_nothing_of_ours(tmp_path):
-    runs = whole_run._Runs(whole_run.PAIR, tmp_path, images=10)
+@pytest.mark.parametrize(
+    'pair, classes', [('wrn_40_2_wrn_16_2_cifar10', 10), ('quickstart/prkd_tinyimagenet20', 20)]
+)
+def test_stock_run_uses_nothing_of_ours(pair, classes, tmp_path):
+    runs = whole_run._Runs(pair, tmp_path, images=classes)
     cfg = runs._load('kd')
     runs._make_stock(cfg)
     model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
@@ -386,4 +403,18 @@ def test_stock_run_uses_nothing_of_ours(tmp_path):
     for ours in ('PackedImages', 'whole_batch', 'TailAverage', 'Lean', 'EpochSeed', 'TeacherCheck'):
         assert ours not in text
     images = DATASETS.build(cfg.train_dataloader.dataset)
-    assert len(images) == 10 and images[0]['inputs'].shape == (3, 32, 32)
+    assert len(images) == classes and images[0]['inputs'].shape == (3, 32, 32)
+
+
+def test_top_k_costs_nothing_if_all_logits_are_kept_and_less_the_more_are_kept():
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(50, 40)
+    rows = topk.losses(logits).rows
+    assert [row[0] for row in rows] == ['4', '8', '16', '32', 'all']
+    for column in (2, 3):
+        divergences = [float(row[column]) for row in rows]
+        assert divergences == sorted(divergences, reverse=True)
+        assert divergences[-1] < 1e-6 < divergences[-2]
+    p, q = torch.tensor([[0.7, 0.2, 0.1]]), torch.tensor([[0.7, 0.15, 0.15]])
+    expected = 0.2 * math.log(0.2 / 0.15) + 0.1 * math.log(0.1 / 0.15)
+    assert topk.divergence(p.log(), q.log(), 1.0) == pytest.approx(expected, rel=1e-6)
