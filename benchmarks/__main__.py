@@ -114,7 +114,7 @@ def parse_args() -> argparse.Namespace:
     for name in reversed(ALL):  # an option of several subjects has the default of the first
         everything.update(SUBJECTS[name].defaults)
     described = {name: (subject.words, subject.defaults) for name, subject in SUBJECTS.items()}
-    described['all'] = 'all of these except run', everything
+    described['all'] = 'all of the above except run', everything
     for name, (words, defaults) in described.items():
         description = words[0].upper() + words[1:] + '.'
         command = commands.add_parser(name, help=words, description=description)
