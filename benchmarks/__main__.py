@@ -15,7 +15,7 @@ from rich.console import Console
 
 from prkd_mm import cli
 
-from . import feed, hooks, loss, step, tables, topk, whole_run
+from . import feed, hooks, loss, step, tables, topk, views, whole_run
 from .comparison import Comparison, Settings
 from .lower_bounds import measure_peaks
 from .nets import PAIRS
@@ -63,6 +63,7 @@ SUBJECTS = dict(
         dict(pairs=(whole_run.PAIR,), images=512),
     ),
 )
+STUDIES = dict(topk=topk, views=views)  # they measure accuracy, not cost
 ALL = [name for name in SUBJECTS if name != 'run']
 
 
@@ -122,7 +123,8 @@ def parse_args() -> argparse.Namespace:
         command.add_argument(
             '--quick', action='store_true', help='trial run, whose lower bounds are not reliable'
         )
-    topk.add_arguments(commands)
+    for study in STUDIES.values():
+        study.add_arguments(commands)
     return parser.parse_args()
 
 
@@ -157,8 +159,8 @@ def measure(args: argparse.Namespace, console: Console) -> None:
 def main() -> None:
     args, console = parse_args(), Console()
     MMLogger.get_current_instance().setLevel('ERROR')
-    if args.command == 'topk':
-        topk.run(args, console)
+    if args.command in STUDIES:
+        STUDIES[args.command].run(args, console)
     else:
         measure(args, console)
 

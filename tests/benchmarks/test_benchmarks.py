@@ -6,6 +6,7 @@ import multiprocessing
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,12 +19,13 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import MODELS
 from project import ROOT
 
-from benchmarks import feed, hooks, loss, lower_bounds, step, timing, topk, whole_run
+from benchmarks import feed, hooks, loss, lower_bounds, step, timing, topk, views, whole_run
 from benchmarks import images as data
 from benchmarks.comparison import Settings, UnequalError, compare
 from benchmarks.nets import PAIRS, Pair
 from benchmarks.timing import OURS, STOCK, TUNED, Case, Summary
 from prkd_mm.datasets import PackedImages
+from prkd_mm.experiments.results import Row
 
 CPU = torch.device('cpu')
 
@@ -404,6 +406,20 @@ def test_stock_run_uses_nothing_of_ours(pair, classes, tmp_path):
         assert ours not in text
     images = DATASETS.build(cfg.train_dataloader.dataset)
     assert len(images) == classes and images[0]['inputs'].shape == (3, 32, 32)
+
+
+def test_accuracy_is_listed_by_the_number_of_views(tmp_path):
+    def row(*accuracies):
+        runs = [SimpleNamespace(seed=i, averaged=a, last=0.0) for i, a in enumerate(accuracies)]
+        return Row('KD', 'kd', runs)
+
+    rows = {'1': [row(50.0, 52.0)], 'live': [row(60.0, 60.0)]}
+    table = views.table(rows)
+    assert table.header == ['views', 'KD']
+    assert [cells[0] for cells in table.rows] == ['1', 'live']
+    assert table.rows[0][1].startswith('51.00') and table.rows[1][1].startswith('60.00')
+    views.draw(rows, tmp_path / 'views.png')
+    assert (imread(tmp_path / 'views.png')[..., :3] < 0.9).any()
 
 
 def test_top_k_costs_nothing_if_all_logits_are_kept_and_less_the_more_are_kept():
