@@ -10,7 +10,7 @@ from torch import nn
 
 from ..checkpoints import plain_state_dict, read, resolve
 from ..randomness import untouched_random_state
-from .fill_store import folder_of
+from .fill_store import default_folder
 from .filling_teacher import FillingTeacher, fills_a_store, is_complete, on_all_ranks
 from .frozen_teacher import FrozenTeacher, fold_batch_norms, load_teacher
 from .logit_arrays import choose_topk
@@ -104,7 +104,7 @@ def _filling(
 ) -> Teacher:
     """A teacher that fills a store, or replays it if it is already complete."""
     options = dict(spec.logits)
-    folder = options.pop('folder', None) or folder_of(spec.config, options['views'])
+    folder = options.pop('folder', None) or default_folder(spec.config, options['views'])
     if on_all_ranks(is_complete(folder)):  # another run may complete it meanwhile
         stored = _stored(spec._replace(logits=str(folder)))
         classes = stored.store.num_classes

@@ -16,7 +16,7 @@ from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -24,19 +24,14 @@ from ..config import is_type
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
 from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
-from .logit_arrays import Chunk, choose_topk, size_in_bytes
+from .logit_arrays import Chunk, choose_topk, readable, size_in_bytes
 from .logit_store import HEADER, TeacherLogits
 from .teacher import Teacher
 
 BATCH_SIZE = 256
 
 
-def default_folder(cfg: Config, views: int) -> Path:
-    """Default folder of a pair's logit store."""
-    return folder_of(cfg.model.get('teacher_config'), views)
-
-
-def folder_of(teacher_config: Union[str, list, None], views: int) -> Path:
+def default_folder(teacher_config: Union[str, list, None], views: int) -> Path:
     """Default folder of the logits of the teacher that a config trains."""
     name = Path(teacher_config).stem if isinstance(teacher_config, str) else 'teacher'
     return Path('work_dirs') / f'{name}_{views}_views'
@@ -134,7 +129,7 @@ def create_store(
     kept = f'the {topk} largest of' if topk else 'all'
     print_log(
         f'Logits of {views} views of {len(dataset):,} images, {kept} {teacher.num_classes} '
-        f'classes: {size / 1e9:.3g} GB in {folder}',
+        f'classes: {readable(size)} in {folder}',
         logger='current',
     )
     if not (folder / HEADER).exists():
@@ -254,17 +249,14 @@ def _check_space(folder: Path, size: int) -> None:
         disk = disk.parent
     free = shutil.disk_usage(disk).free
     if free < size:
-        raise OSError(
-            f'not enough space on {disk}: {free / 1e9:.3g} GB free, {size / 1e9:.3g} GB needed'
-        )
+        raise OSError(f'not enough space on {disk}: {readable(free)} free, {readable(size)} needed')
 
 
 @contextmanager
 def _progress_bar(store: TeacherLogits, missing: list[Chunk]) -> Iterator[Callable[[int], None]]:
     total = store.views * store.header['images']
     left = sum(chunk.end - chunk.start for chunk in missing)
-    columns = TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, TimeRemainingColumn()) as progress:
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
         bar = progress.add_task('images', total=total, completed=total - left)
         yield partial(progress.advance, bar)
 

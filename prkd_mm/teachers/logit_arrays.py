@@ -68,6 +68,11 @@ def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = N
     return views * images * bytes_per_image
 
 
+def readable(size: int) -> str:
+    """A size in bytes as MB or GB."""
+    return f'{size / 1e9:.3g} GB' if size >= 1e9 else f'{size / 1e6:.3g} MB'
+
+
 def pack(logits: Tensor, topk: Optional[int]) -> list[np.ndarray]:
     """The arrays of a store for logits ``(N, C)``."""
     if not topk:

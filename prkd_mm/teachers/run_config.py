@@ -32,7 +32,8 @@ def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
                 '--store-views fills a store, but the config already has '
                 f'model.teacher_logits={stored!r}; use only one of them'
             )
-        cfg.model.teacher_logits = dict(views=views, folder=str(default_folder(cfg, views)))
+        folder = default_folder(cfg.model.get('teacher_config'), views)
+        cfg.model.teacher_logits = dict(views=views, folder=str(folder))
     hooks = cfg.get('custom_hooks') or []
     added = any(is_type(hook, 'FillStoreHook') for hook in hooks)
     if fills_a_store(cfg.model.get('teacher_logits')) and not added:

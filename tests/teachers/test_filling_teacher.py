@@ -13,7 +13,7 @@ from torch import distributed as dist
 from prkd_mm.evaluation import unwrap
 from prkd_mm.losses import PRKDLoss
 from prkd_mm.strength import strength, terms_of
-from prkd_mm.teachers import FillingTeacher, FrozenTeacher, StoredTeacher
+from prkd_mm.teachers import FillingTeacher, FrozenTeacher, StoredTeacher, fill_store
 from prkd_mm.teachers.fill_store import store_teacher
 from prkd_mm.teachers.filling_teacher import on_all_ranks
 from prkd_mm.teachers.logit_store import TeacherLogits
@@ -102,6 +102,15 @@ def test_strength_comes_from_the_first_stored_view(ckpt, reference, tmp_path):
     for run in (folder / 'run', tmp_path / 'run'):
         found = [line['loss_prkd.strength'] for line in toy.logged(run) if 'iter' in line]
         assert found[0] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_size_is_logged_before_any_logits_are_computed(ckpt, tmp_path, monkeypatch):
+    messages = []
+    monkeypatch.setattr(fill_store, 'print_log', lambda text, **_: messages.append(text))
+    monkeypatch.setattr(FrozenTeacher, 'logits', None)
+    with pytest.raises(TypeError, match='not callable'):
+        store_teacher(config(ckpt, tmp_path, None), tmp_path / 'logits', 1000)
+    assert '1000 views of 32 images, all 4 classes: 0.256 MB in' in messages[0]
 
 
 def test_a_killed_run_resumes_filling(ckpt, reference, tmp_path):
