@@ -17,7 +17,7 @@ from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS
 from rich.progress import MofNCompleteColumn, Progress
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..config import is_type
@@ -177,21 +177,6 @@ def fill(
     """
     # one memory format for every run, so that the same sums give the same bits
     teacher.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-
-    def logits_of(chunk: Chunk) -> Iterator[torch.Tensor]:
-        order = torch.arange(chunk.start, chunk.end).split(batch_size)
-        batches = [index.tolist() for index in order]
-        with _drawing(preprocess, chunk.view):
-            preprocess.choose_view(dataset)
-            loader = DataLoader(
-                dataset, batch_sampler=batches, num_workers=workers, collate_fn=whole_batch
-            )
-            for batch in loader:
-                inputs = preprocess(batch, True)['inputs']
-                with torch.inference_mode():
-                    yield teacher.logits(inputs).float().cpu()
-                advance(len(inputs))
-
     computed = 0
     for timeout in (0, -1):  # skip the chunks that others are working on, then wait for them
         waiting, chunks = chunks, []
@@ -199,11 +184,12 @@ def fill(
             try:
                 with store.lock(chunk).acquire(timeout=timeout):
                     store.refresh()
-                    if chunk.name in store.header['crc32']:
-                        advance(chunk.end - chunk.start)
+                    if chunk.name not in store.header['crc32']:
+                        drawn = _draw(chunk, preprocess, dataset, batch_size, workers)
+                        store.put(chunk, _logits(teacher, drawn, advance))
+                        computed += chunk.images
                     else:
-                        store.put(chunk, torch.cat(list(logits_of(chunk))))
-                        computed += chunk.end - chunk.start
+                        advance(chunk.images)
             except Timeout:
                 chunks.append(chunk)
     preprocess.choose_view(dataset)  # restore the view of the run
@@ -212,15 +198,34 @@ def fill(
     return computed
 
 
-@contextmanager
-def _drawing(preprocess: BatchClsDataPreprocessor, view: int) -> Iterator[None]:
-    """Make a preprocessor draw one view, regardless of the epoch of the run."""
+def _draw(
+    chunk: Chunk,
+    preprocess: BatchClsDataPreprocessor,
+    dataset: Union[PackedImages, ImageViews],
+    batch_size: int,
+    workers: int,
+) -> Iterator[Tensor]:
+    """Draw the images of a chunk, regardless of the epoch of the run."""
     before = preprocess.epoch, preprocess.views
-    preprocess.epoch, preprocess.views = view, None
+    preprocess.epoch, preprocess.views = chunk.view, None
+    batches = [index.tolist() for index in torch.arange(chunk.start, chunk.end).split(batch_size)]
     try:
-        yield
+        preprocess.choose_view(dataset)
+        for batch in DataLoader(
+            dataset, batch_sampler=batches, num_workers=workers, collate_fn=whole_batch
+        ):
+            yield preprocess(batch, True)['inputs']
     finally:
         preprocess.epoch, preprocess.views = before
+
+
+def _logits(teacher: Teacher, batches: Iterator[Tensor], advance: Callable[[int], None]) -> Tensor:
+    parts = []
+    for inputs in batches:
+        with torch.inference_mode():
+            parts.append(teacher.logits(inputs).float().cpu())
+        advance(len(inputs))
+    return torch.cat(parts)
 
 
 def check_config(cfg: Config) -> None:
@@ -255,7 +260,7 @@ def _check_space(folder: Path, size: int) -> None:
 @contextmanager
 def _progress_bar(store: TeacherLogits, missing: list[Chunk]) -> Iterator[Callable[[int], None]]:
     total = store.views * store.header['images']
-    left = sum(chunk.end - chunk.start for chunk in missing)
+    left = sum(chunk.images for chunk in missing)
     with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
         bar = progress.add_task('images', total=total, completed=total - left)
         yield partial(progress.advance, bar)

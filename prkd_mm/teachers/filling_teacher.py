@@ -91,7 +91,7 @@ class FillingTeacher(StoredTeacher):
         if missing:
             with untouched_random_state():
                 own = fill(self.store, missing, self.live, preprocess, dataset, workers=workers)
-            others = sum(chunk.end - chunk.start for chunk in missing) - own
+            others = sum(chunk.images for chunk in missing) - own
             source = f'computed for {own:,} images and stored'
             if others:
                 source += f', for {others:,} images by other processes'

@@ -35,6 +35,10 @@ class Chunk(NamedTuple):
     def name(self) -> str:
         return f'{self.view}/{self.start}'
 
+    @property
+    def images(self) -> int:
+        return self.end - self.start
+
 
 def describe_arrays(classes: int, topk: Optional[int]) -> list[ArrayFile]:
     """The files of a store of ``classes`` logits, or of the ``topk`` largest."""
