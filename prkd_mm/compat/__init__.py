@@ -22,6 +22,7 @@ _PATCHES = (
     mmengine_patches.checkpoint_globals,
     mmengine_patches.checkpoint_loaders,
     mmengine_patches.package_lookup,
+    mmengine_patches.config_format,
     config_names.prkd_mm_name,
     config_names.config_bases,
 )

@@ -229,3 +229,21 @@ class TestPackageLookup:
         assert mmengine_patches.package_lookup() is True
         path = mmengine.utils.get_installed_path('mmpretrain')
         assert os.path.isfile(os.path.join(path, '.mim/model-index.yml'))
+
+
+def test_a_config_is_formatted_again_only_if_it_has_changed(monkeypatch):
+    texts = []
+
+    def format_code(text, style_config):
+        texts.append(text)
+        return text.upper(), True
+
+    monkeypatch.setattr(mmengine.config.config, 'FormatCode', format_code)
+    assert mmengine_patches.config_format() is True
+    assert mmengine_patches.config_format() is False
+    cfg = mmengine.Config(dict(a=1))
+    assert cfg.pretty_text == cfg.pretty_text == 'A=1\n'
+    assert len(texts) == 1
+    cfg.a = 2
+    assert cfg.pretty_text == 'A=2\n'
+    assert len(texts) == 2
