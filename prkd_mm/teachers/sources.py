@@ -42,8 +42,8 @@ def _normalized(
     module: nn.Module, classes: int, mean: list, std: list, size: tuple[int, int]
 ) -> SourceNet:
     """A net that was trained on images in [0, 1] with this normalization."""
-    scaled = ([255 * value for value in values] for values in (mean, std))
-    return SourceNet(module, classes, *scaled, image_size=size)
+    mean, std = ([255 * value for value in values] for values in (mean, std))
+    return SourceNet(module, classes, mean, std, size)
 
 
 def load_source(

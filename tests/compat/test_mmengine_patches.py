@@ -242,8 +242,8 @@ def test_a_config_is_formatted_again_only_if_it_has_changed(monkeypatch):
     assert mmengine_patches.config_format() is True
     assert mmengine_patches.config_format() is False
     cfg = mmengine.Config(dict(a=1))
-    assert cfg.pretty_text == cfg.pretty_text == 'A=1\n'
+    assert cfg.pretty_text == cfg.pretty_text == 'A=1'
     assert len(texts) == 1
     cfg.a = 2
-    assert cfg.pretty_text == 'A=2\n'
+    assert cfg.pretty_text == 'A=2'
     assert len(texts) == 2
