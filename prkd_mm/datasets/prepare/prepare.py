@@ -12,7 +12,7 @@ from mmpretrain.datasets.utils import check_integrity
 from .checks import CHECKS
 from .fetch import copy_folder, download
 from .source import SOURCES, Source
-from .unpack import unpack
+from .unpack import NOTHING, unpack
 
 __all__ = ['SOURCES', 'prepare']
 
@@ -58,6 +58,7 @@ def prepare(
         )
         return
     _check_sources(source, archives)
+    is_new = not osp.exists(root)
     os.makedirs(root, exist_ok=True)
     official = osp.join(root, osp.basename(source.url))
     missing = not archives and not check_integrity(official, source.md5)
@@ -68,11 +69,12 @@ def prepare(
     shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
     os.mkdir(work)
     try:
+        unpacked = NOTHING
         for path in archives or [official]:
             if osp.isdir(path):
                 copy_folder(path, work)
             else:
-                unpack(path, work, source)
+                unpacked = unpack(path, work, source, unpacked)
         top = _find_top(work, source.marker)
         _verify(
             source,
@@ -85,6 +87,8 @@ def prepare(
         os.replace(top, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if is_new and not os.listdir(root):
+            os.rmdir(root)
     if missing:  # an archive that existed before belongs to the user
         os.remove(official)
 

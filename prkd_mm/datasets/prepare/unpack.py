@@ -29,6 +29,21 @@ _DAMAGED = (
 )
 
 
+class Size(NamedTuple):
+    """Size of unpacked archives.
+
+    Attributes:
+        files: Number of files.
+        total: Their total size in bytes.
+    """
+
+    files: int = 0
+    total: int = 0
+
+
+NOTHING = Size()
+
+
 class Member(NamedTuple):
     """A file in an archive.
 
@@ -43,7 +58,7 @@ class Member(NamedTuple):
     open: Optional[Callable[[], Any]]
 
 
-def unpack(archive: str, target: str, source: Source) -> None:
+def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) -> Size:
     """Unpack a zip or tar archive (compressed or not).
 
     The list of files is checked before the first one is written. Only plain
@@ -54,6 +69,11 @@ def unpack(archive: str, target: str, source: Source) -> None:
         archive: Path of the archive.
         target: Folder to unpack into.
         source: The data set, which limits the number and size of the files.
+        before: Size of the archives of the data set that were unpacked before; the
+            limits apply to the sum.
+
+    Returns:
+        The size of all archives, including this one.
 
     Raises:
         ValueError: If the file is damaged, truncated, not an archive, contains
@@ -63,8 +83,8 @@ def unpack(archive: str, target: str, source: Source) -> None:
     """
     target = osp.abspath(target)
     with _members(archive, 'Checking') as members:
-        total = _check(archive, members, target, source)
-    expect_space(target, total, f"unpacking '{archive}'")
+        size = _check(archive, members, target, source, before)
+    expect_space(target, size.total - before.total, f"unpacking '{archive}'")
     folders = set()
     with _members(archive, 'Unpacking') as members:
         for member in members:
@@ -75,6 +95,7 @@ def unpack(archive: str, target: str, source: Source) -> None:
             assert member.open is not None  # _check refuses links and devices
             with member.open() as content, open(path, 'wb') as file:
                 shutil.copyfileobj(content, file)
+    return size
 
 
 def expect_space(folder: str, size: int, purpose: str) -> None:
@@ -97,9 +118,11 @@ def expect_space(folder: str, size: int, purpose: str) -> None:
         )
 
 
-def _check(archive: str, members: Iterator[Member], target: str, source: Source) -> int:
-    """Raise an error for unsafe archives; return the total size of the files in bytes."""
-    count = total = 0
+def _check(
+    archive: str, members: Iterator[Member], target: str, source: Source, before: Size
+) -> Size:
+    """Raise an error for unsafe archives; return the size of all archives."""
+    count, total = before
     packed = osp.getsize(archive)
     for member in members:
         path = osp.normpath(osp.join(target, member.name))
@@ -111,17 +134,18 @@ def _check(archive: str, members: Iterator[Member], target: str, source: Source)
         count += 1
         total += member.size
         if count > MARGIN * source.num_files or total > MARGIN * source.num_bytes:
+            others = 'with the archives before it, ' if before.files else ''
             raise ValueError(
-                f"unsafe archive '{archive}': it unpacks to at least {count:,} files of "
+                f"unsafe archive '{archive}': {others}it unpacks to at least {count:,} files of "
                 f'{total / 1e6:,.0f} MB, but {source.title} has about {source.num_files:,} files '
                 f'of {source.num_bytes / 1e6:,.0f} MB; name an archive of this data set'
             )
-        if total > MAX_RATIO * packed:
+        if total - before.total > MAX_RATIO * packed:
             raise ValueError(
                 f"unsafe archive '{archive}': it unpacks to more than {MAX_RATIO} times its "
                 'size, which images do not; name another archive'
             )
-    return total
+    return Size(count, total)
 
 
 @contextmanager

@@ -80,6 +80,18 @@ def test_many_more_files_than_the_official_set_has_are_refused(target, tmp_path)
         refuse(archive, target, 'at least 31 files.*CIFAR-100 has about', CIFAR_100)
 
 
+def test_the_limits_apply_to_all_archives_together(target, tmp_path):
+    parts = [
+        write_tar(tmp_path / f'{k}.tar', *((f'{k}_{i}', b'text') for i in range(20)))
+        for k in range(2)
+    ]
+    size = unpack(parts[0], str(target), CIFAR_100)
+    assert size == (20, 80)
+    with pytest.raises(ValueError, match=r"1\.tar': with the archives before it.* 31 files"):
+        unpack(parts[1], str(target), CIFAR_100, size)
+    assert len(os.listdir(target)) == 20
+
+
 def test_an_unsafe_name_at_the_end_is_found_before_a_file_is_written(target, tmp_path):
     archive = write_tar(tmp_path / 'evil.tar', ('good', b'good'), ('../evil', b'bad'))
     refuse(archive, target, r"'\.\./evil'")
