@@ -164,7 +164,13 @@ def load_config(
     cfg = choose_method(path, method)
     if options:
         check_overrides(cfg.to_dict(), options)
-        cfg.merge_from_dict(options)
+        try:
+            cfg.merge_from_dict(options)
+        except (TypeError, KeyError) as error:
+            raise ValueError(
+                f'--cfg-options {" ".join(map(str, options))}: a value does not fit the config '
+                f'({first_line(error)})'
+            ) from error
     if work_dir is not None:
         cfg.work_dir = osp.expanduser(work_dir)
     elif cfg.get('work_dir') is None:

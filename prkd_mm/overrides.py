@@ -199,6 +199,9 @@ def check_settings(cfg: dict) -> None:
     for name in ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'default_hooks'):
         if not isinstance(cfg.get(name) or {}, dict):
             raise ValueError(f'{name} must be a dict of settings, got {cfg[name]!r}')
+    hooks = cfg.get('custom_hooks') or []
+    if not isinstance(hooks, (list, tuple)) or not all(isinstance(hook, dict) for hook in hooks):
+        raise ValueError(f'custom_hooks must be a list, such as [dict(type=...)]; got {hooks!r}')
     train_cfg = cfg.get('train_cfg') or {}
     for name in ('max_epochs', 'max_iters', 'val_interval'):
         _whole(train_cfg, 'train_cfg', name, 1)

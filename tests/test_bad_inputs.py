@@ -8,143 +8,18 @@ from pathlib import Path
 
 import project
 import pytest
+import test_bad_configs as bad
 import torch
 from mmrazor.registry import MODELS
 
 from prkd_mm import cli
 from prkd_mm.checkpoints import load_strictly, read, resolve
-from prkd_mm.config import load_config
 from prkd_mm.hooks import LossScheduleHook, TailAverageHook, TeacherCheckHook
-from prkd_mm.launch import processes_of
 from prkd_mm.resume import find_resume_point, read_for_resume
 
 ROOT = Path(project.ROOT)
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
 TEACHER = str(ROOT / 'configs/quickstart/teacher_digits.py')
-
-TYPOS = [
-    ('modle.teacher_ckpt', "has no 'modle'; did you mean 'model'?"),
-    ('batchsize', "did you mean 'train_dataloader.batch_size'?"),
-    ('batch_size', "did you mean 'train_dataloader.batch_size'?"),
-    ('lr', "did you mean 'optim_wrapper.optimizer.lr'?"),
-    ('max_epochs', "did you mean 'train_cfg.max_epochs'?"),
-    ('trian_cfg.max_epochs', "did you mean 'train_cfg'?"),
-    ('train_cfg.max_epoch', "train_cfg has no 'max_epoch'; did you mean 'max_epochs'?"),
-    ('train_cfg.val_intervall', "did you mean 'val_interval'?"),
-    ('model.teacher_cktp', "model has no 'teacher_cktp'; did you mean 'teacher_ckpt'?"),
-    ('model.architectur.backbone.depth', "did you mean 'architecture'?"),
-    ('model.architecture.backbone.dept', "did you mean 'depth'?"),
-    ('model.distiller.distill_losses.los_prkd.tau', "did you mean 'loss_prkd'?"),
-    ('model.distiller.distill_losses.loss_prkd.taus', "did you mean 'tau'?"),
-    ('model.distiller.distill_losses.loss_prkd.cor_wieght', "did you mean 'cor_weight'?"),
-    ('optim_wraper.optimizer.lr', "did you mean 'optim_wrapper'?"),
-    ('optim_wrapper.optimzer.lr', "did you mean 'optimizer'?"),
-    ('optim_wrapper.optimizer.momentun', "did you mean 'momentum'?"),
-    ('optim_wrapper.optimizer.learning_rate', 'known are .*lr'),
-    ('default_hooks.tail_averag.num_epochs', "did you mean 'tail_average'?"),
-    ('default_hooks.tail_average.num_epoch', "did you mean 'num_epochs'?"),
-    ('default_hooks.loger.interval', "did you mean 'logger'?"),
-    ('default_hooks.checkpoint.max_keep_ckpt', "did you mean 'max_keep_ckpts'?"),
-    ('default_hooks.new_one.interval', "default_hooks has no 'new_one'"),
-    ('train_dataloader.batchsize', "did you mean 'batch_size'?"),
-    ('train_dataloader.num_worker', "did you mean 'num_workers'?"),
-    ('val_dataloader.batch', "did you mean 'batch_size'?"),
-    ('randomness.sed', "did you mean 'seed'?"),
-    ('custom_hooks.7.min_top1', 'is a list of 2; give a position from 0 to 1'),
-    ('custom_hooks.first.min_top1', "got 'first'"),
-    ('custom_hooks.0.min_top', "did you mean 'min_top1'?"),
-    ('custom_hooks.1.schedules.0.strat', "did you mean 'start'?"),
-    ('log_level.x', "log_level is 'INFO', which has no 'x'"),
-]
-
-
-@pytest.mark.parametrize('key, words', TYPOS, ids=[key for key, _ in TYPOS])
-def test_misspelled_setting(key, words):
-    with pytest.raises(ValueError, match=f'--cfg-options {key}: .*{words}'):
-        load_config(DIGITS, options={key: 1})
-
-
-SETTINGS = [
-    ('train_cfg.max_epochs', 0, 'whole number, at least 1; got 0'),
-    ('train_cfg.max_epochs', 2.5, 'whole number, at least 1; got 2.5'),
-    ('train_cfg.max_epochs', 'many', "got 'many'"),
-    ('train_cfg.val_interval', 0, 'val_interval must be .* at least 1; got 0'),
-    ('train_dataloader.batch_size', 0, 'batch_size must be .* at least 1; got 0'),
-    ('train_dataloader.batch_size', True, 'got True'),
-    ('val_dataloader.batch_size', -4, 'val_dataloader.batch_size .* got -4'),
-    ('train_dataloader.num_workers', -1, 'at least 0; got -1'),
-    ('optim_wrapper.optimizer.lr', -0.1, 'finite number, above 0; got -0.1'),
-    ('optim_wrapper.optimizer.lr', 0, 'above 0; got 0'),
-    ('optim_wrapper.optimizer.lr', 'fast', "got 'fast'"),
-    ('optim_wrapper.optimizer.lr', float('nan'), 'got nan'),
-    ('optim_wrapper.optimizer.weight_decay', -1, 'at least 0; got -1'),
-    ('randomness.seed', 'x', "whole number, at least 0; got 'x'"),
-    ('work_dir', 3, 'name of a folder, got 3'),
-    ('work_dir', str(ROOT / 'README.md'), 'is a file, not a folder'),
-]
-
-
-@pytest.mark.parametrize('key, value, words', SETTINGS)
-def test_impossible_setting(key, value, words):
-    with pytest.raises(ValueError, match=words):
-        load_config(DIGITS, options={key: value})
-
-
-@pytest.mark.parametrize(
-    'key, value',
-    [
-        ('train_dataloader.drop_last', False),
-        ('train_dataloader.prefetch_factor', 2),
-        ('optim_wrapper.accumulative_counts', 2),
-        ('optim_wrapper.clip_grad.max_norm', 5),
-        ('optim_wrapper.optimizer.nesterov', True),
-        ('model.distiller.distill_losses.loss_prkd.inter_weight', 2.0),
-        ('model.architecture.backbone.with_cp', True),
-        ('default_hooks.checkpoint.save_best', 'auto'),
-        ('default_hooks.tail_average', None),
-        ('randomness.deterministic', True),
-        ('log_processor.window_size', 5),
-        ('env_cfg.dist_cfg.backend', 'gloo'),
-        ('load_from', 'a.pth'),
-    ],
-)
-def test_new_settings_that_a_class_accepts(key, value):
-    assert load_config(DIGITS, options={key: value})
-
-
-def test_a_new_hook_with_its_type_is_accepted():
-    options = {'default_hooks.ema.type': 'EMAHook', 'default_hooks.ema.momentum': 0.1}
-    assert load_config(DIGITS, options=options).default_hooks.ema.momentum == 0.1
-
-
-CONFIGS = [
-    (lambda folder: load_config('no.py'), FileNotFoundError, "no config 'no.py'"),
-    (lambda folder: load_config(str(folder)), FileNotFoundError, 'no config'),
-    (
-        lambda folder: load_config(DIGITS, 'prdk'),
-        FileNotFoundError,
-        "no method 'prdk'.*did you mean 'prkd'",
-    ),
-    (lambda folder: load_config(TEACHER, 'kd'), ValueError, 'does not let the method be chosen'),
-    (
-        lambda folder: processes_of('pytorch'),
-        ValueError,
-        'needs the environment variable .*dist_train.sh',
-    ),
-    (
-        lambda folder: processes_of('slurm'),
-        ValueError,
-        'needs the environment variable SLURM_PROCID',
-    ),
-]
-
-
-@pytest.mark.parametrize('call, error, words', CONFIGS)
-def test_bad_config_method_or_launcher(tmp_path, monkeypatch, call, error, words):
-    for name in ('RANK', 'WORLD_SIZE', 'SLURM_PROCID', 'SLURM_NTASKS'):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(error, match=words):
-        call(tmp_path)
 
 
 def loss(**arguments):
@@ -288,5 +163,5 @@ def test_bad_checkpoint(tmp_path, function, write, words):
 
 
 def test_the_tables_have_at_least_80_rows():
-    tables = (TYPOS, SETTINGS, CONFIGS, ARGUMENTS, COMMANDS, CHECKPOINTS)
-    assert sum(map(len, tables)) >= 80
+    of_configs = (bad.TYPOS, bad.SETTINGS, bad.CONFIGS, bad.BAD_CONFIGS, bad.UNKNOWN_TYPES)
+    assert sum(map(len, (*of_configs, ARGUMENTS, COMMANDS, CHECKPOINTS))) >= 80
