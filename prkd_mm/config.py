@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from .cli import ConfigOptions, first_line
-from .overrides import check_overrides, check_settings, nearest
+from .overrides import check_overrides, nearest
+from .settings import check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off
 _DEFAULT_HOOKS = (

@@ -1,12 +1,9 @@
-"""Check overrides and settings of a config before anything is built from it."""
+"""Check overrides of a config, given as ``KEY=VALUE``, before they are applied."""
 
 import inspect
-import math
-import os.path as osp
 from collections.abc import Iterable
 from difflib import get_close_matches
-from numbers import Real
-from typing import Any, Optional
+from typing import Any
 
 import mmengine.registry
 import mmpretrain.registry
@@ -183,106 +180,3 @@ def _parameters(builder: Any) -> tuple[set[str], bool]:
         if not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters):
             return names, True
     return names, False
-
-
-def check_settings(cfg: dict) -> None:
-    """Reject invalid values of settings before anything is built.
-
-    Raises:
-        ValueError: If a value is out of range or has the wrong type; the
-            message names the setting and the expected value.
-    """
-    for phase in ('train', 'val', 'test'):
-        loader = cfg.get(f'{phase}_dataloader') or {}
-        _whole(loader, f'{phase}_dataloader', 'batch_size', 1)
-        _whole(loader, f'{phase}_dataloader', 'num_workers', 0)
-    for name in ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'default_hooks'):
-        if not isinstance(cfg.get(name) or {}, dict):
-            raise ValueError(f'{name} must be a dict of settings, got {cfg[name]!r}')
-    hooks = cfg.get('custom_hooks') or []
-    if not isinstance(hooks, (list, tuple)) or not all(isinstance(hook, dict) for hook in hooks):
-        raise ValueError(f'custom_hooks must be a list, such as [dict(type=...)]; got {hooks!r}')
-    train_cfg = cfg.get('train_cfg') or {}
-    for name in ('max_epochs', 'max_iters', 'val_interval'):
-        _whole(train_cfg, 'train_cfg', name, 1)
-    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
-    _number(optimizer, 'optim_wrapper.optimizer', 'lr', above=0)
-    for name in ('weight_decay', 'momentum'):
-        _number(optimizer, 'optim_wrapper.optimizer', name, at_least=0)
-    _whole(cfg.get('optim_wrapper') or {}, 'optim_wrapper', 'accumulative_counts', 1)
-    _whole(cfg.get('auto_scale_lr') or {}, 'auto_scale_lr', 'base_batch_size', 1)
-    hooks = cfg.get('default_hooks') or {}
-    _whole(hooks.get('logger') or {}, 'default_hooks.logger', 'interval', 1)
-    _whole(hooks.get('checkpoint') or {}, 'default_hooks.checkpoint', 'interval', -1)  # never
-    check_schedules(cfg.get('param_scheduler'))
-    _whole(cfg.get('randomness') or {}, 'randomness', 'seed', 0)
-    work_dir = cfg.get('work_dir')
-    if not isinstance(work_dir, str) or not work_dir:
-        raise ValueError(f'work_dir must be the name of a folder, got {work_dir!r}')
-    if osp.exists(work_dir) and not osp.isdir(work_dir):
-        raise ValueError(f'work_dir {work_dir!r} is a file, not a folder; choose another name')
-
-
-def check_schedules(schedules: Any) -> None:
-    """Reject schedules of the learning rate whose numbers are invalid.
-
-    Args:
-        schedules: The ``param_scheduler`` of a config.
-
-    Raises:
-        ValueError: As in :func:`check_settings`.
-    """
-    several = isinstance(schedules, (list, tuple))
-    for i, schedule in enumerate(schedules if several else [schedules]):
-        if not isinstance(schedule, dict) or 'type' not in schedule:
-            continue  # schedules of several optimizers
-        path = f'param_scheduler.{i}' if several else 'param_scheduler'
-        for name in ('gamma', 'factor', 'start_factor', 'end_factor', 'eta_min'):
-            _number(schedule, path, name, at_least=0)
-        for name in ('T_max', 'step_size', 'total_steps'):
-            _whole(schedule, path, name, 1)
-        for name in ('begin', 'end'):
-            _whole(schedule, path, name, 0)
-        _check_milestones(schedule, path)
-        begin, end = schedule.get('begin', 0), schedule.get('end')
-        if end is not None and end <= begin:
-            raise ValueError(f'{path}.end must be above {path}.begin, got {end} and {begin}')
-
-
-def _check_milestones(schedule: dict, path: str) -> None:
-    milestones = schedule.get('milestones', [])
-    if not isinstance(milestones, (list, tuple)):
-        raise ValueError(f'{path}.milestones must be a list of whole numbers, got {milestones!r}')
-    for milestone in milestones:
-        _whole(dict(milestones=milestone), path, 'milestones', 0)
-
-
-def _whole(settings: dict, path: str, name: str, at_least: int) -> None:
-    value = settings.get(name)
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise ValueError(
-            f'{path}.{name} must be a whole number, at least {at_least}; got {value!r}'
-        )
-
-
-def _number(
-    settings: dict,
-    path: str,
-    name: str,
-    above: Optional[float] = None,
-    at_least: Optional[float] = None,
-) -> None:
-    value = settings.get(name)
-    if value is None:
-        return
-    bound = f'above {above}' if above is not None else f'at least {at_least}'
-    if (
-        not isinstance(value, Real)
-        or isinstance(value, bool)
-        or not math.isfinite(value)
-        or (above is not None and value <= above)
-        or (at_least is not None and value < at_least)
-    ):
-        raise ValueError(f'{path}.{name} must be a finite number, {bound}; got {value!r}')

@@ -130,6 +130,7 @@ CHECKPOINTS = [
     (read, raw(b'text'), 'not a checkpoint'),
     (read, raw(b'PK\x03\x04half a zip'), 'damaged, cut short'),
     (read, saved([1, 2]), 'holds a list, not a dict'),
+    (read, saved(dict(state_dict='text')), 'its state_dict is a str, not a dict'),
     (read, saved(torch.nn.Linear(1, 1)), 'was refused'),
     (read_for_resume, saved(dict(state_dict={})), 'no meta, optimizer, message_hub.*load_from='),
     (resolve, lambda folder: '~/surely/not/there.pth', 'no checkpoint'),

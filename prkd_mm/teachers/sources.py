@@ -77,9 +77,10 @@ def load_source(
     if not Path(source).is_file():
         raise FileNotFoundError(f'FrozenTeacherDistill: no teacher file {source!r}')
     if checkpoint or options:
+        needless = [*['teacher_ckpt'] * bool(checkpoint), *sorted(options)]
         raise ValueError(
-            f'the teacher file {source!r} already contains its weights; remove teacher_ckpt '
-            f'and {sorted(options)}'
+            f'the teacher file {source!r} already contains its weights; remove '
+            f'{", ".join(needless)}'
         )
     return _FORMATS[Path(source).suffix](source)
 

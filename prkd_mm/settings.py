@@ -1,0 +1,157 @@
+"""Check the values of settings before anything is built from them."""
+
+import logging
+import math
+import os.path as osp
+from numbers import Real
+from typing import Any, Optional
+
+import mmpretrain.registry
+
+from .overrides import nearest
+
+_DICTS = ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'default_hooks')
+_LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+
+
+def check_settings(cfg: dict) -> None:
+    """Reject invalid values of settings before anything is built.
+
+    Raises:
+        ValueError: If a value is out of range or has the wrong type; the
+            message names the setting and the expected value.
+    """
+    for name in _DICTS:
+        _typed(cfg, '', name, dict, 'a dict of settings')
+    for phase in ('train', 'val', 'test'):
+        loader = cfg.get(f'{phase}_dataloader') or {}
+        _whole(loader, f'{phase}_dataloader', 'batch_size', 1)
+        _whole(loader, f'{phase}_dataloader', 'num_workers', 0)
+    train_cfg = cfg.get('train_cfg') or {}
+    for name in ('max_epochs', 'max_iters', 'val_interval', 'val_begin'):
+        _whole(train_cfg, 'train_cfg', name, 1)
+    _typed(train_cfg, 'train_cfg', 'by_epoch', bool, 'True or False')
+    _typed(cfg, '', 'resume', bool, 'True or False')
+    _whole(cfg.get('randomness') or {}, 'randomness', 'seed', 0)
+    _whole(cfg.get('auto_scale_lr') or {}, 'auto_scale_lr', 'base_batch_size', 1)
+    _check_model(cfg.get('model') or {})
+    _check_optimizer(cfg.get('optim_wrapper') or {})
+    check_schedules(cfg.get('param_scheduler'))
+    _check_hooks(cfg)
+    _check_work_dir(cfg.get('work_dir'))
+
+
+def _check_model(model: dict) -> None:
+    text = (str, list, tuple)
+    _typed(model, 'model', 'teacher_ckpt', text, 'the name of a file, or a list of names')
+    _typed(model, 'model', 'teacher_logits', (*text, dict), 'the name of a folder, or a dict')
+    preprocessor = model.get('data_preprocessor') or {}
+    std, path = preprocessor.get('std'), 'model.data_preprocessor'
+    for value in std if isinstance(std, (list, tuple)) else []:
+        _number(dict(std=value), path, 'std', above=0)
+
+
+def _check_optimizer(wrapper: dict) -> None:
+    _whole(wrapper, 'optim_wrapper', 'accumulative_counts', 1)
+    _typed(wrapper, 'optim_wrapper', 'clip_grad', dict, 'a dict, such as dict(max_norm=5)')
+    _number(wrapper.get('clip_grad') or {}, 'optim_wrapper.clip_grad', 'max_norm', above=0)
+    optimizer = wrapper.get('optimizer') or {}
+    _number(optimizer, 'optim_wrapper.optimizer', 'lr', above=0)
+    for name in ('weight_decay', 'momentum'):
+        _number(optimizer, 'optim_wrapper.optimizer', name, at_least=0)
+    kind, registry = optimizer.get('type'), mmpretrain.registry.OPTIMIZERS
+    if isinstance(kind, str) and '.' not in kind and registry.get(kind) is None:
+        known = (*registry.module_dict, *registry.parent.module_dict)
+        raise ValueError(f'there is no optimizer {kind!r}; {nearest(kind, known)}')
+
+
+def check_schedules(schedules: Any) -> None:
+    """Reject schedules of the learning rate whose numbers are invalid.
+
+    Args:
+        schedules: The ``param_scheduler`` of a config.
+
+    Raises:
+        ValueError: As in :func:`check_settings`.
+    """
+    several = isinstance(schedules, (list, tuple))
+    for i, schedule in enumerate(schedules if several else [schedules]):
+        if not isinstance(schedule, dict) or 'type' not in schedule:
+            continue  # schedules of several optimizers
+        path = f'param_scheduler.{i}' if several else 'param_scheduler'
+        for name in ('gamma', 'factor', 'start_factor', 'end_factor', 'eta_min'):
+            _number(schedule, path, name, at_least=0)
+        for name in ('T_max', 'step_size', 'total_steps'):
+            _whole(schedule, path, name, 1)
+        for name in ('begin', 'end'):
+            _whole(schedule, path, name, 0)
+        _check_milestones(schedule, path)
+        begin, end = schedule.get('begin', 0), schedule.get('end')
+        if end is not None and end <= begin:
+            raise ValueError(f'{path}.end must be above {path}.begin, got {end} and {begin}')
+
+
+def _check_milestones(schedule: dict, path: str) -> None:
+    milestones = schedule.get('milestones', [])
+    if not isinstance(milestones, (list, tuple)):
+        raise ValueError(f'{path}.milestones must be a list of whole numbers, got {milestones!r}')
+    for milestone in milestones:
+        _whole(dict(milestones=milestone), path, 'milestones', 0)
+
+
+def _check_hooks(cfg: dict) -> None:
+    hooks = cfg.get('default_hooks') or {}
+    _whole(hooks.get('logger') or {}, 'default_hooks.logger', 'interval', 1)
+    for name in ('interval', 'max_keep_ckpts'):  # -1: never, and all
+        _whole(hooks.get('checkpoint') or {}, 'default_hooks.checkpoint', name, -1)
+    custom = cfg.get('custom_hooks') or []
+    if not isinstance(custom, (list, tuple)) or not all(isinstance(hook, dict) for hook in custom):
+        raise ValueError(f'custom_hooks must be a list, such as [dict(type=...)]; got {custom!r}')
+    level = cfg.get('log_level')
+    if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
+        raise ValueError(f'log_level must be one of {", ".join(_LEVELS)}; got {level!r}')
+
+
+def _check_work_dir(work_dir: Any) -> None:
+    if not isinstance(work_dir, str) or not work_dir:
+        raise ValueError(f'work_dir must be the name of a folder, got {work_dir!r}')
+    if osp.exists(work_dir) and not osp.isdir(work_dir):
+        raise ValueError(f'work_dir {work_dir!r} is a file, not a folder; choose another name')
+
+
+def _typed(settings: dict, path: str, name: str, kinds: Any, expected: str) -> None:
+    value = settings.get(name)
+    if value is not None and not isinstance(value, kinds):
+        key = f'{path}.{name}'.lstrip('.')
+        raise ValueError(f'{key} must be {expected}, got {value!r}')
+
+
+def _whole(settings: dict, path: str, name: str, at_least: int) -> None:
+    value = settings.get(name)
+    if value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(
+            f'{path}.{name} must be a whole number, at least {at_least}; got {value!r}'
+        )
+
+
+def _number(
+    settings: dict,
+    path: str,
+    name: str,
+    above: Optional[float] = None,
+    at_least: Optional[float] = None,
+) -> None:
+    value = settings.get(name)
+    if value is None:
+        return
+    bound = f'above {above}' if above is not None else f'at least {at_least}'
+    if (
+        not isinstance(value, Real)
+        or isinstance(value, bool)
+        or not math.isfinite(value)
+        or (above is not None and value <= above)
+        or (at_least is not None and value < at_least)
+    ):
+        raise ValueError(f'{path}.{name} must be a finite number, {bound}; got {value!r}')
