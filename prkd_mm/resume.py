@@ -164,7 +164,10 @@ def check_same_run(
     meta = point.checkpoint['meta']
     if 'cfg' not in meta:
         return [f'{point.path!r} does not record its settings, so they cannot be compared']
-    before = parse(meta['cfg'])
+    try:
+        before = parse(meta['cfg'])
+    except ValueError as error:
+        raise ValueError(f'{point.path!r} cannot be resumed: {error}') from error
     found = changes(before, cfg.to_dict(), meta.get('world_size'), processes)
     return _allowed(found.decisive, point.path, allow_changes) + _changed(found.harmless)
 
