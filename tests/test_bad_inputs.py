@@ -56,6 +56,9 @@ ARGUMENTS = [
     (lambda: TailAverageHook(filename=''), 'without a folder'),
     (lambda: TeacherCheckHook(min_top1=101), r'min_top1 must be in \[0, 100\], got 101'),
     (lambda: TeacherCheckHook(min_top1=-1), 'got -1'),
+    (lambda: TeacherCheckHook(min_top1='abc'), "got 'abc'"),
+    (lambda: schedule(begin=3), "a schedule has the keys loss, .* got .*'begin': 3"),
+    (lambda: LossScheduleHook([dict(loss='loss_prkd', attr='tau')]), 'start are required'),
 ]
 
 

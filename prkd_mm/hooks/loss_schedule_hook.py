@@ -1,3 +1,4 @@
+from dataclasses import fields
 from numbers import Real
 from typing import Optional
 
@@ -17,6 +18,7 @@ from .strength_log import log_without_smoothing
 from .teacher_check_hook import TeacherCheckHook
 
 Key = tuple[str, str]  # a loss's name in `distill_losses`, its attribute
+_KEYS = [field.name for field in fields(Schedule)]
 
 
 @HOOKS.register_module()
@@ -100,6 +102,11 @@ class LossScheduleHook(Hook):
             )
         self.schedules: dict[Key, Schedule] = {}
         for config in schedules:
+            if not {'loss', 'attr', 'start'} <= set(config) <= set(_KEYS):
+                raise ValueError(
+                    f'LossScheduleHook: a schedule has the keys {", ".join(_KEYS)}, of which loss, '
+                    f'attr and start are required; got {dict(config)}'
+                )
             schedule = Schedule(**config)
             key = schedule.loss, schedule.attr
             if key in self.schedules:

@@ -40,7 +40,8 @@ class TeacherCheckHook(Hook):
     """
 
     def __init__(self, min_top1: Optional[float] = None) -> None:
-        if min_top1 is not None and not 0 <= min_top1 <= 100:
+        is_number = isinstance(min_top1, (int, float))
+        if min_top1 is not None and not (is_number and 0 <= min_top1 <= 100):
             raise ValueError(f'TeacherCheckHook: min_top1 must be in [0, 100], got {min_top1!r}')
         self.min_top1 = min_top1
         self.meter: Optional[StrengthMeter] = None  # strength for the teacher's logits

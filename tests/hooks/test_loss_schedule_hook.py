@@ -314,7 +314,7 @@ class TestErrors:
             self.schedule(**changed)
 
     def test_an_unknown_key(self):
-        with pytest.raises(TypeError, match='begin'):
+        with pytest.raises(ValueError, match='begin'):
             self.schedule(begin=4)
 
     def test_two_schedules_for_one_attribute(self):
