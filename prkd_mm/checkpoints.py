@@ -60,9 +60,10 @@ def read(path: str) -> dict:
         raise ValueError(
             f'{path!r} is not a checkpoint: it holds a {type(checkpoint).__name__}, not a dict'
         )
-    if not isinstance(checkpoint.get('state_dict', {}), dict):
-        kind = type(checkpoint['state_dict']).__name__
-        raise ValueError(f'{path!r} is not a checkpoint: its state_dict is a {kind}, not a dict')
+    for part in ('state_dict', 'meta'):
+        if not isinstance(checkpoint.get(part, {}), dict):
+            kind = type(checkpoint[part]).__name__
+            raise ValueError(f'{path!r} is not a checkpoint: its {part} is a {kind}, not a dict')
     return checkpoint
 
 

@@ -14,6 +14,7 @@ from mmrazor.registry import MODELS
 
 from prkd_mm import cli
 from prkd_mm.checkpoints import load_strictly, read, resolve
+from prkd_mm.deploy.student import load_student
 from prkd_mm.hooks import LossScheduleHook, TailAverageHook, TeacherCheckHook
 from prkd_mm.resume import find_resume_point, read_for_resume
 
@@ -136,6 +137,9 @@ CHECKPOINTS = [
     (read, saved(dict(state_dict='text')), 'its state_dict is a str, not a dict'),
     (read, saved(torch.nn.Linear(1, 1)), 'was refused'),
     (read_for_resume, saved(dict(state_dict={})), 'no meta, optimizer, message_hub.*load_from='),
+    (read, saved(dict(meta=None)), 'its meta is a NoneType, not a dict'),
+    (load_student, saved(dict(meta=dict(cfg='a = open(0)'))), 'calls open.*set it with --config'),
+    (load_student, saved(dict(meta=dict(cfg='a = 1'))), 'contains cannot be used.*--config'),
     (resolve, lambda folder: '~/surely/not/there.pth', 'no checkpoint'),
     (
         lambda path: load_strictly(torch.nn.Linear(2, 2), read(path), 'The file'),

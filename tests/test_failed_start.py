@@ -21,6 +21,8 @@ FAILURES = dict(
         'train', project.TEACHER_DIGITS, '--cfg-options', 'train_dataloader.dataset.type=NoSet',
     ],
     resume=['train', project.TEACHER_DIGITS, '--resume', 'no.pth'],
+    tune=['tune', 'no.py'],
+    tune_of_a_short_run=['tune', project.DIGITS, '--tail', '90'],
     test=['test', project.TEACHER_DIGITS, 'weights.pth'],
 )  # fmt: skip
 

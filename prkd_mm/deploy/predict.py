@@ -73,10 +73,13 @@ class Predictor:
                 raise FileNotFoundError(
                     f'{path} needs student.json next to it, which tools/export_student.py writes'
                 )
-            about = json.loads(description.read_text())
-            self.classes, self.size, self.channels = (
-                about[key] for key in ('classes', 'size', 'channels')
-            )
+            try:
+                about = json.loads(description.read_text())
+                self.classes, self.size, self.channels = (
+                    about[key] for key in ('classes', 'size', 'channels')
+                )
+            except (ValueError, LookupError, TypeError) as error:
+                raise ValueError(f"'{description}' is damaged; export the student again") from error
             self._logits = predictor(path)
         elif path.suffix == '.safetensors':
             raise ValueError(f'{path} holds weights only; use student.pth next to it')

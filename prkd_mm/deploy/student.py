@@ -128,10 +128,15 @@ def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
     """The description of the run's config: see :func:`.student_config.describe`."""
     if config is not None:
         return describe(load_config(config))
-    if 'student_config' in meta:
-        return json.loads(meta['student_config'])
-    if 'cfg' in meta:
-        return describe(Config(parse(meta['cfg'])))
+    try:
+        if 'student_config' in meta:
+            return json.loads(meta['student_config'])
+        if 'cfg' in meta:
+            return describe(Config(parse(meta['cfg'])))
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f'the config that {source!r} contains cannot be used ({error}); set it with --config'
+        ) from error
     raise ValueError(f'{source!r} does not contain its config: set it with --config')
 
 

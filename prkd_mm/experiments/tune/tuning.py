@@ -11,6 +11,8 @@ from rich.progress import Progress
 from ...analysis.device import choose_device
 from ...cli import ConfigOptions
 from ...config import METHODS, load_config
+from ...failed_start import restored_after_failed_start
+from ...folder_lock import lock_folder
 from ..comparison_report import protocol
 from ..job import Job
 from ..plan import training
@@ -52,6 +54,12 @@ class Tuning:
     def __init__(self, options: TuningOptions, train_py: str, console: Console) -> None:
         self.options, self.train_py, self.console = options, train_py, console
         self.out = options.out or Path('results') / f'tune_{Path(options.config).stem}'
+        # an error leaves neither a new folder nor new configs
+        with lock_folder(self.out, 'search'), restored_after_failed_start(self.out):
+            self._prepare(options)
+
+    def _prepare(self, options: TuningOptions) -> None:
+        """Write the configs, choose the settings of the trials, and check them."""
         data, others = _split(options.cfg_options)
         teachers_data, self.teacher_options = _split(options.teacher_options)
         path, self.teacher = write_held_out(
