@@ -13,7 +13,7 @@ from prkd_mm.cli import ArgumentParser, run, whole_number
 from prkd_mm.deploy.checked_images import CheckedImages, of_test_set, of_training_set
 from prkd_mm.deploy.export import FORMATS, Exported, export, latency, predictor_of_net
 from prkd_mm.deploy.predict import find_images
-from prkd_mm.deploy.student import Student, load_images, load_student
+from prkd_mm.deploy.student import Student, load_image, load_student
 
 
 def parse_args():
@@ -65,7 +65,8 @@ def images_of(
     if folder is None:
         return default(student, number)
     paths = find_images([folder])[:number]
-    return CheckedImages(load_images(student, paths), None, f'{len(paths)} images of {folder}')
+    images = np.stack([load_image(path, student.size, student.channels) for path in paths])
+    return CheckedImages(images, None, f'{len(paths)} images of {folder}')
 
 
 def cost_of_teacher(student: Student, image: np.ndarray) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
+import torch
 
 from .export import predictor, predictor_of_net
 from .student import load_image, load_student
@@ -103,7 +104,8 @@ class Predictor:
         for start in range(0, len(paths), batch):
             files = paths[start : start + batch]
             images = np.stack([load_image(file, self.size, self.channels) for file in files])
-            for file, probabilities in zip(files, softmax(self._logits(images))):
+            logits = torch.from_numpy(self._logits(images))
+            for file, probabilities in zip(files, logits.softmax(1).numpy()):
                 best = np.argsort(-probabilities)[:top]
                 predictions.append(
                     Prediction(
@@ -113,12 +115,6 @@ class Predictor:
                     )
                 )
         return predictions
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Probabilities over the last axis."""
-    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
-    return exponentials / exponentials.sum(-1, keepdims=True)
 
 
 def contact_sheet(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:

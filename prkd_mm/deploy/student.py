@@ -140,26 +140,22 @@ def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
     raise ValueError(f'{source!r} does not contain its config: set it with --config')
 
 
-def load_images(student: Student, paths: Sequence[Path]) -> np.ndarray:
-    """Load images in the input format of the student.
+def load_image(path: Path, size: int, channels: int) -> np.ndarray:
+    """Load an image in the input format of a student.
 
-    The shorter side is resized to ``student.size``, then the center is cropped.
+    The shorter side is resized to ``size``, then the center is cropped.
 
     Args:
-        student: The student; its size and number of channels are used.
-        paths: Image files.
+        path: The image file.
+        size: Side length in pixels.
+        channels: 3 for RGB, 1 for gray.
 
     Returns:
-        ``(N, channels, size, size)``, float32 from 0 to 255, RGB or gray.
+        ``(channels, size, size)``, float32 from 0 to 255.
 
     Raises:
-        ValueError: If a file is not an image.
+        ValueError: If the file is not an image.
     """
-    return np.stack([load_image(path, student.size, student.channels) for path in paths])
-
-
-def load_image(path: Path, size: int, channels: int) -> np.ndarray:
-    """Load one image, ``(channels, size, size)``; see :func:`load_images`."""
     from PIL import Image, ImageOps
 
     try:
