@@ -105,7 +105,7 @@ def mim() -> Iterator[Finding]:
         yield Finding('prkd_mm is used from a folder that is not installed', install)
         return
     names = (installed.read_text('top_level.txt') or '').split()
-    if any(Path(installed.locate_file(name)).exists() for name in ['prkd_mm', *names[:1]]):
+    if any(Path(str(installed.locate_file(name))).exists() for name in ['prkd_mm', *names[:1]]):
         yield Finding('mim finds prkd_mm')
     else:
         text = 'mim does not find prkd_mm, since an older setup.py installed it'
