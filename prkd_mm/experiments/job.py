@@ -180,7 +180,8 @@ class Job:
     def num_parameters(self) -> int:
         """Parameter count of the net that is trained."""
         model = self.cfg.model.get('architecture', self.cfg.model)
-        net = MODELS.build(model.to_dict())
+        scope = self.cfg.get('default_scope', 'mmpretrain')
+        net = MODELS.build({'_scope_': scope, **model.to_dict()})
         return sum(parameter.numel() for parameter in net.parameters())
 
     def stop(self) -> None:

@@ -89,3 +89,12 @@ def test_default_hooks_can_be_left_out(checkout):
     assert 'tail_average' not in hooks and 'channels_last' not in hooks
     assert hooks.logger is None  # MMEngine accepts None for its own hooks
     assert Job('x', ['off.py']).cfg.default_hooks == hooks
+
+
+def test_a_net_without_a_scope_is_counted_in_the_default_scope_of_its_config(checkout):
+    (checkout / 'net.py').write_text(
+        "default_scope = 'mmpretrain'\ntrain_cfg = dict(max_epochs=1)\n"
+        "model = dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=10))\n"
+    )
+    (job,) = plan('net.py', [])
+    assert job.num_parameters() == 61706  # LeNet-5, with the output layer of ten digits
