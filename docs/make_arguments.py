@@ -41,7 +41,7 @@ def arguments_of(docstring: str) -> dict[str, str]:
 def markdown(text: str) -> str:
     """One line of Markdown for a docstring's text."""
     text = re.sub(r':\w+:`~?(?:[\w.]*\.)?(\w+)`', r'`\1`', text)
-    text = re.sub(r'\s*Defaults to\s+(?:[^\s.]|\.(?!\s|$))+\.', '', text)
+    text = re.sub(r'\s*Defaults\s+to\s+(?:[^\s.]|\.(?!\s|$))+\.', '', text)
     text = re.sub(r'`([^`<]+) <(\S+)>`_', r'[\1](\2)', text)
     text = re.sub(r'[^.]*::\Z', '', text)  # announces a block that is not shown
     return ' '.join(text.replace('``', '`').split()).replace('|', '\\|')

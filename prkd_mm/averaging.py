@@ -1,8 +1,8 @@
 """The mean of the weights of several students.
 
-This is the tail average of "Progressively Relaxed Knowledge Distillation"
-(IJCNN 2024), ``θ_MA = 1/I Σ θ_e``. The sum is computed in float64 on the CPU,
-so that a large ``I`` does not reduce the precision.
+This is the tail average of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024),
+``θ_MA = 1/I Σ θ_e``. The sum is computed in float64 on the CPU, so that a large ``I`` does not
+reduce the precision.
 """
 
 from collections.abc import Collection, Sequence
@@ -12,14 +12,15 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 State = dict[str, Tensor]
+BN_MODES = ('recalibrate', 'average', 'latest')  # batch-norm statistics of an average
 
 
 def add_to_sum(total: State, state: State) -> None:
     """Add a student's floating-point tensors to a running sum, in place.
 
     Args:
-        total (dict): Sums by name, float64 on the CPU; empty at first.
-        state (dict): State dict of one student.
+        total: Sums by name, float64 on the CPU; empty at first.
+        state: State dict of one student.
     """
     for name, value in state.items():
         if value.is_floating_point():
@@ -34,18 +35,32 @@ def mean_state(
     """The state dict of the averaged student.
 
     Args:
-        total (dict): Sums by name, from :func:`add_to_sum`.
-        count (int): Number of students in the sum.
-        latest (dict): State dict of the latest student. It determines the
-            order, the data types, and the values of integer tensors.
-        keep_from_latest (Collection[str]): Names of other tensors to copy from
-            ``latest``.
+        total: Sums by name, from :func:`add_to_sum`.
+        count: Number of students in the sum.
+        latest: State dict of the latest student. It determines the order, the data types, and the
+            values of integer tensors.
+        keep_from_latest: Names of other tensors to copy from ``latest``.
     """
     state = dict(latest)
     for name, value in latest.items():
         if value.is_floating_point() and name not in keep_from_latest:
             state[name] = (total[name] / count).to(value)
     return state
+
+
+def load_mean(net: nn.Module, total: State, count: int, latest: State, bn: str) -> None:
+    """Load the mean of students into a net.
+
+    Args:
+        net: The net.
+        total: Sums by name, from :func:`add_to_sum`.
+        count: Number of students in the sum.
+        latest: State dict of the latest student.
+        bn: One of ``BN_MODES``. 'latest' loads the statistics of the latest student, others the
+            mean of the statistics.
+    """
+    keep = batch_norm_statistics(net) if bn == 'latest' else set()
+    net.load_state_dict(mean_state(total, count, latest, keep))
 
 
 def mean_of(states: Sequence[State]) -> State:

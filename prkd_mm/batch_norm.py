@@ -1,14 +1,17 @@
 """Re-estimate batch-norm statistics, and load training batches for that."""
 
 from collections.abc import Iterable
+from itertools import islice
+from typing import Any, Callable
 
 import torch
 from mmengine.dataset import DefaultSampler
+from mmengine.runner import set_random_seed
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import DataLoader
 
-from .randomness import seed_worker_by_epoch
+from .randomness import seed_worker_by_epoch, untouched_random_state
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -23,15 +26,16 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 def recalibration_loader(train: DataLoader, seed: int) -> DataLoader:
     """A loader of shuffled training images for :func:`recalibrate_bn`.
 
-    It is separate from the run's own training loader, whose workers may be in
-    use. It loads the same images in every call.
+    It is separate from the run's own training loader, whose workers may be in use. It loads the
+    same images in every call.
 
     Args:
-        train (DataLoader): The run's training loader, whose data set, batch
-            size, collation and number of workers are used.
-        seed (int): Seed that determines the order of the images.
+        train: The run's training loader, whose data set, batch size, collation and number of
+            workers are used.
+        seed: Seed that determines the order of the images.
     """
-    size = train.batch_size or train.batch_sampler.batch_size
+    batches: Any = train.batch_sampler
+    size = train.batch_size or batches.batch_size
     sampler = DefaultSampler(train.dataset, shuffle=True, seed=seed)
     return DataLoader(
         train.dataset,
@@ -47,13 +51,13 @@ def recalibration_loader(train: DataLoader, seed: int) -> DataLoader:
 def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
     """Re-estimate batch-norm statistics as the mean over ``batches``.
 
-    Running mean and variance become the unweighted means of the batches' means
-    and unbiased variances. Layers that a net keeps in evaluation mode (frozen
-    stages, ``norm_eval``) are left unchanged. Modes and momenta are restored.
+    Running mean and variance become the unweighted means of the batches' means and unbiased
+    variances. Layers that a net keeps in evaluation mode (frozen stages, ``norm_eval``) are left
+    unchanged. Modes and momenta are restored.
 
     Args:
-        model (nn.Module): The net; called on each batch.
-        batches (Iterable[Tensor]): Inputs, at least one batch.
+        model: The net; called on each batch.
+        batches: Inputs, at least one batch.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.train()
@@ -70,3 +74,25 @@ def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
         layer.momentum = momentum
     for module, mode in modes:
         module.training = mode
+
+
+def recalibrate_on_training_images(
+    model: nn.Module, train: DataLoader, preprocess: Callable, seed: int, number: int
+) -> None:
+    """Re-estimate batch-norm statistics on training images, without batch augmentation.
+
+    The random state of the process is unchanged.
+
+    Args:
+        model: The net.
+        train: See :func:`recalibration_loader`.
+        preprocess: The data preprocessor.
+        seed: Seed of the order of the images and of their augmentation.
+        number: Number of batches; at most one epoch is used.
+    """
+    loader = recalibration_loader(train, seed)
+    with untouched_random_state():
+        set_random_seed(seed, diff_rank_seed=True)
+        batches = islice(loader, number)  # starts the loader, which draws a random number
+        # not in training mode, where the preprocessor applies mixup and the like
+        recalibrate_bn(model, (preprocess(batch, False)['inputs'] for batch in batches))

@@ -1,7 +1,7 @@
 """A page of training images as the student sees them, epoch by epoch."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from .algorithms.student_alone import student_alone
 from .datasets import BatchClsDataPreprocessor
+from .visualization import new_figure
 
 
 class Views(NamedTuple):
@@ -62,7 +63,7 @@ def training_views(cfg: Config, number: int, epochs: int) -> Views:
     return Views(torch.stack(drawn), labels, list(dataset.metainfo.get('classes') or []))
 
 
-def _denormalize(inputs: Tensor, preprocessor: torch.nn.Module) -> Tensor:
+def _denormalize(inputs: Tensor, preprocessor: Any) -> Tensor:
     images = inputs
     if preprocessor._enable_normalize:
         images = images * preprocessor.std + preprocessor.mean
@@ -73,10 +74,8 @@ def _denormalize(inputs: Tensor, preprocessor: torch.nn.Module) -> Tensor:
 
 def draw(views: Views, path: Path) -> None:
     """Draw one row per image and one column per epoch."""
-    from matplotlib.figure import Figure
-
     epochs, number = views.images.shape[:2]
-    figure = Figure(figsize=(1.4 * epochs + 1, 1.4 * number), layout='constrained')
+    figure = new_figure(1.4 * epochs + 1, 1.4 * number)
     axes = figure.subplots(number, epochs, squeeze=False)
     for row, label in enumerate(views.labels):
         for column in range(epochs):

@@ -26,8 +26,7 @@ def resolve(path: str) -> str:
     """Path of a checkpoint; for a work dir, the path of its latest checkpoint.
 
     Raises:
-        FileNotFoundError: If the file does not exist, or the work dir has no
-            checkpoint.
+        FileNotFoundError: If the file does not exist, or the work dir has no checkpoint.
     """
     if '://' in path:
         return path
@@ -51,8 +50,7 @@ def read(path: str) -> dict:
 
     Raises:
         FileNotFoundError: If the file does not exist.
-        ValueError: If the file is damaged, not a checkpoint, or would execute
-            code.
+        ValueError: If the file is damaged, not a checkpoint, or would execute code.
     """
     path = resolve(path)
     checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu', logger='silent')
@@ -165,19 +163,15 @@ def _is_whole(path: str) -> bool:
 
 
 def _first_sentence(error: Exception) -> str:
-    lines = [
-        line.strip() for line in str(error).splitlines() if 'GLOBAL' in line or 'global' in line
-    ]
-    match = re.search(r'(?:GLOBAL|global) (\S+)', ' '.join(lines))
-    return f'it asks for {match[1]}' if match else type(error).__name__
+    match = re.search(r'(?:GLOBAL|global) (\S+)', str(error))
+    return f'it needs {match[1]}' if match else type(error).__name__
 
 
 def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
     """The weights of one plain net, from a checkpoint of a net or an algorithm.
 
-    A net that was trained alone needs no change. A distillation algorithm
-    keeps its student under ``architecture.``; MMRazor's algorithms also keep
-    their teacher, which is dropped.
+    A net that was trained alone needs no change. A distillation algorithm keeps its student under
+    ``architecture.``; MMRazor's algorithms also keep their teacher, which is dropped.
 
     Returns:
         tuple: The state dict, and whether it was the student of an algorithm.
@@ -193,13 +187,13 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
     """Load ``state`` into ``model``; all names and shapes must match.
 
     Args:
-        model (nn.Module): The model.
-        state (dict): Weights by name.
-        what (str): Description of ``state``, for the error message.
+        model: The model.
+        state: Weights by name.
+        what: Description of ``state``, for the error message.
 
     Raises:
-        ValueError: If names are missing or unexpected, or shapes differ; the
-            first of each kind are listed.
+        ValueError: If names are missing or unexpected, or shapes differ; the first of each kind are
+            listed.
     """
     own = model.state_dict()
     problems = dict(
@@ -228,14 +222,13 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
 def accept_plain_student(algorithm: nn.Module) -> None:
     """Let an algorithm load a checkpoint of its student alone, such as ``student_avg.pth``.
 
-    MMEngine loads by name and only warns if no name matches, so the student
-    would stay untrained.
+    MMEngine loads by name and only warns if no name matches, so the student would stay untrained.
 
     Args:
-        algorithm (nn.Module): An algorithm with its student in ``architecture``.
+        algorithm: An algorithm with its student in ``architecture``.
     """
 
-    def add_prefix(module: nn.Module, state: dict, prefix: str, *args) -> None:
+    def add_prefix(module: Any, state: dict, prefix: str, *args) -> None:
         names = set(module.architecture.state_dict())
         if names and all(f'{prefix}{name}' in state for name in names):
             for name in names:

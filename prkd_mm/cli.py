@@ -22,13 +22,13 @@ _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the \w+::([\w ]+) registry')
 def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
     """Run a tool; turn an error into one message and exit status 1.
 
-    SIGTERM, the default of ``kill``, acts like Ctrl-C, so that a tool also ends
-    the runs that it started. ``--debug`` anywhere in the command line also prints the traceback. A
-    distributed run always prints it.
+    SIGTERM, the default of ``kill``, acts like Ctrl-C, so that a tool also ends the runs that it
+    started. ``--debug`` anywhere in the command line also prints the traceback. A distributed run
+    always prints it.
 
     Args:
-        main (Callable): The tool.
-        interrupted (str): What to print after Ctrl-C or SIGTERM.
+        main: The tool.
+        interrupted: What to print after Ctrl-C or SIGTERM.
     """
     debug = _DEBUG in sys.argv or int(os.environ.get('WORLD_SIZE', 1)) > 1
     sys.argv = [argument for argument in sys.argv if argument != _DEBUG]

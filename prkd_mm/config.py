@@ -86,8 +86,8 @@ def find_config(path: str) -> str:
     """Path of a config file, which may be one that comes with the package.
 
     Args:
-        path: A file. ``configs/prkd/<name>.py`` and ``prkd_mm::prkd/<name>.py``
-            also work outside a checkout.
+        path: A file. ``configs/prkd/<name>.py`` and ``prkd_mm::prkd/<name>.py`` also work outside a
+            checkout.
 
     Raises:
         FileNotFoundError: If the config does not exist.
@@ -146,23 +146,22 @@ def load_config(
     """Read a config, choose its method and apply overrides.
 
     Args:
-        path (str): The config file.
-        method (str, optional): Name of a file in ``configs/_base_/methods``.
-            Defaults to None: the environment variable ``PRKD_METHOD``, or the
-            method of the config.
-        options (dict, optional): Overrides, such as
-            ``{'train_cfg.max_epochs': 3}``. Defaults to None.
-        work_dir (str, optional): Output folder. Defaults to None: the one in
-            the config, or ``./work_dirs/<name of the config>``, with the suffix
-            ``_<method>`` if the method is not that of the config.
+        path: The config file.
+        method: Name of a file in ``configs/_base_/methods``. Defaults to None: the environment
+            variable ``PRKD_METHOD``, or the method of the config.
+        options: Overrides, such as ``{'train_cfg.max_epochs': 3}``.
+        work_dir: Output folder. Defaults to None: the one in the config, or
+            ``./work_dirs/<name of the config>``, with the suffix ``_<method>`` if the method is not
+            that of the config.
 
     Raises:
         FileNotFoundError: If the config or the method does not exist.
         ValueError: If the method of the config cannot be changed.
     """
     path = find_config(path)
-    own_method = read_config(path).get('method')
     cfg = choose_method(path, method)
+    chosen = method or os.environ.get(METHOD_VARIABLE)
+    own_method = (read_config(path) if chosen else cfg).get('method')
     if options:
         check_overrides(cfg.to_dict(), options)
         try:
@@ -185,9 +184,9 @@ def choose_method(path: str, method: Optional[str] = None) -> Config:
     """Read a config and replace its method.
 
     Args:
-        path (str): The config file.
-        method (str, optional): Name of the method. Defaults to None: the
-            environment variable ``PRKD_METHOD``, if the config reads it.
+        path: The config file.
+        method: Name of the method. Defaults to None: the environment variable ``PRKD_METHOD``, if
+            the config reads it.
 
     Raises:
         FileNotFoundError: If the method does not exist.
@@ -251,9 +250,9 @@ def default_work_dir(path: str, method: Optional[str], own_method: Optional[str]
     """Default work dir, for a config without ``work_dir``.
 
     Args:
-        path (str): The config file.
-        method (str, optional): The chosen method.
-        own_method (str, optional): The default method of the config.
+        path: The config file.
+        method: The chosen method.
+        own_method: The default method of the config.
     """
     name = osp.splitext(osp.basename(path))[0]
     suffix = '' if method == own_method else f'_{method}'

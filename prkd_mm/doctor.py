@@ -42,8 +42,7 @@ class Finding:
 
     Attributes:
         text: The finding.
-        remedy: How to fix the problem, usually a command; None if there is no
-            problem.
+        remedy: How to fix the problem, usually a command; None if there is no problem.
     """
 
     text: str

@@ -19,14 +19,13 @@ def unwrap(model: torch.nn.Module) -> BaseModel:
 def evaluate(runner: Runner, predict: Callable) -> dict[str, float]:
     """Metrics of ``predict`` on the validation set of ``runner``.
 
-    Uses the validation loop's data and evaluator but calls no hook, because
-    MMEngine's hooks would log the result and select checkpoints by it. The
-    random state of the run is unchanged.
+    Uses the validation loop's data and evaluator but calls no hook, because MMEngine's hooks would
+    log the result and select checkpoints by it. The random state of the run is unchanged.
 
     Args:
-        runner (Runner): A runner with a validation loop.
-        predict (Callable): ``predict(inputs, data_samples)`` on preprocessed
-            inputs, like a model's forward with ``mode='predict'``.
+        runner: A runner with a validation loop.
+        predict: ``predict(inputs, data_samples)`` on preprocessed inputs, like a model's forward
+            with ``mode='predict'``.
     """
     loop = runner.val_loop
     with untouched_random_state(), autocast(enabled=loop.fp16):

@@ -19,16 +19,15 @@ _ABANDONED_AFTER = 3600  # seconds; an older temporary file was left by a killed
 def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when it is complete and on disk.
 
-    The content goes to a temporary file with a unique name next to ``path``.
-    This file is synced and then replaces ``path``; the folder is synced, too.
-    Temporary files that killed processes left for this path are removed.
+    The content goes to a temporary file with a unique name next to ``path``. This file is synced
+    and then replaces ``path``; the folder is synced, too. Temporary files that killed processes
+    left for this path are removed.
 
     Args:
-        path (str | Path): The file to write. Its folder must exist.
+        path: The file to write. Its folder must exist.
 
     Raises:
-        OSError: If the file cannot be written. The message says so if the
-            disk is full.
+        OSError: If the file cannot be written. The message says so if the disk is full.
     """
     path = Path(path)
     _remove_abandoned(path)

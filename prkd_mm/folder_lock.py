@@ -15,13 +15,13 @@ _NAME = '.lock'
 def lock_folder(folder: Union[str, Path], what: str = 'run') -> Iterator[None]:
     """Lock a folder for this process.
 
-    The operating system releases the lock when the process ends, even if it
-    is killed. The file ``.lock`` names the process that holds the lock.
+    The operating system releases the lock when the process ends, even if it is killed. The file
+    ``.lock`` names the process that holds the lock.
 
     Args:
-        folder (str | Path): The folder. If it does not exist, it is created,
-            and removed again if it is still empty at the end.
-        what (str): Kind of process, for the error message.
+        folder: The folder. If it does not exist, it is created, and removed again if it is still
+            empty at the end.
+        what: Kind of process, for the error message.
 
     Raises:
         ValueError: If another process has locked the folder.

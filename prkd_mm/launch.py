@@ -19,8 +19,8 @@ class Processes(NamedTuple):
     """The processes of a run.
 
     Attributes:
-        rank (int): Index of this process, starting at 0.
-        number (int): Number of processes.
+        rank: Index of this process, starting at 0.
+        number: Number of processes.
     """
 
     rank: int = 0
@@ -49,10 +49,9 @@ def processes_of(launcher: str) -> Processes:
 def use_gloo_without_gpu(cfg: Config) -> None:
     """Let the processes of a PyTorch launcher train on the CPU.
 
-    MMEngine assumes GPUs in two places: ``init_dist`` (mmengine/dist/utils.py)
-    selects one, and the runner (mmengine/runner/runner.py) wraps the model
-    with ``device_ids``. An existing process group avoids the first, and
-    ``model_wrapper_cfg`` the second.
+    MMEngine assumes GPUs in two places: ``init_dist`` (mmengine/dist/utils.py) selects one, and the
+    runner (mmengine/runner/runner.py) wraps the model with ``device_ids``. An existing process
+    group avoids the first, and ``model_wrapper_cfg`` the second.
 
     Raises:
         ValueError: If another launcher started the processes.
@@ -78,9 +77,8 @@ def use_gloo_without_gpu(cfg: Config) -> None:
 def learning_rate_note(cfg: Config, processes: Processes) -> Optional[str]:
     """Warning if the learning rate does not fit the total batch size, or None.
 
-    ``batch_size`` is the number of images per process. The total that the
-    learning rate is meant for is ``auto_scale_lr.base_batch_size``; configs
-    without it are not checked.
+    ``batch_size`` is the number of images per process. The total that the learning rate is meant
+    for is ``auto_scale_lr.base_batch_size``; configs without it are not checked.
     """
     scale = cfg.get('auto_scale_lr') or {}
     base, each = scale.get('base_batch_size'), cfg.train_dataloader.get('batch_size')

@@ -45,12 +45,12 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
 def check_overrides(cfg: dict, options: dict[str, Any]) -> None:
     """Reject overrides that no part of a run would read.
 
-    A new key is accepted if the class that gets the settings has an argument
-    of this name, or if its value is a new part with its own ``type``.
+    A new key is accepted if the class that gets the settings has an argument of this name, or if
+    its value is a new part with its own ``type``.
 
     Args:
-        cfg (dict): The config.
-        options (dict): Values by dotted key.
+        cfg: The config.
+        options: Values by dotted key.
 
     Raises:
         ValueError: If a key is unknown; the message names the most similar one.
@@ -110,7 +110,7 @@ def _nearest_anywhere(cfg: dict, key: str) -> str:
     first, last = key.partition('.')[0], key.rpartition('.')[2]
     if '.' in key and get_close_matches(first, {*cfg, *_TOP_LEVEL}, n=1, cutoff=0.6):
         return nearest(first, {*cfg, *_TOP_LEVEL})
-    by_last = {}
+    by_last: dict[str, str] = {}
     for known in _all_keys(cfg):
         by_last.setdefault(known.rpartition('.')[2], known)
     by_last.update({name: name for name in _TOP_LEVEL})

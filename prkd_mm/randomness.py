@@ -10,12 +10,16 @@ from mmengine.registry import FUNCTIONS
 
 
 @contextmanager
-def untouched_random_state() -> Iterator[None]:
-    """Restore the states of all random number generators at the end."""
+def untouched_random_state(gpu: bool = True) -> Iterator[None]:
+    """Restore the states of all random number generators at the end.
+
+    Args:
+        gpu: Whether to include the generator of the current GPU, which data workers must not use.
+    """
     states = random.getstate(), np.random.get_state()
-    gpu = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    gpus = [torch.cuda.current_device()] if gpu and torch.cuda.is_available() else []
     try:
-        with torch.random.fork_rng(gpu):  # the default is all GPUs, with a warning
+        with torch.random.fork_rng(gpus):  # the default is all GPUs, with a warning
             yield
     finally:
         random.setstate(states[0])
@@ -26,9 +30,9 @@ def untouched_random_state() -> Iterator[None]:
 def seed_worker_by_epoch(worker_id: int) -> None:
     """Seed a data worker from the seed that torch drew for this epoch.
 
-    Use it as ``worker_init_fn`` of a training dataloader without persistent
-    workers. MMEngine's default seed depends only on the worker, so every epoch
-    repeats the augmentations of the first epoch (mmengine/dataset/utils.py).
+    Use it as ``worker_init_fn`` of a training dataloader without persistent workers. MMEngine's
+    default seed depends only on the worker, so every epoch repeats the augmentations of the first
+    epoch (mmengine/dataset/utils.py).
     """
     seed = torch.initial_seed() % 2**32
     random.seed(seed)

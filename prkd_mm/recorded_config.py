@@ -18,8 +18,8 @@ class Changes(NamedTuple):
     """Differences between two configs, one sentence each.
 
     Attributes:
-        decisive (list[str]): Differences that change the result.
-        harmless (list[str]): Differences that do not, but are logged.
+        decisive: Differences that change the result.
+        harmless: Differences that do not, but are logged.
     """
 
     decisive: list[str]
@@ -30,8 +30,8 @@ def parse(text: str) -> dict:
     """Read the text of a dumped config without executing it.
 
     Args:
-        text (str): Assignments of literals and ``dict(...)``, as in the
-            ``meta`` of MMEngine's checkpoints.
+        text: Assignments of literals and ``dict(...)``, as in the ``meta`` of MMEngine's
+            checkpoints.
 
     Raises:
         ValueError: If the text contains anything else.
@@ -69,11 +69,10 @@ def changes(
     """The settings that differ between a recorded run and a new one.
 
     Args:
-        before (dict): The recorded config, from :func:`parse`.
-        now (dict): The config of the new run.
-        ranks_before (int, optional): Number of processes of the recorded run;
-            None if it was not recorded.
-        ranks_now (int): Number of processes of the new run.
+        before: The recorded config, from :func:`parse`.
+        now: The config of the new run.
+        ranks_before: Number of processes of the recorded run; None if it was not recorded.
+        ranks_now: Number of processes of the new run.
     """
     old, new = _relevant(before, ranks_before or ranks_now), _relevant(now, ranks_now)
     decisive, harmless = [], []

@@ -33,9 +33,9 @@ class ResumePoint(NamedTuple):
     """The checkpoint from which a run resumes.
 
     Attributes:
-        path (str, optional): The checkpoint; None to train from the beginning.
-        checkpoint (dict): Its content; empty for None.
-        notes (list[str]): Messages for the user, one sentence each.
+        path: The checkpoint; None to train from the beginning.
+        checkpoint: Its content; empty for None.
+        notes: Messages for the user, one sentence each.
     """
 
     path: Optional[str]
@@ -46,10 +46,9 @@ class ResumePoint(NamedTuple):
 def find_resume_point(work_dir: Union[str, Path]) -> ResumePoint:
     """The newest readable checkpoint of a work dir.
 
-    The search starts at the checkpoint named in ``last_checkpoint`` and
-    continues with older ones. Only its file name is used, so that copied and
-    moved work dirs use their own files. Without a usable ``last_checkpoint``,
-    the search starts at the highest number.
+    The search starts at the checkpoint named in ``last_checkpoint`` and continues with older ones.
+    Only its file name is used, so that copied and moved work dirs use their own files. Without a
+    usable ``last_checkpoint``, the search starts at the highest number.
 
     Raises:
         ValueError: If the work dir has checkpoints, but none can be read.
@@ -124,12 +123,11 @@ def set_resume(
     """Set up a run to resume, if the checkpoint belongs to the same run.
 
     Args:
-        cfg (Config): The config of the run; ``resume`` and ``load_from`` are set.
-        checkpoint (str): A checkpoint, a work dir, or 'auto' for the newest
-            intact checkpoint in the run's own work dir.
-        allow_changes (bool): Whether to resume even if settings that affect
-            the result have changed.
-        processes (int): Number of processes of the run.
+        cfg: The config of the run; ``resume`` and ``load_from`` are set.
+        checkpoint: A checkpoint, a work dir, or 'auto' for the newest intact checkpoint in the
+            run's own work dir.
+        allow_changes: Whether to resume even if settings that affect the result have changed.
+        processes: Number of processes of the run.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.

@@ -1,14 +1,17 @@
 """Schedules: pure functions of the progress ``r`` of a run, from 0 to 1.
 
-The method's own schedule is linear, ``τ(e) = τ − (τ − τ_L)·r`` with
-``r = e/E`` (Gu, Jin & Li, "Progressively Relaxed Knowledge Distillation",
-IJCNN 2024); the other shapes are for comparisons.
+The method's own schedule is linear, ``τ(e) = τ − (τ − τ_L)·r`` with ``r = e/E`` (Gu, Jin & Li,
+"Progressively Relaxed Knowledge Distillation", IJCNN 2024); the other shapes are for comparisons.
 """
 
 import math
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any, Optional
+from typing import Optional
+
+from torch import nn
+
+from .number_checks import is_number
+from .strength import has_strength
 
 
 def progress(position: float, end: float, begin: float = 0) -> float:
@@ -49,19 +52,19 @@ class Schedule:
     """The schedule of one attribute of one loss.
 
     Attributes:
-        loss (str): Name of the loss in ``distill_losses``.
-        attr (str): Name of the attribute.
-        start (float): Value at r = 0.
-        end (float, optional): Value at r = 1. Not needed by 'constant'. With
-            ``relax_to``, it is None until it has been solved for.
-        shape (str): A key of :data:`SHAPES`.
-        relax_to (float, optional): Given instead of ``end``, for
-            ``cor_weight``: see :class:`~prkd_mm.hooks.LossScheduleHook`.
+        loss: Name of the loss in ``distill_losses``.
+        attr: Name of the attribute.
+        start: Value at r = 0.
+        end: Value at r = 1. Not needed by 'constant'. With ``relax_to``, it is None until it has
+            been solved for.
+        shape: A key of :data:`SHAPES`.
+        relax_to: Given instead of ``end``, for ``cor_weight``: see
+            :class:`~prkd_mm.hooks.LossScheduleHook`.
 
     Raises:
         TypeError: If a value is not a number.
-        ValueError: If a value is not finite, the shape is unknown, or
-            ``relax_to`` does not fit the rest.
+        ValueError: If a value is not finite, the shape is unknown, or ``relax_to`` does not fit the
+            rest.
 
     Examples:
         >>> Schedule('loss_prkd', 'tau', start=4.0, end=1.0).at(0.5)
@@ -86,7 +89,7 @@ class Schedule:
         values = dict(start=self.start, end=self.end)
         if self.relax_to is not None:
             values = dict(start=self.start)
-        if not all(_is_number(value) for value in values.values()):
+        if not all(is_number(value) for value in values.values()):
             got = ', '.join(f'{name}={value!r}' for name, value in values.items())
             raise TypeError(f'{what} needs numbers for {" and ".join(values)}, got {got}')
         for value in values.values():
@@ -94,7 +97,7 @@ class Schedule:
                 raise ValueError(f'{what} reaches {value!r}; values must be finite')
 
     def _check_relax_to(self, what: str) -> None:
-        if not _is_number(self.relax_to) or not 0 < self.relax_to < math.inf:
+        if not is_number(self.relax_to) or not 0 < self.relax_to < math.inf:
             raise ValueError(
                 f'{what} has relax_to={self.relax_to!r}; it must be a finite number above 0, the '
                 'final strength of the loss as a share of its initial strength, such as 0.25'
@@ -106,9 +109,8 @@ class Schedule:
             )
         if self.attr != 'cor_weight' or self.shape == 'constant':
             raise ValueError(
-                f'{what} has relax_to={self.relax_to!r} and shape={self.shape!r}; relax_to '
-                'belongs to the schedule of cor_weight of a PRKDLoss, with a shape other than '
-                "'constant'"
+                f'{what} has relax_to={self.relax_to!r} and shape={self.shape!r}; relax_to belongs '
+                "to the schedule of cor_weight of a PRKDLoss, with a shape other than 'constant'"
             )
 
     @property
@@ -116,12 +118,32 @@ class Schedule:
         """``<loss>.<attr>``."""
         return f'{self.loss}.{self.attr}'
 
+    def check_loss(self, loss: nn.Module) -> None:
+        """Check that a loss has the attribute and accepts its first and last value.
+
+        Raises:
+            ValueError: If it does not. Otherwise the attribute is set to ``start``.
+        """
+        owner = f'LossScheduleHook: {self.loss} ({type(loss).__name__})'
+        public = [name for name in dir(loss) if not name.startswith('_')]
+        numbers = [name for name in public if is_number(getattr(loss, name, None))]
+        if self.attr not in numbers:
+            raise ValueError(f'{owner} has no numeric attribute {self.attr!r}; it has {numbers}')
+        if self.relax_to is not None and not has_strength(loss):
+            raise ValueError(f'{owner} is no PRKDLoss, which relax_to is for; give `end` instead')
+        # an end that is solved later is never negative
+        for value in [self.start] if self.end is None else [self.at(1.0), self.at(0.0)]:
+            try:
+                setattr(loss, self.attr, value)
+                if self.attr == 'tau' and value <= 0:  # MMRazor's losses do not validate it
+                    raise ValueError('a temperature must be above 0')
+            except (TypeError, ValueError) as error:
+                raise ValueError(
+                    f'LossScheduleHook: the schedule of {self.name} reaches {value!r}: {error}'
+                ) from error
+
     def at(self, progress: float) -> float:
         """Compute the value at ``progress`` in [0, 1]."""
         if self.end is None:
             raise RuntimeError(f'the end of {self.name} has not been solved from relax_to yet')
         return SHAPES[self.shape](progress, self.start, self.end)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)

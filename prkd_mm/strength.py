@@ -1,10 +1,9 @@
 r"""Strength: how strongly a distillation loss constrains the student to match the teacher.
 
-The strength of a loss is the mean eigenvalue ``trace(H)/C`` of its Hessian H
-with respect to a sample's logits, at the match ``z_S = z_T``, averaged over the
-samples.
-A loss is a sum of terms ``weight · D(z_S, z_T)``. With ``p = softmax(z/τ)``,
-``s_k = Σ_c p_c^k`` and ``‖x‖² = Σ_c (p_c − 1/C)²``:
+The strength of a loss is the mean eigenvalue ``trace(H)/C`` of its Hessian H with respect to a
+sample's logits, at the match ``z_S = z_T``, averaged over the samples. A loss is a sum of terms
+``weight · D(z_S, z_T)``. With ``p = softmax(z/τ)``, ``s_k = Σ_c p_c^k`` and
+``‖x‖² = Σ_c (p_c − 1/C)²``:
 
 ====== ================================== =====================================
 kind   D, averaged over the N samples     trace(H) of one sample
@@ -17,22 +16,20 @@ intra  ``1 − Pearson`` over the batch     ``N/(Cτ²) Σ_c w_c p_c² (1 − 2p
 
 with ``t = s_2 − 2s_3 + s_2²`` and ``u = s_4 − 2s_2 s_3 + s_2³``. Derivation:
 
-- The softmax has the Jacobian ``S/τ``, ``S = diag(p) − ppᵀ``. The gradient of
-  each distance is zero at the match, so the chain rule reduces to
-  ``H = S M S / τ²``, where M is the Hessian of D with respect to the
-  probabilities.
+- The softmax has the Jacobian ``S/τ``, ``S = diag(p) − ppᵀ``. The gradient of each distance is zero
+  at the match, so the chain rule reduces to ``H = S M S / τ²``, where M is the Hessian of D with
+  respect to the probabilities.
 - kl: ``M = diag(1/p)`` and ``S diag(1/p) S = S``. ``trace(S) = 1 − s_2``.
-- inter: D is ``½‖x̂_S − x̂_T‖²`` of the centered, normalized probabilities
-  ``x̂ = x/‖x‖``, ``x = p − 1/C``, so that ``M = (I − 11ᵀ/C − x̂x̂ᵀ)/‖x‖²``.
-  Because ``S1 = 0``, ``trace(H) = (trace(S²) − ‖Sx̂‖²) / (τ²‖x‖²)``, where
-  ``trace(S²) = Σ_c p_c² (1 − 2p_c + s_2) = t`` and
-  ``Sx = Sp = p(p − s_2)``, elementwise, gives ``‖Sx‖² = u``.
-- intra: the same for the column ``x_c`` of a class in the batch, in which only
-  one sample changes: ``M = N/C · diag(w)`` with
-  ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²``.
+- inter: D is ``½‖x̂_S − x̂_T‖²`` of the centered, normalized probabilities ``x̂ = x/‖x‖``,
+  ``x = p − 1/C``, so that ``M = (I − 11ᵀ/C − x̂x̂ᵀ)/‖x‖²``. Because ``S1 = 0``,
+  ``trace(H) = (trace(S²) − ‖Sx̂‖²) / (τ²‖x‖²)``, where
+  ``trace(S²) = Σ_c p_c² (1 − 2p_c + s_2) = t`` and ``Sx = Sp = p(p − s_2)``, elementwise, gives
+  ``‖Sx‖² = u``.
+- intra: the same for the column ``x_c`` of a class in the batch, in which only one sample changes:
+  ``M = N/C · diag(w)`` with ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²``.
 
-H is N times the sample's block of the Hessian of D, so it does not shrink as
-the batch grows. The cost is O(N·C).
+H is N times the sample's block of the Hessian of D, so it does not shrink as the batch grows. The
+cost is O(N·C).
 
 With ``weight = τ²`` (``scale_by_tau2``, ``scale_cor_by_tau2`` of
 :class:`~prkd_mm.losses.PRKDLoss`), the factor 1/τ² cancels.
@@ -40,7 +37,7 @@ With ``weight = τ²`` (``scale_by_tau2``, ``scale_cor_by_tau2`` of
 
 from collections.abc import Sequence
 from functools import cache
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
@@ -56,10 +53,9 @@ class Term(NamedTuple):
     """``weight · D``, one term of a loss.
 
     Attributes:
-        kind (str): One of 'logit', 'kl', 'inter', 'intra'.
-        tau (float): Temperature; ignored by 'logit'. Defaults to 1.0.
-        weight (float): Product of all factors of D, τ² included. Defaults
-            to 1.0.
+        kind: One of 'logit', 'kl', 'inter', 'intra'.
+        tau: Temperature; ignored by 'logit'.
+        weight: Product of all factors of D, τ² included.
     """
 
     kind: str
@@ -71,13 +67,12 @@ def terms_of(loss: nn.Module) -> list[Term]:
     """The terms of a loss module with its current weights.
 
     Args:
-        loss (nn.Module): ``PRKDLoss``, or MMRazor's ``KLDivergence``,
-            ``DISTLoss`` or ``L2Loss``.
+        loss: ``PRKDLoss``, or MMRazor's ``KLDivergence``, ``DISTLoss`` or ``L2Loss``.
 
     Raises:
         ValueError: If the loss has another type, or options that are not supported.
     """
-    terms = _TERMS.get(type(loss).__name__, _no_terms)(loss)
+    terms = _known_terms(loss)
     if terms is None:
         raise ValueError(
             f'the strength of {type(loss).__name__} is not known; it is defined for PRKDLoss, '
@@ -89,14 +84,15 @@ def terms_of(loss: nn.Module) -> list[Term]:
 
 def has_strength(loss: nn.Module) -> bool:
     """Whether :func:`terms_of` supports a loss."""
-    return _TERMS.get(type(loss).__name__, _no_terms)(loss) is not None
+    return _known_terms(loss) is not None
 
 
-def _no_terms(loss: nn.Module) -> None:
-    return None
+def _known_terms(loss: nn.Module) -> Optional[list[Term]]:
+    find = _TERMS.get(type(loss).__name__)
+    return find(loss) if find else None
 
 
-def _terms_of_prkd(loss: nn.Module) -> list[Term]:
+def _terms_of_prkd(loss: Any) -> list[Term]:
     kl_scale = loss.tau**2 if loss.scale_by_tau2 else 1.0
     cor_scale = loss.tau_cor**2 if loss.scale_cor_by_tau2 else 1.0
     kl = loss.loss_weight * loss.kl_weight * kl_scale
@@ -108,13 +104,13 @@ def _terms_of_prkd(loss: nn.Module) -> list[Term]:
     ]
 
 
-def _terms_of_kl(loss: nn.Module) -> Optional[list[Term]]:
+def _terms_of_kl(loss: Any) -> Optional[list[Term]]:
     if loss.reduction != 'batchmean':
         return None
     return [Term('kl', loss.tau, loss.loss_weight * loss.tau**2)]
 
 
-def _terms_of_dist(loss: nn.Module) -> list[Term]:
+def _terms_of_dist(loss: Any) -> list[Term]:
     weight = loss.loss_weight * loss.tau**2
     return [
         Term('inter', loss.tau, weight * loss.inter_loss_weight),
@@ -122,7 +118,7 @@ def _terms_of_dist(loss: nn.Module) -> list[Term]:
     ]
 
 
-def _terms_of_l2(loss: nn.Module) -> Optional[list[Term]]:
+def _terms_of_l2(loss: Any) -> Optional[list[Term]]:
     if not loss.div_element or loss.normalize or loss.dist:
         return None
     return [Term('logit', 1.0, 2 * loss.loss_weight)]
@@ -137,11 +133,9 @@ def strength(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> flo
     """``trace(H)/C`` of a sum of terms at the match, averaged over the samples.
 
     Args:
-        terms (Sequence[Term]): The terms of the loss.
-        logits (Tensor): Teacher logits, ``(N, C)``, in any floating type;
-            ``float64`` keeps the most digits.
-        batch_size (int): Number of consecutive samples that form a batch for
-            'intra'. Defaults to 64.
+        terms: The terms of the loss.
+        logits: Teacher logits, ``(N, C)``, in any floating type; ``float64`` keeps the most digits.
+        batch_size: Number of consecutive samples that form a batch for 'intra'.
 
     Examples:
         >>> loss = PRKDLoss(tau=4.0)
@@ -199,13 +193,11 @@ _TRACES = dict(logit=_trace_logit, kl=_trace_kl, inter=_trace_inter, intra=_trac
 class StrengthMeter:
     """Strength of losses on the logits of one teacher.
 
-    Each kind and temperature is computed once and cached, so a schedule of
-    weights adds no cost.
+    Each kind and temperature is computed once and cached, so a schedule of weights adds no cost.
 
     Args:
-        logits (Tensor): Teacher logits, ``(N, C)``.
-        batch_size (int): Batch size of the training, which 'intra' depends on.
-            Defaults to 64.
+        logits: Teacher logits, ``(N, C)``.
+        batch_size: Batch size of the training, which 'intra' depends on.
     """
 
     def __init__(self, logits: Tensor, batch_size: int = 64) -> None:
@@ -240,9 +232,9 @@ class StrengthMeter:
 def largest_rebound(strengths: Sequence[float]) -> float:
     """Largest factor by which strengths over a run move against their overall trend.
 
-    If the strengths relax (the last one is at most the first), this is the
-    largest ratio of a value to an earlier value. If they tighten, time is
-    reversed. The factor is 1 for a monotonic sequence.
+    If the strengths relax (the last one is at most the first), this is the largest ratio of a value
+    to an earlier value. If they tighten, time is reversed. The factor is 1 for a monotonic
+    sequence.
     """
     values = list(strengths)
     if values[-1] > values[0]:

@@ -58,9 +58,9 @@ def method_styles(names: Sequence[str]) -> dict[str, Style]:
     """The style of each name in a figure.
 
     Args:
-        names: Methods, by key (``kd``) or title (``KD``). Each other name gets the next style
-            in :data:`OTHER_STYLES`, so that all lines of a figure differ. The style of such a
-            name depends on the names before it.
+        names: Methods, by key (``kd``) or title (``KD``). Each other name gets the next style in
+            :data:`OTHER_STYLES`, so that all lines of a figure differ. The style of such a name
+            depends on the names before it.
     """
     keys = {title: key for key, title in METHODS.items()}
     others = cycle(OTHER_STYLES)
@@ -126,18 +126,15 @@ def plot_schedules(
     """Draw a run's scheduled temperatures, weights, and strengths, one panel each.
 
     Args:
-        positions (Sequence[float]): Epochs, the x axis. With one more position
-            than values, the last value extends to the last position.
-        curves (dict): Scheduled values at those positions, by ``<loss>.<attr>``;
-            those with 'tau' in the attribute's name are temperatures.
-        path (str | Path): The picture to write; its suffix is the format.
-        totals (dict, optional): Strength of each loss at those positions, drawn
-            as thick lines. Defaults to None, if it is unknown.
-        terms (dict, optional): Strength of each term, drawn as thin lines.
-            Defaults to None.
+        positions: Epochs, the x axis. With one more position than values, the last value extends to
+            the last position.
+        curves: Scheduled values at those positions, by ``<loss>.<attr>``; those with 'tau' in the
+            attribute's name are temperatures.
+        path: The picture to write; its suffix is the format.
+        totals: Strength of each loss at those positions, drawn as thick lines. Defaults to None, if
+            it is unknown.
+        terms: Strength of each term, drawn as thin lines.
     """
-    from matplotlib.figure import Figure
-
     panels: dict[str, dict] = {'temperature τ': {}, 'weight': {}}
     for name, values in curves.items():
         is_tau = 'tau' in name.rpartition('.')[2]
@@ -147,7 +144,7 @@ def plot_schedules(
     panels['strength'] = strengths
     panels = {title: lines for title, lines in panels.items() if lines}
 
-    figure = Figure(figsize=(6.4, 1 + 2.2 * len(panels)), layout='constrained')
+    figure = new_figure(6.4, 1 + 2.2 * len(panels))
     all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
     for axes, (title, lines) in zip(all_axes, panels.items()):
         for (name, values), style in zip(lines.items(), cycle(LINE_STYLES)):
@@ -168,9 +165,8 @@ def plot_accuracy(
     """Draw top-1 over the epochs: thin for raw weights, thick for averaged weights.
 
     Args:
-        curves (dict): By name, ``{epoch: percent}`` of the raw weights and of
-            the tail average.
-        path (str | Path): The picture to write; its suffix is the format.
+        curves: By name, ``{epoch: percent}`` of the raw weights and of the tail average.
+        path: The picture to write; its suffix is the format.
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()

@@ -1,13 +1,17 @@
 """Fixtures that all tests share."""
 
+import functools
 import gc
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import prkd_mm  # noqa: F401  # before a test imports mmrazor by itself, isort: skip
 import project
 import pytest
 import toy
+from mmengine.dataset import base_dataset
+from mmengine.hub import hub
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -22,13 +26,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude the imported modules from garbage collection.
-
-    MMEngine runs the collector for each data set that it builds
-    (``BaseDataset._serialize_data``); searching all of PyTorch takes half a second.
-    """
+    """Exclude the imported modules from garbage collection."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def fast_mmengine():
+    """Let MMEngine skip work that takes most of the time of small tests.
+
+    It runs the garbage collector for each data set that it builds, and ``get_config`` parses all
+    metafiles of a package for each config.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(base_dataset, 'gc', SimpleNamespace(collect=lambda: 0))
+        patch.setattr(hub, '_get_cfg_metainfo', functools.cache(hub._get_cfg_metainfo))
+        yield
 
 
 @pytest.fixture(scope='session')

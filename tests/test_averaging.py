@@ -32,7 +32,7 @@ def test_mean_of_equal_students_is_that_student(row, count):
     assert torch.equal(mean_of([state] * count)['w'], state['w'])
 
 
-def test_sum_keeps_digits_that_float32_would_lose():
+def test_the_sum_keeps_digits_that_float32_would_lose():
     states = [dict(w=torch.tensor([1e8])), dict(w=torch.tensor([1.0]))] * 50
     total = {}
     for state in states:
@@ -40,7 +40,7 @@ def test_sum_keeps_digits_that_float32_would_lose():
     assert total['w'].dtype == torch.double and total['w'].item() == 50 * (1e8 + 1)
 
 
-def test_sum_leaves_the_students_alone():
+def test_the_sum_leaves_the_students_unchanged():
     state, total = dict(w=torch.ones(2)), {}
     add_to_sum(total, state)
     add_to_sum(total, state)

@@ -1,6 +1,9 @@
+import runpy
+import sys
+
 import torch
 from PIL import Image
-from project import DIGITS, ROOT, type_command
+from project import DIGITS, ROOT
 
 from prkd_mm.browse import training_views
 from prkd_mm.config import load_config
@@ -25,7 +28,7 @@ def test_views_of_packed_images_are_shifts_that_change_by_epoch():
     assert not torch.equal(views.images[0], views.images[1])
 
 
-def test_views_of_the_stock_data_path(tmp_path):
+def test_views_of_the_stock_data_path_are_augmented(tmp_path):
     (tmp_path / 'stock.py').write_text(
         f"_base_ = '{ROOT / DIGITS}'\n"
         'train_dataloader = dict('
@@ -36,9 +39,10 @@ def test_views_of_the_stock_data_path(tmp_path):
     assert views.images.max() > 200 and views.images.min() == 0
 
 
-def test_the_tool_draws_a_page(tmp_path):
+def test_the_tool_draws_a_page(tmp_path, monkeypatch):
     out = tmp_path / 'images.png'
-    type_command(
-        'tools/browse_dataset.py', ROOT / DIGITS, '--number', '2', '--epochs', '3', '--out', out
-    )
+    tool, options = ROOT / 'tools/browse_dataset.py', ['--number', '2', '--epochs', '3']
+    arguments = [tool, ROOT / DIGITS, *options, '--out', out]
+    monkeypatch.setattr(sys, 'argv', list(map(str, arguments)))
+    runpy.run_path(str(tool), run_name='__main__')
     assert Image.open(out).size == (520, 280)

@@ -17,7 +17,7 @@ from prkd_mm.checkpoints import (
 
 
 class TestResolve:
-    def test_file(self, tmp_path):
+    def test_a_file_resolves_to_itself(self, tmp_path):
         path = tmp_path / 'a.pth'
         path.touch()
         assert resolve(str(path)) == str(path)
@@ -25,17 +25,17 @@ class TestResolve:
     def test_a_url_is_passed_to_mmengine(self):
         assert resolve('https://example.com/a.pth').endswith('a.pth')
 
-    def test_missing_file(self, tmp_path):
+    def test_a_missing_file_is_an_error(self, tmp_path):
         path = str(tmp_path / 'none.pth')
         with pytest.raises(FileNotFoundError, match=f'no checkpoint {path!r}'):
             resolve(path)
 
-    def test_work_dir_without_checkpoints(self, tmp_path):
+    def test_a_work_dir_without_checkpoints_is_an_error(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=f'work dir.*{tmp_path}'):
             resolve(str(tmp_path))
 
     @pytest.mark.parametrize('moved', [False, True])
-    def test_work_dir_of_a_run(self, tmp_path, moved):
+    def test_a_work_dir_resolves_to_its_latest_checkpoint(self, tmp_path, moved):
         toy.train(toy.config(toy.classifier(), tmp_path / 'run'))
         folder = tmp_path / 'run'
         if moved:
@@ -43,7 +43,7 @@ class TestResolve:
         assert resolve(str(folder)) == str(folder / 'epoch_2.pth')
         assert read(str(folder))['meta']['epoch'] == 2
 
-    def test_work_dir_whose_latest_checkpoint_is_missing(self, tmp_path):
+    def test_a_work_dir_whose_latest_checkpoint_is_missing_is_an_error(self, tmp_path):
         (tmp_path / 'last_checkpoint').write_text('/gone/epoch_9.pth')
         with pytest.raises(FileNotFoundError):
             resolve(str(tmp_path))
@@ -54,20 +54,20 @@ class TestPlainStateDict:
 
     @pytest.mark.parametrize('parallel', ['', 'module.'])
     @pytest.mark.parametrize('others', [[], ['teacher.head.bias', 'distiller.connector.weight']])
-    def test_student_of_an_algorithm(self, parallel, others):
+    def test_the_student_of_an_algorithm_is_extracted(self, parallel, others):
         state = {f'{parallel}architecture.{key}': value for key, value in self.NET.items()}
         state.update({parallel + key: torch.ones(3) for key in others})
         assert plain_state_dict(dict(state_dict=state)) == (self.NET, True)
 
     @pytest.mark.parametrize('parallel', ['', 'module.'])
-    def test_net_alone(self, parallel):
+    def test_a_net_alone_is_returned_unchanged(self, parallel):
         state = {parallel + key: value for key, value in self.NET.items()}
         assert plain_state_dict(dict(state_dict=state)) == (self.NET, False)
         assert plain_state_dict(state) == (self.NET, False)
 
 
 class TestLoadStrictly:
-    def test_loads_all(self):
+    def test_all_weights_are_loaded(self):
         one, two = nn.Linear(2, 3), nn.Linear(2, 3)
         load_strictly(one, two.state_dict(), 'x')
         toy.assert_same(one.state_dict(), two.state_dict())
@@ -99,7 +99,7 @@ class TestLoadStrictly:
             assert part in str(error.value)
         toy.assert_same(net.state_dict(), before)
 
-    def test_lists_the_first_of_many(self):
+    def test_the_error_lists_the_first_of_many_names(self):
         net = nn.Sequential(*(nn.Linear(1, 1) for _ in range(9)))
         with pytest.raises(
             ValueError,
@@ -110,7 +110,7 @@ class TestLoadStrictly:
 
 
 class TestWriteAtomically:
-    def test_writes_and_replaces(self, tmp_path):
+    def test_a_file_is_written_and_replaced(self, tmp_path):
         path = tmp_path / 'a.pth'
         for value in (1, 2):
             write_atomically(dict(value=value), path)
@@ -149,7 +149,7 @@ class TestWriteAtomically:
     ],
     ids=lambda x: x if isinstance(x, str) else '',
 )
-def test_describe(checkpoint, words):
+def test_the_description_names_weights_and_epochs(checkpoint, words):
     assert describe(checkpoint) == words
 
 
@@ -186,13 +186,13 @@ class TestRead:
         assert (tmp_path / 'made').exists()
 
     @pytest.mark.parametrize('content', [b'', b'some text', b'{"a": 1}', b'PK\x03\x04' + bytes(99)])
-    def test_not_a_checkpoint(self, tmp_path, content):
+    def test_a_file_that_is_no_checkpoint_is_an_error(self, tmp_path, content):
         (tmp_path / 'a.pth').write_bytes(content)
         with pytest.raises(ValueError, match="a.pth' .*damaged, cut short or not a checkpoint"):
             read(str(tmp_path / 'a.pth'))
 
     @pytest.mark.parametrize('share', [0.01, 0.5, 0.99])
-    def test_cut_short(self, tmp_path, share):
+    def test_a_truncated_file_is_an_error(self, tmp_path, share):
         path = tmp_path / 'a.pth'
         torch.save(dict(state_dict=nn.Linear(99, 99).state_dict()), path)
         content = path.read_bytes()
@@ -200,7 +200,7 @@ class TestRead:
         with pytest.raises(ValueError, match='damaged, cut short'):
             read(str(path))
 
-    def test_a_list(self, tmp_path):
+    def test_a_list_is_an_error(self, tmp_path):
         torch.save([1, 2], tmp_path / 'a.pth')
         with pytest.raises(ValueError, match='holds a list, not a dict'):
             read(str(tmp_path / 'a.pth'))

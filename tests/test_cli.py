@@ -53,7 +53,7 @@ class TestRun:
         message, shown = end_of(main, monkeypatch, capsys, *arguments)
         assert message == 'error: bad' and 'Traceback' in shown and 'in main' in shown
 
-    def test_interrupted(self, monkeypatch, capsys):
+    def test_ctrl_c_ends_with_a_message(self, monkeypatch, capsys):
         def main():
             raise KeyboardInterrupt
 
@@ -80,14 +80,14 @@ class TestConfigOptions:
             ('a=my data/x y', 'my data/x y'), ('a=key=value', 'key=value'), ('a=', ''),
         ],
     )  # fmt: skip
-    def test_values(self, text, value):
+    def test_values_are_parsed(self, text, value):
         assert options(text) == {'a': value}
 
-    def test_several(self):
+    def test_several_options_are_parsed(self):
         assert options('a.b=1', 'c=x y', 'd=2') == {'a.b': 1, 'c': 'x y', 'd': 2}
 
     @pytest.mark.parametrize('text', ['a', '=1', 'a=[1,2', 'a=(1'])
-    def test_bad_ones_are_named(self, capsys, text):
+    def test_bad_options_are_named(self, capsys, text):
         with pytest.raises(SystemExit):
             options(text)
         assert repr(text) in capsys.readouterr().err
@@ -98,13 +98,13 @@ class TestConfigOptions:
 
 
 class TestTypes:
-    def test_whole_number(self):
+    def test_whole_numbers_have_a_lower_bound(self):
         assert cli.whole_number(0)('0') == 0
         for text in ('-1', '1.5', 'x', ''):
             with pytest.raises(argparse.ArgumentTypeError, match=f'at least 0; got {text!r}'):
                 cli.whole_number(0)(text)
 
-    def test_positive_numbers(self):
+    def test_positive_numbers_are_finite_and_above_0(self):
         assert cli.positive_numbers('8,0.5') == [8.0, 0.5]
         for text in ('0', '-1', 'nan', 'inf', 'x', '1,0'):
             with pytest.raises(argparse.ArgumentTypeError, match='above 0'):

@@ -54,7 +54,7 @@ def test_batches_are_averaged(kind):
     assert strength(term, z, 4) == pytest.approx(sum(parts) / 9, rel=1e-12)
 
 
-def test_known_values():
+def test_strengths_equal_known_values():
     z = torch.zeros(3, 5).double()
     assert strength([Term('logit')], z) == pytest.approx(1 / 5)
     assert strength([Term('kl', 4.0, 16.0)], z) == pytest.approx((1 - 1 / 5) / 5)
@@ -84,7 +84,7 @@ def test_many_classes_need_no_hessian_matrix():
     assert all(value > 0 for value in values)
 
 
-def test_the_meter_uses_the_current_weights():
+def test_the_strength_follows_the_current_weights():
     loss, z = PRKDLoss(tau=4.0, cor_weight=0.5), logits(20)
     meter = StrengthMeter(z.float(), batch_size=7)
     before = meter.terms(loss)
@@ -120,5 +120,5 @@ def test_other_losses_are_rejected(loss):
     ],
     ids=str,
 )
-def test_largest_rebound(course, factor):
+def test_the_largest_rebound_is_found(course, factor):
     assert largest_rebound(course) == pytest.approx(factor)

@@ -1,7 +1,9 @@
 import os
+import runpy
+import sys
 
 import pytest
-from project import ROOT, type_command
+from project import ROOT
 
 from prkd_mm import experiments
 from prkd_mm.config import METHOD_VARIABLE, environment, load_config
@@ -32,7 +34,7 @@ def test_the_variable_chooses_the_method_without_an_option(monkeypatch):
     assert load_config(TEACHER).work_dir == './work_dirs/teacher_digits'
 
 
-def test_options_and_work_dir():
+def test_options_and_work_dir_override_the_config():
     cfg = load_config(QUICKSTART, options={'train_cfg.max_epochs': 3}, work_dir='here')
     assert cfg.train_cfg.max_epochs == 3 and cfg.work_dir == 'here'
 
@@ -45,15 +47,18 @@ def test_options_and_work_dir():
         (TEACHER, 'kd', ValueError, 'does not let the method be chosen'),
     ],
 )
-def test_wrong_config_or_method(path, method, error, words):
+def test_an_unknown_config_or_method_is_an_error(path, method, error, words):
     with pytest.raises(error, match=words):
         load_config(path, method)
 
 
 @pytest.mark.parametrize('tool', ['train', 'test', 'reproduce'])
-@pytest.mark.slow
-def test_help(tool):
-    said = type_command(f'tools/{tool}.py', '--help')
+def test_the_help_lists_the_common_options(tool, monkeypatch, capsys):
+    path = str(ROOT / f'tools/{tool}.py')
+    monkeypatch.setattr(sys, 'argv', [path, '--help'])
+    with pytest.raises(SystemExit, match='0'):
+        runpy.run_path(path, run_name='__main__')
+    said = capsys.readouterr().out
     assert said.startswith('usage') and 'config' in said
     if tool != 'reproduce':
         for option in ('--work-dir', '--cfg-options', '--launcher', '--method'):

@@ -69,7 +69,8 @@ def step(cfg, model: torch.nn.Module) -> dict:
 
 
 @pytest.mark.parametrize('path', PAIRS, ids=lambda path: path.stem)
-def test_pair(path, tmp_path):
+@pytest.mark.slow
+def test_a_pair_takes_one_training_step(path, tmp_path):
     cfg = load_config(str(path))
     model = build(cfg, tmp_path)
     logged = step(cfg, model)
@@ -88,7 +89,7 @@ def test_pair(path, tmp_path):
 
 
 @pytest.mark.parametrize('method', METHODS)
-def test_method(method, tmp_path):
+def test_a_method_takes_one_training_step(method, tmp_path):
     cfg = load_config(str(DIGITS), method)
     logged = step(cfg, build(cfg, tmp_path))
     losses = cfg.model.get('distiller', {}).get('distill_losses', {})
@@ -96,7 +97,8 @@ def test_method(method, tmp_path):
 
 
 @pytest.mark.parametrize('path', TEACHERS, ids=lambda path: path.stem)
-def test_teacher(path, tmp_path):
+@pytest.mark.slow
+def test_a_teacher_takes_one_training_step(path, tmp_path):
     cfg = load_config(str(path))
     assert 'loss' in step(cfg, build(cfg, tmp_path))
 
@@ -127,7 +129,7 @@ def test_work_dirs_are_unique():
     assert not {f'{name}_{method}' for name in own for method in others} & set(own)
 
 
-def test_cifar10_as_image_files(monkeypatch):
+def test_cifar10_can_be_image_files(monkeypatch):
     monkeypatch.setenv('PRKD_CIFAR10', 'cifar10_images')
     cfg = load_config(str(CONFIGS / 'prkd/resnet56_resnet20_cifar10.py'))
     for phase in ('train', 'val', 'test'):

@@ -9,6 +9,7 @@ from packaging.requirements import Requirement
 from project import ROOT
 
 from prkd_mm import doctor
+from prkd_mm.__main__ import main
 
 
 def problems(section):
@@ -122,7 +123,8 @@ class TestLauncher:
             [sys.executable, '-m', 'prkd_mm', *arguments], cwd=cwd, capture_output=True, text=True
         )
 
-    def test_a_script_sees_its_arguments_and_the_patches(self, tmp_path):
+    @pytest.mark.slow
+    def test_a_script_gets_its_arguments_and_the_patches(self, tmp_path):
         (tmp_path / 'neighbor.py').write_text('WORD = "found"\n')
         (tmp_path / 'script.py').write_text(
             'import sys, neighbor, mmrazor.models\n'
@@ -131,6 +133,7 @@ class TestLauncher:
         done = self.run('script.py', '--option', '1', cwd=tmp_path)
         assert done.stdout == "__main__ ['--option', '1'] found True\n", done.stderr
 
+    @pytest.mark.slow
     def test_scripts_of_packages_and_names_of_configs(self, tmp_path):
         """MMRazor's own train.py trains from a config of this package, in an empty folder."""
         (tmp_path / 'run.py').write_text(
@@ -142,7 +145,7 @@ class TestLauncher:
         assert done.returncode == 0, done.stdout + done.stderr
         assert (tmp_path / 'work_dirs/run/epoch_1.pth').is_file()
 
-    def test_a_script_that_does_not_exist(self, tmp_path):
-        done = self.run('nothing.py', cwd=tmp_path)
-        assert done.returncode == 1
-        assert done.stderr == "error: there is no script 'nothing.py'\n"
+    def test_a_script_that_does_not_exist_is_an_error(self, monkeypatch):
+        monkeypatch.setattr(sys, 'argv', ['prkd_mm', 'nothing.py'])
+        with pytest.raises(SystemExit, match="^error: there is no script 'nothing.py'$"):
+            main()

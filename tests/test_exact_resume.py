@@ -40,7 +40,7 @@ def both(runs, name):
 
 @pytest.mark.parametrize('epoch', [3, 4])
 @pytest.mark.parametrize('key', ['state_dict', 'optimizer', 'tail_average'])
-def test_checkpoints(runs, epoch, key):
+def test_the_checkpoints_are_equal(runs, epoch, key):
     one, two = both(runs, f'epoch_{epoch}.pth')
     toy.assert_same(one[key], two[key])
     assert one['meta']['iter'] == two['meta']['iter'] == 4 * epoch
@@ -51,7 +51,7 @@ def test_optimizer_has_momentum(runs):
     assert state and all(x['momentum_buffer'].any() for x in state.values())
 
 
-def test_averaged_file(runs):
+def test_the_averaged_file_is_equal(runs):
     one, two = both(runs, 'student_avg.pth')
     toy.assert_same(one['state_dict'], two['state_dict'])
     for key in ('tail_average', 'metrics', 'raw_metrics'):
@@ -59,7 +59,7 @@ def test_averaged_file(runs):
     assert one['meta']['tail_average'] == [2, 3, 4]
 
 
-def test_log(runs):
+def test_the_log_is_equal(runs):
     """The schedule, all losses and both accuracies are equal in each step."""
 
     def lines(folder):

@@ -35,7 +35,7 @@ def with_random_teacher(cfg: Config, tmp_path) -> Config:
 
 
 @pytest.mark.parametrize('name', EXAMPLES)
-def test_example_from_a_stock_config(name, tmp_path):
+def test_the_example_trains_from_a_stock_config(name, tmp_path):
     classes, size, loss = EXAMPLES[name]
     cfg = Config.fromfile(ROOT / 'examples' / f'{name}.py')
     if name == 'imagenet_from_mmrazor':

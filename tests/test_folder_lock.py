@@ -1,77 +1,91 @@
 import fcntl
+import multiprocessing
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 
 import pytest
 
 from prkd_mm.folder_lock import lock_folder
 
-HOLD = """
-import sys, time
-from prkd_mm.folder_lock import lock_folder
-with lock_folder(sys.argv[1]):
-    print('held', flush=True)
-    time.sleep(60)
-"""
+FORK = multiprocessing.get_context('fork')
+
+
+def hold(folder, held, fork=False):
+    with lock_folder(folder):
+        if fork:
+            os.fork()
+        held.put(os.getpid())
+        time.sleep(60)
 
 
 @pytest.fixture
-def other(tmp_path):
-    """A process that has locked the folder."""
-    process = subprocess.Popen(
-        [sys.executable, '-W', 'ignore', '-c', HOLD, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout.readline() == 'held\n'
-    yield process
-    process.kill()
-    process.wait()
+def holder(tmp_path):
+    """Function that starts a process that holds the lock; returns the process and its queue."""
+    started = []
+
+    def start(**kwargs):
+        held = FORK.SimpleQueue()
+        process = FORK.Process(target=hold, args=(tmp_path, held), kwargs=kwargs)
+        process.start()
+        started.append(process)
+        return process, held
+
+    yield start
+    for process in started:
+        process.kill()
+        process.join()
 
 
-def test_a_locked_folder_is_rejected_and_its_holder_is_named(tmp_path, other):
+def can_lock(folder):
+    """Whether a new process can lock the folder."""
+
+    def lock():
+        with lock_folder(folder):
+            pass
+
+    process = FORK.Process(target=lock)
+    process.start()
+    process.join()
+    return process.exitcode == 0
+
+
+def test_a_locked_folder_is_rejected_and_its_holder_is_named(tmp_path, holder):
+    process, held = holder()
+    assert held.get() == process.pid
     with pytest.raises(ValueError) as error, lock_folder(tmp_path):
         pass
-    for words in (str(tmp_path), f'process {other.pid} on {socket.gethostname()}', 'stop it'):
+    for words in (str(tmp_path), f'process {process.pid} on {socket.gethostname()}', 'stop it'):
         assert words in str(error.value)
 
 
-def test_a_killed_holder_leaves_no_lock(tmp_path, other):
-    other.send_signal(signal.SIGKILL)
-    other.wait()
+def test_a_killed_holder_leaves_no_lock(tmp_path, holder):
+    process, held = holder()
+    held.get()
+    process.kill()
+    process.join()
     with lock_folder(tmp_path):
         assert str(os.getpid()) in (tmp_path / '.lock').read_text()
 
 
-def test_data_workers_do_not_keep_the_lock(tmp_path):
+def test_data_workers_do_not_keep_the_lock(tmp_path, holder):
     """A forked child process outlives its killed parent."""
-    code = HOLD.replace("    print('held'", "    import os\n    os.fork()\n    print('held'")
-    process = subprocess.Popen(
-        [sys.executable, '-W', 'ignore', '-c', code, str(tmp_path)],
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    process, held = holder(fork=True)
+    (child,) = {held.get(), held.get()} - {process.pid}
     try:
-        # both processes write to the same pipe, so that their characters may be mixed
-        assert sorted(process.stdout.read(10)) == sorted('held\n' * 2)
         process.kill()
-        process.wait()
-        time.sleep(0.1)
-        with lock_folder(tmp_path):
-            pass
+        process.join()
+        os.kill(child, 0)  # an error if it has ended, too
+        assert can_lock(tmp_path)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
+        os.kill(child, signal.SIGKILL)
 
 
 def test_a_released_folder_is_free(tmp_path):
-    for _ in range(2):
-        with lock_folder(tmp_path / 'new'):
-            pass
+    with lock_folder(tmp_path / 'new'):
+        assert not can_lock(tmp_path / 'new')
+    assert can_lock(tmp_path / 'new')
 
 
 def test_a_released_folder_is_as_it_was_before(tmp_path):

@@ -75,7 +75,7 @@ def wheel(source, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_wheel_holds_configs_and_tools(wheel):
+def test_the_wheel_contains_configs_and_tools(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
         config = file.read('prkd_mm/.mim/configs/quickstart/prkd_digits.py').decode()
@@ -214,7 +214,7 @@ def test_pins_are_in_the_ranges_of_setup(wheel):
             assert requirement.specifier.contains(versions[requirement.name])
 
 
-def test_the_dockerfile_builds_from_files_that_are_there():
+def test_the_dockerfile_copies_existing_files():
     """The image is not built here, but its changes to the pinned versions must match."""
     lines = (ROOT / 'requirements.txt').read_text().splitlines()
     assert sum(bool(re.match(r'opencv-python==', line)) for line in lines) == 1

@@ -62,7 +62,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_the_lines_of_the_diff(tmp_path):
+def test_the_lines_of_the_diff_make_a_stock_config_a_distillation(tmp_path):
     """Pasted as shown, they turn a plain MMRazor config into a PRKD run."""
     (diff,) = blocks('README.md', 'diff')
     lines = [line[1:] for line in diff.splitlines()]
@@ -90,7 +90,7 @@ def photos(folder: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_tutorial_from_own_images_to_a_prediction(tmp_path):
+def test_the_tutorial_leads_from_own_images_to_a_prediction(tmp_path):
     """Its files and commands in order, with smaller images and fewer epochs."""
     photos(tmp_path)
     *configs, program = blocks('docs/tutorial.md', 'python')
@@ -120,7 +120,7 @@ def test_the_tutorial_from_own_images_to_a_prediction(tmp_path):
         'prkd/resnet34_resnet18_tinyimagenet',
     ],
 )
-def test_the_line_of_the_stock_data_path(pair, tmp_path):
+def test_the_line_for_the_stock_data_path_works(pair, tmp_path):
     page = read('docs/training.md')
     (line,) = re.findall(r'^train_dataloader = dict\(num_workers.*$', page, re.M)
     own = load_config(str(ROOT / f'configs/{pair}.py')).train_dataloader

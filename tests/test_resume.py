@@ -45,7 +45,7 @@ def damage(path, how):
 
 
 class TestWhichCheckpoint:
-    def test_the_latest_one_of_this_folder(self, run):
+    def test_the_latest_checkpoint_of_this_folder_is_used(self, run):
         """`last_checkpoint` names the file of the original folder."""
         assert str(run) not in (run / 'last_checkpoint').read_text()
         point = find_resume_point(run)
@@ -53,41 +53,41 @@ class TestWhichCheckpoint:
         assert point.checkpoint['meta']['epoch'] == 3
 
     @pytest.mark.parametrize('how', ['half', 'empty', 'text'])
-    def test_the_one_before_a_damaged_one(self, run, how):
+    def test_the_checkpoint_before_a_damaged_one_is_used(self, run, how):
         damage(run / 'epoch_3.pth', how)
         point = find_resume_point(run)
         assert point.path == str(run / 'epoch_2.pth')
         (note,) = point.notes
         assert 'skipped' in note and "epoch_3.pth'" in note and 'damaged' in note
 
-    def test_two_damaged_ones(self, run):
+    def test_two_damaged_checkpoints_are_skipped(self, run):
         for epoch in (2, 3):
             damage(run / f'epoch_{epoch}.pth', 'half')
         point = find_resume_point(run)
         assert point.path == str(run / 'epoch_1.pth') and len(point.notes) == 2
 
-    def test_all_damaged(self, run):
+    def test_a_folder_with_only_damaged_checkpoints_is_an_error(self, run):
         for epoch in (1, 2, 3):
             damage(run / f'epoch_{epoch}.pth', 'half')
         with pytest.raises(ValueError, match='no checkpoint .* can be read.*without --resume'):
             find_resume_point(run)
 
     @pytest.mark.parametrize('how', ['missing', 'empty', 'text'])
-    def test_a_bad_last_checkpoint_file(self, run, how):
+    def test_a_bad_last_checkpoint_file_is_ignored(self, run, how):
         damage(run / 'last_checkpoint', how)
         point = find_resume_point(run)
         assert point.path == str(run / 'epoch_3.pth')
         assert 'names no checkpoint' in point.notes[0]
 
-    def test_a_latest_checkpoint_that_is_gone(self, run):
+    def test_a_latest_checkpoint_that_is_missing_is_ignored(self, run):
         damage(run / 'epoch_3.pth', 'missing')
         assert find_resume_point(run).path == str(run / 'epoch_2.pth')
 
-    def test_files_of_an_earlier_longer_run_are_not_taken(self, run):
+    def test_files_of_an_earlier_longer_run_are_not_used(self, run):
         (run / 'last_checkpoint').write_text(str(run / 'epoch_2.pth'))
         assert find_resume_point(run).path == str(run / 'epoch_2.pth')
 
-    def test_ten_comes_after_nine(self, run):
+    def test_checkpoints_are_sorted_by_number(self, run):
         for epoch in (9, 10):
             shutil.copy(run / 'epoch_3.pth', run / f'epoch_{epoch}.pth')
         (run / 'last_checkpoint').unlink()
@@ -99,12 +99,12 @@ class TestWhichCheckpoint:
 
 
 class TestSetResume:
-    def test_same_run(self, finished):
+    def test_the_same_run_resumes_without_notes(self, finished):
         cfg = config(*finished)
         assert set_resume(cfg).notes == []
         assert cfg.resume and cfg.load_from == str(finished[0] / 'epoch_3.pth')
 
-    def test_nothing_to_resume(self, tmp_path):
+    def test_a_folder_without_checkpoints_starts_from_the_beginning(self, tmp_path):
         cfg = config(tmp_path, None)
         (note,) = set_resume(cfg).notes
         assert 'from the beginning' in note and not cfg.resume and cfg.load_from is None
@@ -161,7 +161,7 @@ class TestSetResume:
         (note,) = set_resume(cfg).notes
         assert 'max_epochs was 2 and is now 4' in note
 
-    def test_processes_times_batch_size_count(self, finished):
+    def test_the_total_batch_size_is_compared(self, finished):
         cfg = config(*finished)
         with pytest.raises(ValueError, match='was 8 and is now 16'):
             set_resume(cfg, processes=2)
@@ -175,7 +175,7 @@ class TestSetResume:
         with pytest.raises(ValueError, match=f"'{path}' cannot be resumed: .*load_from={path}"):
             set_resume(config(*finished), path)
 
-    def test_a_named_work_dir(self, finished, tmp_path):
+    def test_another_work_dir_can_be_named(self, finished, tmp_path):
         cfg = config(tmp_path, finished[1])
         set_resume(cfg, str(finished[0]))
         assert cfg.load_from == str(finished[0] / 'epoch_3.pth')
@@ -213,7 +213,7 @@ class TestReplacedTeacher:
 
 
 class TestParse:
-    def test_reads_what_mmengine_writes(self):
+    def test_configs_written_by_mmengine_are_parsed(self):
         cfg = dict(
             a=dict(type='X', b=[1, -2.5, (3, None)], c={'d-e': True}),
             words="it's",

@@ -7,7 +7,7 @@ from prkd_mm.schedules import SHAPES, Schedule, progress
 R = [0.0, 0.1, 0.25, 1 / 3, 0.5, 0.9, 1.0]
 
 
-def test_names_of_the_shapes():
+def test_there_are_four_shapes():
     assert sorted(SHAPES) == ['constant', 'cosine', 'linear', 'step']
 
 
@@ -25,14 +25,14 @@ def test_values_follow_the_formulas(start, end):
 
 
 @pytest.mark.parametrize('shape', ['linear', 'cosine', 'step'])
-def test_weights_that_go_to_0_reach_0(shape):
+def test_a_weight_that_decreases_to_0_reaches_0(shape):
     for weight in (1.0, 0.1, 0.7):  # never below, since a loss rejects negative weights
         assert SHAPES[shape](1.0, weight, 0.0) == 0
         assert SHAPES[shape](0.0, 0.0, weight) == 0
         assert min(SHAPES[shape](i / 997, weight, 0.0) for i in range(998)) == 0
 
 
-def test_the_temperature_of_the_method():
+def test_the_temperature_follows_the_formula_of_the_paper():
     """From 4 to 1 over 240 epochs, tau(e) = tau - (tau - tau_L) e / E."""
     assert [SHAPES['linear'](e / 240, 4.0, 1.0) for e in (0, 80, 120, 239)] == pytest.approx(
         [4.0, 3.0, 2.5, 1.0125], abs=1e-12

@@ -23,7 +23,7 @@ TAU, WEIGHT = [4, 3, 2, 1], [1, 0.5, 0.25, 0]
     ],
     ids=['temperature', 'weight', 'both'],
 )
-def test_panels(tmp_path, curves, panels):
+def test_there_is_one_panel_for_each_kind_of_value(tmp_path, curves, panels):
     figures = []
     savefig = Figure.savefig
 

@@ -60,7 +60,8 @@ def row_of(path: Path) -> list:
 
 
 @pytest.mark.parametrize('path', PAIRS, ids=lambda path: path.stem)
-def test_a_pair(path, models):
+@pytest.mark.slow
+def test_the_zoo_and_the_metafile_agree_with_the_pair(path, models):
     cfg, model = load_config(str(path)), models[path.stem]
     (count_T, macs_T), (count_S, macs_S) = (cost(cfg, net) for net in ('teacher', 'architecture'))
     assert row_of(path)[1:3] == [

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
+from prkd_mm.averaging import BN_MODES
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
-from prkd_mm.deploy.average import STATISTICS, average_checkpoints, last_checkpoints
+from prkd_mm.deploy.average import average_checkpoints, last_checkpoints
 
 
 def parse_args() -> argparse.Namespace:
@@ -27,7 +28,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--bn',
-        choices=STATISTICS,
+        choices=BN_MODES,
         default='recalibrate',
         help='batch-norm statistics: estimated from training batches, the mean of the '
         'checkpoints, or those of the latest one; default: %(default)s',

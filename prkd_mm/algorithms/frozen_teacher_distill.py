@@ -18,65 +18,55 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     It accepts the same config. The differences:
 
-    - the teacher's weights are loaded strictly, so no layer is left with random
-      weights;
-    - the teacher computes only logits (``mode='tensor'``, without labels and
-      without its own loss), without gradient, and always in evaluation mode,
-      including dropout;
-    - the teacher is not a submodule, so the optimizer, ``state_dict``, EMA and
-      DDP exclude it, and checkpoints contain only the student;
-    - a teacher with its own ``data_preprocessor`` receives images in its own
-      normalization and channel order;
-    - the teacher may come from another library or a file, and there may be
-      several teachers.
+    - the teacher's weights are loaded strictly, so no layer is left with random weights;
+    - the teacher computes only logits (``mode='tensor'``, without labels and without its own loss),
+      without gradient, and always in evaluation mode, including dropout;
+    - the teacher is not a submodule, so the optimizer, ``state_dict``, EMA and DDP exclude it, and
+      checkpoints contain only the student;
+    - a teacher with its own ``data_preprocessor`` receives images in its own normalization and
+      channel order;
+    - the teacher may come from another library or a file, and there may be several teachers.
 
     Args:
         distiller (dict): Config of the distiller.
-        teacher (dict | BaseModel | str | list): Config of the teacher, or the
-            teacher itself; or a name: a model of MMPretrain's zoo, or
-            ``timm::NAME``, ``torchvision::NAME``, ``transformers::NAME``; or a
-            TorchScript file (``.pt``), a ``torch.export`` file (``.pt2``) or
-            an ONNX file (``.onnx``). ``dict(source=NAME, mean=..., std=...,
-            to_rgb=..., image_size=...)`` specifies the images for a named
-            teacher; see :class:`~prkd_mm.teachers.SourceTeacher`. A list
+        teacher (dict | BaseModel | str | list): Config of the teacher, or the teacher itself; or a
+            name: a model of MMPretrain's zoo, or ``timm::NAME``, ``torchvision::NAME``,
+            ``transformers::NAME``; or a TorchScript file (``.pt``), a ``torch.export`` file
+            (``.pt2``) or an ONNX file (``.onnx``).
+            ``dict(source=NAME, mean=..., std=..., to_rgb=..., image_size=...)`` specifies the
+            images for a named teacher; see :class:`~prkd_mm.teachers.SourceTeacher`. A list
             describes several teachers; the student learns from their mean.
-        teacher_ckpt (str | list, optional): The teacher's checkpoint: a file, a
-            URL, or a work dir, whose latest checkpoint is used. It may be a
-            training checkpoint, a plain checkpoint, or the checkpoint of a
-            distilled student. Required if ``teacher`` is a config other than
-            MMEngine's ``dict(cfg_path=..., pretrained=True)``. Without it, a
-            named teacher uses its published weights. Defaults to None.
-        teacher_config (str | list, optional): The config that trains the
-            teacher, for the error message if ``teacher_ckpt`` is missing.
-            Defaults to None.
-        teacher_logits (str | dict | list, optional): The folder of a teacher's
-            stored logits (``tools/cache_teacher.py``), or the arguments of
-            :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. The teacher
-            itself is then not loaded. If ``teacher_ckpt`` exists, the logits
-            must have been computed with its weights.
-            ``dict(views=K, folder=..., topk=...)`` fills such a store during
-            the first K epochs; see
-            :class:`~prkd_mm.teachers.FillingTeacher`. This needs the
-            ``FillStoreHook``, which ``tools/train.py`` adds. Defaults to None.
-        teacher_mean (dict, optional): How to average several teachers:
-            ``dict(of='logits')``, or ``dict(of='probabilities', tau=4.0)`` for
-            the mean of their probabilities at that temperature. Defaults to
-            None, which averages the logits.
-        fold_teacher_bn (bool): Whether to fold the teacher's batch norms into
-            the convolutions that precede them. This saves kernel launches on a
-            GPU, but is no faster on a CPU. Defaults to False.
-        **kwargs: Arguments of ``SingleTeacherDistill``; ``teacher_trainable``
-            must stay False.
+        teacher_ckpt (str | list, optional): The teacher's checkpoint: a file, a URL, or a work dir,
+            whose latest checkpoint is used. It may be a training checkpoint, a plain checkpoint, or
+            the checkpoint of a distilled student. Required if ``teacher`` is a config other than
+            MMEngine's ``dict(cfg_path=..., pretrained=True)``. Without it, a named teacher uses its
+            published weights. Defaults to None.
+        teacher_config (str | list, optional): The config that trains the teacher, for the error
+            message if ``teacher_ckpt`` is missing. Defaults to None.
+        teacher_logits (str | dict | list, optional): The folder of a teacher's stored logits
+            (``tools/cache_teacher.py``), or the arguments of
+            :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. The teacher itself is then not
+            loaded. If ``teacher_ckpt`` exists, the logits must have been computed with its weights.
+            ``dict(views=K, folder=..., topk=...)`` fills such a store during the first K epochs;
+            see :class:`~prkd_mm.teachers.FillingTeacher`. This needs the ``FillStoreHook``, which
+            ``tools/train.py`` adds. Defaults to None.
+        teacher_mean (dict, optional): How to average several teachers: ``dict(of='logits')``, or
+            ``dict(of='probabilities', tau=4.0)`` for the mean of their probabilities at that
+            temperature. Defaults to None, which averages the logits.
+        fold_teacher_bn (bool): Whether to fold the teacher's batch norms into the convolutions that
+            precede them. This saves kernel launches on a GPU, but is no faster on a CPU. Defaults
+            to False.
+        **kwargs: Arguments of ``SingleTeacherDistill``; ``teacher_trainable`` must stay False.
 
     Attributes:
         teacher (Teacher): The teacher, outside the module tree.
-            ``teacher.logits(inputs, data_samples)`` computes its logits, and
-            ``teacher.net`` is the module that recorders are attached to.
+            ``teacher.logits(inputs, data_samples)`` computes its logits, and ``teacher.net`` is the
+            module that recorders are attached to.
 
     Raises:
         FileNotFoundError: If ``teacher_ckpt`` does not exist.
-        ValueError: If ``teacher_ckpt`` is missing or belongs to another
-            architecture or class count, or if ``teacher_trainable`` is True.
+        ValueError: If ``teacher_ckpt`` is missing or belongs to another architecture or class
+            count, or if ``teacher_trainable`` is True.
     """
 
     def __init__(
@@ -92,9 +82,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     ) -> None:
         if kwargs.get('teacher_trainable') or not kwargs.get('student_trainable', True):
             raise ValueError(
-                'FrozenTeacherDistill: the student is trained and '
-                'the teacher is not; for other combinations use '
-                "type='SingleTeacherDistill'"
+                'FrozenTeacherDistill: the student is trained and the teacher is not; for other '
+                "combinations use type='SingleTeacherDistill'"
             )
         # build_teachers() splits lists
         spec = Spec(teacher, teacher_ckpt, teacher_config, teacher_logits)  # type: ignore[arg-type]
@@ -111,9 +100,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         students = _num_classes(self.student)
         if None not in (students, teachers) and students != teachers:
             raise ValueError(
-                f'FrozenTeacherDistill: the student has {students} classes and '
-                f'the teacher {teachers}; their logits can only be compared '
-                'over the same classes'
+                f'FrozenTeacherDistill: the student has {students} classes and the teacher '
+                f'{teachers}; their logits can only be compared over the same classes'
             )
 
     def loss(self, batch_inputs: Tensor, data_samples: Optional[list] = None) -> dict:

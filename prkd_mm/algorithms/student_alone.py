@@ -12,14 +12,13 @@ from ..checkpoints import accept_plain_student
 class StudentAlone(BaseAlgorithm):
     """The student trained with its own loss only, as a baseline.
 
-    It accepts the config of :class:`FrozenTeacherDistill` and ignores the
-    teacher, so that one config works for every method. The teacher is neither
-    built nor loaded.
+    It accepts the config of :class:`FrozenTeacherDistill` and ignores the teacher, so that one
+    config works for every method. The teacher is neither built nor loaded.
 
     Args:
         architecture (dict | BaseModel): The student.
-        teacher, teacher_ckpt, teacher_config, teacher_logits,
-            teacher_mean, fold_teacher_bn: Ignored.
+        teacher, teacher_ckpt, teacher_config, teacher_logits, teacher_mean, fold_teacher_bn:
+            Ignored.
         **kwargs: Arguments of MMRazor's ``BaseAlgorithm``.
     """
 

@@ -11,19 +11,18 @@ class MobileNetV2_CIFAR(MobileNetV2):
     """MobileNetV2 of the distillation literature for CIFAR-100.
 
     A variant of `MobileNetV2: Inverted Residuals and Linear Bottlenecks
-    <https://arxiv.org/abs/1801.04381>`_ from `Knowledge Distillation via
-    Route Constrained Optimization <https://arxiv.org/abs/1904.09149>`_, known
-    as ``mobile_half``. Differences from MMPretrain's ``MobileNetV2``:
+    <https://arxiv.org/abs/1801.04381>`_ from `Knowledge Distillation via Route Constrained
+    Optimization <https://arxiv.org/abs/1904.09149>`_, known as ``mobile_half``. Differences from
+    MMPretrain's ``MobileNetV2``:
 
     - the second stage keeps its size: 32x32 images end at 2x2;
     - the activation is ReLU, not ReLU6;
-    - the number of channels is not rounded to a multiple of 8 (the second stage
-      has 12);
+    - the number of channels is not rounded to a multiple of 8 (the second stage has 12);
     - the first block also has an expanding convolution, from 16 to 16.
 
     Args:
-        widen_factor (float): Width multiplier of all layers except the last
-            convolution, which has 1280 channels. Defaults to 0.5.
+        widen_factor (float): Width multiplier of all layers except the last convolution, which has
+            1280 channels. Defaults to 0.5.
         act_cfg (dict): Config of the activation. Defaults to ``dict(type='ReLU')``.
         **kwargs: Other arguments of MMPretrain's ``MobileNetV2``.
     """

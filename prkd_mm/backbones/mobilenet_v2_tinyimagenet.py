@@ -11,20 +11,19 @@ class MobileNetV2_TinyImageNet(MobileNetV2_CIFAR):
     """MobileNetV2 of the distillation literature for Tiny ImageNet.
 
     A variant of `MobileNetV2: Inverted Residuals and Linear Bottlenecks
-    <https://arxiv.org/abs/1801.04381>`_, the student of `DOT: A Distillation-
-    Oriented Trainer <https://arxiv.org/abs/2307.08436>`_. Differences from
-    MMPretrain's ``MobileNetV2``:
+    <https://arxiv.org/abs/1801.04381>`_, the student of `DOT: A Distillation-Oriented Trainer
+    <https://arxiv.org/abs/2307.08436>`_. Differences from MMPretrain's ``MobileNetV2``:
 
-    - the stem is a 1x1 convolution of stride 1 with padding 1, and the
-      sixth stage keeps its size: 64x64 images become 66x66 and end at 9x9;
+    - the stem is a 1x1 convolution of stride 1 with padding 1, and the sixth stage keeps its size:
+      64x64 images become 66x66 and end at 9x9;
     - the first block also has an expanding convolution, from 32 to 32.
 
-    The biases in front of each batch norm in DOT's code are omitted, since batch
-    norm subtracts them.
+    The biases in front of each batch norm in DOT's code are omitted, since batch norm subtracts
+    them.
 
     Args:
-        widen_factor (float): Width multiplier of all layers except the last
-            convolution, which has 1280 channels. Defaults to 1.0.
+        widen_factor (float): Width multiplier of all layers except the last convolution, which has
+            1280 channels. Defaults to 1.0.
         act_cfg (dict): Config of the activation. Defaults to ``dict(type='ReLU6')``.
         **kwargs: Other arguments of MMPretrain's ``MobileNetV2``.
     """

@@ -9,23 +9,20 @@ from mmpretrain.registry import MODELS
 class ResNet6n2(ResNet_CIFAR):
     """ResNets of depth 6n + 2 for 32x32 images.
 
-    `Deep Residual Learning for Image Recognition
-    <https://arxiv.org/abs/1512.03385>`_, section 4.2: a 3x3 stem and three
-    stages of n basic blocks; with a 1x1 convolution and BN where a shortcut
+    `Deep Residual Learning for Image Recognition <https://arxiv.org/abs/1512.03385>`_, section 4.2:
+    a 3x3 stem and three stages of n basic blocks; with a 1x1 convolution and BN where a shortcut
     changes shape, as in `Contrastive Representation Distillation
-    <https://arxiv.org/abs/1910.10699>`_ and later work. There,
-    ``resnet20`` to ``resnet110`` have the default width; ``resnet8x4`` and
-    ``resnet32x4`` have ``stem_channels=32, base_channels=64``.
+    <https://arxiv.org/abs/1910.10699>`_ and later work. There, ``resnet20`` to ``resnet110`` have
+    the default width; ``resnet8x4`` and ``resnet32x4`` have ``stem_channels=32, base_channels=64``.
 
     Args:
         depth (int): 6n + 2: 8, 14, 20, 32, 44, 56, 110, ...
         stem_channels (int): Channels of the stem. Defaults to 16.
-        base_channels (int): Channels of the first stage; doubled in the
-            second, and again in the third. Defaults to 16.
-        out_indices (Sequence[int]): Stages to return. Defaults to (2, ), the
-            last.
-        zero_init_residual (bool): Whether blocks start as the identity. Defaults
-            to False, as in the literature.
+        base_channels (int): Channels of the first stage; doubled in the second, and again in the
+            third. Defaults to 16.
+        out_indices (Sequence[int]): Stages to return. Defaults to (2, ), the last.
+        zero_init_residual (bool): Whether blocks start as the identity. Defaults to False, as in
+            the literature.
         **kwargs: Other arguments of MMPretrain's ``ResNet_CIFAR``.
 
     Raises:

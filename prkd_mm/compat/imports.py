@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import torch
 
-_libraries = []  # operator schemas exist only as long as their Library
+_libraries: list[torch.library.Library] = []  # operator schemas exist only as long as their Library
 
 
 @contextlib.contextmanager

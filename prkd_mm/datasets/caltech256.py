@@ -41,8 +41,8 @@ def find_missing(folders: Iterable[str], total: int) -> list[str]:
 def find_images(folder: str) -> list[str]:
     """List the images of a class by name.
 
-    The official data set also has a file ``198.spider/RENAME2`` and a folder
-    ``056.dog/greg``, which are not images.
+    The official data set also has a file ``198.spider/RENAME2`` and a folder ``056.dog/greg``,
+    which are not images.
     """
     return sorted(n for n in os.listdir(folder) if n.endswith('.jpg'))
 
@@ -50,9 +50,9 @@ def find_images(folder: str) -> list[str]:
 def split_images(names: Sequence[str], split: str, seed: int) -> list[str]:
     """Select the images of a split from those of one class.
 
-    One fifth of the images, rounded down, is for testing: the images with the
-    lowest SHA-256 of ``'<seed> <name>'``. Therefore the split depends only on the
-    names and the seed, and is the same on every machine.
+    One fifth of the images, rounded down, is for testing: the images with the lowest SHA-256 of
+    ``'<seed> <name>'``. Therefore the split depends only on the names and the seed, and is the same
+    on every machine.
 
     Args:
         names: All images of the class.
@@ -69,8 +69,8 @@ def split_images(names: Sequence[str], split: str, seed: int) -> list[str]:
 
 @DATASETS.register_module()
 class Caltech256(BaseDataset):
-    """`Caltech-256 <https://data.caltech.edu/records/nyy15-4j048>`_: 30,607
-    photos in 256 classes plus clutter, with at least 80 photos per class.
+    """`Caltech-256 <https://data.caltech.edu/records/nyy15-4j048>`_: 30,607 photos in 256 classes
+    plus clutter, with at least 80 photos per class.
 
     The photos have different sizes, and some are gray. The official layout is::
 
@@ -83,26 +83,23 @@ class Caltech256(BaseDataset):
     The label is the number of the folder minus one. ``LoadImageFromFile`` gives gray and CMYK
     images three channels like the others.
 
-    There is no official split. Here, :func:`split_images` selects one fifth of
-    each class, rounded down, for testing. The selection is the same on every
-    machine.
+    There is no official split. Here, :func:`split_images` selects one fifth of each class, rounded
+    down, for testing. The selection is the same on every machine.
 
     Args:
         data_root (str): Folder of the data set. Defaults to 'data/256_ObjectCategories'.
         split (str): 'train' or 'test'. Defaults to 'train'.
-        with_clutter (bool): Whether to include the last class, ``clutter``: 257
-            classes instead of 256. Defaults to True.
+        with_clutter (bool): Whether to include the last class, ``clutter``: 257 classes instead of
+            256. Defaults to True.
         seed (int): Seed of the split. Defaults to 0.
-        lazy_init (bool): Whether to list the images only when they are needed.
-            The classes are read in any case. Defaults to False.
-        **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
-            ``classes``, a list of names without their numbers, selects these
-            classes and the order of their labels; ``with_clutter`` is
-            ignored in this case.
+        lazy_init (bool): Whether to list the images only when they are needed. The classes are read
+            in any case. Defaults to False.
+        **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`. ``classes``, a list
+            of names without their numbers, selects these classes and the order of their labels;
+            ``with_clutter`` is ignored in this case.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or a class is missing
-            from it.
+        FileNotFoundError: If there is no such folder, or a class is missing from it.
         ValueError: If ``split`` is unknown, or ``data_root`` is an archive.
     """
 

@@ -6,6 +6,9 @@ from typing import Optional
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS
 
+from ..number_checks import check_whole_number
+from .wrapped import build_wrapped
+
 PARTS = ('rest', 'held_out')
 
 
@@ -15,21 +18,20 @@ def held_out_split(
 ) -> BaseDataset:
     """Build one part of a data set, split within each class.
 
-    Every ``every``-th image of a class, in the order of the data set, is held
-    out; the rest is for training.
+    Every ``every``-th image of a class, in the order of the data set, is held out; the rest is for
+    training.
 
     Args:
         dataset (dict): Config of a data set of MMEngine's ``BaseDataset``.
         part (str): 'rest' or 'held_out'.
-        every (int): Interval of the held-out images, at least 2. Defaults to 5,
-            which holds out a fifth.
-        pipeline (list[dict], optional): Pipeline of the part. Defaults to None: the
-            pipeline of the data set.
+        every (int): Interval of the held-out images, at least 2. Defaults to 5, which holds out a
+            fifth.
+        pipeline (list[dict], optional): Pipeline of the part. Defaults to None: the pipeline of the
+            data set.
 
     Raises:
         TypeError: If ``dataset`` wraps other data sets.
-        ValueError: If ``part`` is unknown, ``every`` is out of range, or the
-            part has no images.
+        ValueError: If ``part`` is unknown, ``every`` is out of range, or the part has no images.
 
     Examples:
         >>> train = dict(type='Digits', split='train', pipeline=[])
@@ -38,16 +40,10 @@ def held_out_split(
     """
     if part not in PARTS:
         raise ValueError(f'held_out_split: part must be one of {PARTS}, got {part!r}')
-    if type(every) is not int or every < 2:
-        raise ValueError(f'held_out_split: every must be a whole number, at least 2, got {every!r}')
-    whole = DATASETS.build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
-    if not isinstance(whole, BaseDataset):
-        raise TypeError(
-            f'held_out_split: {type(whole).__name__} wraps other data sets; '
-            'split the data set inside it'
-        )
-    whole.full_init()
-    seen, parts = defaultdict(int), {name: [] for name in PARTS}
+    check_whole_number('held_out_split: every', every, 2)
+    whole = build_wrapped('held_out_split', dataset, pipeline)
+    seen: dict[int, int] = defaultdict(int)
+    parts: dict[str, list[int]] = {name: [] for name in PARTS}
     for i in range(len(whole)):
         label = whole.get_data_info(i)['gt_label']
         seen[label] += 1

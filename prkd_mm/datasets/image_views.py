@@ -4,8 +4,7 @@ import hashlib
 import json
 import random
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Optional, Union
 
 import numpy as np
@@ -15,41 +14,38 @@ from mmpretrain.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
+from ..randomness import untouched_random_state
 from .packed.batch_augment import PIPELINE, random_words
 from .packed.packed_images import WholeBatch
-from .wrapped import build_data_set
+from .wrapped import build_wrapped
 
 
 @DATASETS.register_module()
 class ImageViews(Dataset):
     """Images of another data set, augmented reproducibly by its own pipeline.
 
-    Use it for images that are too large for :class:`PackedImages`, or that have
-    different sizes. The pipeline of the data set runs unchanged in the
-    worker processes, but before each image the random number generators
-    (Python's, NumPy's and PyTorch's on the CPU) are seeded with a hash of
-    (seed, view, index of the image). An augmented image then depends on
-    nothing else: neither on the order of the images, nor on workers and ranks,
-    nor on whether the run was resumed. Therefore a teacher's logits can be
-    stored for several views of each image. The distribution of the images is
-    that of the pipeline.
+    Use it for images that are too large for :class:`PackedImages`, or that have different sizes.
+    The pipeline of the data set runs unchanged in the worker processes, but before each image the
+    random number generators (Python's, NumPy's and PyTorch's on the CPU) are seeded with a hash of
+    (seed, view, index of the image). An augmented image then depends on nothing else: neither on
+    the order of the images, nor on workers and ranks, nor on whether the run was resumed. Therefore
+    a teacher's logits can be stored for several views of each image. The distribution of the images
+    is that of the pipeline.
 
     The view is the epoch, modulo the number of stored views if views are stored.
-    :class:`EpochSeedHook` sets it before each epoch, which requires an
-    epoch-based loop. The data loader takes
-    ``collate_fn=dict(type='whole_batch')`` and any number of workers, and the
-    data preprocessor is :class:`BatchClsDataPreprocessor`.
+    :class:`EpochSeedHook` sets it before each epoch, which requires an epoch-based loop. The data
+    loader takes ``collate_fn=dict(type='whole_batch')`` and any number of workers, and the data
+    preprocessor is :class:`BatchClsDataPreprocessor`.
 
     Args:
-        dataset (dict | BaseDataset): The data set. Its pipeline may contain any
-            transforms. It must end with ``PackInputs`` and return ``uint8``
-            images of one size.
-        pipeline (list[dict], optional): Pipeline to use instead of that of
-            ``dataset``, if this is a dict. Defaults to None.
+        dataset (dict | BaseDataset): The data set. Its pipeline may contain any transforms. It must
+            end with ``PackInputs`` and return ``uint8`` images of one size.
+        pipeline (list[dict], optional): Pipeline to use instead of that of ``dataset``, if this is
+            a dict. Defaults to None.
 
     Attributes:
-        source (str): Hash of the paths, labels, classes and pipeline; part of
-            each batch. The contents of the files are not compared.
+        source (str): Hash of the paths, labels, classes and pipeline; part of each batch. The
+            contents of the files are not compared.
 
     Raises:
         TypeError: If ``dataset`` wraps other data sets.
@@ -74,17 +70,9 @@ class ImageViews(Dataset):
     """
 
     def __init__(self, dataset: Union[dict, BaseDataset], pipeline: Optional[list] = None) -> None:
-        if isinstance(dataset, dict):
-            dataset = build_data_set(dataset, pipeline)
-        if not isinstance(dataset, BaseDataset):
-            raise TypeError(
-                f'ImageViews: {type(dataset).__name__} wraps other data sets and has no pipeline '
-                'of its own; put ImageViews inside it'
-            )
-        dataset.full_init()
-        self.dataset = dataset
-        self.metainfo = dataset.metainfo
-        self.source = _fingerprint(dataset)
+        self.dataset = build_wrapped('ImageViews', dataset, pipeline)
+        self.metainfo = self.dataset.metainfo
+        self.source = _fingerprint(self.dataset)
         # in shared memory, so that workers that are already running see a change
         self._seed_and_view = torch.zeros(2, dtype=torch.int64).share_memory_()
 
@@ -95,8 +83,8 @@ class ImageViews(Dataset):
         """Choose the augmented view that the next images come from.
 
         Args:
-            seed (int): Seed of the views.
-            view (int): Number of the view.
+            seed: Seed of the views.
+            view: Number of the view.
         """
         self._seed_and_view.copy_(torch.tensor([seed, view]))
 
@@ -106,13 +94,13 @@ class ImageViews(Dataset):
     def __getitem__(self, idx: int) -> dict:
         """Return one image in the format of MMPretrain's ``PackInputs``."""
         seed, view = self._seed_and_view.tolist()
-        with _restored_generators():
+        with untouched_random_state(gpu=False):
             return self._draw([range(len(self))[idx]], seed, view)[0]
 
     def __getitems__(self, indices: Sequence[int]) -> WholeBatch:
         """Return the batch of these images; called by PyTorch's data loader."""
         seed, view = self._seed_and_view.tolist()
-        with _restored_generators():
+        with untouched_random_state(gpu=False):
             samples = self._draw(indices, seed, view)
         self._check_sizes([sample['inputs'] for sample in samples], indices)
         return WholeBatch(
@@ -161,18 +149,6 @@ def _fingerprint(dataset: BaseDataset) -> str:
         else:  # relative to the folder, which may be moved
             digest.update(info['img_path'].removeprefix(root).encode())
     return digest.hexdigest()[:16]
-
-
-@contextmanager
-def _restored_generators() -> Iterator[None]:
-    """Restore the random generators of the process, which dropout and shuffling also use."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
 
 
 def _seed_generators(word: int) -> None:

@@ -1,6 +1,5 @@
 import os
 from collections import Counter
-from itertools import islice
 from os import path as osp
 from typing import Optional, TypeVar
 
@@ -8,6 +7,7 @@ from mmengine.fileio import list_from_file
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
+from ..number_checks import check_whole_number
 from .prepare.source import TINY_IMAGENET, some
 
 ANNOTATIONS = 'val/val_annotations.txt'
@@ -26,8 +26,7 @@ def read_classes(root: str) -> tuple[dict[str, str], list[str]]:
         root: Folder in the official layout.
 
     Returns:
-        tuple: ``{wnid: class name}`` in the order of ``wnids.txt``, and a list
-        of faults.
+        tuple: ``{wnid: class name}`` in the order of ``wnids.txt``, and a list of faults.
     """
     missing = [
         f'{name} is missing'
@@ -52,9 +51,8 @@ def find_images(root: str, split: str, wnids: list[str]) -> tuple[Samples, list[
         wnids: Classes, in label order.
 
     Returns:
-        tuple: ``[(path, label), ...]``, sorted by label and file name for
-        ``train`` and in the order of the annotations for ``val``; and a list of
-        faults.
+        tuple: ``[(path, label), ...]``, sorted by label and file name for ``train`` and in the
+        order of the annotations for ``val``; and a list of faults.
     """
     find = {'train': _find_train, 'val': _find_val}[split]
     return find(root, wnids)
@@ -104,9 +102,8 @@ def _find_val(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
 
 @DATASETS.register_module()
 class TinyImageNet(BaseDataset):
-    """`Tiny ImageNet <http://cs231n.stanford.edu/tiny-imagenet-200.zip>`_:
-    200 classes of ImageNet at 64x64, with 500 training and 50 validation images
-    each. The official layout is::
+    """`Tiny ImageNet <http://cs231n.stanford.edu/tiny-imagenet-200.zip>`_: 200 classes of ImageNet
+    at 64x64, with 500 training and 50 validation images each. The official layout is::
 
         tiny-imagenet-200
         ├── wnids.txt                     the classes, in label order
@@ -116,35 +113,32 @@ class TinyImageNet(BaseDataset):
             ├── images/*.JPEG
             └── val_annotations.txt       the class of each image
 
-    About 2 % of the images are gray; ``LoadImageFromFile`` gives them three
-    channels like the others. The test split has no labels and is not used.
+    About 2 % of the images are gray; ``LoadImageFromFile`` gives them three channels like the
+    others. The test split has no labels and is not used.
 
     Args:
         data_root (str): Folder of the data set. Defaults to 'data/tiny-imagenet-200'.
-        split (str): 'train', 'val', or 'train+val': the training images
-            followed by the validation images. Defaults to 'train'.
-        samples_per_class (int, optional): Upper limit of images per class:
-            the first by file name (compared as strings) in 'train', the first
-            annotated in 'val'. Defaults to None, which means all.
-        skip_per_class (int): Training images of each class to leave out
-            before ``samples_per_class`` counts. With ``split='train+val'``
-            this makes a large test set of images that a run with
-            ``samples_per_class=skip_per_class`` has not seen. Validation
+        split (str): 'train', 'val', or 'train+val': the training images followed by the validation
+            images. Defaults to 'train'.
+        samples_per_class (int, optional): Upper limit of images per class: the first by file name
+            (compared as strings) in 'train', the first annotated in 'val'. Defaults to None, which
+            means all.
+        skip_per_class (int): Training images of each class to leave out before
+            ``samples_per_class`` counts. With ``split='train+val'`` this makes a large test set of
+            images that a run with ``samples_per_class=skip_per_class`` has not seen. Validation
             images are not skipped. Defaults to 0.
-        num_classes (int, optional): Number of classes to use, in the order of
-            ``wnids.txt``, which is not sorted. Defaults to None, which means
-            all.
-        first_class (int): Index in ``wnids.txt`` of the first class to use;
-            it gets label 0. Defaults to 0.
-        lazy_init (bool): Whether to list the images only when they are needed.
-            The classes are read in any case. Defaults to False.
+        num_classes (int, optional): Number of classes to use, in the order of ``wnids.txt``, which
+            is not sorted. Defaults to None, which means all.
+        first_class (int): Index in ``wnids.txt`` of the first class to use; it gets label 0.
+            Defaults to 0.
+        lazy_init (bool): Whether to list the images only when they are needed. The classes are read
+            in any case. Defaults to False.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:
-        FileNotFoundError: If there is no such folder, or a part of the data
-            set is missing from it.
-        ValueError: If ``split`` or one of the subset options is invalid,
-            or ``data_root`` is an archive.
+        FileNotFoundError: If there is no such folder, or a part of the data set is missing from it.
+        ValueError: If ``split`` or one of the subset options is invalid, or ``data_root`` is an
+            archive.
     """
 
     def __init__(
@@ -160,26 +154,22 @@ class TinyImageNet(BaseDataset):
     ) -> None:
         if split not in SPLITS:
             raise ValueError(f'TinyImageNet has no split {split!r}; choose one of {list(SPLITS)}')
-        for name, n in dict(samples_per_class=samples_per_class, num_classes=num_classes).items():
-            if n is not None and (type(n) is not int or n < 1):
-                raise ValueError(f'{name} must be a positive integer or None, got {n!r}')
-        for name, n in dict(skip_per_class=skip_per_class, first_class=first_class).items():
-            if type(n) is not int or n < 0:
-                raise ValueError(f'{name} must be an integer of at least 0, got {n!r}')
+        check_whole_number('skip_per_class', skip_per_class, 0)
+        check_whole_number('first_class', first_class, 0)
+        check_whole_number('samples_per_class', samples_per_class, optional=True)
+        check_whole_number('num_classes', num_classes, optional=True)
         data_root = TINY_IMAGENET.expect_folder(data_root)
         self.split = split
         self.samples_per_class = samples_per_class
         self.skip_per_class = skip_per_class
-        classes = self._expect_complete(data_root, *read_classes(data_root))
+        classes = _expect_complete(data_root, read_classes(data_root))
         self._wnids = list(classes)
-        available = len(classes) - first_class
-        if available < (num_classes or 1):
+        used = self._wnids[first_class:][:num_classes]
+        if len(used) < (num_classes or 1):
             raise ValueError(
-                f'first_class={first_class} leaves {max(0, available)} of the {len(classes)} '
-                f"classes in '{osp.abspath(data_root)}', but num_classes={num_classes}"
+                f'first_class={first_class} leaves {len(used)} of the {len(classes)} classes in '
+                f"'{osp.abspath(data_root)}', but num_classes={num_classes}"
             )
-        last = None if num_classes is None else first_class + num_classes
-        classes = dict(islice(classes.items(), first_class, last))
         super().__init__(
             ann_file=ANNOTATIONS if split == 'val' else '',
             data_root=data_root,
@@ -187,19 +177,10 @@ class TinyImageNet(BaseDataset):
             lazy_init=True,
             **kwargs,
         )
-        self._metainfo.setdefault('classes', tuple(classes.values()))
-        self._metainfo['wnids'] = tuple(classes)
+        self._metainfo.setdefault('classes', tuple(classes[wnid] for wnid in used))
+        self._metainfo['wnids'] = tuple(used)
         if not lazy_init:
             self.full_init()
-
-    @staticmethod
-    def _expect_complete(root: str, found: Found, faults: list[str]) -> Found:
-        if faults:
-            raise FileNotFoundError(
-                f"Tiny ImageNet in '{osp.abspath(root)}' is incomplete: "
-                f'{"; ".join(faults)}. {TINY_IMAGENET.how_to_get}'
-            )
-        return found
 
     def load_data_list(self) -> list[dict]:
         """List the images with their labels.
@@ -212,13 +193,22 @@ class TinyImageNet(BaseDataset):
         for split in self.split.split('+'):
             skip = self.skip_per_class if split == 'train' else 0
             most = self.samples_per_class
-            seen = Counter()
-            found = self._expect_complete(
-                self.data_root, *find_images(self.data_root, split, self._wnids)
-            )
-            for path, index in found:
+            seen: Counter[str] = Counter()
+            for path, index in _expect_complete(
+                self.data_root, find_images(self.data_root, split, self._wnids)
+            ):
                 wnid = self._wnids[index]
                 seen[wnid] += 1
                 if wnid in used and skip < seen[wnid] <= (skip + most if most else seen[wnid]):
                     samples.append(dict(img_path=path, gt_label=used[wnid]))
         return samples
+
+
+def _expect_complete(root: str, result: tuple[Found, list[str]]) -> Found:
+    found, faults = result
+    if faults:
+        raise FileNotFoundError(
+            f"Tiny ImageNet in '{osp.abspath(root)}' is incomplete: {'; '.join(faults)}. "
+            f'{TINY_IMAGENET.how_to_get}'
+        )
+    return found

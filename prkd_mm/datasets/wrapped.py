@@ -1,8 +1,8 @@
-"""Build the data set inside of :class:`PackedImages` or :class:`ImageViews`."""
+"""Build the data set inside of PackedImages, ImageViews or held_out_split."""
 
 import os
 from os import path as osp
-from typing import Optional
+from typing import Optional, Union
 
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS
@@ -13,21 +13,33 @@ from .prepare.source import CIFAR_10, CIFAR_100
 _CIFAR = dict(CIFAR10=CIFAR_10, CIFAR100=CIFAR_100)
 
 
-def build_data_set(cfg: dict, pipeline: Optional[list] = None) -> BaseDataset:
-    """Build a data set, and say what to do if its files are not there.
+def build_wrapped(
+    wrapper: str, dataset: Union[dict, BaseDataset], pipeline: Optional[list] = None
+) -> BaseDataset:
+    """Build a data set and list its images.
 
     Args:
-        cfg: Config of the data set.
+        wrapper: Name of the class that uses the data set, for messages.
+        dataset: The data set or its config.
         pipeline: Pipeline that replaces that of the config. None: its own.
-
-    Returns:
-        BaseDataset: The data set.
 
     Raises:
         FileNotFoundError: If there are no images in ``data_root``.
+        TypeError: If the data set wraps other data sets.
     """
+    if isinstance(dataset, dict):
+        dataset = _build(dict(dataset, pipeline=pipeline) if pipeline else dataset)
+    if not isinstance(dataset, BaseDataset):
+        raise TypeError(
+            f'{wrapper}: {type(dataset).__name__} wraps other data sets; put {wrapper} inside it'
+        )
+    dataset.full_init()
+    return dataset
+
+
+def _build(cfg: dict) -> BaseDataset:
     try:
-        return DATASETS.build(dict(cfg, pipeline=pipeline) if pipeline else cfg)
+        return DATASETS.build(cfg)
     except (FileNotFoundError, RuntimeError) as error:
         if advice := _advice(cfg, error):
             raise FileNotFoundError(advice) from error

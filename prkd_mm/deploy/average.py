@@ -2,20 +2,17 @@
 
 import re
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner, set_random_seed, weights_to_cpu
+from mmengine.runner import Runner, weights_to_cpu
 
 from ..algorithms.student_alone import student_alone
-from ..averaging import State, add_to_sum, batch_norm_statistics, mean_state
-from ..batch_norm import recalibrate_bn, recalibration_loader
+from ..averaging import State, add_to_sum, load_mean
+from ..batch_norm import recalibrate_on_training_images
 from ..checkpoints import load_strictly, plain_state_dict, read
 from .student_config import describe_config
-
-STATISTICS = ('recalibrate', 'average', 'latest')
 
 
 def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
@@ -65,13 +62,10 @@ def average_checkpoints(
         state = plain_state_dict(read(str(path)))[0]
         load_strictly(net, state, f'The checkpoint {str(path)!r}')
         add_to_sum(total, state)
-    keep = batch_norm_statistics(net) if bn == 'latest' else set()
-    net.load_state_dict(mean_state(total, len(paths), state, keep))
+    load_mean(net, total, len(paths), state, bn)
     if bn == 'recalibrate':
         seed = (cfg.get('randomness') or {}).get('seed') or 0
         train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
-        set_random_seed(seed)
-        batches = islice(recalibration_loader(train, seed), bn_batches)
-        recalibrate_bn(net, (model.data_preprocessor(batch, False)['inputs'] for batch in batches))
+        recalibrate_on_training_images(net, train, model.data_preprocessor, seed, bn_batches)
     meta = dict(averaged=[path.name for path in paths], bn=bn, student_config=describe_config(cfg))
     return dict(meta=meta, state_dict=weights_to_cpu(net.state_dict()))

@@ -56,7 +56,7 @@ class Job:
 
     Raises:
         ValueError: If the options ask for stored logits, and the config has no frozen teacher
-            or images that cannot be drawn again.
+            or images whose augmentation is not reproducible.
     """
 
     def __init__(

@@ -11,9 +11,9 @@ from .progress import is_iter_based
 class EpochSeedHook(Hook):
     """Make an epoch's randomness a function of (seed, epoch, rank).
 
-    With this hook, and :func:`seed_worker_by_epoch` if workers load the data,
-    a resumed run gets the same augmentations and dropout masks as one that was
-    never interrupted, bit for bit. It is effective in epoch-based loops only.
+    With this hook, and :func:`seed_worker_by_epoch` if workers load the data, a resumed run gets
+    the same augmentations and dropout masks as one that was never interrupted, bit for bit. It is
+    effective in epoch-based loops only.
 
     Examples:
         >>> default_hooks = dict(epoch_seed=dict(type='EpochSeedHook'))

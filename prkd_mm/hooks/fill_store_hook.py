@@ -13,16 +13,14 @@ from ..teachers import teacher_of
 class FillStoreHook(Hook):
     """Store the teacher's logits for each view of the images before it is used.
 
-    For a model with ``teacher_logits=dict(views=K)``: in each of the first K
-    epochs, the teacher computes the logits of all training images before the
-    first step; later epochs use them again, without a teacher in memory.
-    ``tools/train.py`` adds this hook automatically. An interrupted run resumes
-    filling the store, and several runs or ranks share the work. With any other teacher
-    the hook does nothing.
+    For a model with ``teacher_logits=dict(views=K)``: in each of the first K epochs, the teacher
+    computes the logits of all training images before the first step; later epochs use them again,
+    without a teacher in memory. ``tools/train.py`` adds this hook automatically. An interrupted run
+    resumes filling the store, and several runs or ranks share the work. With any other teacher the
+    hook does nothing.
 
     Raises:
-        ValueError: If the training images are neither ``PackedImages`` nor
-            ``ImageViews``.
+        ValueError: If the training images are neither ``PackedImages`` nor ``ImageViews``.
 
     Examples:
         >>> model = dict(teacher_logits=dict(views=8))
@@ -50,7 +48,7 @@ class FillStoreHook(Hook):
         if not isinstance(dataset, (PackedImages, ImageViews)):
             raise ValueError(
                 'FillStoreHook: the training images must be PackedImages or ImageViews, whose '
-                f'views can be drawn again, got {type(dataset).__name__}'
+                f'views are reproducible, got {type(dataset).__name__}'
             )
         view = model.data_preprocessor.view
         if view == self._view:

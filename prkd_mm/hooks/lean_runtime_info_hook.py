@@ -9,8 +9,6 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
-from .progress import is_iter_based
-
 _UNLIMITED = HistoryBuffer().max_length  # a million
 
 
@@ -18,35 +16,29 @@ _UNLIMITED = HistoryBuffer().max_length  # a million
 class LeanRuntimeInfoHook(RuntimeInfoHook):
     """MMEngine's ``RuntimeInfoHook`` with a constant cost per iteration.
 
-    MMEngine's hook copies every loss from the device in every iteration, with
-    one synchronization per loss, into histories that are copied in full whenever
-    a value is added (13 µs at first, 2 ms after 300,000 iterations). With this
-    hook,
+    MMEngine's hook copies every loss from the device in every iteration, with one synchronization
+    per loss, into histories that are copied in full whenever a value is added (13 µs at first, 2 ms
+    after 300,000 iterations). With this hook,
 
-    - the outputs of a training step stay on the device until the
-      ``LoggerHook`` logs, an epoch ends or a checkpoint is saved; then all
-      values that a log line needs are copied with one synchronization;
-    - a history keeps only as many values as the ``LogProcessor`` reads. A
-      history that it reads in full is kept in full. This applies to a
-      ``custom_cfg`` whose window is 'global' or not given, or whose method is
-      not MMEngine's.
+    - the outputs of a training step stay on the device until the ``LoggerHook`` logs, an epoch ends
+      or a checkpoint is saved; then all values that a log line needs are copied with one
+      synchronization;
+    - a history keeps only as many values as the window of the ``LogProcessor``; those in its
+      ``custom_cfg`` are kept in full, unless the method is 'current'.
 
-    The log lines and the scalars are the same. A hook that reads a loss from the
-    message hub between two log lines gets an old value; it should read
-    ``outputs`` instead, which are unchanged. On a GPU, the ``time`` of a single
-    iteration does not include waiting for the device. The mean over a log
-    interval does, and is exact with
+    The log lines and the scalars are the same. A hook that reads a loss from the message hub
+    between two log lines gets an old value; it should read ``outputs`` instead, which are
+    unchanged. On a GPU, the ``time`` of a single iteration does not include waiting for the device.
+    The mean over a log interval does, and is exact with
     ``log_processor=dict(window_size=<interval of the LoggerHook>)``.
 
-    A loss that is not finite stops the run when it is copied: within one log
-    interval, and before a checkpoint is saved.
+    A loss that is not finite stops the run when it is copied: within one log interval, and before a
+    checkpoint is saved.
 
     Raises:
-        FloatingPointError: If a loss is not finite. The message names the terms
-            and the iteration.
-        ValueError: Before the run, if there is another ``RuntimeInfoHook``,
-            which this one must replace; or if the training set does not fill
-            one batch.
+        FloatingPointError: If a loss is not finite. The message names the terms and the iteration.
+        ValueError: Before the run, if there is another ``RuntimeInfoHook``, which this one must
+            replace; or if the training set does not fill one batch.
 
     Examples:
         >>> default_hooks = dict(
@@ -59,9 +51,8 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
     def before_run(self, runner: Runner) -> None:
         if sum(isinstance(h, RuntimeInfoHook) for h in runner.hooks) > 1:
             raise ValueError(
-                'LeanRuntimeInfoHook: the run has another RuntimeInfoHook, so '
-                'everything would be logged twice; replace it with this one: '
-                'default_hooks=dict(runtime_info=dict(type='
+                'LeanRuntimeInfoHook: the run has another RuntimeInfoHook, so everything would be '
+                'logged twice; replace it with this one: default_hooks=dict(runtime_info=dict(type='
                 "'LeanRuntimeInfoHook'))"
             )
         super().before_run(runner)
@@ -101,13 +92,11 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
                 checkpoint['message_hub'][part] = state[part]
 
     def _flush(self, runner: Runner) -> None:
-        hub, windows = runner.message_hub, _windows(runner)
-        whole = _needed_in_full(runner)
+        hub, windows, in_full = runner.message_hub, _windows(runner), _kept_in_full(runner)
 
         def limit(key: str) -> int:
             mode, _, name = key.partition('/')
-            in_full = mode not in windows or whole & {key, name}
-            return _UNLIMITED if in_full else windows[mode]
+            return _UNLIMITED if in_full & {key, name} else windows.get(mode, _UNLIMITED)
 
         numbers = iter(_read([value for values in self._pending.values() for value in values]))
         pending = {key: list(islice(numbers, len(v))) for key, v in self._pending.items()}
@@ -144,7 +133,7 @@ def _check_losses(pending: dict[str, list], runner: Runner) -> None:
 
 def _read(values: list) -> list:
     """Copy tensors to numbers, with one synchronization per data type."""
-    kinds = {}
+    kinds: dict[tuple, list[int]] = {}
     for i, value in enumerate(values):
         if isinstance(value, Tensor):
             kinds.setdefault((value.device, value.dtype), []).append(i)
@@ -156,37 +145,15 @@ def _read(values: list) -> list:
     return values
 
 
-def _needed_in_full(runner: Runner) -> set[str]:
-    """Names of the histories that ``LogProcessor`` may read from the start."""
-    iter_based = is_iter_based(runner)
-    return {
-        cfg['data_src'] for cfg in runner.log_processor.custom_cfg if looks_at_all(cfg, iter_based)
-    }
-
-
-def looks_at_all(cfg: dict, iter_based: bool) -> bool:
-    """Whether a ``custom_cfg`` of ``LogProcessor`` reads a history in full.
-
-    Args:
-        cfg (dict): One entry of ``custom_cfg``.
-        iter_based (bool): Whether the run counts iterations, not epochs.
-    """
-    method, window = cfg['method_name'], cfg.get('window_size')
-    if method == 'current':
-        return False
-    if method not in ('mean', 'min', 'max'):
-        return True
-    return window in (None, 'global') or (window == 'epoch' and iter_based)
+def _kept_in_full(runner: Runner) -> set[str]:
+    """Names of the histories of which ``LogProcessor`` may read more than the last values."""
+    custom = runner.log_processor.custom_cfg
+    return {cfg['data_src'] for cfg in custom if cfg['method_name'] != 'current'}
 
 
 def _windows(runner: Runner) -> dict[str, int]:
     """Number of values that ``LogProcessor`` reads at most, per phase."""
-    processor = runner.log_processor
-    sizes = [cfg.get('window_size') for cfg in processor.custom_cfg]
-    longest = max([processor.window_size] + [size for size in sizes if isinstance(size, int)])
-    windows = dict(train=longest)
-    if 'epoch' in sizes:
-        windows['train'] = max(longest, len(runner.train_dataloader))
+    windows = dict(train=runner.log_processor.window_size)
     if runner.val_loop is not None:  # the mean time of a validation epoch is logged
-        windows['val'] = max(longest, len(runner.val_dataloader) + 1)
+        windows['val'] = max(windows['train'], len(runner.val_dataloader) + 1)
     return windows

@@ -1,5 +1,4 @@
 from dataclasses import fields
-from numbers import Real
 from typing import Optional
 
 from mmengine.dist import is_main_process
@@ -10,7 +9,7 @@ from torch import nn
 
 from ..evaluation import unwrap
 from ..schedules import Schedule, progress
-from ..strength import StrengthMeter, has_strength
+from ..strength import StrengthMeter
 from ..visualization import plot_schedules
 from . import supervision
 from .progress import current_epoch, is_iter_based, iters_per_epoch, num_epochs
@@ -25,55 +24,47 @@ _KEYS = [field.name for field in fields(Schedule)]
 class LossScheduleHook(Hook):
     r"""Change numeric attributes of distillation losses over the run.
 
-    Each schedule is a function of the progress ``r`` alone
-    (:mod:`prkd_mm.schedules`), so a resumed run needs no state::
+    Each schedule is a function of the progress ``r`` alone (:mod:`prkd_mm.schedules`), so a
+    resumed run needs no state::
 
         by_epoch=True:   r = (epoch − begin) / (end − begin)  before an epoch
         by_epoch=False:  r = (iter − begin) / (end − begin)   each iteration
 
-    with 0-based counters and ``r`` clamped to [0, 1]. By default the window is
-    the run, so the first epoch has r = 0 and the last (E − 1)/E, the formula
-    of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). The hook
-    can change any loss of a distiller, including MMRazor's.
+    with 0-based counters and ``r`` clamped to [0, 1]. By default the window is the run, so the
+    first epoch has r = 0 and the last (E − 1)/E, the formula of "Progressively Relaxed Knowledge
+    Distillation" (IJCNN 2024). The hook can change any loss of a distiller, including MMRazor's.
 
-    The values are logged as ``train/<loss>.<attr>``. If a loss has a dict
-    ``terms`` (for ``PRKDLoss``, the unweighted KL and Cor), its entries are logged
-    as ``train/<loss>.<term>``.
+    The values are logged as ``train/<loss>.<attr>``. If a loss has a dict ``terms`` (for
+    ``PRKDLoss``, the unweighted KL and Cor), its entries are logged as ``train/<loss>.<term>``.
 
     With a :class:`~prkd_mm.hooks.TeacherCheckHook`, the strength of the losses
-    (:mod:`prkd_mm.strength`) is computed from the teacher's logits. A log line
-    before the first batch describes how it changes over the run,
-    ``train/<loss>.strength`` logs it, and ``schedule.png`` in the work dir plots
-    it.
+    (:mod:`prkd_mm.strength`) is computed from the teacher's logits. A log line before the first
+    batch describes how it changes over the run, ``train/<loss>.strength`` logs it, and
+    ``schedule.png`` in the work dir plots it.
 
-    With ``relax_to=ρ`` in the schedule of a ``PRKDLoss``'s ``cor_weight``,
-    ``end`` is solved from these logits before the first batch, so that the
-    whole loss has ρ times its initial strength in the last epoch (iteration) of
-    the run: ρ = 0.25 relaxes to a quarter for any teacher and number of
-    classes, and ρ > 1 tightens. If a run has so few epochs that KL alone
-    exceeds the target in the last one, the target is reached only at r = 1, and
-    a warning is logged. The solved value is logged and stored in the
-    checkpoints, so a resumed run does not solve for it again.
+    With ``relax_to=ρ`` in the schedule of a ``PRKDLoss``'s ``cor_weight``, ``end`` is solved from
+    these logits before the first batch, so that the whole loss has ρ times its initial strength in
+    the last epoch (iteration) of the run: ρ = 0.25 relaxes to a quarter for any teacher and number
+    of classes, and ρ > 1 tightens. If a run has so few epochs that KL alone exceeds the target in
+    the last one, the target is reached only at r = 1, and a warning is logged. The solved value is
+    stored in the checkpoints, so a resumed run does not solve for it again.
 
     Args:
-        schedules (list[dict]): One dict per schedule, with ``loss`` (its name
-            in ``distill_losses``), ``attr``, ``start``, ``end`` (or
-            ``relax_to``) and optionally ``shape``: 'linear' (default),
-            'cosine', 'step' (in the middle) or 'constant' (which needs no
-            ``end``).
-        by_epoch (bool): Whether the schedules follow the epochs; otherwise
-            they follow the iterations. Defaults to True.
-        begin (float): Epoch (iteration) up to which ``r`` is 0. Defaults
-            to 0.
-        end (float, optional): Epoch (iteration) from which ``r`` is 1.
-            Defaults to None: the length of the run.
+        schedules (list[dict]): One dict per schedule, with ``loss`` (its name in
+            ``distill_losses``), ``attr``, ``start``, ``end`` (or ``relax_to``) and optionally
+            ``shape``: 'linear' (default), 'cosine', 'step' (in the middle) or 'constant' (which
+            needs no ``end``).
+        by_epoch (bool): Whether the schedules follow the epochs; otherwise they follow the
+            iterations. Defaults to True.
+        begin (float): Epoch (iteration) up to which ``r`` is 0. Defaults to 0.
+        end (float, optional): Epoch (iteration) from which ``r`` is 1. Defaults to None: the length
+            of the run.
 
     Raises:
         TypeError: If a schedule has an unknown key or lacks a number.
-        ValueError: If a schedule is malformed, at construction. Before the
-            first batch: if there is no such loss or attribute, the loss
-            rejects a value, the window lies outside the run, or ``relax_to``
-            cannot be solved.
+        ValueError: If a schedule is malformed, at construction. Before the first batch: if there is
+            no such loss or attribute, the loss rejects a value, the window lies outside the run, or
+            ``relax_to`` cannot be solved.
 
     Examples:
         >>> # PRKD, for a PRKDLoss named loss_prkd in the distiller
@@ -97,8 +88,8 @@ class LossScheduleHook(Hook):
     ) -> None:
         if not schedules:
             raise ValueError(
-                'LossScheduleHook: schedules is empty; give at '
-                'least one dict(loss=, attr=, start=, end=)'
+                'LossScheduleHook: schedules is empty; give at least one '
+                'dict(loss=, attr=, start=, end=)'
             )
         self.schedules: dict[Key, Schedule] = {}
         for config in schedules:
@@ -118,8 +109,7 @@ class LossScheduleHook(Hook):
         self.window_end = end
         self.epoch_length = 1
         self.losses: dict[str, nn.Module] = {}
-        self._started = False
-        self._current: dict[Key, float] = {}
+        self._current: Optional[dict[Key, float]] = None  # before the first epoch
 
     def values_at(self, progress: float) -> dict[Key, float]:
         """Compute the value of every scheduled attribute at ``progress`` in [0, 1]."""
@@ -137,7 +127,7 @@ class LossScheduleHook(Hook):
         """Fit the window to a run.
 
         Args:
-            length (float): Length of the run in epochs (iterations).
+            length: Length of the run in epochs (iterations).
 
         Raises:
             ValueError: If the window lies outside the run.
@@ -153,19 +143,16 @@ class LossScheduleHook(Hook):
     def before_train(self, runner: Runner) -> None:
         self.set_length(num_epochs(runner) if self.by_epoch else runner.max_iters)
         self.epoch_length = iters_per_epoch(runner)
-        self.losses = self._find_losses(runner)
         self._restore_solved(runner)
-        self._check_values()
+        self.losses = self._find_losses(runner)
         for schedule in self.schedules.values():
             log_without_smoothing(runner, schedule.name)
         for loss in self.losses.values():
             loss.scheduled = True
-        self._started = False
-        self._current = {}
+        self._current = None
 
     def before_train_epoch(self, runner: Runner) -> None:
-        if not self._started:  # before_train of all hooks, with the teacher check, is done
-            self._started = True
+        if self._current is None:  # before_train of all hooks, with the teacher check, is done
             self._start(runner)
         self._set(runner)
 
@@ -194,43 +181,15 @@ class LossScheduleHook(Hook):
     def _find_losses(self, runner: Runner) -> dict[str, nn.Module]:
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         losses = dict(getattr(distiller, 'distill_losses', {}).items())
-        for (name, attr), schedule in self.schedules.items():
-            if name not in losses:
+        for schedule in self.schedules.values():
+            if schedule.loss not in losses:
                 raise ValueError(
-                    f'LossScheduleHook: the distiller has no loss {name!r}; '
-                    f'it has {sorted(losses) or "none"}. Correct `loss` in '
-                    'the schedule or add it to `distill_losses`'
+                    f'LossScheduleHook: the distiller has no loss {schedule.loss!r}; it has '
+                    f'{sorted(losses) or "none"}. Correct `loss` in the schedule or add it to '
+                    '`distill_losses`'
                 )
-            numbers = _numeric_attributes(losses[name])
-            if attr not in numbers:
-                raise ValueError(
-                    f'LossScheduleHook: {name} '
-                    f'({type(losses[name]).__name__}) has no numeric '
-                    f'attribute {attr!r}; it has {numbers}'
-                )
-            if schedule.relax_to is not None and not has_strength(losses[name]):
-                raise ValueError(
-                    f'LossScheduleHook: relax_to is for a PRKDLoss, got {name} '
-                    f'({type(losses[name]).__name__}); give `end` instead'
-                )
+            schedule.check_loss(losses[schedule.loss])
         return {name: losses[name] for name, _ in self.schedules}
-
-    def _check_values(self) -> None:
-        """Let the losses reject invalid values before the run."""
-        for r in (1.0, 0.0):
-            for (loss, attr), schedule in self.schedules.items():
-                if schedule.end is None and r == 1:  # solved later, never negative
-                    continue
-                value = schedule.start if schedule.end is None else schedule.at(r)
-                try:
-                    setattr(self.losses[loss], attr, value)
-                    if attr == 'tau' and value <= 0:  # MMRazor's losses do not validate it
-                        raise ValueError('a temperature must be above 0')
-                except (TypeError, ValueError) as error:
-                    raise ValueError(
-                        f'LossScheduleHook: the schedule of {loss}.{attr} '
-                        f'reaches {value!r}: {error}'
-                    ) from error
 
     def _restore_solved(self, runner: Runner) -> None:
         for schedule in self.schedules.values():
@@ -265,33 +224,17 @@ class LossScheduleHook(Hook):
         meter: Optional[StrengthMeter],
         runner: Runner,
     ) -> None:
-        what = f'{schedule.name}: relax_to={schedule.relax_to:g}'
-        if meter is None:
-            raise ValueError(
-                f'LossScheduleHook: {what} needs logits of the teacher; add '
-                "dict(type='TeacherCheckHook') to custom_hooks and a validation set, or give "
-                '`end` instead'
-            )
         in_run = supervision.solve_relax_to(schedule, hooks, runner.max_iters - 1, meter)
         solved = dict(relax_to=schedule.relax_to, end=schedule.end)
         runner.message_hub.update_info(_info_key(schedule), solved)
-        runner.logger.info(f'{what} is reached with end={schedule.end:.6g}')
+        what = f'{schedule.name}: relax_to={schedule.relax_to:g} is reached'
+        runner.logger.info(f'{what} with end={schedule.end:.6g}')
         if not in_run:
             runner.logger.warning(
-                f'{what} is reached only at r = 1: the run is so short that the other terms alone '
-                'exceed it in the last epoch'
+                f'{what} only at r = 1: the run is so short that the other terms alone exceed it '
+                'in the last epoch'
             )
 
 
 def _info_key(schedule: Schedule) -> str:
     return f'relax_to/{schedule.name}'
-
-
-def _numeric_attributes(loss: nn.Module) -> list[str]:
-    return sorted(
-        name
-        for name in dir(loss)
-        if not name.startswith('_')
-        and isinstance(getattr(loss, name, None), Real)
-        and not isinstance(getattr(loss, name), bool)
-    )

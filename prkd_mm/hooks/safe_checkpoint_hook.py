@@ -24,8 +24,7 @@ TEACHER = 'teacher'  # key of the teacher's hash in the `meta` of a checkpoint
 class AtomicLocalBackend(LocalBackend):
     """MMEngine's local files, written atomically and synced.
 
-    ``hold_removals`` collects the files to remove, so that a caller can write
-    the new file first.
+    ``hold_removals`` collects the files to remove, so that a caller can write the new file first.
     """
 
     def __init__(self) -> None:
@@ -48,22 +47,21 @@ class AtomicLocalBackend(LocalBackend):
 class SafeCheckpointHook(CheckpointHook):
     """MMEngine's ``CheckpointHook``, safe against crashes and bad weights.
 
-    - ``epoch_N.pth`` and ``last_checkpoint`` are written to temporary files,
-      synced and renamed, so they are either complete or absent.
+    - ``epoch_N.pth`` and ``last_checkpoint`` are written to temporary files, synced and renamed, so
+      they are either complete or absent.
     - An old checkpoint is removed only after the new one has been written to disk.
       ``CheckpointHook`` removes it first.
     - Weights that are not finite are not saved; the run stops instead.
-    - A resumed run first validates the epoch of its checkpoint if the run was
-      killed between the checkpoint and the end of its validation.
+    - A resumed run first validates the epoch of its checkpoint if the run was killed between the
+      checkpoint and the end of its validation.
 
-    The arguments are those of ``CheckpointHook``, for checkpoints on a local
-    disk. ``meta`` in a checkpoint also gets ``world_size``, the number of
-    processes, and ``teacher``, the hash of a frozen teacher.
+    The arguments are those of ``CheckpointHook``, for checkpoints on a local disk. ``meta`` in a
+    checkpoint also gets ``world_size``, the number of processes, and ``teacher``, the hash of a
+    frozen teacher.
 
     Raises:
         FloatingPointError: If weights to be saved are not finite.
-        OSError: If a checkpoint cannot be written, for example because the
-            disk is full.
+        OSError: If a checkpoint cannot be written, for example because the disk is full.
 
     Examples:
         >>> default_hooks = dict(
@@ -145,7 +143,8 @@ class SafeCheckpointHook(CheckpointHook):
     def _save_best_checkpoint(self, runner: Runner, metrics: dict) -> None:
         if not self.save_best or not isinstance(self.file_backend, AtomicLocalBackend):
             return super()._save_best_checkpoint(runner, metrics)
-        self.file_backend.hold_removals = held = []
+        held: list[str] = []
+        self.file_backend.hold_removals = held
         try:
             super()._save_best_checkpoint(runner, metrics)
         finally:

@@ -15,12 +15,10 @@ from ..teachers import teacher_of
 class ChannelsLastHook(Hook):
     """Run convolutions in the memory format that is fastest in current libraries.
 
-    Converts the weights of the student and of the teacher to
-    ``torch.channels_last`` (NHWC); the first convolution converts the images.
-    The results are the same up to rounding, and checkpoints are interchangeable
-    between the two formats. DistributedDataParallel was built for the old format.
-    It therefore warns about strides once, and rebuilds its buckets after the
-    first step.
+    Converts the weights of the student and of the teacher to ``torch.channels_last`` (NHWC); the
+    first convolution converts the images. The results are the same up to rounding, and checkpoints
+    are interchangeable between the two formats. DistributedDataParallel was built for the old
+    format. It therefore warns about strides once, and rebuilds its buckets after the first step.
     """
 
     priority = 'VERY_HIGH'
@@ -37,17 +35,14 @@ class ChannelsLastHook(Hook):
 class CompileHook(Hook):
     """Compile the backbones of student and teacher with ``torch.compile``.
 
-    The backbones are compiled in place, so the names in checkpoints do not
-    change. The rest of the step, a few small kernels, is not compiled, nor are
-    the recorders of a distiller. MMEngine's own ``compile=True`` compiles the
-    whole step, where the recorders cause graph breaks.
+    The backbones are compiled in place, so the names in checkpoints do not change. The rest of the
+    step, a few small kernels, is not compiled, nor are the recorders of a distiller. MMEngine's own
+    ``compile=True`` compiles the whole step, where the recorders cause graph breaks.
 
     Args:
         student (bool): Whether to compile the student. Defaults to True.
-        teacher (bool): Whether to compile the teacher, if there is one.
-            Defaults to True.
-        **options: Arguments of ``torch.compile``, such as
-            ``mode='max-autotune'``.
+        teacher (bool): Whether to compile the teacher, if there is one. Defaults to True.
+        **options: Arguments of ``torch.compile``, such as ``mode='max-autotune'``.
 
     Examples:
         >>> custom_hooks = [dict(type='CompileHook', mode='reduce-overhead')]

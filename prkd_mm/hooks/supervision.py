@@ -27,10 +27,10 @@ class Course:
     """Scheduled values and strengths over a run.
 
     Attributes:
-        iterations (list[int]): Iterations of the evaluation, from the first to the last.
-        values (dict[str, list[float]]): Scheduled values by ``<loss>.<attr>``.
-        totals (dict[str, list[float]]): Strength by loss.
-        terms (dict[str, list[float]]): Strength by ``<loss>: <term>``.
+        iterations: Iterations of the evaluation, from the first to the last.
+        values: Scheduled values by ``<loss>.<attr>``.
+        totals: Strength by loss.
+        terms: Strength by ``<loss>: <term>``.
     """
 
     iterations: list[int]
@@ -68,11 +68,11 @@ def course_of(
     """Evaluate the schedules of a run and the strengths that result from them.
 
     Args:
-        hooks (Sequence[LossScheduleHook]): All hooks of the run, ready to train.
-        max_iters (int): Iterations of the run.
-        epoch_length (int): Iterations of an epoch.
-        meter (StrengthMeter, optional): Strength for the run's teacher. Without
-            it, or for losses that it does not support, there are no strengths.
+        hooks: All hooks of the run, ready to train.
+        max_iters: Iterations of the run.
+        epoch_length: Iterations of an epoch.
+        meter: Strength for the run's teacher. Without it, or for losses that it does not support,
+            there are no strengths.
     """
     step = epoch_length if all(hook.by_epoch for hook in hooks) else 1
     total = math.ceil(max_iters / step)
@@ -94,20 +94,25 @@ def solve_relax_to(
     schedule: Schedule,
     hooks: Sequence['LossScheduleHook'],
     last_iteration: int,
-    meter: StrengthMeter,
+    meter: Optional[StrengthMeter],
 ) -> bool:
     """Set the ``end`` of a schedule so that it reaches its ``relax_to``.
 
     The strength is affine in ``end``, so two evaluations determine ``end``.
 
     Returns:
-        bool: True if the target is reached in the last iteration. False in a
-        run of a few epochs whose other terms are still too strong in that
-        iteration: the target is reached only at r = 1.
+        bool: True if the target is reached in the last iteration. False in a run of a few epochs
+        whose other terms are still too strong in that iteration: the target is reached at r = 1.
 
     Raises:
-        ValueError: If no ``end`` reaches the target.
+        ValueError: If no ``end`` reaches the target, or there is no meter.
     """
+    if meter is None:
+        raise ValueError(
+            f'LossScheduleHook: {schedule.name}: relax_to={schedule.relax_to:g} needs logits of '
+            "the teacher; add dict(type='TeacherCheckHook') to custom_hooks and a validation set, "
+            'or give `end` instead'
+        )
 
     def strength(end: float, iteration: int) -> float:
         schedule.end = end
@@ -164,9 +169,9 @@ def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule
     """List warnings about the strength of a loss over the run.
 
     Args:
-        name (str): Name of the loss.
-        strengths (Sequence[float]): Its strength over the run.
-        schedules (Sequence[Schedule]): All schedules of this loss.
+        name: Name of the loss.
+        strengths: Its strength over the run.
+        schedules: All schedules of this loss.
     """
     first, last = strengths[0], strengths[-1]
     targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]

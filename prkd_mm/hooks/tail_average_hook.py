@@ -2,68 +2,59 @@ import copy
 import math
 import os.path as osp
 from collections import OrderedDict
-from collections.abc import Iterator
 from functools import partial
-from itertools import islice
 from typing import Optional
 
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner, set_random_seed, weights_to_cpu
-from torch import Tensor, nn
+from mmengine.runner import Runner, weights_to_cpu
+from torch import nn
 
-from ..averaging import State, add_to_sum, batch_norm_statistics, mean_state
-from ..batch_norm import batch_norms, recalibrate_bn, recalibration_loader
+from ..averaging import BN_MODES, State, add_to_sum, load_mean
+from ..batch_norm import batch_norms, recalibrate_on_training_images
 from ..checkpoints import write_atomically
 from ..deploy.student_config import describe_config
 from ..evaluation import evaluate, unwrap
-from ..randomness import untouched_random_state
+from ..number_checks import check_whole_number
 from ..version import __version__
 from .progress import current_epoch, ends_epoch, is_iter_based, num_epochs
-
-_BN_MODES = ('recalibrate', 'average', 'latest')
 
 
 @HOOKS.register_module()
 class TailAverageHook(Hook):
     """Average the students of the last epochs into one.
 
-    ``θ_MA = 1/I Σ θ_e`` over the last ``I`` epochs ``e``: the final student
-    of "Progressively Relaxed Knowledge Distillation" (IJCNN 2024). Only the
-    student is averaged (for a plain classifier, the whole model). Once per epoch,
-    its weights are added to a float64 sum on the CPU. Training continues from the raw weights, and
-    the ``state_dict`` of a checkpoint holds the raw weights; the sum is stored
-    next to it, under ``tail_average``, so that a run resumed within the tail ends
-    with the same bits.
+    ``θ_MA = 1/I Σ θ_e`` over the last ``I`` epochs ``e``: the final student of "Progressively
+    Relaxed Knowledge Distillation" (IJCNN 2024). Only the student is averaged (for a plain
+    classifier, the whole model). Once per epoch, its weights are added to a float64 sum on the CPU.
+    Training continues from the raw weights, and the ``state_dict`` of a checkpoint holds the raw
+    weights; the sum is stored next to it, under ``tail_average``, so that a run resumed within the
+    tail ends with the same bits.
 
-    From the first epoch of the tail on, the average is validated whenever the
-    raw weights are. The result is logged as ``student_avg/<metric>``. At the end it
-    is written to ``<work_dir>/student_avg.pth``: a plain MMPretrain checkpoint
-    with its metrics in ``meta``.
+    From the first epoch of the tail on, the average is validated whenever the raw weights are. The
+    result is logged as ``student_avg/<metric>``. At the end it is written to
+    ``<work_dir>/student_avg.pth``: a plain MMPretrain checkpoint with its metrics in ``meta``.
 
     Args:
-        num_epochs (int): Number I of epochs to average, at the end of the run.
-            Defaults to 10.
-        interval (int): Average every ``interval``-th epoch, counting back from
-            the last one. Defaults to 1.
-        bn (str): Batch-norm statistics of the average: 'recalibrate'
-            re-estimates them from training batches (see
-            :func:`~prkd_mm.batch_norm.recalibrate_bn`), because averaged
-            weights produce other activations than the single students.
-            'average' takes the mean over the students, 'latest' the statistics
-            of the last student. Defaults to 'recalibrate'.
-        bn_batches (int): Number of training batches for 'recalibrate', without
-            batch augmentation; at most one epoch. Defaults to 100.
+        num_epochs (int): Number I of epochs to average, at the end of the run. Defaults to 10.
+        interval (int): Average every ``interval``-th epoch, counting back from the last one.
+            Defaults to 1.
+        bn (str): Batch-norm statistics of the average: 'recalibrate' re-estimates them from
+            training batches (see :func:`~prkd_mm.batch_norm.recalibrate_bn`), because averaged
+            weights produce other activations than the single students. 'average' takes the mean
+            over the students, 'latest' the statistics of the last student. Defaults to
+            'recalibrate'.
+        bn_batches (int): Number of training batches for 'recalibrate', without batch augmentation;
+            at most one epoch. Defaults to 100.
         evaluate (bool): Whether to validate the average. Defaults to True.
-        filename (str): Name of the checkpoint in the work dir. Defaults to
-            'student_avg.pth'.
+        filename (str): Name of the checkpoint in the work dir. Defaults to 'student_avg.pth'.
 
     Raises:
-        ValueError: If an argument is out of range, or if there are more epochs
-            to average than the run has.
-        RuntimeError: If a run is resumed within the tail from a checkpoint that
-            does not contain the sum of this tail.
+        ValueError: If an argument is out of range, or if there are more epochs to average than the
+            run has.
+        RuntimeError: If a run is resumed within the tail from a checkpoint that does not contain
+            the sum of this tail.
 
     Examples:
         >>> default_hooks = dict(
@@ -81,15 +72,11 @@ class TailAverageHook(Hook):
         evaluate: bool = True,
         filename: str = 'student_avg.pth',
     ) -> None:
-        for name, value in dict(
-            num_epochs=num_epochs, interval=interval, bn_batches=bn_batches
-        ).items():
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(
-                    f'TailAverageHook: {name} must be a whole number, at least 1; got {value!r}'
-                )
-        if bn not in _BN_MODES:
-            raise ValueError(f'TailAverageHook: bn must be one of {_BN_MODES}, got {bn!r}')
+        check_whole_number('TailAverageHook: num_epochs', num_epochs)
+        check_whole_number('TailAverageHook: interval', interval)
+        check_whole_number('TailAverageHook: bn_batches', bn_batches)
+        if bn not in BN_MODES:
+            raise ValueError(f'TailAverageHook: bn must be one of {BN_MODES}, got {bn!r}')
         if not isinstance(evaluate, bool):
             raise ValueError(f'TailAverageHook: evaluate must be True or False, got {evaluate!r}')
         if not isinstance(filename, str) or osp.basename(filename) != filename or not filename:
@@ -137,12 +124,10 @@ class TailAverageHook(Hook):
             return
         if resumed.get('epochs') != expected:
             raise RuntimeError(
-                f'TailAverageHook: to resume after epoch {done}, the '
-                f'checkpoint must contain the sum of the students of epochs '
-                f'{expected}, but it contains that of '
-                f'{resumed.get("epochs", "none")}. Resume from a checkpoint '
-                f'before the end of epoch {expected[0]}, or keep num_epochs '
-                'and interval unchanged'
+                f'TailAverageHook: to resume after epoch {done}, the checkpoint must contain the '
+                f'sum of the students of epochs {expected}, but it contains that of '
+                f'{resumed.get("epochs", "none")}. Resume from a checkpoint before the end of '
+                f'epoch {expected[0]}, or keep num_epochs and interval unchanged'
             )
         self.epochs, self._sum = list(expected), resumed['sum']
 
@@ -167,12 +152,12 @@ class TailAverageHook(Hook):
         """Compute the average of the students so far, and its metrics (empty if none)."""
         if self._average is None:
             student = _copy_without_hooks(_student(runner)).eval()
-            keep = batch_norm_statistics(student) if self.bn == 'latest' else set()
-            student.load_state_dict(
-                mean_state(self._sum, len(self.epochs), student.state_dict(), keep)
-            )
+            load_mean(student, self._sum, len(self.epochs), student.state_dict(), self.bn)
             if self.bn == 'recalibrate':
-                self._recalibrate(runner, student)
+                preprocess = unwrap(runner.model).data_preprocessor
+                recalibrate_on_training_images(
+                    student, runner.train_dataloader, preprocess, runner.seed, self.bn_batches
+                )
             for layer in batch_norms(student):  # each rank used different batches
                 all_reduce(layer.running_mean, 'mean')
                 all_reduce(layer.running_var, 'mean')
@@ -181,19 +166,6 @@ class TailAverageHook(Hook):
                 metrics = evaluate(runner, partial(student, mode='predict'))
             self._average = student, metrics
         return self._average
-
-    def _recalibrate(self, runner: Runner, student: nn.Module) -> None:
-        loader = recalibration_loader(runner.train_dataloader, runner.seed)
-        preprocess = unwrap(runner.model).data_preprocessor
-
-        def inputs() -> Iterator[Tensor]:
-            for batch in islice(loader, self.bn_batches):
-                # not in training mode: no mixup or other batch augmentation
-                yield preprocess(batch, False)['inputs']
-
-        with untouched_random_state():
-            set_random_seed(runner.seed, diff_rank_seed=True)
-            recalibrate_bn(student, inputs())
 
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:
         if not self.epochs or not self.evaluate:
@@ -264,7 +236,7 @@ def _student(runner: Runner) -> nn.Module:
 def _copy_without_hooks(model: nn.Module) -> nn.Module:
     # MMRazor's recorders are forward hooks and hold tensors of the last
     # graph, which cannot be copied (mmrazor/models/task_modules/recorder).
-    memo = {
+    memo: dict = {
         id(hooks): OrderedDict()
         for module in model.modules()
         for hooks in (module._forward_hooks, module._forward_pre_hooks)

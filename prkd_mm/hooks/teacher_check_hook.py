@@ -17,26 +17,23 @@ from .strength_log import LogitSample, known_losses, log_without_smoothing, stor
 class TeacherCheckHook(Hook):
     """Validate the teacher once, before training.
 
-    If a teacher did not load correctly, or receives images in the wrong
-    normalization, training still works, but the student is worse. The accuracy of
-    the teacher reveals such mistakes. A stored teacher was validated when its
-    logits were stored, and that accuracy is used.
+    If a teacher did not load correctly, or receives images in the wrong normalization, training
+    still works, but the student is worse. The accuracy of the teacher reveals such mistakes. A
+    stored teacher was validated when its logits were stored, and that accuracy is used.
 
-    The logits of up to 1,024 of these images are kept. The strength of each
-    distillation loss (:mod:`prkd_mm.strength`) is computed from them, and logged
-    every epoch as ``train/<loss>.strength``.
+    The logits of up to 1,024 of these images are kept. The strength of each distillation loss
+    (:mod:`prkd_mm.strength`) is computed from them, and logged every epoch as
+    ``train/<loss>.strength``.
 
     Args:
-        min_top1 (float, optional): Stop the run if the teacher's top-1
-            accuracy on the validation set, in percent, is below this value.
-            Defaults to None, which only logs it.
+        min_top1 (float, optional): Stop the run if the teacher's top-1 accuracy on the validation
+            set, in percent, is below this value. Defaults to None, which only logs it.
 
     Raises:
-        ValueError: If ``min_top1`` is outside [0, 100]; if there is no teacher;
-            if its logits are not finite; if there are at least 100 images and
-            ten per class, and the teacher is not better than chance; or, with
-            ``min_top1``, if there is no validation set or no top-1 accuracy,
-            or if the accuracy is below ``min_top1``.
+        ValueError: If ``min_top1`` is outside [0, 100]; if there is no teacher; if its logits are
+            not finite; if there are at least 100 images and ten per class, and the teacher is not
+            better than chance; or, with ``min_top1``, if there is no validation set or no top-1
+            accuracy, or if the accuracy is below ``min_top1``.
     """
 
     def __init__(self, min_top1: Optional[float] = None) -> None:
@@ -96,16 +93,14 @@ class TeacherCheckHook(Hook):
         top1 = metrics.get('accuracy/top1')
         if top1 is None:
             raise ValueError(
-                'TeacherCheckHook: min_top1 needs the metric '
-                f'accuracy/top1, got {sorted(metrics)}; add '
-                "dict(type='Accuracy') to val_evaluator"
+                'TeacherCheckHook: min_top1 needs the metric accuracy/top1, got '
+                f"{sorted(metrics)}; add dict(type='Accuracy') to val_evaluator"
             )
         if top1 < self.min_top1:
             raise ValueError(
-                f'TeacherCheckHook: the teacher reaches {top1:.2f} % top-1, '
-                f'below min_top1={self.min_top1:g}. Check teacher_ckpt, the '
-                'order of the classes and the normalization, or lower '
-                'min_top1'
+                f'TeacherCheckHook: the teacher reaches {top1:.2f} % top-1, below '
+                f'min_top1={self.min_top1:g}. Check teacher_ckpt, the order of the classes and the '
+                'normalization, or lower min_top1'
             )
 
 

@@ -1,7 +1,7 @@
 """The terms of the distillation losses, as functions of two logit matrices.
 
-Each takes the student's and the teacher's logits ``(N, C)`` and returns a
-0-dim tensor, which is not multiplied by a power of the temperature.
+Each takes the student's and the teacher's logits ``(N, C)`` and returns a 0-dim tensor, which is
+not multiplied by a power of the temperature.
 """
 
 import torch
@@ -12,14 +12,14 @@ from torch import Tensor
 def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
     r"""``KL(p^T ‖ p^S) = 1/N Σ_i Σ_c p^T_ic (log p^T_ic − log p^S_ic)``.
 
-    ``p = softmax(z/τ)``. Exactly 0 for identical logits, and invariant to a
-    shift of a sample's logits. Hinton, Vinyals & Dean, "Distilling the Knowledge in
-    a Neural Network", 2015, https://arxiv.org/abs/1503.02531
+    ``p = softmax(z/τ)``. Exactly 0 for identical logits, and invariant to a shift of a sample's
+    logits. Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015,
+    https://arxiv.org/abs/1503.02531
 
     Args:
-        preds_S (Tensor): Student logits, ``(N, C)``.
-        preds_T (Tensor): Teacher logits, ``(N, C)``.
-        tau (float): Temperature, above 0.
+        preds_S: Student logits, ``(N, C)``.
+        preds_T: Teacher logits, ``(N, C)``.
+        tau: Temperature, above 0.
 
     Examples:
         >>> kl_divergence(torch.zeros(8, 10), torch.zeros(8, 10), tau=4.0)
@@ -36,12 +36,12 @@ def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
 def has_spread(length: Tensor, size: Tensor) -> Tensor:
     """Whether a vector varies by more than rounding noise.
 
-    The rounding error of the mean is a few units in the last place of the
-    vector's norm. A limit of 32 units allows for sums over many classes.
+    The rounding error of the mean is a few units in the last place of the vector's norm. A limit of
+    32 units allows for sums over many classes.
 
     Args:
-        length (Tensor): Norm of the centered vector.
-        size (Tensor): Norm of the vector.
+        length: Norm of the centered vector.
+        size: Norm of the vector.
     """
     return length > 32 * torch.finfo(length.dtype).eps * size
 
@@ -49,8 +49,8 @@ def has_spread(length: Tensor, size: Tensor) -> Tensor:
 def _standardize(x: Tensor, dim: int) -> Tensor:
     """Center ``x`` along ``dim`` and scale it to unit length.
 
-    A vector whose spread is rounding noise has no correlation with any other:
-    it becomes 0 and gets no gradient, instead of a huge one.
+    A vector whose spread is rounding noise has no correlation with any other: it becomes 0 and gets
+    no gradient, instead of a huge one.
     """
     centered = x - x.mean(dim, keepdim=True)
     length = torch.linalg.vector_norm(centered, dim=dim, keepdim=True)
@@ -62,15 +62,15 @@ def _standardize(x: Tensor, dim: int) -> Tensor:
 def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
     r"""``1 − Pearson(x, y)`` along ``dim``, averaged over the other dimension.
 
-    Computed as ``½‖x̂ − ŷ‖²`` of the standardized vectors. This is the same
-    number, but it is accurate near a match and exactly 0 at a match, at any
-    scale. For a constant vector, Pearson's coefficient is undefined: the
-    distance is then 0 to another constant vector and ½ to any other vector.
+    Computed as ``½‖x̂ − ŷ‖²`` of the standardized vectors. This is the same number, but it is
+    accurate near a match and exactly 0 at a match, at any scale. For a constant vector, Pearson's
+    coefficient is undefined: the distance is then 0 to another constant vector and ½ to any other
+    vector.
 
     Args:
-        x (Tensor): ``(N, C)``.
-        y (Tensor): ``(N, C)``.
-        dim (int): 1 for the classes of a sample, 0 for the batch.
+        x: ``(N, C)``.
+        y: ``(N, C)``.
+        dim: 1 for the classes of a sample, 0 for the batch.
 
     Examples:
         >>> x = torch.rand(8, 10)
@@ -89,18 +89,17 @@ def correlation_distance(
 ) -> Tensor:
     r"""``Cor = inter_weight·D_inter + intra_weight·D_intra``.
 
-    ``D`` is :func:`pearson_distance` between ``softmax(z/τ)`` of teacher and
-    student: *inter* over a sample's classes, *intra* over the batch for each
-    class. Invariant to a shift and a positive scale of the probabilities.
-    Huang et al., "Knowledge Distillation from A Stronger Teacher", NeurIPS
-    2022, https://arxiv.org/abs/2205.10536
+    ``D`` is :func:`pearson_distance` between ``softmax(z/τ)`` of teacher and student: *inter* over
+    a sample's classes, *intra* over the batch for each class. Invariant to a shift and a positive
+    scale of the probabilities. Huang et al., "Knowledge Distillation from A Stronger Teacher",
+    NeurIPS 2022, https://arxiv.org/abs/2205.10536
 
     Args:
-        preds_S (Tensor): Student logits, ``(N, C)``.
-        preds_T (Tensor): Teacher logits, ``(N, C)``.
-        tau (float): Temperature, above 0.
-        inter_weight (float): Weight of the inter term. Defaults to 1.0.
-        intra_weight (float): Weight of the intra term. Defaults to 0.0.
+        preds_S: Student logits, ``(N, C)``.
+        preds_T: Teacher logits, ``(N, C)``.
+        tau: Temperature, above 0.
+        inter_weight: Weight of the inter term.
+        intra_weight: Weight of the intra term.
 
     Examples:
         >>> student, teacher = torch.randn(2, 8, 10)

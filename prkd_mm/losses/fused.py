@@ -1,8 +1,8 @@
 """KL and correlation together, with closed-form gradients, for large logits.
 
-Autograd reads and writes about forty matrices of the logits' size. Here all
-steps are computed for one block of rows while it is in the cache, and only the
-two gradients are kept for the backward pass::
+Autograd reads and writes about forty matrices of the logits' size. Here all steps are computed for
+one block of rows while it is in the cache, and only the two gradients are kept for the backward
+pass::
 
         logits (N, C)           gradients (N, C)
       +----------------+      +----------------+
@@ -11,9 +11,9 @@ two gradients are kept for the backward pass::
       | rows b .. 2b-1 | ---> | rows b .. 2b-1 |   then those of the next
       +----------------+      +----------------+
 
-For 10^5 numbers or more, this is 1.6 to 2.2 times faster on one CPU core, and
-it needs a third of the memory. Below ``_LARGE`` numbers, such as (64, 200), it
-saves at most 0.25 ms per step, so the plain functions are used.
+For 10^5 numbers or more, this is 1.6 to 2.2 times faster on one CPU core, and it needs a third of
+the memory. Below ``_LARGE`` numbers, such as (64, 200), it saves at most 0.25 ms per step, so the
+plain functions are used.
 """
 
 import torch
@@ -101,17 +101,16 @@ def kl_and_correlation(
 ) -> tuple[Tensor, Tensor]:
     """Compute :func:`kl_divergence` and the inter :func:`correlation_distance`.
 
-    For large logits, this is faster and uses less memory than the two
-    functions. Values and gradients agree up to rounding. The gradient may be
-    differentiated again (``create_graph=True``). The plain functions are used
-    for small logits, a teacher that requires a gradient, logits of different
-    types, :mod:`torch.func` and :func:`torch.compile`.
+    For large logits, this is faster and uses less memory than the two functions. Values and
+    gradients agree up to rounding. The gradient may be differentiated again
+    (``create_graph=True``). The plain functions are used for small logits, a teacher that requires
+    a gradient, logits of different types, :mod:`torch.func` and :func:`torch.compile`.
 
     Args:
-        preds_S (Tensor): Student logits, ``(N, C)``.
-        preds_T (Tensor): Teacher logits, ``(N, C)``.
-        tau (float): Temperature of KL, above 0.
-        tau_cor (float): Temperature of the correlation, above 0.
+        preds_S: Student logits, ``(N, C)``.
+        preds_T: Teacher logits, ``(N, C)``.
+        tau: Temperature of KL, above 0.
+        tau_cor: Temperature of the correlation, above 0.
 
     Returns:
         tuple[Tensor, Tensor]: The two terms, each 0-dim.

@@ -1,12 +1,12 @@
 import logging
 import math
 import sys
-from numbers import Real
 from typing import Any, Optional
 
 import torch
 from torch import Tensor, distributed, nn
 
+from ..number_checks import is_number
 from .functional import pearson_distance
 from .fused import kl_and_correlation
 
@@ -31,8 +31,8 @@ class PRKDLoss(nn.Module):
         KL = τ^2 · KL(p^T_τ ‖ p^S_τ), \quad
         Cor = τ_{cor}^2 · (1 - Pearson(p^T_{τ_{cor}}, p^S_{τ_{cor}}))
 
-    :class:`~prkd_mm.hooks.LossScheduleHook` changes ``tau``, ``kl_weight`` and
-    ``cor_weight`` during the run. With r = epoch/epochs:
+    :class:`~prkd_mm.hooks.LossScheduleHook` changes ``tau``, ``kl_weight`` and ``cor_weight``
+    during the run. With r = epoch/epochs:
 
     - PRKDa: ``tau`` from τ to τ_L
     - PRKDb: ``kl_weight`` = 1 − r, ``cor_weight`` = r
@@ -40,9 +40,8 @@ class PRKDLoss(nn.Module):
 
     Gu, Jin & Li, "Progressively Relaxed Knowledge Distillation", IJCNN 2024.
 
-    The factors τ² are a convention. In this table, ``s`` is the strength of a
-    term, the mean curvature at the match (:mod:`prkd_mm.strength`), and
-    ``k(τ) = mean(1 − Σp²)/C`` grows with τ:
+    The factors τ² are a convention. In this table, ``s`` is the strength of a term, the mean
+    curvature at the match (:mod:`prkd_mm.strength`), and ``k(τ) = mean(1 − Σp²)/C`` grows with τ:
 
     ================= =========================== ===========================
     option            True                        False
@@ -61,28 +60,26 @@ class PRKDLoss(nn.Module):
     With ``kl_weight=1, cor_weight=0`` the loss equals ``KLDivergence``; with
     ``kl_weight=0, cor_weight=1`` it equals ``DISTLoss``.
 
-    The unweighted terms of the last call are kept in ``terms``, a
-    ``dict(kl=..., cor=...)`` of detached tensors that include τ².
+    The unweighted terms of the last call are kept in ``terms``, a ``dict(kl=..., cor=...)`` of
+    detached tensors that include τ².
 
     Args:
         tau (float): Temperature of the KL term, above 0. Defaults to 4.0.
-        tau_cor (float, optional): Temperature of the correlation term, which
-            stays constant. Defaults to None: the initial ``tau``.
+        tau_cor (float, optional): Temperature of the correlation term, which stays constant.
+            Defaults to None: the initial ``tau``.
         kl_weight (float): Weight of the KL term. Defaults to 1.0.
         cor_weight (float): Weight of the correlation term. Defaults to 0.0.
-        inter_weight (float): Weight, inside Cor, of the correlation over a
-            sample's classes, which the method uses. Defaults to 1.0.
-        intra_weight (float): Weight, inside Cor, of the correlation over the
-            batch, which DIST adds. Defaults to 0.0.
+        inter_weight (float): Weight, inside Cor, of the correlation over a sample's classes, which
+            the method uses. Defaults to 1.0.
+        intra_weight (float): Weight, inside Cor, of the correlation over the batch, which DIST
+            adds. Defaults to 0.0.
         loss_weight (float): Weight of the whole loss. Defaults to 1.0.
         scale_by_tau2 (bool): Multiply KL by ``tau**2``. Defaults to True.
-        scale_cor_by_tau2 (bool): Multiply Cor by ``tau_cor**2``. Defaults to
+        scale_cor_by_tau2 (bool): Multiply Cor by ``tau_cor**2``. Defaults to True.
+        teacher_detach (bool): Detach the teacher's logits, so that it gets no gradient. Defaults to
             True.
-        teacher_detach (bool): Detach the teacher's logits, so that it gets no
-            gradient. Defaults to True.
-        gather (bool): Compute the intra term over the batches of all ranks,
-            with gradient; all ranks need the same batch size. Defaults to
-            False.
+        gather (bool): Compute the intra term over the batches of all ranks, with gradient; all
+            ranks need the same batch size. Defaults to False.
 
     Raises:
         TypeError: If a temperature or weight is not a number.
@@ -107,11 +104,11 @@ class PRKDLoss(nn.Module):
         """Compute the loss in fp32 or better, also under autocast.
 
         Args:
-            preds_S (Tensor): Student logits, ``(N, C)``.
-            preds_T (Tensor): Teacher logits, ``(N, C)``.
-            logits_S (Tensor): ``preds_S`` under the name in MMRazor's
-                ``DISTLoss``, so that its configs need no other mapping.
-            logits_T (Tensor): ``preds_T``, likewise.
+            preds_S: Student logits, ``(N, C)``.
+            preds_T: Teacher logits, ``(N, C)``.
+            logits_S: ``preds_S`` under the name in MMRazor's ``DISTLoss``, so that its configs need
+                no other mapping.
+            logits_T: ``preds_T``, likewise.
 
         Returns:
             Tensor: The loss, 0-dim.
@@ -188,10 +185,9 @@ class PRKDLoss(nn.Module):
             self._warned = True
             plain_kd = '' if self.cor_weight else ', which is plain KD'
             print_log(
-                'PRKDLoss: no LossScheduleHook changes this loss; it stays at '
-                f'tau={self.tau:g}, kl_weight={self.kl_weight:g} and '
-                f'cor_weight={self.cor_weight:g}{plain_kd}. Add a LossScheduleHook '
-                '(see configs/_base_/methods/prkd.py) or, if this is intended, '
+                f'PRKDLoss: no LossScheduleHook changes this loss; it stays at tau={self.tau:g}, '
+                f'kl_weight={self.kl_weight:g} and cor_weight={self.cor_weight:g}{plain_kd}. Add '
+                'a LossScheduleHook (see configs/_base_/methods/prkd.py) or, if this is intended, '
                 "one with shape='constant'.",
                 logger='current',
                 level=logging.WARNING,
@@ -222,15 +218,14 @@ def _checked(
     if preds_S.shape != preds_T.shape or preds_S.dim() != 2:
         raise ValueError(
             'PRKDLoss: student and teacher logits must have the same shape (N, C), got '
-            f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}; check that the recorders '
-            "point at the classifiers ('head.fc') and that both nets have the same number "
-            'of classes'
+            f'{tuple(preds_S.shape)} and {tuple(preds_T.shape)}; check that the recorders point at '
+            "the classifiers ('head.fc') and that both nets have the same number of classes"
         )
     return preds_S, preds_T
 
 
 def _check_number(name: str, value: Any, zero_allowed: bool) -> float:
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not is_number(value):
         raise TypeError(
             f'PRKDLoss: {name} must be a number, got {value!r} of type {type(value).__name__}'
         )

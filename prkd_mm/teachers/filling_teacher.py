@@ -8,6 +8,7 @@ from mmengine.dist import all_gather_object
 from torch import Tensor, nn
 
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
+from ..number_checks import check_whole_number
 from ..randomness import untouched_random_state
 from .fill_store import create_store, fill
 from .logit_store import TeacherLogits
@@ -44,10 +45,7 @@ class FillingTeacher(StoredTeacher):
         topk: Optional[int] = None,
         seed: int = 0,
     ) -> None:
-        if not isinstance(views, int) or views < 1:
-            raise ValueError(
-                f'teacher_logits: `views` must be a whole number, at least 1, got {views!r}'
-            )
+        check_whole_number('teacher_logits: `views`', views)
         super().__init__(None, live.num_classes)
         self.live: Optional[Teacher] = live
         self.folder, self.views, self.topk, self.seed = Path(folder), views, topk, seed

@@ -16,7 +16,7 @@ def load(path):
     return torch.load(path, weights_only=False)
 
 
-def test_single_teacher_distill_with_our_loss_and_hooks(ckpt, tmp_path):
+def test_single_teacher_distill_trains_with_our_loss_and_hooks(ckpt, tmp_path):
     net = toy.classifier(width=8)
     model = toy.distillation(ckpt, student=net, algorithm='SingleTeacherDistill')
     runner = toy.train(toy.config(model, tmp_path, *BOTH, epochs=4))
@@ -231,7 +231,7 @@ def snapshot(net):
 
 
 @pytest.mark.parametrize('name', WITH_DATA)
-def test_trains(ckpt, tmp_path, name):
+def test_the_algorithm_trains_with_our_hooks(ckpt, tmp_path, name):
     runner = toy.start(toy.config(WITH_DATA[name](ckpt), tmp_path, epochs=1))
     before = snapshot(toy.student(runner))
     with toy.quickly():
@@ -261,7 +261,7 @@ class Wrapped(nn.Module):
 
 
 @pytest.mark.parametrize('name', WITHOUT_DATA)
-def test_takes_a_step_without_data(ckpt, name):
+def test_the_data_free_algorithm_takes_a_step(ckpt, name):
     """Only the size of the batch matters, as a generator creates the images."""
     torch.manual_seed(0)
     model = toy.build(WITHOUT_DATA[name](ckpt))

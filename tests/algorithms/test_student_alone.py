@@ -29,7 +29,7 @@ def test_losses_are_those_of_the_plain_classifier():
         toy.assert_same(*results)
 
 
-def test_trains_the_weights_of_the_plain_classifier(tmp_path):
+def test_training_gives_the_weights_of_the_plain_classifier(tmp_path):
     """The weights and their average equal those of the plain classifier."""
     tail = dict(type='TailAverageHook', num_epochs=2)
     alone = dict(toy.distillation(), type='mmrazor.StudentAlone')
@@ -45,7 +45,7 @@ def test_trains_the_weights_of_the_plain_classifier(tmp_path):
     )
 
 
-def test_starts_from_the_student_of_a_distillation(tmp_path):
+def test_training_can_start_from_the_student_of_a_distillation(tmp_path):
     """A seed gives every method the same initial student."""
     ckpt = toy.save_teacher(tmp_path / 'teacher.pth')
     alone = dict(toy.distillation(), type='mmrazor.StudentAlone')
@@ -58,7 +58,7 @@ def test_starts_from_the_student_of_a_distillation(tmp_path):
 
 
 @pytest.mark.parametrize('method', [toy.distillation(), toy.classifier()])
-def test_config_of_the_student_alone(method):
+def test_the_config_of_the_student_alone_builds_the_student(method):
     """It has the student, the scope and the preprocessor, and nothing of the teacher."""
     preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', **PREPROCESSOR)
     model = dict(method)

@@ -44,7 +44,7 @@ def swin() -> dict:
 
 @pytest.mark.parametrize('teacher', [vit, swin, toy.classifier])
 @pytest.mark.parametrize('student', [vit, swin, toy.classifier])
-def test_trains(teacher, student, tmp_path):
+def test_a_vision_transformer_can_be_distilled(teacher, student, tmp_path):
     torch.manual_seed(0)
     net = toy.build(teacher())
     torch.save(dict(state_dict=net.state_dict()), tmp_path / 'teacher.pth')

@@ -42,7 +42,7 @@ def test_each_net_has_a_config(folder, nets):
 
 
 @pytest.mark.parametrize('net', SMALL)
-def test_parameters_with_100_classes(net):
+def test_each_net_has_the_published_number_of_parameters(net):
     assert sum(p.numel() for p in build(net).parameters()) == SMALL[net]
 
 

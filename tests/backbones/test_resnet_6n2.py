@@ -13,7 +13,7 @@ def build(**kwargs):
 
 
 @pytest.mark.parametrize('depth', [8, 14, 20, 32, 44, 56, 110])
-def test_depths_of_the_literature(depth):
+def test_each_depth_of_the_literature_has_its_layers(depth):
     weights, _, _ = community.make(community.resnet, depth=depth)
     backbone = build(depth=depth)
     shapes = {key: value.shape for key, value in weights.items() if not key.startswith('fc.')}

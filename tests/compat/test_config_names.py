@@ -39,6 +39,7 @@ def test_shipped_config_of_mmrazor_loads(name):
         ),
     ],
 )
+@pytest.mark.slow
 def test_shipped_config_of_mmrazor_trains(name, losses, tmp_path):
     """Two steps on small generated images, with random weights instead of downloads."""
     cfg = Config.fromfile(SHIPPED / name)

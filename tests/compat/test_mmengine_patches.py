@@ -183,7 +183,7 @@ class TestCheckpoint:
             CheckpointLoader.load_checkpoint(path)
         assert os.listdir(tmp_path) == ['evil.pth']
 
-    def test_nothing_is_allowed_where_loading_works(self, monkeypatch):
+    def test_nothing_is_patched_if_loading_works(self, monkeypatch):
         load = torch.load
         monkeypatch.setattr(torch, 'load', lambda f, **_: load(f, weights_only=False))
         monkeypatch.setattr(torch.serialization, 'add_safe_globals', None)

@@ -58,7 +58,7 @@ class TestQuantization:
         ],
         ids=lambda cfg: cfg['type'],
     )
-    def test_quantizer_says_that_it_cannot_work(self, quantizer):
+    def test_a_quantizer_raises_an_error(self, quantizer):
         from mmrazor.registry import MODELS
 
         with pytest.raises(RuntimeError, match='needs torch 1.13'):
@@ -66,6 +66,7 @@ class TestQuantization:
 
 
 class TestImport:
+    @pytest.mark.slow
     def test_import_takes_neither_scipy_nor_a_higher_recursion_limit(self, run_python):
         child = run_python("""
 import sys

@@ -20,6 +20,7 @@ def test_missing_mmcv_is_named_with_the_remedy(monkeypatch):
 
 
 class TestImport:
+    @pytest.mark.slow
     def test_is_quiet(self, run_python):
         child = run_python('import prkd_mm, mmpretrain.models, mmrazor.engine')
         assert (child.returncode, child.stdout, child.stderr) == (0, '', '')
@@ -33,6 +34,7 @@ class TestImport:
         assert [str(warning.message) for warning in caught] == ['news']
         assert warnings.filters == filters
 
+    @pytest.mark.slow
     def test_after_an_import_that_failed(self, run_python):
         child = run_python("""
 try:
@@ -62,7 +64,7 @@ class TestTorchvision:
             imports.torchvision_ops()
 
     @pytest.mark.skipif('torchvision_ops' not in APPLIED, reason='works here')
-    def test_missing_operator_says_so_at_use(self):
+    def test_a_missing_operator_is_an_error_when_used(self):
         from torchvision import ops, transforms
 
         image = torch.ones(3, 4, 4)

@@ -99,9 +99,8 @@ def test_the_distribution_is_that_of_the_stock_pipeline(boxes):
 def test_the_share_of_flips_is_the_probability():
     pipeline = [FLIP, dict(type='PackInputs')]
     views = ImageViews(dict(type='ToyImages', size=1000, pipeline=pipeline))
-    plain = torch.stack(
-        [toy.ToyImages(1000, pipeline=pipeline[1:])[i]['inputs'] for i in range(1000)]
-    )
+    images = toy.ToyImages(1000, pipeline=pipeline[1:])
+    plain = torch.stack([image['inputs'] for image in images])
     share = (inputs(views, range(1000)) != plain).flatten(1).any(1).float().mean()
     assert 0.45 < share < 0.55
 
@@ -119,7 +118,7 @@ def test_workers_draw_what_the_main_process_draws(tmp_path, persistent):
             assert batch['data_samples']['sample_idx'].tolist() == indices
 
 
-def test_an_image_depends_on_nothing_but_seed_view_and_index(tmp_path):
+def test_an_image_depends_only_on_seed_view_and_index(tmp_path):
     views = photos(tmp_path)
     batch = inputs(views, [4, 9])
     np.random.rand(7)

@@ -106,7 +106,7 @@ def test_samples_per_class_takes_the_first(mini, official):
     assert len(TinyImageNet(str(mini), samples_per_class=1000)) == 50
 
 
-def test_skipped_images_and_the_rest_make_up_the_whole_set(mini, official):
+def test_skipped_images_and_the_rest_are_the_complete_set(mini, official):
     first = TinyImageNet(str(mini), samples_per_class=2)
     rest = TinyImageNet(str(mini), 'train+val', skip_per_class=2)
     names = [{name(data.get_data_info(i)) for i in range(len(data))} for data in (first, rest)]
@@ -153,11 +153,11 @@ def test_lazy_init_reads_the_classes(mini):
     'args, words',
     [
         (dict(split='test'), ["'test'", "['train', 'val', 'train+val']"]),
-        (dict(samples_per_class=0), ['positive', '0']),
-        (dict(samples_per_class=-1), ['positive', '-1']),
-        (dict(samples_per_class=True), ['positive', 'True']),
-        (dict(samples_per_class=2.0), ['positive', '2.0']),
-        (dict(num_classes=0), ['num_classes', 'positive', '0']),
+        (dict(samples_per_class=0), ['at least 1', '0']),
+        (dict(samples_per_class=-1), ['at least 1', '-1']),
+        (dict(samples_per_class=True), ['at least 1', 'True']),
+        (dict(samples_per_class=2.0), ['at least 1', '2.0']),
+        (dict(num_classes=0), ['num_classes', 'at least 1', '0']),
         (dict(num_classes=11), ['num_classes=11', 'leaves 10 of the 10 classes']),
         (dict(first_class=10), ['first_class=10', 'leaves 0 of the 10 classes']),
         (dict(first_class=-1), ['first_class', 'at least 0', '-1']),

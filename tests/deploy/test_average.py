@@ -39,6 +39,7 @@ def test_too_few_checkpoints(run):
         last_checkpoints(Path(run.work_dir), 3)
 
 
+@pytest.mark.slow
 def test_the_tool_writes_a_student_that_contains_its_config(run, tmp_path):
     out = tmp_path / 'averaged.pth'
     shown = type_command(

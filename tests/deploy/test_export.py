@@ -154,6 +154,7 @@ def test_no_images(tmp_path):
         find_images([tmp_path / 'a.png'])
 
 
+@pytest.mark.slow
 def test_the_tools(run, folder, tmp_path):
     shown = type_command(
         'tools/export_student.py',

@@ -83,7 +83,7 @@ def run(analyze, command, *arguments):
     return printed, json.loads(Path(f'out/{command}.json').read_text()), tables
 
 
-def test_strength(analyze):
+def test_strength_writes_the_numbers_of_the_losses(analyze):
     printed, numbers, tables = run(
         analyze, 'strength', '--methods', 'kd,prkd', '--samples', '140', '--taus', '4,1.6'
     )
@@ -108,7 +108,7 @@ def test_strength(analyze):
     assert list(along['KD']['gradients']) == ['1', '2', '3']
 
 
-def test_spread(analyze):
+def test_spread_agrees_with_the_logged_metrics(analyze):
     printed, numbers, tables = run(analyze, 'spread', '--methods', 'kd,prkd')
     for name, work_dir in (('KD', 'prkd_digits_kd'), ('PRKD', 'prkd_digits')):
         found = numbers['runs'][name]
@@ -132,7 +132,7 @@ def test_spread(analyze):
     assert Path('out/spread.svg').read_bytes() == before
 
 
-def test_compare(analyze):
+def test_compare_measures_all_nets(analyze):
     printed, numbers, tables = run(
         analyze,
         'compare',
@@ -158,7 +158,7 @@ def test_a_student_named_teacher_raises(analyze, folder):
         named.unlink()
 
 
-def test_landscape(analyze):
+def test_landscape_draws_the_loss_around_a_student(analyze):
     printed, numbers, tables = run(
         analyze,
         'landscape',
@@ -184,7 +184,7 @@ def test_landscape(analyze):
     assert 'Sharpness of the train loss' in printed
 
 
-def test_landscape_of_several_trainings(analyze):
+def test_landscape_averages_over_trainings(analyze):
     small = ['--samples', '40', '--seeds', '1', '--grid', '2', '--probes', '2', '--bn-batches', '2']
     seed_1 = Path('work_dirs/prkd_digits_seed1')
     seed_1.symlink_to('prkd_digits_kd')  # another student of the same size
@@ -205,7 +205,7 @@ def test_landscape_of_several_trainings(analyze):
     assert 'over 2 trainings, with 1 draw each' in ' '.join(printed.split())
 
 
-def test_two_runs_of_one_method(analyze, folder):
+def test_two_runs_of_one_method_are_distinguished(analyze, folder):
     twin = folder / 'work_dirs/twin'
     twin.symlink_to('prkd_digits')
     try:
@@ -261,14 +261,14 @@ def test_errors_name_a_remedy(analyze, arguments, words):
         analyze(*arguments)
 
 
-def test_help_as_a_user_calls_it(folder):
+def test_the_help_lists_all_commands(folder):
     printed = type_command('tools/analyze.py', '--help', cwd=folder)
     for command in ('strength', 'landscape', 'spread', 'compare'):
         assert command in printed
 
 
 @pytest.mark.parametrize('command', ['strength', 'landscape', 'spread', 'compare'])
-def test_help_of_a_command(analyze, command, capsys):
+def test_the_help_of_a_command_lists_its_options(analyze, command, capsys):
     with pytest.raises(SystemExit):
         analyze(command, '--help')
     printed = capsys.readouterr().out

@@ -29,7 +29,7 @@ def train(cfg, start, batches, memory_format):
     return losses, model.architecture.state_dict()
 
 
-def test_losses_and_weights_of_five_steps(tmp_path):
+def test_losses_and_weights_of_five_steps_are_equal(tmp_path):
     """One side uses whole batches, channels last, the fused loss and a frozen teacher.
 
     The other uses MMRazor's algorithm and loss, a list of images, and one sample per image.

@@ -116,7 +116,7 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
     assert results['protocol']['epochs'] == '2'
 
 
-def test_seeds_side_by_side(folder, first):
+def test_two_seeds_can_run_at_the_same_time(folder, first):
     """Seed 0 is already trained; the runs of seed 1 train at the same time."""
     said = reproduce(
         folder, '--seeds', '2', '--jobs', '2', '--methods', 'kd,prkd', '--out', 'results/seeds'
@@ -138,7 +138,7 @@ def test_seeds_side_by_side(folder, first):
     assert f'{interval.low:+.2f} to {interval.high:+.2f}' in said
 
 
-def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
+def test_finished_runs_are_kept_and_changed_runs_are_repeated(folder, first):
     work_dirs = folder / 'work_dirs'
     teacher = (work_dirs / 'teacher_digits/epoch_8.pth').stat().st_mtime_ns
     assert 'already finished' in reproduce(folder)
@@ -148,7 +148,7 @@ def test_finished_runs_stay_and_changed_ones_run_again(folder, first):
     assert teacher == (work_dirs / 'teacher_digits/epoch_8.pth').stat().st_mtime_ns
 
 
-def test_a_student_of_stored_logits(folder, first):
+def test_a_student_can_be_trained_on_stored_logits(folder, first):
     """Run `cache_teacher.py` twice, then train without a teacher."""
     logits = 'work_dirs/teacher_digits_2_views'
     for _ in range(2):

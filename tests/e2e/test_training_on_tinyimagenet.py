@@ -79,7 +79,7 @@ def test_missing_teacher_names_the_file_and_the_command(workplace):
     assert f'python tools/train.py {TEACHER}' in workplace.missing_teacher
 
 
-def test_the_run_resumes_where_it_was_interrupted(workplace):
+def test_an_interrupted_run_resumes_after_its_last_epoch(workplace):
     assert 'resumed epoch: 2' in workplace.resumed
     logged = workplace.scalars('resnet34_resnet18_tinyimagenet')
     epochs = [row['epoch'] for row in logged if 'epoch' in row]
@@ -104,13 +104,13 @@ def test_the_schedule_and_the_terms_are_logged(workplace):
         ('resnet34_resnet18_tinyimagenet', 'student.loss'),
     ],
 )
-def test_the_loss_falls(workplace, run, loss):
+def test_the_loss_decreases(workplace, run, loss):
     # logged values are means over 10 steps
     values = [row[loss] for row in workplace.scalars(run) if loss in row]
     assert values[-1] < values[0]
 
 
-def test_the_files_of_a_finished_run(workplace):
+def test_a_finished_run_has_all_its_files(workplace):
     run = workplace.folder / 'work_dirs' / 'resnet34_resnet18_tinyimagenet'
     for name in (
         'epoch_4.pth',
@@ -145,7 +145,7 @@ def test_the_average_is_a_plain_mmpretrain_checkpoint(workplace):
         ('epoch_4.pth', 'weights of the student after epoch 4'),
     ],
 )
-def test_both_kinds_of_checkpoint_test(workplace, name, weights):
+def test_the_test_tool_accepts_both_kinds_of_checkpoint(workplace, name, weights):
     run = 'work_dirs/resnet34_resnet18_tinyimagenet'
     said = workplace.python('tools/test.py', STUDENT, f'{run}/{name}', '--cfg-options', *SMALL)
     assert weights in said

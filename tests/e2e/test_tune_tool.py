@@ -16,30 +16,15 @@ def tune(folder, *arguments, fails=False):
     return type_command('tools/tune.py', DIGITS, *arguments, cwd=folder, fails=fails, COLUMNS='200')
 
 
-def test_a_search(tmp_path):
+def test_a_search_writes_its_trials_and_the_final_comparison(tmp_path):
     link_checkout(tmp_path)
-    command = [
-        '--methods',
-        'kd',
-        '--trials',
-        '2',
-        '--finalists',
-        '1',
-        '--seeds',
-        '1',
-        '--tail',
-        '2',
-        '--views',
-        '2',
-        '--jobs',
-        '2',
-        '--teacher-options',
-        *SHORT_TEACHER,
-        '--cfg-options',
-        *SHORT,
+    options = '--methods kd --trials 2 --finalists 1 --seeds 1 --tail 2 --views 2 --jobs 2'
+    overrides = [
         'default_hooks.tail_average.num_epochs=2',
         'model.distiller.distill_losses.loss_kl.tau=3.0',
     ]
+    command = [*options.split(), '--teacher-options', *SHORT_TEACHER]
+    command += ['--cfg-options', *SHORT, *overrides]
     tune(tmp_path, *command)
     out = tmp_path / 'results/tune_prkd_digits'
     found = json.loads((out / 'tuning.json').read_text())
@@ -74,5 +59,5 @@ def test_a_search(tmp_path):
         (['--trials', '0'], "--trials: must be a whole number, at least 1; got '0'"),
     ],
 )
-def test_bad_arguments(arguments, words):
+def test_bad_arguments_are_errors(arguments, words):
     assert words in tune(ROOT, *arguments, fails=True)

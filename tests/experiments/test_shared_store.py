@@ -44,6 +44,7 @@ def lines(job, words):
     return [line for line in toy.log_text(job.work_dir).splitlines() if words in line]
 
 
+@pytest.mark.slow
 def test_two_methods_fill_one_store_and_ask_the_teacher_once(pair):
     options = ['custom_hooks=[]']  # no check of the teacher, whose weights are random
     jobs = plan(pair, ['kd', 'dist'], options, store_views=2)

@@ -234,6 +234,7 @@ class TestTuning:
         teacher = load_config(str(tuning.teacher))
         assert teacher.train_dataloader.dataset.dataset.dataset.indices == 200
 
+    @pytest.mark.slow
     def test_each_run_has_its_own_work_dir(self):
         Path('pair.py').write_text(
             "_base_ = 'configs/quickstart/prkd_digits.py'\nwork_dir = 'work_dirs/mine'\n"

@@ -6,13 +6,13 @@ import torch
 import toy
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, DefaultScope
-from mmrazor.registry import MODELS
-from torch import nn
 
 from prkd_mm.evaluation import unwrap
 from prkd_mm.hooks import LossScheduleHook
 
 EPOCHS, LENGTH = 4, toy.TRAIN_SIZE // toy.BATCH_SIZE
+
+
 ATTRS = ('tau', 'kl_weight', 'cor_weight')
 
 
@@ -81,12 +81,16 @@ class TestFormula:
             **options,
         )
 
-    def test_over_a_whole_run(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate):
+    def test_values_follow_the_formula_during_a_run(
+        self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate
+    ):
         probe = Probe()
         run(self.config(ckpt, tmp_path, by_epoch, epoch_based_run, accumulate), probe)
         assert_follows(probe, tmp_path, PROGRESS[by_epoch], range(EPOCHS * LENGTH))
 
-    def test_after_a_resume(self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate):
+    def test_values_follow_the_formula_after_a_resume(
+        self, ckpt, tmp_path, by_epoch, epoch_based_run, accumulate
+    ):
         # an iteration-based run stops within an epoch
         done = 2 * LENGTH if epoch_based_run else 6
         kill = (
@@ -117,7 +121,7 @@ def test_a_run_may_end_within_an_epoch(ckpt, tmp_path):
 
 
 @pytest.mark.parametrize('by_epoch, begin, end', [(True, 1, 3), (True, 0, 2), (False, 3, 13)])
-def test_window(ckpt, tmp_path, by_epoch, begin, end):
+def test_values_follow_the_formula_within_a_window(ckpt, tmp_path, by_epoch, begin, end):
 
     def progress(epoch, iteration):
         position = epoch if by_epoch else iteration
@@ -136,7 +140,7 @@ def test_window(ckpt, tmp_path, by_epoch, begin, end):
     assert_follows(probe, tmp_path, progress, range(EPOCHS * LENGTH))
 
 
-def test_shapes(ckpt, tmp_path):
+def test_each_attribute_can_have_its_own_shape(ckpt, tmp_path):
     """One run uses all four shapes, each for another attribute."""
     probe = Probe(attrs=('tau', 'tau_cor', 'kl_weight', 'loss_weight'))
     run(
@@ -162,7 +166,7 @@ def test_shapes(ckpt, tmp_path):
         assert values == pytest.approx(expected[epoch], abs=1e-12)
 
 
-def test_it_changes_mmrazor_losses(ckpt, tmp_path):
+def test_losses_of_mmrazor_can_be_scheduled(ckpt, tmp_path):
     probe = Probe('loss_kl', ['tau'])
     distiller = toy.logits_distiller(loss_kl=dict(type='mmrazor.KLDivergence'))
     run(
@@ -245,7 +249,7 @@ class TestLog:
 
 
 @pytest.mark.parametrize('scope', ['mmengine', 'mmpretrain', 'mmrazor'])
-def test_it_is_found_from_every_scope(scope):
+def test_the_hook_is_found_from_every_scope(scope):
     with DefaultScope.overwrite_default_scope(scope):
         hook = HOOKS.build(toy.prkd_schedule())
     assert isinstance(hook, LossScheduleHook)
@@ -271,134 +275,3 @@ def test_a_compiled_run_equals_an_eager_run(ckpt, tmp_path):
         for name in ('eager', 'compiled')
     ]
     assert logs[0] == pytest.approx(logs[1], rel=1e-3)
-
-
-class NumberLoss(nn.Module):
-    """A loss with attributes of several types, which it does not check."""
-
-    def __init__(self):
-        super().__init__()
-        self.alpha, self.rate, self.name, self.flag = 1, 0.5, 'x', True
-        self.factor = nn.Parameter(nn.Parameter().new_ones(()))
-
-    def forward(self, preds_S, preds_T):
-        return self.alpha * self.factor * (preds_S - preds_T).square().mean()
-
-
-MODELS.register_module(module=NumberLoss, force=True)
-
-
-class TestErrors:
-    def schedule(self, **changed):
-        return LossScheduleHook(
-            [dict(dict(loss='loss_prkd', attr='tau', start=4, end=1), **changed)]
-        )
-
-    def test_an_empty_list_of_schedules(self):
-        with pytest.raises(ValueError, match='schedules is empty; give'):
-            LossScheduleHook([])
-
-    def test_an_unknown_shape(self):
-        with pytest.raises(
-            ValueError,
-            match=r"tau has shape 'exp'; choose "
-            r"one of \['constant', 'cosine', 'linear', 'step'",
-        ):
-            self.schedule(shape='exp')
-
-    @pytest.mark.parametrize(
-        'changed', [dict(end=None), dict(start='4'), dict(start=True), dict(end=[1])], ids=str
-    )
-    def test_values_that_are_not_numbers(self, changed):
-        with pytest.raises(TypeError, match='loss_prkd.tau needs numbers'):
-            self.schedule(**changed)
-
-    def test_an_unknown_key(self):
-        with pytest.raises(ValueError, match='begin'):
-            self.schedule(begin=4)
-
-    def test_two_schedules_for_one_attribute(self):
-        schedule = dict(loss='loss_prkd', attr='tau', start=4, end=1)
-        with pytest.raises(ValueError, match='two schedules for loss_prkd'):
-            LossScheduleHook([schedule, schedule])
-
-    def raises(self, model, tmp_path, error, match, schedule=None, **window):
-        """Expect an error before the first batch."""
-        hook = dict(
-            type='LossScheduleHook',
-            schedules=[dict(dict(loss='loss_prkd', attr='tau', start=4, end=1), **schedule or {})],
-            **window,
-        )
-        probe = Probe()
-        with pytest.raises(error, match=match):
-            run(toy.config(model, tmp_path, hook), probe)
-        assert not probe.seen
-
-    def test_an_unknown_loss(self, ckpt, tmp_path):
-        self.raises(
-            toy.distillation(ckpt),
-            tmp_path,
-            ValueError,
-            r"no loss 'loss_kd'; it has \['loss_prkd'\]",
-            dict(loss='loss_kd'),
-        )
-
-    def test_a_model_without_a_distiller(self, tmp_path):
-        self.raises(toy.classifier(), tmp_path, ValueError, "no loss 'loss_prkd'; it has none")
-
-    def test_an_unknown_attribute(self, ckpt, tmp_path):
-        self.raises(
-            toy.distillation(ckpt),
-            tmp_path,
-            ValueError,
-            r"loss_prkd \(PRKDLoss\) has no numeric attribute 'T'; it has "
-            r"\['cor_weight', 'inter_weight', 'intra_weight', 'kl_weight', "
-            r"'loss_weight', 'tau', 'tau_cor'\]",
-            dict(attr='T'),
-        )
-
-    @pytest.mark.parametrize('attr', ['name', 'flag', 'factor', 'forward'])
-    def test_an_attribute_that_is_not_a_number(self, ckpt, tmp_path, attr):
-        distiller = toy.logits_distiller(loss_prkd=dict(type='mmrazor.NumberLoss'))
-        self.raises(
-            toy.distillation(ckpt, distiller=distiller),
-            tmp_path,
-            ValueError,
-            rf"no numeric attribute '{attr}'; it has \['alpha', 'rate'\]",
-            dict(attr=attr),
-        )
-
-    @pytest.mark.parametrize(
-        'schedule', [dict(end=0), dict(start=-1), dict(attr='kl_weight', end=-0.5)], ids=str
-    )
-    def test_a_value_that_the_loss_rejects(self, ckpt, tmp_path, schedule):
-        bad = float(schedule.get('start', schedule.get('end')))
-        attr = schedule.get('attr', 'tau')
-        self.raises(
-            toy.distillation(ckpt),
-            tmp_path,
-            ValueError,
-            f'loss_prkd.{attr} reaches {bad}: PRKDLoss: {attr} must be .* got {bad}; correct',
-            schedule,
-        )
-
-    @pytest.mark.parametrize(
-        'window',
-        [
-            dict(begin=-1),
-            dict(end=3),
-            dict(begin=1, end=1),
-            dict(begin=2),
-            dict(by_epoch=False, end=9),
-        ],
-        ids=str,
-    )
-    def test_window(self, ckpt, tmp_path, window):
-        length = '2 epochs' if window.get('by_epoch', True) else '8 iterations'
-        self.raises(
-            toy.distillation(ckpt),
-            tmp_path,
-            ValueError,
-            f'begin=.*end=.* length of the run, which is {length}',
-            **window,
-        )

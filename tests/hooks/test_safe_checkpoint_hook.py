@@ -84,7 +84,7 @@ class NotePositions(Hook):
 
 
 class TestMissedValidation:
-    def test_it_has_the_position_of_an_uninterrupted_run(self, tmp_path):
+    def test_the_validation_has_the_position_of_an_uninterrupted_run(self, tmp_path):
         def positions(runner):
             (hook,) = (hook for hook in runner.hooks if isinstance(hook, NotePositions))
             return hook.positions

@@ -36,6 +36,7 @@ def close(one, other):
     [dict(type='ChannelsLastHook'), dict(type='CompileHook', backend='aot_eager')],
     ids=lambda hook: hook['type'],
 )
+@pytest.mark.slow
 def test_two_epochs_end_in_the_same_weights(hook, teacher, tmp_path):
     plain = run(teacher, tmp_path / 'plain')
     fast = run(teacher, tmp_path / 'fast', hook)

@@ -107,7 +107,7 @@ def test_relax_to_is_reached_in_the_last_epoch(tmp_path, sharpness, relax_to):
     assert 'tightens it' not in text
 
 
-def test_relax_to_in_an_iteration_based_run(tmp_path):
+def test_relax_to_is_reached_in_an_iteration_based_run(tmp_path):
     ckpt = teacher_of(tmp_path / 't.pth')
     runner = run(config(ckpt, tmp_path, CHECK, schedule(0.25), by_epoch=False))
     found, _ = runner.message_hub.get_scalar('train/loss_prkd.strength').data
@@ -115,7 +115,7 @@ def test_relax_to_in_an_iteration_based_run(tmp_path):
     assert found[-1] / found[0] == pytest.approx(0.25, rel=1e-3)
 
 
-def test_relax_to_with_other_shapes_and_a_start_above_0(tmp_path):
+def test_relax_to_is_reached_with_other_shapes_and_a_start_above_0(tmp_path):
     cfg = schedule(0.5, by_epoch=False)
     cfg['schedules'][2].update(start=0.1, shape='cosine')
     probe = Autograd()
@@ -149,7 +149,7 @@ def test_a_new_run_from_a_checkpoint_solves_for_its_own_teacher(tmp_path):
     assert found[EPOCHS] / found[1] == pytest.approx(0.25, rel=1e-3)
 
 
-def test_every_loss_with_a_known_strength_is_logged_without_a_schedule_too(tmp_path):
+def test_the_strength_is_logged_even_without_a_schedule(tmp_path):
     losses = dict(
         loss_kl=dict(type='mmrazor.KLDivergence', tau=3.0), loss_other=dict(type='mmrazor.PKDLoss')
     )
@@ -184,7 +184,7 @@ def test_a_run_of_two_epochs_reaches_the_target_beyond_its_end(tmp_path):
 
 
 class TestSentences:
-    def test_summary(self):
+    def test_the_summary_describes_the_change(self):
         assert summary('a', [0.04, 0.083]) == (
             'a: supervision 0.040 → 0.083: it tightens 2.1 times'
         )
@@ -198,7 +198,7 @@ class TestSentences:
         Schedule('a', 'cor_weight', 0, 1),
     ]
 
-    def test_a_schedule_that_is_meant_to_relax_and_does_not(self):
+    def test_a_schedule_that_is_meant_to_relax_and_tightens_gets_a_warning(self):
         (text,) = warnings('a', [0.04, 0.05, 0.083], self.PRKD)
         assert 'meant to relax' in text and 'tightens it 2.1 times' in text
         assert 'relax_to=0.25' in text
@@ -216,7 +216,7 @@ class TestSentences:
         ],
         ids=str,
     )
-    def test_a_strength_that_is_not_monotonic(self, course, words):
+    def test_a_strength_that_is_not_monotonic_gets_a_warning(self, course, words):
         schedules = [*self.PRKD[:2], Schedule('a', 'cor_weight', 0, relax_to=0.25)]
         found = warnings('a', course, schedules)
         assert len(found) == len(words)
@@ -238,7 +238,7 @@ class TestErrors:
         ],
         ids=str,
     )
-    def test_a_malformed_schedule(self, changed, match):
+    def test_a_malformed_schedule_is_an_error(self, changed, match):
         with pytest.raises(ValueError, match=match):
             Schedule(
                 **dict(dict(loss='loss_prkd', attr='cor_weight', start=0, relax_to=0.25), **changed)
@@ -250,14 +250,14 @@ class TestErrors:
             run(cfg, probe)
         assert not probe.found
 
-    def test_without_logits_of_the_teacher(self, tmp_path):
+    def test_relax_to_without_logits_of_the_teacher_is_an_error(self, tmp_path):
         ckpt = teacher_of(tmp_path / 't.pth')
         self.raises(
             config(ckpt, tmp_path, schedule(0.25)),
             r'cor_weight: relax_to=0.25 needs logits .*TeacherCheckHook',
         )
 
-    def test_a_target_out_of_reach(self, tmp_path):
+    def test_a_target_out_of_reach_is_an_error(self, tmp_path):
         cfg = schedule(0.25)
         cfg['schedules'][1]['end'] = 1.0  # end of kl_weight
         self.raises(
@@ -265,7 +265,7 @@ class TestErrors:
             'cannot be reached; .* the other terms alone keep',
         )
 
-    def test_an_initial_strength_of_0(self, tmp_path):
+    def test_an_initial_strength_of_0_is_an_error(self, tmp_path):
         cfg = schedule(0.25)
         cfg['schedules'][1]['start'] = 0.0
         self.raises(
@@ -273,7 +273,7 @@ class TestErrors:
             'cannot be reached; .*it begins at 0',
         )
 
-    def test_a_correlation_without_strength(self, tmp_path):
+    def test_a_correlation_without_strength_is_an_error(self, tmp_path):
         model = toy.logits_distiller(loss_prkd=dict(type='mmrazor.PRKDLoss', inter_weight=0.0))
         self.raises(
             config(

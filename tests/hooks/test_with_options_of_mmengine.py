@@ -124,7 +124,7 @@ def test_bfloat16_follows_the_float32_run(ckpt, tmp_path, monkeypatch):
     resumes_to_the_same_bits(cfg, runner, tmp_path / 'amp')
 
 
-def test_an_ema_beside_the_tail_average(ckpt, tmp_path):
+def test_an_ema_does_not_change_the_tail_average(ckpt, tmp_path):
     """The tail averages the raw students; the metrics without a prefix are those of the EMA."""
     cfg = config(ckpt, tmp_path / 'ema', dict(type='EMAHook', momentum=0.02))
     ema, plain = toy.train(cfg), train(ckpt, tmp_path / 'plain')
@@ -142,7 +142,7 @@ def test_an_ema_beside_the_tail_average(ckpt, tmp_path):
     resumes_to_the_same_bits(cfg, ema, tmp_path / 'ema')
 
 
-def test_compiled_backbones_in_a_run_with_all_hooks(ckpt, tmp_path):
+def test_compiled_backbones_give_the_same_run(ckpt, tmp_path):
     graphs = []
 
     def backend(graph, inputs):

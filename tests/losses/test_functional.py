@@ -34,7 +34,7 @@ def scipy_distance(x, y, axis):
 
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('tau', TAUS)
-def test_kl_against_scipy(shape, tau):
+def test_kl_equals_that_of_scipy(shape, tau):
     student, teacher = logits(*shape)
     assert kl_divergence(student, teacher, tau).item() == pytest.approx(
         scipy_kl(student, teacher, tau), rel=1e-12
@@ -44,7 +44,7 @@ def test_kl_against_scipy(shape, tau):
 @pytest.mark.parametrize('shape', SHAPES)
 @pytest.mark.parametrize('tau', TAUS)
 @pytest.mark.parametrize('inter, intra', [(1.0, 0.0), (0.0, 1.0), (0.7, 2.0)])
-def test_correlation_against_scipy(shape, tau, inter, intra):
+def test_correlation_equals_that_of_scipy(shape, tau, inter, intra):
     student, teacher = logits(*shape)
     p_S, p_T = (softmax(x.numpy() / tau, 1) for x in (student, teacher))
     expected = inter * scipy_distance(p_S, p_T, axis=1)
@@ -54,19 +54,19 @@ def test_correlation_against_scipy(shape, tau, inter, intra):
     assert value == pytest.approx(expected, rel=1e-10, abs=1e-14)
 
 
-def test_weights_of_zero_leave_nothing():
+def test_correlation_with_weights_of_0_is_0():
     assert correlation_distance(*logits(4, 3), 1.0, 0.0, 0.0).item() == 0
 
 
 @pytest.mark.parametrize('tau', [0.5, 1.0, 4.0])
-def test_gradients(tau):
+def test_gradients_equal_finite_differences(tau):
     pair = [x.requires_grad_() for x in logits(5, 4, size=1.0)]
     assert gradcheck(lambda s, t: kl_divergence(s, t, tau), pair)
     assert gradcheck(lambda s, t: correlation_distance(s, t, tau, 1.0, 0.0), pair)
     assert gradcheck(lambda s, t: correlation_distance(s, t, tau, 0.3, 0.9), pair)
 
 
-def test_kl_is_blind_to_a_shift_of_a_samples_logits():
+def test_kl_is_invariant_to_a_shift_of_a_samples_logits():
     student, teacher = logits(6, 5)
     shift_S, shift_T = logits(6, 1, seed=1, size=50.0)
     value = kl_divergence(student, teacher, 4.0)
@@ -79,7 +79,7 @@ def test_kl_is_blind_to_a_shift_of_a_samples_logits():
 
 @pytest.mark.parametrize('dim', [0, 1])
 @pytest.mark.parametrize('scale', [1e-12, 0.1, 7.0, 1e12])
-def test_pearson_is_blind_to_shift_and_scale(dim, scale):
+def test_pearson_is_invariant_to_shift_and_scale(dim, scale):
     x, y = (torch.softmax(z, 1) for z in logits(6, 5))
     value = pearson_distance(x, y, dim).item()
     for other in (scale * x, x + 0.3, scale * (x + 0.1)):
@@ -88,7 +88,7 @@ def test_pearson_is_blind_to_shift_and_scale(dim, scale):
     assert pearson_distance(-x, y, dim).item() == pytest.approx(2 - value, rel=1e-9)
 
 
-def test_pearson_keeps_its_digits_near_a_match():
+def test_pearson_is_accurate_near_a_match():
     x = torch.softmax(logits(8, 10, dtype=torch.float32)[0], 1)
     y = x + 1e-4 * torch.linspace(-1, 1, 10) * x
     exact = pearson_distance(x.double(), y.double(), 1).item()
@@ -97,7 +97,7 @@ def test_pearson_keeps_its_digits_near_a_match():
 
 
 @pytest.mark.parametrize('dim', [0, 1])
-def test_constant_vectors(dim):
+def test_constant_vectors_have_a_distance_of_one_half(dim):
     varied = torch.softmax(logits(6, 5)[0], 1)
     flat = torch.full((6, 5), 0.2, dtype=torch.float64, requires_grad=True)
     distance = pearson_distance(flat, varied, dim)
@@ -108,7 +108,7 @@ def test_constant_vectors(dim):
 
 
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
-def test_rounding_noise_is_no_correlation(dtype):
+def test_rounding_noise_has_no_gradient(dtype):
     """Uniform logits after a large shift differ in their last bits only."""
     noise = torch.tensor([[0.0, 1.0, 2.0, 1.0]], dtype=dtype)
     eps = torch.finfo(dtype).eps

@@ -43,7 +43,7 @@ def exactly(student, teacher, *args):
 @pytest.mark.parametrize('taus', TAUS)
 @pytest.mark.parametrize('shape', SHAPES)
 class TestEqualsThePlainFunctions:
-    def test_in_float64(self, shape, taus, weights):
+    def test_values_and_gradients_are_equal_in_float64(self, shape, taus, weights):
         pair = logits(*shape)
         terms, grad = terms_and_gradient(kl_and_correlation, *pair, taus, weights)
         expected, exact = exactly(*pair, taus, weights)
@@ -51,7 +51,7 @@ class TestEqualsThePlainFunctions:
         # of two classes the correlation is ±1, its gradient rounding noise
         assert (grad - exact).norm() <= 1e-10 * exact.norm() + 1e-14
 
-    def test_in_float32(self, shape, taus, weights):
+    def test_values_and_gradients_are_equal_in_float32(self, shape, taus, weights):
         pair = logits(*shape, dtype=torch.float32)
         terms, grad = terms_and_gradient(kl_and_correlation, *pair, taus, weights)
         expected, exact = exactly(*pair, taus, weights)
@@ -62,7 +62,7 @@ class TestEqualsThePlainFunctions:
 @pytest.mark.parametrize('dtype', [torch.float32, torch.float64])
 @pytest.mark.parametrize('taus', TAUS)
 class TestExtremes:
-    def test_saturated_logits(self, dtype, taus):
+    def test_saturated_logits_give_accurate_gradients(self, dtype, taus):
         student, teacher = (x.sign() * 50 for x in logits(40, 12, dtype=dtype))
         terms, grad = terms_and_gradient(kl_and_correlation, student, teacher, taus)
         expected, exact = exactly(student, teacher, taus)
@@ -70,7 +70,7 @@ class TestExtremes:
         assert terms == pytest.approx(expected, rel=far)
         assert (grad - exact).norm() <= far * exact.norm()
 
-    def test_rows_without_a_correlation(self, dtype, taus):
+    def test_constant_rows_get_no_gradient(self, dtype, taus):
         """Constant rows: of the student, of the teacher, of both; the last row varies."""
         student, teacher = logits(4, 9, dtype=dtype)
         student[[0, 2]], teacher[[1, 2]] = 7.0, -3.0
@@ -81,13 +81,13 @@ class TestExtremes:
         torch.testing.assert_close(grad, exact.to(dtype), rtol=1e-4, atol=1e-6)
 
     @pytest.mark.parametrize('size', [0.0, 1e-3, 3.0, 50.0])
-    def test_identical_logits(self, dtype, taus, size):
+    def test_identical_logits_give_exactly_0(self, dtype, taus, size):
         same = logits(40, 12, size, dtype)[0]
         terms, grad = terms_and_gradient(kl_and_correlation, same, same.clone(), taus)
         assert terms == [0.0, 0.0] and grad.eq(0).all()
 
 
-def test_is_accurate_near_a_match():
+def test_values_and_gradients_are_accurate_near_a_match():
     student, teacher = logits(40, 12, dtype=torch.float32)
     teacher = student + 1e-3 * teacher
     terms, grad = terms_and_gradient(kl_and_correlation, student, teacher, (1.0, 1.0))
@@ -107,7 +107,7 @@ def test_the_size_of_the_blocks_does_not_matter(monkeypatch, block):
     torch.testing.assert_close(grad, exact, rtol=1e-10, atol=1e-14)
 
 
-def test_strided_logits():
+def test_strided_logits_are_accepted():
     pair = [x.t()[::2] for x in logits(5, 12)]
     assert not pair[0].is_contiguous()
     terms, grad = terms_and_gradient(kl_and_correlation, *pair, (2.0, 4.0))
@@ -131,12 +131,12 @@ def calls(monkeypatch) -> list:
 class TestDerivatives:
     """Derivatives other than one gradient in the student."""
 
-    def test_gradcheck(self):
+    def test_the_gradient_equals_finite_differences(self):
         student, teacher = logits(4, 5, size=1.0)
         student.requires_grad_()
         assert gradcheck(lambda x: kl_and_correlation(x, teacher, 1.5, 2.0), student)
 
-    def test_second_derivative(self, monkeypatch):
+    def test_the_second_derivative_equals_finite_differences(self, monkeypatch):
         student, teacher = logits(3, 4, size=1.0)
         made = calls(monkeypatch)
         assert gradgradcheck(
@@ -144,7 +144,7 @@ class TestDerivatives:
         )
         assert made
 
-    def test_second_derivative_through_other_layers(self):
+    def test_second_derivatives_pass_through_other_layers(self):
         """A Hessian-vector product, as for a loss landscape."""
         student, teacher = logits(6, 5, size=1.0)
         weight = torch.eye(5, dtype=torch.float64).requires_grad_()
@@ -155,7 +155,7 @@ class TestDerivatives:
             products += torch.autograd.grad((grad * student[:5]).sum(), weight)
         torch.testing.assert_close(*products)
 
-    def test_torch_func(self, monkeypatch):
+    def test_torch_func_can_differentiate_the_loss(self, monkeypatch):
         student, teacher = logits(3, 4, size=1.0)
         made = calls(monkeypatch)
         loss = PRKDLoss(tau=1.5, kl_weight=0.3, cor_weight=0.7)
@@ -169,13 +169,13 @@ class TestDerivatives:
         assert torch.func.vmap(value)(student.expand(2, 3, 4)).shape == (2,)
         assert made  # by the Hessian
 
-    def test_gradient_in_the_teacher_too(self, monkeypatch):
+    def test_the_teacher_can_get_a_gradient(self, monkeypatch):
         made = calls(monkeypatch)
         pair = [x.requires_grad_() for x in logits(3, 4, size=1.0)]
         assert gradcheck(lambda *pair: kl_and_correlation(*pair, 1.5, 2.0), pair)
         assert not made
 
-    def test_backward_twice_through_one_graph(self):
+    def test_one_graph_can_be_used_for_two_backward_passes(self):
         student, teacher = logits(6, 5)
         student.requires_grad_()
         value = sum(kl_and_correlation(student, teacher, 1.5, 2.0))
@@ -189,7 +189,7 @@ class TestDerivatives:
     [(dict(), True), (dict(intra_weight=1.0), True), (dict(teacher_detach=False), False)],
     ids=str,
 )
-def test_the_loss_uses_it(monkeypatch, options, is_fused):
+def test_the_loss_is_fused_without_a_teacher_gradient(monkeypatch, options, is_fused):
     made = calls(monkeypatch)
     student, teacher = (x.requires_grad_() for x in logits(6, 5))
     loss = PRKDLoss(kl_weight=0.3, cor_weight=0.7, **options)
@@ -209,7 +209,7 @@ def test_small_logits_take_the_plain_functions(monkeypatch, n, is_fused):
     torch.testing.assert_close(grad, exact, rtol=1e-10, atol=1e-14)
 
 
-def test_two_dtypes():
+def test_logits_of_two_types_are_accepted():
     student, teacher = logits(6, 5)
     one = kl_and_correlation(student, teacher.float(), 1.5, 2.0)
     two = kl_and_correlation(student, teacher.float().double(), 1.5, 2.0)
@@ -217,7 +217,7 @@ def test_two_dtypes():
 
 
 @pytest.mark.parametrize('block, most', [(fused._CPU_BLOCK, 4), (10**9, 7)])
-def test_memory(monkeypatch, block, most):
+def test_peak_memory_is_a_few_matrices(monkeypatch, block, most):
     """Peak memory in matrices of the logits' size; plain autograd needs ten."""
     monkeypatch.setattr(fused, '_CPU_BLOCK', block)
     student, teacher = logits(512, 1000, dtype=torch.float32)

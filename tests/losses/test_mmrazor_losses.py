@@ -52,26 +52,26 @@ def learn(name, shape, num_preds=2, labels=(), **args):
 
 
 @pytest.mark.parametrize('name', TWO_LOGITS)
-def test_two_logits(name):
+def test_losses_of_two_logits_decrease(name):
     learn(name, (8, 5))
 
 
 @pytest.mark.parametrize('name', ONE_LOGITS)
-def test_one_logits(name):
+def test_losses_of_the_logits_of_a_generator_decrease(name):
     learn(name, (8, 5), num_preds=1)
 
 
 @pytest.mark.parametrize('name', LOGITS_AND_LABELS)
-def test_logits_and_labels(name):
+def test_losses_of_logits_and_labels_decrease(name):
     learn(name, (8, 5), labels=[torch.arange(8) % 5], **LOGITS_AND_LABELS[name])
 
 
 @pytest.mark.parametrize('name', TWO_FEATURE_MAPS)
-def test_two_feature_maps(name):
+def test_losses_of_two_feature_maps_decrease(name):
     learn(name, (4, 3, 6, 6))
 
 
-def test_none_is_left_out():
+def test_every_registered_loss_is_covered():
     """Every registered loss is covered above, by the arguments of its ``forward``."""
     registered = {}
     for name, loss in MODELS.module_dict.items():

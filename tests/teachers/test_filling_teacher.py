@@ -231,7 +231,7 @@ def test_images_whose_views_cannot_be_reproduced_are_refused(ckpt, tmp_path):
 
 
 @pytest.mark.parametrize('views', [0, 1.5, '2'])
-def test_bad_number_of_views(views):
+def test_a_bad_number_of_views_is_an_error(views):
     with pytest.raises(ValueError, match='whole number, at least 1'):
         FillingTeacher(FrozenTeacher(toy.build(toy.classifier())), 'x', views)
 
@@ -242,7 +242,7 @@ class TestPrepareStore:
         cfg.model.teacher_config = 'configs/teachers/big.py'
         return cfg
 
-    def test_option_sets_the_folder_and_adds_the_hook(self, ckpt, tmp_path):
+    def test_the_option_sets_the_folder_and_adds_the_hook(self, ckpt, tmp_path):
         cfg = self.config(ckpt, tmp_path)
         prepare_store(cfg, 8)
         assert cfg.model.teacher_logits == dict(views=8, folder='work_dirs/big_8_views')

@@ -34,7 +34,7 @@ def folder(tmp_path):
     return tmp_path / 'a'
 
 
-def test_returns_what_was_stored(folder):
+def test_the_store_returns_what_was_stored(folder):
     store = TeacherLogits(folder, IDENTITY)
     index = np.array([4999, 0, 4096, 17, 17])
     for view in range(3):

@@ -38,7 +38,7 @@ def images():
 
 
 @torch.no_grad()
-def test_mean_of_the_logits(ckpts):
+def test_the_mean_is_that_of_the_logits(ckpts):
     one, other = (net(images()) for net in nets(ckpts))
     model = build(ckpts).train()
     torch.testing.assert_close(model.teacher.logits(images()), (one + other) / 2)
@@ -46,7 +46,7 @@ def test_mean_of_the_logits(ckpts):
 
 @torch.no_grad()
 @pytest.mark.parametrize('tau', [1.0, 4.0])
-def test_mean_of_the_probabilities_at_a_temperature(ckpts, tau):
+def test_the_mean_can_be_that_of_the_probabilities(ckpts, tau):
     one, other = (net(images()) for net in nets(ckpts))
     model = build(ckpts, teacher_mean=dict(of='probabilities', tau=tau))
     softened = (model.teacher.logits(images()) / tau).softmax(1)
@@ -63,7 +63,7 @@ def test_mean_of_equal_teachers_is_the_teacher(ckpts):
         torch.testing.assert_close(mean.softmax(1), net(images()).softmax(1))
 
 
-def test_trains_a_student_and_is_validated_as_a_whole(ckpts, tmp_path):
+def test_a_student_is_trained_and_the_mean_is_validated(ckpts, tmp_path):
     cfg = toy.config(
         config(ckpts), tmp_path, toy.prkd_schedule(), dict(type='TeacherCheckHook', min_top1=30)
     )
@@ -98,7 +98,7 @@ def stored(folders, **kwargs):
     return toy.build(dict(cfg, teacher=None, teacher_logits=folders))
 
 
-def test_mean_of_stored_logits(ckpts, tmp_path):
+def test_stored_logits_can_be_averaged(ckpts, tmp_path):
     logits = [torch.randn(6, 4) for _ in range(2)]
     folders = [store(tmp_path / str(i), z) for i, z in enumerate(logits)]
     model = stored(folders)
@@ -130,7 +130,7 @@ def test_fingerprint_depends_on_the_kind_of_mean(ckpts):
         (dict(of='probabilities', tau=0), 'must be positive, got 0'),
     ],
 )
-def test_bad_mean_is_refused(ckpts, mean, words):
+def test_a_bad_mean_is_refused(ckpts, mean, words):
     with pytest.raises(ValueError, match=words):
         build(ckpts, teacher_mean=mean)
 

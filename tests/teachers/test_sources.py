@@ -150,7 +150,7 @@ class TestFiles:
         assert any(row.get('distill.loss_prkd', 0) > 0 for row in rows)
         assert all(name.startswith('architecture.') for name in runner.model.state_dict())
 
-    def test_can_be_copied_and_identified(self, suffix, request):
+    def test_a_teacher_from_a_file_can_be_copied_and_identified(self, suffix, request):
         model, images = toy.build(distillation(self.path(suffix, request))), raw_images()
         other = copy.deepcopy(model)
         toy.assert_same(logits(model, images), logits(other, images))
@@ -210,7 +210,7 @@ class TestTimm:
             logits(model, images), expected(net, images, mean, std, size), rtol=1e-4, atol=1e-5
         )
 
-    def test_options_and_image_size(self, timm, tmp_path):
+    def test_timm_options_and_image_size_are_used(self, timm, tmp_path):
         teacher = dict(source='timm::test_resnet', image_size=32, drop_rate=0.5)
         net = timm.create_model('test_resnet', num_classes=toy.NUM_CLASSES)
         torch.save(net.state_dict(), tmp_path / 'net.pth')
@@ -226,7 +226,7 @@ class TestTimm:
             toy.build(distillation('timm::test_resnet', tmp_path / 'net.pth'))
 
 
-def test_torchvision(tmp_path):
+def test_torchvision_nets_can_be_teachers(tmp_path):
     import torchvision  # after prkd_mm, which makes it importable on every machine
 
     torch.manual_seed(0)
@@ -240,7 +240,7 @@ def test_torchvision(tmp_path):
     )
 
 
-def test_transformers(tmp_path):
+def test_transformers_nets_can_be_teachers(tmp_path):
     transformers = pytest.importorskip('transformers', reason='transformers is not installed')
     torch.manual_seed(0)
     options = dict(hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
@@ -255,7 +255,7 @@ def test_transformers(tmp_path):
 
 
 class TestZoo:
-    def test_model_by_its_name(self, tmp_path):
+    def test_a_model_of_the_zoo_is_found_by_its_name(self, tmp_path):
         name = 'resnet18_8xb16_cifar10'
         torch.manual_seed(0)
         net = get_model(name, pretrained=False).eval()
@@ -265,7 +265,7 @@ class TestZoo:
         own = net(net.data_preprocessor(dict(inputs=images))['inputs']).detach()
         torch.testing.assert_close(logits(model, images), own, rtol=1e-4, atol=1e-4)
 
-    def test_unknown_name_lists_similar_ones(self):
+    def test_the_error_for_an_unknown_name_lists_similar_names(self):
         with pytest.raises(ValueError, match="no model 'resnet18_none'.*resnet18_8xb16_cifar10"):
             toy.build(distillation('resnet18_none'))
 

@@ -64,7 +64,7 @@ def test_logits_are_those_of_the_teacher_on_the_same_views(ckpt, store, tmp_path
             )
 
 
-def test_trains_like_the_live_teacher_without_loading_it(ckpt, store, tmp_path):
+def test_training_equals_that_with_the_live_teacher_which_is_not_loaded(ckpt, store, tmp_path):
     live = toy.train(config(ckpt, tmp_path / 'live'))
     stored = toy.train(config(ckpt, tmp_path / 'stored', store))
     assert not list(unwrap(stored.model).teacher.parameters())

@@ -31,7 +31,7 @@ train_dataloader = dict(
     collate_fn=dict(type='whole_batch'),
     sampler=dict(type='DefaultSampler', shuffle=True),
     dataset=dict(
-        type='ImageViews',  # each augmented view can be drawn again, for stored logits
+        type='ImageViews',  # reproducible augmentation, for stored logits
         dataset=dict(
             type='Caltech256',
             data_root='data/256_ObjectCategories',

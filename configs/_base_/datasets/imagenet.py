@@ -8,7 +8,7 @@ train_dataloader = dict(
     collate_fn=dict(type='whole_batch'),
     dataset=dict(
         _delete_=True,
-        type='ImageViews',  # each augmented view can be drawn again, for stored logits
+        type='ImageViews',  # reproducible augmentation, for stored logits
         dataset=_base_.train_dataloader.dataset,
     ),
 )

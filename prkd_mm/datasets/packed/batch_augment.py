@@ -1,7 +1,7 @@
 """Crop and flip whole batches, determined by (seed, epoch, image index) alone.
 
-Workers, ranks, the order of the images or a resumed run do not change the
-augmentation of an image, and there is no generator state to save.
+Workers, ranks, the order of the images or a resumed run do not change the augmentation of an image,
+and there is no generator state to save.
 """
 
 from functools import lru_cache
@@ -18,10 +18,10 @@ _CROP, _FLIP, PIPELINE = range(3)  # streams of random words
 def splitmix64(state: int, index: np.ndarray) -> np.ndarray:
     """Compute outputs of the generator SplitMix64, each independently of the others.
 
-    The n-th state is ``state + n·0x9E3779B97F4A7C15 mod 2^64``, and an output
-    mixes the bits of one state: Steele, Lea and Flood, `Fast splittable
-    pseudorandom number generators <https://doi.org/10.1145/2714064.2660195>`_
-    (OOPSLA 2014), with the constants of Vigna's reference code.
+    The n-th state is ``state + n·0x9E3779B97F4A7C15 mod 2^64``, and an output mixes the bits of one
+    state: Steele, Lea and Flood, `Fast splittable pseudorandom number generators
+    <https://doi.org/10.1145/2714064.2660195>`_ (OOPSLA 2014), with the constants of Vigna's
+    reference code.
 
     Args:
         state: State to start from, modulo 2^64.
@@ -77,8 +77,8 @@ def choose(
         flip_prob: Probability of a flip.
 
     Returns:
-        tuple: ``top`` in ``0..positions[0]-1`` and ``left`` in
-        ``0..positions[1]-1``, ``int64``, and ``flip``, boolean.
+        tuple: ``top`` in ``0..positions[0]-1`` and ``left`` in ``0..positions[1]-1``, ``int64``,
+        and ``flip``, boolean.
     """
     word = random_words(seed, epoch, _CROP, index)
     half = np.uint64(32)
@@ -100,17 +100,17 @@ def crop_and_flip(
 ) -> Tensor:
     """Pad with zeros, crop and flip each image of a batch.
 
-    Equivalent to torchvision's ``pad``, ``crop`` and, where ``flip`` is set,
-    ``hflip`` of each image. One gather copies all crops from a padded batch and
-    its mirror image, without waiting for the device::
+    Equivalent to torchvision's ``pad``, ``crop`` and, where ``flip`` is set, ``hflip`` of each
+    image. One gather copies all crops from a padded batch and its mirror image, without waiting for
+    the device::
 
         memory of one padded image, 3 rows of 4:   a b c d | e f g h | i j k l
         crop of 2x2 at (top 0, left 1):              b c   |   f g
         the same strides from any other start:         c d   |   g h
 
-    A crop is a start in memory plus fixed strides (1 between columns, the width
-    of a padded row between rows). So ``as_strided`` gives a view with one crop
-    per start, and ``index_select`` copies the B crops that were drawn.
+    A crop is a start in memory plus fixed strides (1 between columns, the width of a padded row
+    between rows). So ``as_strided`` gives a view with one crop per start, and ``index_select``
+    copies the B crops that were drawn.
 
     Args:
         images: ``(B, C, H, W)``, of any type and on any device.

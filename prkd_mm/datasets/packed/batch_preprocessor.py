@@ -10,6 +10,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from ...number_checks import check_whole_number
 from ..image_views import ImageViews
 from .batch_augment import choose, crop_and_flip
 
@@ -18,40 +19,36 @@ from .batch_augment import choose, crop_and_flip
 class BatchClsDataPreprocessor(ClsDataPreprocessor):
     """Augment and normalize whole batches on the device of the model.
 
-    For each batch of :class:`PackedImages` (:class:`ImageViews` has already
-    done steps 2 to 4 in its workers):
+    For each batch of :class:`PackedImages` (:class:`ImageViews` has already done steps 2 to 4 in
+    its workers):
 
     1. copy the ``uint8`` images ``(B, C, H, W)`` to the device;
     2. draw each image's crop and flip from (seed, view, index of the image);
     3. pad with zeros and crop;
     4. flip;
-    5. swap BGR to RGB, convert to float, subtract the mean, divide by the
-       standard deviation, as ``ClsDataPreprocessor`` does, bit for bit.
+    5. swap BGR to RGB, convert to float, subtract the mean, divide by the standard deviation, as
+       ``ClsDataPreprocessor`` does, bit for bit.
 
-    The view is the epoch, modulo ``views``; in an iteration-based run, and in
-    one of a single epoch, it is the iteration. Therefore no two epochs are
-    alike, and a resumed run draws the same crops and flips as an uninterrupted
-    one.
+    The view is the epoch, modulo ``views``; in an iteration-based run, and in one of a single
+    epoch, it is the iteration. Therefore no two epochs are alike, and a resumed run draws the same
+    crops and flips as an uninterrupted one.
 
-    In training, ``data_samples`` is a list of one ``DataSample`` that holds the
-    labels ``(B, )`` of the batch. Its metainfo contains ``sample_idx`` (the
-    indices ``(B, )`` of the images in the data set, on the CPU), ``source`` of
-    the data set, and ``view`` (None without augmentation). In evaluation, and with batch
-    augmentations (mixup, ...), each image has its own ``DataSample``. Batches
-    of other data sets are passed to ``ClsDataPreprocessor``.
+    In training, ``data_samples`` is a list of one ``DataSample`` that holds the labels ``(B, )`` of
+    the batch. Its metainfo contains ``sample_idx`` (the indices ``(B, )`` of the images in the data
+    set, on the CPU), ``source`` of the data set, and ``view`` (None without augmentation). In
+    evaluation, and with batch augmentations (mixup, ...), each image has its own ``DataSample``.
+    Batches of other data sets are passed to ``ClsDataPreprocessor``.
 
     Args:
-        seed (int, optional): Seed of crops and flips. Defaults to None: drawn
-            at the first batch and kept in the message hub, as
-            ``augmentation_seed``, and in checkpoints.
-        views (int, optional): Number K of different views of an image.
-            Defaults to None: every epoch has a view of its own.
-        **kwargs: Arguments of ``ClsDataPreprocessor``: ``mean``, ``std``,
-            ``to_rgb``, ...
+        seed (int, optional): Seed of crops and flips. Defaults to None: drawn at the first batch
+            and kept in the message hub, as ``augmentation_seed``, and in checkpoints.
+        views (int, optional): Number K of different views of an image. Defaults to None: every
+            epoch has a view of its own.
+        **kwargs: Arguments of ``ClsDataPreprocessor``: ``mean``, ``std``, ``to_rgb``, ...
 
     Attributes:
-        epoch (int, optional): Epoch to use instead of that of the run, for use
-            without a runner. None means the epoch of the run, or 0 without a run.
+        epoch (int, optional): Epoch to use instead of that of the run, for use without a runner.
+            None means the epoch of the run, or 0 without a run.
 
     Raises:
         ValueError: If ``views`` is not a positive integer.
@@ -61,11 +58,7 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         self, *args, seed: Optional[int] = None, views: Optional[int] = None, **kwargs
     ) -> None:
         super().__init__(*args, **kwargs)
-        if views is not None and (not isinstance(views, int) or views < 1):
-            raise ValueError(
-                'BatchClsDataPreprocessor: views must be a whole '
-                f'number, at least 1, or None; got {views!r}'
-            )
+        check_whole_number('BatchClsDataPreprocessor: views', views, optional=True)
         self.seed = seed
         self.views = views
         self.epoch: Optional[int] = None
@@ -97,7 +90,7 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         """Set the next view of a data set that augments in its workers.
 
         Args:
-            dataset (Dataset): A training set. Only :class:`ImageViews` is changed.
+            dataset: A training set. Only :class:`ImageViews` is changed.
         """
         if isinstance(dataset, ImageViews):
             dataset.choose(self.view_seed, self.view)
@@ -106,10 +99,9 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         """Augment as the data set requires, and normalize.
 
         Args:
-            data (dict): A batch of :class:`PackedImages`, :class:`ImageViews`,
-                or any other data set.
-            training (bool): Whether to return one ``DataSample`` for the whole
-                batch, and to apply batch augmentations. Defaults to False.
+            data: A batch of :class:`PackedImages`, :class:`ImageViews`, or any other data set.
+            training: Whether to return one ``DataSample`` for the whole batch, and to apply batch
+                augmentations.
 
         Returns:
             dict: ``inputs`` and ``data_samples`` for the model.

@@ -29,14 +29,14 @@ class Originals:
 
     Args:
         dataset: The data set.
-        once: Transforms applied to each image: ``LoadImageFromFile`` (always
-            used for files), ``Resize``.
+        once: Transforms applied to each image: ``LoadImageFromFile`` (always used for files),
+            ``Resize``.
 
     Attributes:
         root: Folder of the data set, or '' if it has none.
         labels: Labels.
-        fingerprint: Hash of the paths in ``root`` (of the pixels, for images in
-            memory), the transforms, labels and classes.
+        fingerprint: Hash of the paths in ``root`` (of the pixels, for images in memory), the
+            transforms, labels and classes.
         state: Hash of the sizes and modification times of the files.
         name: Name of the packed file.
 
@@ -119,11 +119,10 @@ class Originals:
                 for i, image in zip(numbers, images):
                     if image.shape != first.shape:
                         raise ValueError(
-                            'PackedImages: all images must have one size '
-                            '(channels × height × width), but '
-                            f'{self.describe(0)} has {first.shape} and '
-                            f'{self.describe(i)} has {image.shape}; use '
-                            'ImageViews, with a pipeline that resizes'
+                            'PackedImages: all images must have one size (channels × height × '
+                            f'width), but {self.describe(0)} has {first.shape} and '
+                            f'{self.describe(i)} has {image.shape}; use ImageViews, with a '
+                            'pipeline that resizes'
                         )
                 yield np.stack(images)
 
@@ -145,10 +144,9 @@ def pack(originals: Originals, folders: Sequence[str] = ()) -> Packed:
 
     Args:
         originals: The images.
-        folders: Folders that may contain the file to map. If it is missing,
-            damaged or out of date in all of them, rank 0 writes it into the
-            first one that is not read-only. An empty list means an array in
-            memory.
+        folders: Folders that may contain the file to map. If it is missing, damaged or out of date
+            in all of them, rank 0 writes it into the first one that is not read-only. An empty list
+            means an array in memory.
 
     Returns:
         Packed: The file and the array.

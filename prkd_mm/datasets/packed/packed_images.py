@@ -14,7 +14,7 @@ from mmpretrain.registry import DATASETS
 from mmpretrain.structures import DataSample
 from torch.utils.data import Dataset
 
-from ..wrapped import build_data_set
+from ..wrapped import build_wrapped
 from .pack_file import Originals, default_folders, map_file, pack
 
 
@@ -35,9 +35,8 @@ class WholeBatch(dict):
 def whole_batch(batch: Union[WholeBatch, Sequence[dict]]) -> dict:
     """Return a whole batch unchanged, and collate the samples of other data sets.
 
-    The ``collate_fn`` of data loaders of :class:`PackedImages` and
-    :class:`ImageViews`. It passes samples of other data sets to MMEngine's
-    ``default_collate``.
+    The ``collate_fn`` of data loaders of :class:`PackedImages` and :class:`ImageViews`. It passes
+    samples of other data sets to MMEngine's ``default_collate``.
     """
     return batch if isinstance(batch, dict) else default_collate(batch)
 
@@ -46,49 +45,44 @@ def whole_batch(batch: Union[WholeBatch, Sequence[dict]]) -> dict:
 class PackedImages(Dataset):
     """Images of another data set, decoded once into a single array.
 
-    The array is stored in a file in the folder of the data (``.npy``, ``uint8``,
-    N × C × H × W, readable by ``numpy.load``), which all workers and ranks map
-    into memory. Fetching a batch is then a single copy, about a hundred times
-    faster than reading images. The checksum is verified at each start, which also
-    reads the file into memory. A file that is damaged or whose images have changed (size or
-    modification time) is rebuilt, and renamed into place when complete. Data
+    The array is stored in a file in the folder of the data (``.npy``, ``uint8``, N × C × H × W,
+    readable by ``numpy.load``), which all workers and ranks map into memory. Fetching a batch is
+    then a single copy, about a hundred times faster than reading images. The checksum is verified
+    at each start, which also reads the file into memory. A file that is damaged or whose images
+    have changed (size or modification time) is rebuilt, and renamed into place when complete. Data
     sets without a folder (:class:`Digits`) are packed in memory.
 
-    The pipeline of the data set is applied to batches: ``LoadImageFromFile`` and
-    ``Resize`` when the array is built, with the same results; ``RandomCrop``
-    (with ``padding``) and ``RandomFlip`` by the data preprocessor, on its
-    device, with the same probabilities. Other transforms are not supported;
-    use :class:`ImageViews` for them, and for images of different sizes.
+    The pipeline of the data set is applied to batches: ``LoadImageFromFile`` and ``Resize`` when
+    the array is built, with the same results; ``RandomCrop`` (with ``padding``) and ``RandomFlip``
+    by the data preprocessor, on its device, with the same probabilities. Other transforms are not
+    supported; use :class:`ImageViews` for them, and for images of different sizes.
 
-    A data loader receives whole batches: ``inputs``, the ``uint8`` images;
-    ``data_samples``, a dict with ``gt_label`` and ``sample_idx``; and the
-    augmentation. It takes ``collate_fn=dict(type='whole_batch')``, the data
-    preprocessor :class:`BatchClsDataPreprocessor`, and ``num_workers=0``, since
-    a worker would cost more time than it saves.
+    A data loader receives whole batches: ``inputs``, the ``uint8`` images; ``data_samples``, a dict
+    with ``gt_label`` and ``sample_idx``; and the augmentation. It takes
+    ``collate_fn=dict(type='whole_batch')``, the data preprocessor
+    :class:`BatchClsDataPreprocessor`, and ``num_workers=0``, since a worker would cost more time
+    than it saves.
 
     Args:
         dataset (dict | BaseDataset): The data set.
-        cache (str, optional): Folder of the file. Defaults to None, which means
-            ``data_root`` of the data set or, if that is read-only, a folder in
-            ``~/.cache/prkd_mm`` (``$XDG_CACHE_HOME/prkd_mm``).
-        pipeline (list[dict], optional): Pipeline to use instead of that of
-            ``dataset``, if this is a dict; MMPretrain's inferencer looks for it
-            here. Defaults to None.
+        cache (str, optional): Folder of the file. Defaults to None, which means ``data_root`` of
+            the data set or, if that is read-only, a folder in ``~/.cache/prkd_mm``
+            (``$XDG_CACHE_HOME/prkd_mm``).
+        pipeline (list[dict], optional): Pipeline to use instead of that of ``dataset``, if this is
+            a dict; MMPretrain's inferencer looks for it here. Defaults to None.
 
     Attributes:
         images (np.ndarray): All images, ``(N, C, H, W)``.
         file (str): Path of the file, or '' if the images are packed in memory.
-        fingerprint (str): Hash of the images and labels in their order; it
-            does not depend on the state of the files.
-        source (str): Fingerprint, checksum of the pixels and augmentation; part
-            of each batch.
+        fingerprint (str): Hash of the images and labels in their order; it does not depend on the
+            state of the files.
+        source (str): Fingerprint, checksum of the pixels and augmentation; part of each batch.
 
     Raises:
         TypeError: If ``dataset`` wraps other data sets.
         FileNotFoundError: If images are missing.
-        ValueError: If the pipeline has an unsupported step, the images have
-            different sizes or are not ``uint8``, or an image does not have
-            exactly one label.
+        ValueError: If the pipeline has an unsupported step, the images have different sizes or are
+            not ``uint8``, or an image does not have exactly one label.
         OSError: If the file cannot be written.
 
     Examples:
@@ -108,13 +102,7 @@ class PackedImages(Dataset):
         cache: Optional[str] = None,
         pipeline: Optional[list] = None,
     ) -> None:
-        if isinstance(dataset, dict):
-            dataset = build_data_set(dataset, pipeline)
-        if not isinstance(dataset, BaseDataset):
-            raise TypeError(
-                f'PackedImages: {type(dataset).__name__} wraps other data sets and does not '
-                'support whole batches; use it without PackedImages'
-            )
+        dataset = build_wrapped('PackedImages', dataset, pipeline)
         once, self._augment = _read(dataset.pipeline.transforms)
         originals = Originals(dataset, once)
         self.metainfo = dataset.metainfo

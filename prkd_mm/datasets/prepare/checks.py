@@ -22,8 +22,8 @@ class Findings(NamedTuple):
 
     Attributes:
         faults: Sentences about errors that make the data set unusable.
-        missing: Sentences about missing parts of the official data set. The rest
-            can be used without them.
+        missing: Sentences about missing parts of the official data set. The rest can be used
+            without them.
     """
 
     faults: list[str]
@@ -101,8 +101,7 @@ def _missing_photos(images: dict[str, list[str]]) -> list[str]:
 def check_cifar(cifar: type[CIFAR10], root: str) -> Findings:
     """Check CIFAR: the MD5 of each official file.
 
-    MMPretrain's class requires the same MD5s, so an incomplete data set cannot be
-    used.
+    MMPretrain's class requires the same MD5s, so an incomplete data set cannot be used.
 
     Args:
         cifar: MMPretrain's class.
@@ -122,9 +121,8 @@ def check_cifar(cifar: type[CIFAR10], root: str) -> Findings:
 def find_damaged(paths: Sequence[str]) -> list[str]:
     """Find unreadable and truncated images by decoding all of them.
 
-    OpenCV, which loads the images for training, silently fills missing parts
-    with gray. A JPEG with changed bytes in the middle usually remains valid and
-    is not detected.
+    OpenCV, which loads the images for training, silently fills missing parts with gray. A JPEG with
+    changed bytes in the middle usually remains valid and is not detected.
 
     Returns:
         list[str]: One sentence with the names of the damaged images, or an empty list.

@@ -1,4 +1,4 @@
-"""Download and copy with progress bars, for ``prepare_data.py``."""
+"""Download an archive or copy a folder, for ``prepare_data.py``."""
 
 import os
 import shutil
@@ -12,8 +12,7 @@ from urllib.request import Request, urlopen
 from mmpretrain.datasets.utils import calculate_md5
 from rich.progress import Progress, TaskID
 
-from .progress_bar import progress_bar
-from .unpack import expect_space
+from .unpack import expect_space, progress_bar
 
 ATTEMPTS = 5
 TIMEOUT = 30  # seconds without a byte
@@ -32,8 +31,8 @@ def download(url: str, path: str, md5: str) -> None:
         md5: Expected MD5.
 
     Raises:
-        ConnectionError: If the download is incomplete after several attempts.
-            The received part is kept.
+        ConnectionError: If the download is incomplete after several attempts. The received part is
+            kept.
         ValueError: If the MD5 differs. The file is removed.
         OSError: If the disk has too little free space.
     """
@@ -65,9 +64,8 @@ def download(url: str, path: str, md5: str) -> None:
     if digest != md5:
         os.remove(part)
         raise ValueError(
-            f'the file from {url} has MD5 {digest} instead of {md5} '
-            'and was removed; try again, or get the archive '
-            'elsewhere and pass it with --source'
+            f'the file from {url} has MD5 {digest} instead of {md5} and was removed; try again, or '
+            'get the archive elsewhere and pass it with --source'
         )
     os.replace(part, path)
 
@@ -98,7 +96,7 @@ def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
 
 
 def copy_folder(folder: str, target: str) -> None:
-    """Copy a folder with a progress bar.
+    """Copy a folder.
 
     Args:
         folder: Folder to copy.
@@ -112,13 +110,6 @@ def copy_folder(folder: str, target: str) -> None:
         osp.getsize(osp.join(path, name)) for path, _, names in os.walk(folder) for name in names
     )
     expect_space(target, total, f"copying '{folder}'")
-    with progress_bar() as progress:
-        task = progress.add_task(osp.basename(folder), total=total)
-
-        def copy(source: str, path: str) -> None:
-            shutil.copyfile(source, path)
-            progress.advance(task, osp.getsize(path))
-
-        shutil.copytree(
-            folder, osp.join(target, osp.basename(folder)), copy_function=copy, dirs_exist_ok=True
-        )
+    print(f"Copying '{folder}'", flush=True)
+    copy = osp.join(target, osp.basename(folder))
+    shutil.copytree(folder, copy, copy_function=shutil.copyfile, dirs_exist_ok=True)

@@ -26,13 +26,13 @@ def prepare(
 ) -> None:
     """Create the folder of a data set, either complete or not at all.
 
-    The files are unpacked and checked in a hidden folder next to it. This
-    folder is renamed when it is complete.
+    The files are unpacked and checked in a hidden folder next to it. This folder is renamed when it
+    is complete.
 
     Args:
         source: Origin of the data set.
-        archives: Archives that together contain the data set, or a folder that
-            contains it. If empty, the official archive is downloaded.
+        archives: Archives that together contain the data set, or a folder that contains it. If
+            empty, the official archive is downloaded.
         root: Folder of all data sets.
         name: Name of the new folder inside ``root``. None means ``source.folder``.
         partial: Whether to accept an incomplete data set.
@@ -48,49 +48,53 @@ def prepare(
         raise ValueError(f'--name must be the name of a folder inside {root!r}, got {name!r}')
     target = osp.join(root, name)
     if osp.exists(target):
-        _verify(
-            source,
-            target,
-            target,
-            partial,
-            f"'{target}', which exists,",
-            'remove it first, or choose another --name',
-        )
+        advice = 'remove it first, or choose another --name'
+        _verify(source, target, target, partial, f"'{target}', which exists,", advice)
         return
     _check_sources(source, archives)
     is_new = not osp.exists(root)
     os.makedirs(root, exist_ok=True)
+    try:
+        _obtain(source, archives, target, partial)
+    finally:
+        if is_new and not os.listdir(root):
+            os.rmdir(root)
+
+
+def _obtain(source: Source, archives: Sequence[str], target: str, partial: bool) -> None:
+    if archives:
+        _assemble(source, archives, target, partial)
+        return
+    root = osp.dirname(target)
     official = osp.join(root, osp.basename(source.url))
-    missing = not archives and not check_integrity(official, source.md5)
-    if missing:
+    existed = check_integrity(official, source.md5)
+    if not existed:
         print(f'Downloading {source.url}', flush=True)
         download(source.url, official, source.md5)
+    _assemble(source, [official], target, partial)
+    if not existed:  # otherwise it belongs to the user
+        os.remove(official)
+
+
+def _assemble(source: Source, archives: Sequence[str], target: str, partial: bool) -> None:
+    """Unpack and check the sources in a hidden folder, and rename it to ``target``."""
+    root, name = osp.split(target)
     work = osp.join(root, f'.{name}.partial')
     shutil.rmtree(work, ignore_errors=True)  # left by a run that was killed
     os.mkdir(work)
     try:
         unpacked = NOTHING
-        for path in archives or [official]:
+        for path in archives:
             if osp.isdir(path):
                 copy_folder(path, work)
             else:
                 unpacked = unpack(path, work, source, unpacked)
         top = _find_top(work, source.marker)
-        _verify(
-            source,
-            top,
-            target,
-            partial,
-            'the content of the sources',
-            'pass all archives of the set with --source',
-        )
+        subject, advice = 'the content of the sources', 'pass all archives of the set with --source'
+        _verify(source, top, target, partial, subject, advice)
         os.replace(top, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-        if is_new and not os.listdir(root):
-            os.rmdir(root)
-    if missing:  # an archive that existed before belongs to the user
-        os.remove(official)
 
 
 def _check_sources(source: Source, archives: Sequence[str]) -> None:

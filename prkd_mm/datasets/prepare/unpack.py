@@ -13,7 +13,15 @@ from functools import partial
 from os import path as osp
 from typing import Any, BinaryIO, NamedTuple, Optional
 
-from .progress_bar import progress_bar
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
 from .source import Source
 
 MARGIN = 3  # times the official set: archives may contain extra files, such as those of macOS
@@ -61,9 +69,9 @@ class Member(NamedTuple):
 def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) -> Size:
     """Unpack a zip or tar archive (compressed or not).
 
-    The list of files is checked before the first one is written. Only plain
-    files inside ``target`` are written, with default permissions. (The filter
-    of ``tarfile`` for this is missing in older patch releases of Python.)
+    The list of files is checked before the first one is written. Only plain files inside ``target``
+    are written, with default permissions. (The filter of ``tarfile`` for this is missing in older
+    patch releases of Python.)
 
     Args:
         archive: Path of the archive.
@@ -76,9 +84,8 @@ def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) ->
         The size of all archives, including this one.
 
     Raises:
-        ValueError: If the file is damaged, truncated, not an archive, contains
-            links or paths outside of ``target``, or unpacks to much more than
-            the data set.
+        ValueError: If the file is damaged, truncated, not an archive, contains links or paths
+            outside of ``target``, or unpacks to much more than the data set.
         OSError: If the disk has too little free space.
     """
     target = osp.abspath(target)
@@ -96,6 +103,14 @@ def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) ->
             with member.open() as content, open(path, 'wb') as file:
                 shutil.copyfileobj(content, file)
     return size
+
+
+def progress_bar() -> Progress:
+    """Create a bar that counts bytes and shows the speed and the remaining time."""
+    text = TextColumn('{task.description}')
+    return Progress(
+        text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    )
 
 
 def expect_space(folder: str, size: int, purpose: str) -> None:

@@ -154,7 +154,7 @@ def test_the_free_space_is_checked_before_a_folder_is_copied(target, tmp_path, f
     assert os.listdir(target) == []
 
 
-def test_a_file_above_the_margin_passes_where_the_data_set_is_larger(target, tmp_path):
+def test_a_file_above_the_margin_is_accepted_for_a_larger_data_set(target, tmp_path):
     archive = write_zip(tmp_path / 'a.zip', ('a', os.urandom(4_000)))
     small = dataclasses.replace(TINY_IMAGENET, num_bytes=1_000)
     refuse(archive, target, 'unpacks to at least 1 files', small)

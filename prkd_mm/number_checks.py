@@ -1,0 +1,27 @@
+"""Checks of numbers in configs."""
+
+from numbers import Real
+from typing import Any
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value is a real number, and not a bool."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_whole_number(name: str, value: Any, at_least: int = 1, optional: bool = False) -> None:
+    """Check an integer with a lower bound.
+
+    Args:
+        name: Name of the setting, for the message.
+        value: Its value.
+        at_least: The lower bound.
+        optional: Whether None is also accepted.
+
+    Raises:
+        ValueError: If the value is anything else.
+    """
+    if optional and value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
+        raise ValueError(f'{name} must be a whole number, at least {at_least}; got {value!r}')
