@@ -114,7 +114,7 @@ def load_exported(path: Union[str, Path]) -> nn.Module:
     def load_plain_data(file, *args, **kwargs):
         return load(file, *args, **dict(kwargs, weights_only=not _is_trusted()))
 
-    torch.load = load_plain_data
+    torch.load = load_plain_data  # type: ignore[assignment]
     try:
         with plain_data_only(str(path)):
             return torch.export.load(path).module()

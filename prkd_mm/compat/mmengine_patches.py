@@ -11,7 +11,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import torch
@@ -72,7 +72,7 @@ def checkpoint_globals() -> bool:
     return True
 
 
-def _under_name(function: Callable, module: str, name: str) -> Callable:
+def _under_name(function: Any, module: str, name: str) -> Callable:
     """A copy of a function under another name; torch 2.4 and 2.5 accept no pair of both."""
 
     def call(*args):
