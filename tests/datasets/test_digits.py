@@ -83,6 +83,6 @@ def test_an_unknown_split_is_an_error():
 
 
 def test_a_missing_scikit_learn_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'sklearn.datasets', None)
+    monkeypatch.setitem(sys.modules, 'sklearn', None)
     with pytest.raises(ImportError, match='pip install scikit-learn'):
         Digits()
