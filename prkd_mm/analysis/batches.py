@@ -6,7 +6,7 @@ from typing import Callable, Optional
 
 import numpy as np
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
@@ -23,8 +23,8 @@ Batch = tuple[Tensor, Tensor]
 class Batches:
     """The same samples in every pass, as ``(inputs, labels)`` on the device.
 
-    They stay in memory if all of them fit into ``memory``; otherwise every pass loads
-    them again, in the same order and with the same random numbers.
+    They stay in memory if all of them fit into ``memory`` bytes; otherwise every pass loads
+    them again, in the same order and with the random numbers of ``seed``.
 
     Args:
         loader: Loads the samples.
@@ -54,9 +54,10 @@ class Batches:
         if self._kept is not None:
             yield from self._kept
             return
-        kept, size = [], 0
+        kept: list[Batch] = []
+        size = 0
         for batch in self._load():
-            size += sum(x.numel() * x.element_size() for x in batch)
+            size += sum(x.nbytes for x in batch)
             if size <= self.memory:
                 kept.append(batch)
             else:
@@ -115,7 +116,7 @@ def load_batches(
     )
 
 
-def _innermost(dataset: dict) -> dict:
+def _innermost(dataset: ConfigDict) -> ConfigDict:
     while 'pipeline' not in dataset and 'dataset' in dataset:
         dataset = dataset['dataset']
     if 'pipeline' not in dataset:

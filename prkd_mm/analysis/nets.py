@@ -2,7 +2,7 @@
 
 import copy
 from pathlib import Path
-from typing import Callable, NamedTuple, Optional, Union
+from typing import Callable, NamedTuple, Union
 
 import torch
 from mmengine.config import Config
@@ -15,41 +15,49 @@ from ..teachers import teacher_of
 
 
 class Nets(NamedTuple):
-    """The nets of a config, on one device and in evaluation mode."""
+    """A student with random weights and its data preprocessor, in evaluation mode."""
 
-    student: nn.Module  # maps inputs to logits; its weights are random
+    student: nn.Module  # maps inputs to logits
     preprocess: nn.Module  # maps a batch of the loader to inputs and data samples
-    teacher: Optional[Callable[[Tensor], Tensor]] = None  # maps inputs of the student to logits
 
 
-def build_nets(
-    cfg: Config, device: Union[str, torch.device] = 'cpu', with_teacher: bool = False
-) -> Nets:
-    """Build the student of a config, and its trained teacher if ``with_teacher``.
+class Pair(NamedTuple):
+    """:class:`Nets` with the trained teacher."""
 
-    Args:
-        cfg: The config of a distillation, or of a net trained alone.
-        device: Device for the nets.
-        with_teacher: Whether to load the teacher, too.
+    student: nn.Module
+    preprocess: nn.Module
+    teacher: Callable[[Tensor], Tensor]  # maps inputs of the student to logits
+
+
+def build_nets(cfg: Config, device: Union[str, torch.device] = 'cpu') -> Nets:
+    """Build the student of a distillation, or a net trained alone."""
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    net = MODELS.build(student_alone(cfg)).to(device).eval()
+    return Nets(getattr(net, 'architecture', net), net.data_preprocessor)
+
+
+def build_pair(cfg: Config, device: Union[str, torch.device] = 'cpu') -> Pair:
+    """Build the student and the trained teacher of a distillation.
 
     Raises:
-        ValueError: If ``with_teacher`` is True and the config has no teacher.
+        ValueError: If the config has no teacher.
         FileNotFoundError: If the teacher's checkpoint is missing.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    if not with_teacher:
-        net = MODELS.build(student_alone(cfg)).to(device).eval()
-        return Nets(getattr(net, 'architecture', net), net.data_preprocessor)
+    name = f' {cfg.filename!r}' if cfg.filename else ''
+    missing = (
+        f'this study needs a teacher, but the config{name} has none; use a distillation config'
+    )
     if 'distiller' not in cfg.model:
-        name = f' {cfg.filename!r}' if cfg.filename else ''
-        raise ValueError(
-            f'this study needs a teacher, but the config{name} has none; use a distillation config'
-        )
+        raise ValueError(missing)
     model = copy.deepcopy(cfg.model)
     model.pop('teacher_logits', None)  # they exist for augmented training images only
     model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     net = MODELS.build(model).to(device).eval()
-    return Nets(net.architecture, net.data_preprocessor, teacher_of(net).logits)
+    teacher = teacher_of(net)
+    if teacher is None:
+        raise ValueError(missing)
+    return Pair(net.architecture, net.data_preprocessor, teacher.logits)
 
 
 def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:

@@ -6,13 +6,16 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Callable, Optional, Union
+from typing import TYPE_CHECKING, Any, Callable, Optional, Union
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from ..estimates import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Report:
@@ -24,7 +27,7 @@ class Report:
         console: Console to print on; default: standard output.
 
     Attributes:
-        pictures (list[Path]): The PNG files written so far.
+        pictures: The PNG files written so far.
     """
 
     def __init__(
@@ -66,7 +69,7 @@ class Report:
         self.console.print(table)
 
     def save(
-        self, numbers: dict, tables: dict[str, list[dict]], figures: dict[str, object]
+        self, numbers: dict, tables: Mapping[str, list[dict]], figures: Mapping[str, 'Figure']
     ) -> None:
         """Write ``<name>.json``, and ``<name><key>.csv``, ``.png``, ``.svg``.
 
@@ -75,8 +78,7 @@ class Report:
         self.stem.parent.mkdir(parents=True, exist_ok=True)
         paths = [Path(f'{self.stem}.json')]
         paths[0].write_text(json.dumps(_plain(numbers), indent=1, ensure_ascii=False))
-        for key, rows in tables.items():
-            paths.append(_save_csv(rows, f'{self.stem}{key}'))
+        paths += [_save_csv(rows, f'{self.stem}{key}') for key, rows in tables.items()]
         for key, figure in figures.items():
             paths += _save_figure(figure, f'{self.stem}{key}')
         self.pictures += [path for path in paths if path.suffix == '.png']
@@ -92,7 +94,7 @@ def _shown(x: Union[str, float, Estimate, None]) -> str:
     return str(x)
 
 
-def _save_figure(figure: Any, stem: str) -> list[Path]:
+def _save_figure(figure: 'Figure', stem: str) -> list[Path]:
     from matplotlib import rc_context
 
     paths = [Path(f'{stem}.png'), Path(f'{stem}.svg')]

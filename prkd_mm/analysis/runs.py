@@ -15,24 +15,15 @@ _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 
 
 class Run(NamedTuple):
-    """A trained student: its config and the location of its weights.
+    """A trained student: its config and the location of its weights."""
 
-    Attributes:
-        title: Its name in the figures.
-        cfg: Its config.
-        checkpoints: Files to use instead of those in the work dir.
-        repeats: Work dirs of the same training with other seeds.
-    """
-
-    title: str
+    title: str  # its name in the figures
     cfg: Config
-    checkpoints: Sequence[str] = ()
-    repeats: Sequence[str] = ()
+    checkpoints: Sequence[str] = ()  # files to use instead of those in the work dir
+    repeats: Sequence[str] = ()  # work dirs of the same training with other seeds
 
     def tail(self, at_least: int = 2, last: Optional[int] = None) -> dict[str, str]:
-        """The checkpoints of the last epochs by label, ascending.
-
-        If the run has ``checkpoints``, these are returned instead.
+        """The run's ``checkpoints``, or else those of its last epochs, by label, ascending.
 
         Args:
             at_least: Number of checkpoints needed.
@@ -115,53 +106,41 @@ def find_runs(
             of work dirs and methods differ, ``trainings`` is below 1, or a run occurs twice.
         FileNotFoundError: If a config, method or checkpoint is missing.
     """
-    methods = list(methods) or [None]
-    work_dirs = [folder.rstrip('/') for folder in work_dirs]
-    if checkpoints and len(methods) > 1:
+    chosen: Sequence[Optional[str]] = methods or [None]
+    folders: Sequence[Optional[str]] = [folder.rstrip('/') for folder in work_dirs]
+    if work_dirs and len(work_dirs) != len(chosen):
         raise ValueError(
-            f'--checkpoints belong to one run, but --methods lists {len(methods)}; '
-            'remove one of the two options'
-        )
-    if work_dirs and len(work_dirs) != len(methods):
-        raise ValueError(
-            f'{len(work_dirs)} --work-dirs for {len(methods)} methods; specify one per method'
+            f'{len(work_dirs)} --work-dirs for {len(chosen)} methods; specify one per method'
         )
     if trainings < 1:
         raise ValueError(f'--trainings must be at least 1, got {trainings}')
-    if checkpoints and trainings > 1:
-        raise ValueError(
-            f'--checkpoints belong to one run, but --trainings is {trainings}; '
-            'remove one of the two options'
-        )
-    runs = []
-    for method, work_dir in zip(methods, work_dirs or [None] * len(methods)):
-        cfg = load_config(config, method, options, work_dir)
-        title = METHODS.get(cfg.get('method'), Path(config).stem)
-        runs.append(
-            Run(
-                title,
-                cfg,
-                [resolve(path) for path in checkpoints],
-                [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)],
+    for number, name in ((len(chosen), '--methods'), (trainings, '--trainings')):
+        if checkpoints and number > 1:
+            raise ValueError(
+                f'--checkpoints belong to one run, but {name} selects {number}; '
+                'remove one of the two options'
             )
-        )
+    files = [resolve(path) for path in checkpoints]
+    runs = []
+    for method, folder in zip(chosen, folders or [None] * len(chosen)):
+        cfg = load_config(config, method, options, folder)
+        title = METHODS.get(cfg.get('method'), Path(config).stem)
+        repeats = [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)]
+        runs.append(Run(title, cfg, files, repeats))
     return _with_unique_titles(runs)
 
 
 def _with_unique_titles(runs: list[Run]) -> list[Run]:
     """Append the work dir to titles that occur more than once."""
     titles = [run.title for run in runs]
-    found = [
-        run
-        if titles.count(run.title) == 1
-        else run._replace(title=f'{run.title} ({Path(run.cfg.work_dir).name})')
-        for run in runs
-    ]
-    if len({run.title for run in found}) < len(runs):
+    for i, run in enumerate(runs):
+        if titles.count(run.title) > 1:
+            runs[i] = run._replace(title=f'{run.title} ({Path(run.cfg.work_dir).name})')
+    if len({run.title for run in runs}) < len(runs):
         raise ValueError(
             f'{titles}: a method that occurs twice needs --work-dirs with different names'
         )
-    return found
+    return runs
 
 
 def tail_checkpoints(

@@ -3,7 +3,7 @@ import torch
 import toy
 
 from prkd_mm.analysis.batches import Batches, collect_logits, load_batches, training_batches
-from prkd_mm.analysis.nets import build_nets, load_weights
+from prkd_mm.analysis.nets import build_nets, build_pair, load_weights
 from prkd_mm.analysis.runs import tail_checkpoints
 
 
@@ -14,7 +14,7 @@ def cfg(tmp_path):
 
 
 def test_teacher_and_student(cfg, tmp_path):
-    nets = build_nets(cfg, with_teacher=True)
+    nets = build_pair(cfg)
     load_weights(nets.student, toy.save_teacher(tmp_path / 'student.pth', toy.classifier()))
     teacher = toy.build(toy.classifier(width=6)).eval()
     load_weights(teacher, tmp_path / 'teacher.pth')
@@ -28,11 +28,11 @@ def test_teacher_and_student(cfg, tmp_path):
     assert labels.tolist() == [1, 2, 1, 2]
 
 
-def test_without_a_teacher(tmp_path):
+def test_only_a_distillation_has_a_teacher(tmp_path):
     cfg = toy.config(toy.classifier(), tmp_path)
-    assert build_nets(cfg).teacher is None
+    assert build_nets(cfg).student is not None
     with pytest.raises(ValueError, match='needs a teacher'):
-        build_nets(cfg, with_teacher=True)
+        build_pair(cfg)
 
 
 def test_images_are_not_augmented(cfg):

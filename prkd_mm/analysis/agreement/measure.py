@@ -90,7 +90,7 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
     sums = [torch.bincount(bin_of, x, bins) for x in (confidence, correct)]
     ece = (sums[0] - sums[1]).abs().sum() / len(labels)
     means = [[None if math.isnan(x) else x for x in (total / count).tolist()] for total in sums]
-    return Reliability(ece.item(), *means, (count / len(labels)).tolist())
+    return Reliability(ece.item(), means[0], means[1], (count / len(labels)).tolist())
 
 
 def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor, bins: int = 15) -> Agreement:

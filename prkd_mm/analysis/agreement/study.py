@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 from torch import Tensor
 
@@ -10,7 +9,7 @@ from ...cli import whole_number
 from ...options import documented, option
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
-from ..nets import build_nets, load_weights
+from ..nets import Pair, build_pair, load_weights
 from ..output import Report
 from ..runs import Run
 from ..study_options import StudyOptions
@@ -32,25 +31,22 @@ class AgreementOptions(StudyOptions):
 
 
 @exact_float32()
-def run(
-    runs: Sequence[Run], report: Report, options: Optional[AgreementOptions] = None
-) -> measure.Comparison:
+def run(runs: Sequence[Run], report: Report, options: AgreementOptions) -> measure.Comparison:
     """Agreement of the students with the teacher, calibration, and gains by class.
 
     Args:
         runs: Distillations from one teacher; gains are over the first student. Each of the
             ``checkpoints`` of a run is a student.
         report: Receives the numbers and figures.
-        options: Options of the study; default: the default options.
+        options: Options of the study.
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
         ValueError: If no run has a teacher, or a student is named 'teacher'.
     """
-    options = options or AgreementOptions()
     # only the config of a distillation specifies the teacher
     cfg = next((run.cfg for run in runs if 'distiller' in run.cfg.model), runs[0].cfg)
-    nets = build_nets(cfg, choose_device(options.device), with_teacher=True)
+    nets = build_pair(cfg, choose_device(options.device))
     paths = _checkpoints(runs, options.weights)
     batches = load_batches(
         cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
@@ -64,6 +60,7 @@ def run(
         name: (measure.class_correlation(x) - correlation_T).numpy() for name, x in logits.items()
     }
     rows = _show(found.nets, len(labels), report)
+    classes = [result.row() for result in found.classes]
     numbers = dict(
         split=options.split,
         seed=options.seed,
@@ -72,14 +69,14 @@ def run(
         correlation_difference={name: x.tolist() for name, x in maps.items()},
         reference=found.reference,
         nets=found.nets,
-        classes=[result.row() for result in found.classes],
+        classes=classes,
     )
     figures = {
         '': figure.agreement(found.nets),
         '_correlation': figure.correlation_maps(maps),
         '_classes': figure.class_gains(found),
     }
-    report.save(numbers, {'': rows, '_classes': numbers['classes']}, figures)
+    report.save(numbers, {'': rows, '_classes': classes}, figures)
     return found
 
 
@@ -96,7 +93,7 @@ def _checkpoints(runs: Sequence[Run], weights: str) -> dict[str, str]:
 
 
 def _all_logits(
-    nets, paths: dict[str, str], batches: Batches, report: Report
+    nets: Pair, paths: dict[str, str], batches: Batches, report: Report
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Logits of the teacher and of each student, on the same images."""
     logits, labels = collect_logits(dict(teacher=nets.teacher), report.track('teacher')(batches))

@@ -112,12 +112,12 @@ def _contours(axes: Axes, surface: Surface, split: str, values: np.ndarray) -> Q
 
 
 def _draw_marks(axes: Axes, marks: dict[str, list[float]]) -> None:
-    for (label, at), marker in zip(marks.items(), cycle('osD*')):
+    for (label, (x, y)), marker in zip(marks.items(), cycle('osD*')):
         size = 14 if marker == '*' else 8
-        axes.plot(*at, marker, color='white', markeredgecolor='black', markersize=size)
+        axes.plot(x, y, marker, color='white', markeredgecolor='black', markersize=size)
         axes.annotate(
             label,
-            at,
+            (x, y),
             (8, 6),
             textcoords='offset points',
             fontsize='small',
@@ -129,7 +129,7 @@ def _color_bar(figure: Figure, filled: QuadContourSet, axes: Axes | list[Axes], 
     label = f'{split} loss, nats'
     bar = figure.colorbar(filled, ax=axes, format='%.3g', location='bottom', label=label)
     bar.minorticks_off()
-    bar.set_ticks(filled.levels[::6])
+    bar.set_ticks(list(filled.levels)[::6])
 
 
 def sharpness(runs: dict[str, list[Draw]], title: str) -> Figure:

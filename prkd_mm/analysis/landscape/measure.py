@@ -63,7 +63,7 @@ def over_trainings(draws: Sequence[Draw], values: Sequence[float]) -> Estimate:
         by_training[draw.checkpoint].append(value)
     if len(by_training) == 1:
         return mean_and_deviation(values)
-    return mean_and_deviation([np.mean(values) for values in by_training.values()])
+    return mean_and_deviation([float(np.mean(values)) for values in by_training.values()])
 
 
 def sharpness_over_trainings(draws: Sequence[Draw], key: str) -> Estimate:
@@ -122,7 +122,8 @@ def plane_surface(
     origin = next(iter(vectors.values()))
     points = [*marks.values(), *product(*axes)]
     values = values_at(objectives, origin, directions, points, recalibrate, progress)
-    return Surface(*axes, values[len(marks) :], marks, dict(zip(marks, values)))
+    a, b = axes
+    return Surface(a, b, values[len(marks) :], marks, dict(zip(marks, values)))
 
 
 def values_at(

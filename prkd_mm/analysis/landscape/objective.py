@@ -60,12 +60,12 @@ class Objective:
     @torch.no_grad()
     def value(self) -> Value:
         """Loss and error at the current weights."""
-        loss = wrong = samples = 0
+        loss, wrong, samples = torch.zeros(()), torch.zeros(()), 0
         for inputs, targets in self.batches:
             logits = self.net(inputs)
-            loss += len(targets) * self.loss(logits, targets)
+            loss = loss + len(targets) * self.loss(logits, targets)
             if not targets.is_floating_point():
-                wrong += (logits.argmax(1) != targets).sum()
+                wrong = wrong + (logits.argmax(1) != targets).sum()
             samples += len(targets)
         return Value(float(loss / samples), 100 * float(wrong / samples))
 
@@ -85,7 +85,7 @@ class Objective:
 
     def _sum(self, derivative: Callable) -> Tensor:
         weights = {name: p.detach() for name, p in self.parameters.items()}
-        total, samples = 0, 0
+        total, samples = torch.zeros(()), 0
         for inputs, targets in self.batches:
             parts = derivative(partial(self._loss_at, inputs, targets), weights)
             total = total + len(targets) * _flat(parts.values())

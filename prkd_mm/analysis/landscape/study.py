@@ -74,9 +74,7 @@ class RunLandscape(NamedTuple):
 
 
 @exact_float32()
-def run(
-    runs: Sequence[Run], report: Report, options: Optional[LandscapeOptions] = None
-) -> dict[str, RunLandscape]:
+def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[str, RunLandscape]:
     """The loss around the students: curves, surfaces, the plane of the tail, sharpness.
 
     The loss is the cross-entropy with the labels, regardless of the training loss. Curves,
@@ -87,12 +85,11 @@ def run(
     Args:
         runs: Runs, each with its ``repeats``, the trainings with other seeds.
         report: Receives the numbers and figures.
-        options: Options of the study; default: the default options.
+        options: Options of the study.
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
     """
-    options = options or LandscapeOptions()
     paths = {run.title: run.all_weights(options.weights) for run in runs}
     tails = _tails(runs, report)
     with report.progress():

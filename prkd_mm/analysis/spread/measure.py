@@ -6,6 +6,7 @@ Generalization", UAI 2018, https://arxiv.org/abs/1803.05407
 """
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from typing import Callable, NamedTuple
 
 import numpy as np
@@ -57,8 +58,9 @@ def flat(state: State, names: Iterable[str]) -> Tensor:
 def weight_spread(vectors: Sequence[Tensor]) -> WeightSpread:
     """The scatter of at least two weight vectors of the same length."""
     n = len(vectors)
-    mean = sum(vector.double() for vector in vectors) / n
-    variance = sum((vector.double() - mean).square().sum() for vector in vectors) / (n - 1)
+    mean = reduce(torch.add, (vector.double() for vector in vectors)) / n
+    squares = ((vector.double() - mean).square().sum() for vector in vectors)
+    variance = reduce(torch.add, squares) / (n - 1)
     distances = torch.zeros(n, n, dtype=torch.double)
     for i, j in torch.combinations(torch.arange(n)).tolist():
         # cdist would lose small distances in its matrix product

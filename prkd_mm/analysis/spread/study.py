@@ -35,9 +35,7 @@ class SpreadOptions(StudyOptions):
 
 
 @exact_float32()
-def run(
-    runs: Sequence[Run], report: Report, options: Optional[SpreadOptions] = None
-) -> dict[str, RunSpread]:
+def run(runs: Sequence[Run], report: Report, options: SpreadOptions) -> dict[str, RunSpread]:
     """How far apart the last checkpoints are, and what averaging them gains.
 
     The batch-norm statistics of the averages come from the training batches that
@@ -46,13 +44,12 @@ def run(
     Args:
         runs: Runs with at least two checkpoints each.
         report: Receives the numbers and figures.
-        options: Options of the study; default: the default options.
+        options: Options of the study.
 
     Raises:
         FileNotFoundError: If a run has fewer than two checkpoints.
         ValueError: If ``tail`` is less than two.
     """
-    options = options or SpreadOptions()
     tails = [
         run.tail(2, options.tail) for run in runs
     ]  # fail on a missing checkpoint before computing

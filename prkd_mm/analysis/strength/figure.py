@@ -109,7 +109,7 @@ def _draw_gradients_over_run(
             label=name,
         )
     finish(axes, 'N of epoch_N.pth', 'gradient norm, all weights included', legend=False)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis='x', integer=True)
     if drawn:
         legend_below(axes, 2)
     axes.set_yscale('log')

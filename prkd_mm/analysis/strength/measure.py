@@ -20,6 +20,7 @@ of D, so that it does not depend on the batch size.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -118,7 +119,8 @@ def _parts(terms: Sequence[Term], logits: Tensor, batch_size: int) -> Iterator[T
     step = max(1, _ELEMENTS // logits.shape[1] ** 2)
     for batch in logits.split(batch_size):
         for start in range(0, len(batch), step):
-            yield sum(hessians(term, batch, slice(start, start + step)) for term in terms)
+            part = slice(start, start + step)
+            yield reduce(torch.add, (hessians(term, batch, part) for term in terms))
 
 
 def gradients(
@@ -135,7 +137,7 @@ def gradients(
     parts = []
     for z_S, z_T in zip(preds_S.split(batch_size), preds_T.split(batch_size)):
         z_S = z_S.detach().requires_grad_()
-        loss = sum(distance(term, z_S, z_T) for term in terms)
+        loss = reduce(torch.add, (distance(term, z_S, z_T) for term in terms))
         parts.append(len(z_S) * torch.autograd.grad(loss, z_S)[0])
     return torch.cat(parts)
 
@@ -171,7 +173,7 @@ def small_class_share(gradient: Tensor, preds_T: Tensor) -> Tensor:
 
 def over_samples(x: Tensor) -> Estimate:
     """Mean and standard error over the samples ``(N,)``, without NaNs."""
-    return mean_and_standard_error(x[~x.isnan()].double().cpu())
+    return mean_and_standard_error(x[~x.isnan()].tolist())
 
 
 def summary(term: Term, preds_S: Tensor, preds_T: Tensor, batch_size: int = 64) -> Summary:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
 
 from torch import Tensor, nn
 
@@ -11,7 +10,7 @@ from ...options import documented, option
 from ...strength import Term
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
-from ..nets import Nets, build_nets, load_weights
+from ..nets import Pair, build_pair, load_weights
 from ..output import Report
 from ..runs import Run
 from ..study_options import StudyOptions
@@ -43,9 +42,7 @@ class StrengthOptions(StudyOptions):
 
 
 @exact_float32()
-def run(
-    runs: Sequence[Run], report: Report, options: Optional[StrengthOptions] = None
-) -> dict[str, Summary]:
+def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[str, Summary]:
     """How strongly each loss constrains the student, and how that changes over a run.
 
     Args:
@@ -53,7 +50,7 @@ def run(
             run for which this is impossible is reported and skipped. The gradients are
             computed for the student of the last run that has a teacher.
         report: Receives the numbers and figures.
-        options: Options of the study; default: the default options.
+        options: Options of the study.
 
     Returns:
         dict: The summary of each loss.
@@ -62,10 +59,9 @@ def run(
         FileNotFoundError: If a checkpoint is missing.
         ValueError: If no run has a teacher.
     """
-    options = options or StrengthOptions()
     distilled = [run for run in runs if 'distiller' in run.cfg.model]
     run = (distilled or runs)[-1]
-    nets = build_nets(run.cfg, choose_device(options.device), with_teacher=True)
+    nets = build_pair(run.cfg, choose_device(options.device))
     batches = load_batches(
         run.cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
     )
@@ -98,7 +94,7 @@ def run(
     return schemes
 
 
-def _logits(run: Run, nets: Nets, batches: Batches, report: Report) -> tuple[Tensor, Tensor, int]:
+def _logits(run: Run, nets: Pair, batches: Batches, report: Report) -> tuple[Tensor, Tensor, int]:
     """Logits of student and teacher in whole batches of the run, as 'intra' needs them."""
     logits, labels = collect_logits(
         dict(teacher=nets.teacher, student=nets.student),
