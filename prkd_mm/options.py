@@ -16,7 +16,7 @@ def option(default: Any, help: str, shown: Optional[str] = None, **argument: Any
         help: One line for ``--help`` and for the docstring.
         shown: The default in words, if the value itself would be unclear in the help.
         **argument: Further arguments of ``add_argument``. The type defaults to the type of the
-            default value.
+            default value. ``aliases`` are other flags for the same option.
     """
     if default is False:
         return field(default=False, metadata=dict(argument, action='store_true', help=help))
@@ -35,7 +35,8 @@ def documented(cls: type) -> type:
 def add_options(parser: argparse.ArgumentParser, cls: type) -> None:
     """Add each option of a dataclass to a command line, under its name with dashes."""
     for name, default, argument in _options_of(cls):
-        parser.add_argument(f'--{name.replace("_", "-")}', default=default, **argument)
+        flags = [f'--{name.replace("_", "-")}', *argument.pop('aliases', ())]
+        parser.add_argument(*flags, default=default, **argument)
 
 
 def options_from(cls: type[Options], args: argparse.Namespace) -> Options:

@@ -13,8 +13,7 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
-from prkd_mm.config import load_config
-from prkd_mm.experiments import METHODS
+from prkd_mm.config import METHODS, load_config
 
 CONFIGS = ROOT / 'configs'
 

@@ -25,6 +25,7 @@ def parse_args() -> ComparisonOptions:
     parser.add_argument(
         'config',
         nargs='?',
+        default='',
         help='a config with a choice of methods, or any other; optional with --records',
     )
     add_options(parser, ComparisonOptions)
@@ -41,8 +42,8 @@ def main() -> None:
     command = shlex.join(['python', 'tools/reproduce.py', *sys.argv[1:]])
     if options.config:
         run_comparison(options, str(Path(__file__).with_name('train.py')), command, console)
-    else:
-        report_records(options, command, console)
+    elif options.records:
+        report_records(options.records, options.out, command, console)
 
 
 if __name__ == '__main__':

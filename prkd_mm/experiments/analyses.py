@@ -63,7 +63,7 @@ def _run(job: Job, students: Sequence[Job]) -> Run:
     repeats = [
         str(other.work_dir) for other in students if other.method == job.method and other.seed
     ]
-    return Run(METHODS.get(job.method, job.title), job.cfg, repeats=repeats)
+    return Run(METHODS.get(job.method or '', job.title), job.cfg, repeats=repeats)
 
 
 def _choose(name: str, runs: dict[Optional[str], Run]) -> dict[Optional[str], Run]:

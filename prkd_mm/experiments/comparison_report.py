@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mmengine.config import Config
 
 from ..files import write_json, write_text
-from ..teachers.filling_teacher import fills_a_store
 from ..version import __version__
 from .finding import finding
+from .job import Job
 from .page import write_page
-from .results import Row, differences, paired_table, table
+from .results import Row, differences, tables
+from .shared_store import teacher_source
 
 NOTE = (
     'Top-1 on the validation images. Last epoch: the raw student at the end of the run. '
@@ -25,9 +25,11 @@ NOTE = (
 )
 
 
-def protocol(cfg: Config) -> dict[str, str]:
-    """Training settings of a run, from its config."""
+def protocol(jobs: Sequence[Job]) -> dict[str, str]:
+    """Training settings of the students, from the config of the last one."""
+    cfg = jobs[-1].cfg
     settings = cfg.to_dict()
+    sources = [source for job in jobs if (source := teacher_source(job.cfg.model))]
     tail = cfg.default_hooks.get('tail_average') or {}
     return dict(
         epochs=str(cfg.train_cfg.max_epochs),
@@ -36,19 +38,9 @@ def protocol(cfg: Config) -> dict[str, str]:
         learning_rate=str(settings['param_scheduler']),
         average=str(tail.get('num_epochs', '–')),
         bn=str(tail.get('bn', 'recalibrate')),
-        teacher_logits=_teacher_logits(cfg.model),
+        teacher_logits=sources[-1] if sources else '',
         **machine(),
     )
-
-
-def _teacher_logits(model: dict) -> str:
-    """Where a student's model takes the teacher's logits from."""
-    stored = model.get('teacher_logits')
-    if fills_a_store(stored):
-        return f'stored for {stored["views"]} views of each image'
-    if stored:
-        return f'stored: {stored}'
-    return 'live teacher' if model.get('teacher') else '–'
 
 
 def machine() -> dict[str, str]:
@@ -93,17 +85,15 @@ def write_report(
             for each in paired
         ],
     )
-    tables = {'Top-1': table(rows)}
-    if paired:
-        tables['Paired differences'] = paired_table(paired)
-    entries = [(name.replace('_', ' '), value) for name, value in about.items()]
+    shown = tables(rows, about)
+    entries = [(name.replace('_', ' '), value) for name, value in about.items() if value]
     lines = [f'- {name}: `{value}`' for name, value in entries]
-    parts = [found, *(each.markdown() for each in tables.values()), NOTE, '\n'.join(lines)]
+    parts = [found, *(each.markdown() for each in shown.values()), NOTE, '\n'.join(lines)]
     write_json(folder / 'results.json', numbers, indent=1)
     write_text(folder / 'results.md', '\n\n'.join(parts) + '\n')
     commands = [('', run.command) for row in rows for run in row.runs]
     details = dict(Protocol=entries, Commands=commands)
-    write_page(folder / 'report.html', title, found, tables, NOTE, pictures, details)
+    write_page(folder / 'report.html', title, found, shown, NOTE, pictures, details)
 
 
 def _row_numbers(row: Row) -> dict:

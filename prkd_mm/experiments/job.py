@@ -152,15 +152,18 @@ class Job:
         Raises:
             ValueError: If the log has no validation after the last epoch.
         """
-        if self.is_recorded:
+        if self.record_file and self.is_recorded:
             return read_record(self.record_file)
         raw, averaged = self.curve(TOP1), self.curve(AVERAGED_TOP1)
-        epochs = self.cfg.train_cfg.max_epochs
-        if raw and epochs not in raw:
-            raise ValueError(
-                f"the log in '{self.work_dir}' has no validation after the last epoch, {epochs}; "
-                'move that folder away and run the same command again'
-            )
+        # a net that was trained by hand may have more epochs than its config
+        by_hand = self.was_made_by_hand
+        epochs = self.epochs_done() if by_hand else self.cfg.train_cfg.max_epochs
+        for curve, what in ((raw, 'validation'), (averaged, 'validation of the average')):
+            if curve and epochs not in curve and not by_hand:
+                raise ValueError(
+                    f"the log in '{self.work_dir}' has no {what} after the last epoch, {epochs}; "
+                    'move that folder away and run the same command again'
+                )
         return RunRecord(
             self.name,
             self.method,

@@ -1,21 +1,13 @@
 """A report as one HTML page that opens offline."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..files import write_text
 from .table import Table
-
-
-class Figure(NamedTuple):
-    """A figure on the page: its title, and the PNG file in base64."""
-
-    title: str
-    data: str
 
 
 def write_page(
@@ -25,7 +17,7 @@ def write_page(
     tables: dict[str, Table],
     note: str,
     pictures: Sequence[Path],
-    details: dict[str, Sequence[tuple[str, str]]],
+    details: Mapping[str, Sequence[tuple[str, str]]],
 ) -> None:
     """Write the page, with all figures embedded.
 
@@ -45,13 +37,10 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    figures = [
-        Figure(
-            picture.stem.replace('_', ' ').capitalize(),
-            base64.b64encode(picture.read_bytes()).decode(),
-        )
+    figures = {
+        picture.stem.replace('_', ' ').capitalize(): base64.b64encode(picture.read_bytes()).decode()
         for picture in pictures
-    ]
+    }
     page = environment.get_template('page.html.j2').render(
         title=title, finding=finding, tables=tables, note=note, figures=figures, details=details
     )

@@ -8,6 +8,7 @@ from mmengine.config import Config
 
 from ..config import METHODS, load_config, seed_suffix
 from .job import Job
+from .shared_store import default_views
 
 
 def training(
@@ -18,7 +19,7 @@ def training(
     seed: Optional[int] = None,
     amp: bool = False,
     suffix: str = '',
-    store_views: Optional[int] = None,
+    store_views: int = 0,
     **more,
 ) -> Job:
     """A run of ``tools/train.py``, in its own work dir.
@@ -33,7 +34,7 @@ def training(
         amp: Whether to use mixed precision.
         suffix: Suffix of the work dir.
         store_views: Number of views of each image whose teacher logits are stored during the
-            run; None: the teacher of the config. The method ``ce`` needs no teacher.
+            run; 0: the teacher of the config. The method ``ce`` needs no teacher.
         **more: Passed on to :class:`Job`.
 
     Raises:
@@ -70,7 +71,7 @@ def plan(
     seeds: int = 1,
     amp: bool = False,
     records: Optional[Path] = None,
-    store_views: Optional[int] = None,
+    store_views: Optional[int] = 0,
 ) -> list[Job]:
     """The jobs of a comparison; the job of the teacher comes first.
 
@@ -87,7 +88,7 @@ def plan(
         amp: Whether to use mixed precision.
         records: Folder of :class:`~prkd_mm.experiments.records.RunRecord` files.
         store_views: Number of views of each image whose teacher logits the students store and
-            share; None: the teacher of the config.
+            share; 0: the teacher of the config; None: :func:`default_views` of the config.
 
     Raises:
         ValueError: If the config counts iterations instead of epochs, if the options set the
@@ -99,6 +100,11 @@ def plan(
             f"'{config}' is not trained by epochs (train_cfg: {own.train_cfg}), but runs are "
             'compared by epochs'
         )
+    distilled = [method for method in methods if method != 'ce']
+    named = (distilled or methods)[-1] if 'method' in own else None
+    first = training('', config, named, options).cfg
+    if store_views is None:
+        store_views = default_views(first)
     if 'method' not in own:
         return [
             training(
@@ -106,7 +112,6 @@ def plan(
             )
             for seed in range(seeds)
         ]
-    first = training('', config, methods[-1], options).cfg
     teacher = _teacher(first, teacher_options, amp, records)
     kept = _keep_the_tail(first)
     students = [

@@ -8,7 +8,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from .job import Job
 from .shared_store import begin_shared_store
@@ -17,9 +17,8 @@ from .shared_store import begin_shared_store
 def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: int = 1) -> None:
     """Run the jobs of :func:`plan`: the teacher first, then the students.
 
-    Students with ``--store-views`` fill one logit store together.
-
-    Recorded runs are not trained again, nor is a teacher that no other student needs.
+    The students with ``--store-views`` share one logit store. A recorded run is not repeated. A
+    teacher is trained only if a student without a record needs it.
 
     Args:
         jobs: Jobs of a plan.
@@ -86,7 +85,7 @@ class Pool:
             if not future.cancelled():
                 future.result()
 
-    def _run_one(self, job: Job, progress: Progress, total: int) -> None:
+    def _run_one(self, job: Job, progress: Progress, total: TaskID) -> None:
         command = shlex.join(['python', 'tools/train.py', *job.arguments])
         self.console.print(f'$ {command}', highlight=False, soft_wrap=True)
         slot = self._slots.get()

@@ -1,7 +1,7 @@
 """Results of a comparison, with one row per method."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
@@ -76,6 +76,8 @@ def _names(firsts: Sequence[RunRecord]) -> list[str]:
 def _words(record: RunRecord) -> list[str]:
     """Short form of the settings in a command: the config and the options."""
     words = [Path(record.config).stem]
+    if views := _views(record):
+        words.append(f'{views} views')
     for word in shlex.split(record.command):
         key, sign, value = word.partition('=')
         if sign and not key.startswith(('randomness.seed', 'default_hooks.checkpoint')):
@@ -83,14 +85,38 @@ def _words(record: RunRecord) -> list[str]:
     return words
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """Table of the top-1 of all methods."""
-    return Table(
+def _views(record: RunRecord) -> str:
+    """The value of ``--store-views`` in the command of a run; empty without it."""
+    words = shlex.split(record.command)
+    return words[words.index('--store-views') + 1] if '--store-views' in words else ''
+
+
+def recorded_sources(rows: Sequence[Row]) -> str:
+    """Sources of the teacher's logits, according to the commands of the runs."""
+    views = {_views(run) for row in rows for run in row.runs if run.method not in (None, 'ce')}
+    named = {
+        number: f'stored logits, {number} views' if number else 'live teacher' for number in views
+    }
+    return ' or '.join(named[number] for number in sorted(named))
+
+
+def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
+    """Top-1 of all methods, and the differences if there are several seeds or methods.
+
+    Args:
+        rows: One row per method.
+        about: Protocol of the runs; its ``teacher_logits`` become the caption.
+    """
+    source = about.get('teacher_logits')
+    top1 = Table(
         HEADER,
         [row.cells() for row in rows],
         'Validation top-1, %: last epoch, averaged, best epoch',
         SHORT_HEADER,
+        f'Teacher: {source}' if source else '',
     )
+    paired = differences(rows)
+    return {'Top-1': top1, **({'Paired differences': paired_table(paired)} if paired else {})}
 
 
 def students(rows: Sequence[Row]) -> list[Row]:

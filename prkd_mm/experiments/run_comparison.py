@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional
 
 from rich.console import Console
 
@@ -13,7 +14,7 @@ from .plan import plan
 from .pool import run_all
 from .records import read_records
 from .relaxation_figure import draw_relaxation
-from .results import Row, differences, paired_table, rows_of, table
+from .results import Row, recorded_sources, rows_of, tables
 from .run_options import ComparisonOptions
 
 
@@ -52,11 +53,11 @@ def run_comparison(
         command=command,
         config=options.config,
         seeds=', '.join(map(str, range(options.seeds))),
-        **protocol(jobs[-1].cfg),
+        **protocol(jobs),
     )
     title = Path(options.config).stem
     write_report(rows, folder, title, about, pictures)  # in case the figures fail
-    show(rows, console)
+    show(rows, about, console)
     if options.figures:
         pictures += analyze(jobs, options.figures, folder, console)
         write_report(rows, folder, title, about, pictures)
@@ -64,19 +65,25 @@ def run_comparison(
     _show_student(jobs, console)
 
 
-def report_records(options: ComparisonOptions, command: str, console: Console) -> None:
+def report_records(records: Path, out: Optional[Path], command: str, console: Console) -> None:
     """Print the tables and write the report of all runs recorded in a folder.
+
+    Args:
+        records: The folder with the records.
+        out: Folder of the report; None: ``results/<name of the folder>``.
+        command: The command that reproduces the report.
+        console: Console for the tables.
 
     Raises:
         FileNotFoundError: If the folder has no records.
     """
-    rows = rows_of(read_records(options.records))
-    folder = options.out or Path('results') / options.records.name
+    rows = rows_of(read_records(records))
+    folder = out or Path('results') / records.name
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _draw(rows, folder)
-    about = dict(command=command, records=str(options.records))
-    write_report(rows, folder, options.records.name, about, pictures)
-    show(rows, console)
+    about = dict(command=command, records=str(records), teacher_logits=recorded_sources(rows))
+    write_report(rows, folder, records.name, about, pictures)
+    show(rows, about, console)
     console.print(f'Report: {folder / "report.html"}', highlight=False, soft_wrap=True)
 
 
@@ -85,11 +92,10 @@ def _draw(rows: Sequence[Row], folder: Path) -> list[Path]:
     return relaxation + draw_accuracy(rows, folder / 'accuracy.png')
 
 
-def show(rows: Sequence[Row], console: Console) -> None:
+def show(rows: Sequence[Row], about: dict[str, str], console: Console) -> None:
     """Print the tables."""
-    console.print(table(rows).screen())
-    if paired := differences(rows):
-        console.print(paired_table(paired).screen())
+    for each in tables(rows, about).values():
+        console.print(each.screen())
 
 
 def _show_student(jobs: Sequence[Job], console: Console) -> None:

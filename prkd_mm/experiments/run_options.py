@@ -13,6 +13,7 @@ from ..analysis import STUDIES
 from ..cli import whole_number
 from ..config import METHODS
 from ..options import option
+from .shared_store import DEFAULT_VIEWS
 
 
 def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
@@ -44,13 +45,9 @@ def _default_jobs() -> int:
 
 @dataclass
 class RunOptions:
-    """Options of a group of runs.
+    """Options of a group of runs."""
 
-    Attributes:
-        config: Path of a config, of a pair or of a net alone.
-    """
-
-    config: Optional[str] = None
+    config: str = ''  # path of the config of a pair or of a net alone
     out: Optional[Path] = option(
         None, 'folder of the report', 'results/<name of the config>', type=Path
     )
@@ -77,6 +74,15 @@ class RunOptions:
         nargs='+',
         metavar='KEY=VALUE',
     )
+    store_views: Optional[int] = option(
+        None,
+        "compute the teacher's logits for K augmented views of each image once, in a store that "
+        'all runs fill and share; 0: a live teacher in each run',
+        f'the number of epochs, at most {DEFAULT_VIEWS}; 0 if the logits cannot be stored',
+        type=whole_number(0),
+        metavar='K',
+        aliases=['--views'],
+    )
     amp: bool = option(False, 'automatic mixed precision (GPU)')
 
 
@@ -97,14 +103,6 @@ class ComparisonOptions(RunOptions):
         'methods',
         type=whole_number(1),
         metavar='N',
-    )
-    store_views: Optional[int] = option(
-        None,
-        "store the teacher's logits for K augmented views of each image once, in a folder that "
-        'all runs fill and share',
-        'a live teacher in each run',
-        type=whole_number(1),
-        metavar='K',
     )
     figures: Sequence[str] = option(
         tuple(STUDIES),
@@ -162,12 +160,4 @@ class TuningOptions(RunOptions):
         'maximum number of last epochs to average; every run keeps their checkpoints',
         type=whole_number(1),
         metavar='N',
-    )
-    views: Optional[int] = option(
-        None,
-        "store the teacher's logits for K augmented views of each image once, in a folder that "
-        'all runs fill and share; with as many views as epochs, no view is repeated',
-        'a live teacher in each run',
-        type=whole_number(1),
-        metavar='K',
     )

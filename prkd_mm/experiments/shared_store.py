@@ -3,15 +3,54 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmengine.config import Config
 from rich.console import Console
 
-from ..teachers.fill_store import begin_store
+from ..config import is_type
+from ..teachers.fill_store import begin_store, check_config
 from ..teachers.logit_store import StoreMismatch
 from .job import Job, set_aside
 
+DEFAULT_VIEWS = 8
+_STORED = {'head', 'head.fc'}  # modules of a stored teacher that a recorder can read
+
+
+def default_views(cfg: Config) -> int:
+    """Number of views to store for a student: its epochs, at most :data:`DEFAULT_VIEWS`.
+
+    0, which means a live teacher, if the logits cannot be stored: if there is no frozen teacher,
+    its logits are stored already, the images are neither ``PackedImages`` nor ``ImageViews``, they
+    are mixed, or a loss reads features of the teacher.
+    """
+    try:
+        check_config(cfg)
+    except ValueError:
+        return 0
+    preprocess = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    recorders = cfg.model.distiller.get('teacher_recorders') or {}
+    if (
+        cfg.model.get('teacher_logits')
+        or not is_type(preprocess, 'BatchClsDataPreprocessor')
+        or preprocess.get('batch_augments')
+        or preprocess.get('to_onehot')
+        or not {recorder.get('source') for recorder in recorders.values()} <= _STORED
+    ):
+        return 0
+    return min(cfg.train_cfg.get('max_epochs') or 0, DEFAULT_VIEWS)
+
+
+def teacher_source(model: dict) -> str:
+    """Source of the teacher's logits in the config of a model; empty without a teacher."""
+    stored = model.get('teacher_logits')
+    if isinstance(stored, dict) and 'views' in stored:
+        return f'stored logits, {stored["views"]} views'
+    if stored:
+        return f'stored logits, {stored}'
+    return 'live teacher' if model.get('teacher') else ''
+
 
 def begin_shared_store(jobs: Sequence[Job], console: Console) -> None:
-    """Begin or check the store of the jobs with ``--store-views`` that are not finished.
+    """Create or check the store of the unfinished jobs with ``--store-views``.
 
     Its teacher must be trained. The folder is renamed if it holds the logits of
     another teacher or other images, such as those of an earlier experiment.
@@ -35,3 +74,7 @@ def begin_shared_store(jobs: Sequence[Job], console: Console) -> None:
     except StoreMismatch as error:
         console.print(f'{error}\nThese logits are kept as {set_aside(folder)}', highlight=False)
         begin_store(cfg, folder, views)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise OSError(f'{error}; with --store-views 0, each run has a live teacher') from error

@@ -17,16 +17,18 @@ class Table:
         rows: Cells of each row.
         title: Title above the table, in the terminal only.
         short_header: Shorter headings for the terminal; None for ``header``.
+        caption: Line below the table.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: Optional[str] = None
     short_header: Optional[Sequence[str]] = None
+    caption: str = ''
 
     def screen(self, **style: Any) -> ScreenTable:
         """The table for a :class:`rich.console.Console`; ``style`` has arguments of its class."""
-        table = ScreenTable(title=self.title, **style)
+        table = ScreenTable(title=self.title, caption=self.caption, **style)
         for i, heading in enumerate(self.short_header or self.header):
             table.add_column(heading, no_wrap=i > 0, justify='right' if i else 'left')
         for row in self.rows:
@@ -36,12 +38,14 @@ class Table:
     def markdown(self) -> str:
         """The table in Markdown, with numbers aligned to the right."""
         rule = ['---'] + ['---:'] * (len(self.header) - 1)
-        return '\n'.join(f'| {" | ".join(cells)} |' for cells in (self.header, rule, *self.rows))
+        lines = [f'| {" | ".join(cells)} |' for cells in (self.header, rule, *self.rows)]
+        return '\n'.join([*lines, *(['', self.caption] if self.caption else [])])
 
     def html(self) -> str:
         """The table in HTML, with special characters escaped."""
         rows = [_html_row('td', row) for row in self.rows]
-        return f'<table>\n{_html_row("th", self.header)}\n{chr(10).join(rows)}\n</table>'
+        caption = f'\n<p>{escape(self.caption)}</p>' if self.caption else ''
+        return f'<table>\n{_html_row("th", self.header)}\n{chr(10).join(rows)}\n</table>{caption}'
 
 
 def _html_row(tag: str, cells: Iterable[str]) -> str:

@@ -3,12 +3,14 @@ import json
 import re
 
 import pytest
+from rich.console import Console
 
 from prkd_mm.experiments.comparison_report import write_report
 from prkd_mm.experiments.figures import mean_curve
 from prkd_mm.experiments.finding import finding
 from prkd_mm.experiments.records import RunRecord
-from prkd_mm.experiments.results import differences, paired_table, rows_of, table
+from prkd_mm.experiments.results import differences, paired_table, recorded_sources, rows_of, tables
+from prkd_mm.experiments.run_comparison import show
 
 TITLES = dict(ce='student alone', kd='KD', prkd='PRKD')
 RUN = RunRecord(
@@ -128,11 +130,34 @@ def test_the_page_opens_with_the_finding_and_needs_no_other_file(tmp_path):
     assert page.index('</details>') < page.index('<code>python x</code>')
     numbers = json.loads((tmp_path / 'results.json').read_text())
     text = (tmp_path / 'results.md').read_text()
-    for shown in (table(rows), paired_table(differences(rows))):
+    for shown in tables(rows, {}).values():
         assert shown.html() in page and shown.markdown() in text
     (first, *_) = numbers['differences']
     assert first['values'] == [1.0, 1.5] and first['verdict'] == 'cannot tell'
     assert numbers['rows'][1]['averaged'] == [61.0, 63.5]
+
+
+def test_the_table_names_the_source_of_the_teachers_logits(tmp_path):
+    rows = rows_of(runs('kd', 60.0) + runs('prkd', 61.0))
+    about = dict(command='python x', teacher_logits='stored logits, 8 views')
+    write_report(rows, tmp_path, 'title', about)
+    caption = 'Teacher: stored logits, 8 views'
+    assert f'</table>\n<p>{caption}</p>' in (tmp_path / 'report.html').read_text()
+    assert f'|\n\n{caption}\n' in (tmp_path / 'results.md').read_text()
+    console = Console(record=True, width=100)
+    show(rows, about, console)
+    assert caption in console.export_text()
+
+
+def test_records_name_the_sources_of_the_teachers_logits():
+    live = runs('ce', 60.0) + runs('kd', 61.0)
+    stored = runs('kd', 62.0, command='python tools/train.py configs/pair.py --store-views 8')
+    stored = [dataclasses.replace(run, settings='other') for run in stored]
+    assert recorded_sources(rows_of(live)) == 'live teacher'
+    assert recorded_sources(rows_of(stored)) == 'stored logits, 8 views'
+    assert recorded_sources(rows_of(live + stored)) == 'live teacher or stored logits, 8 views'
+    names = [row.name for row in rows_of(live + stored)]
+    assert names == ['student alone', 'KD', 'KD (8 views)']
 
 
 def test_curves_are_averaged_where_all_runs_have_a_value():

@@ -1,5 +1,6 @@
 """Comparisons that are interrupted, or that find checkpoints of earlier runs."""
 
+import json
 import subprocess
 import sys
 import time
@@ -61,6 +62,22 @@ def test_a_teacher_trained_by_hand_is_not_trained_again(checkout):
     assert said == ['found a finished checkpoint']
     (row,) = rows_of([job.record()])  # it has no log
     assert row.cells()[1] == '–'
+
+
+@pytest.mark.parametrize('logged, last', [(60, 60.0), (59, None)])
+def test_a_teacher_trained_by_hand_for_more_epochs_is_shown_as_of_its_checkpoint(
+    checkout, logged, last
+):
+    """Its config has 40 epochs; the log, 60 or 59."""
+    job, *_ = plan(DIGITS, ['kd'])
+    log = job.work_dir / '1/vis_data/scalars.json'
+    log.parent.mkdir(parents=True)
+    rows = [{'accuracy/top1': float(epoch), 'step': epoch} for epoch in range(1, logged + 1)]
+    log.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    torch.save(dict(meta=dict(epoch=60), state_dict={}), job.work_dir / 'epoch_60.pth')
+    (job.work_dir / 'last_checkpoint').write_text('epoch_60.pth')
+    job.run('no/train.py', lambda *_: None)
+    assert job.record().last == last
 
 
 def test_an_interrupted_teacher_is_resumed(checkout):

@@ -10,7 +10,6 @@ from rich.console import Console
 from prkd_mm.experiments import plan, run_all
 from prkd_mm.experiments.records import read_record, read_records
 from prkd_mm.experiments.run_comparison import report_records
-from prkd_mm.experiments.run_options import ComparisonOptions
 
 # replaces tools/train.py: records its command and writes a log of 40 epochs
 TRAIN = """
@@ -116,8 +115,7 @@ def test_a_report_from_records_alone(folder):
     compare(folder, seeds=2)
     shutil.rmtree(folder / 'work_dirs')
     console = Console(record=True, width=120)
-    options = ComparisonOptions(records=folder / 'records', out=folder / 'out')
-    report_records(options, 'a command', console)
+    report_records(folder / 'records', folder / 'out', 'a command', console)
     said = console.export_text()
     assert 'KD − student alone' in said and 'teacher' in said
     numbers = json.loads((folder / 'out/results.json').read_text())
@@ -133,13 +131,43 @@ def test_progress_comes_from_the_scalars(folder):
     assert said[-1] == (f'epoch 40/40  loss 2.5000  top-1 {job.record().last:.1f} %', 40, 40)
 
 
-def test_a_last_epoch_that_was_not_validated_is_an_error(folder):
+def edit_rows(job, edit):
+    """Change the rows of a run's log."""
+    (log,) = job.work_dir.glob('*/vis_data/scalars.json')
+    rows = edit([json.loads(line) for line in log.read_text().splitlines()])
+    log.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+
+
+@pytest.mark.parametrize(
+    'edit, words',
+    [
+        (lambda rows: rows[:-1], 'no validation after the last epoch, 40'),
+        (lambda rows: [row for row in rows if row['step'] % 3 == 0], 'no validation after'),
+        (
+            lambda rows: [*rows[:-1], {'accuracy/top1': 50.0, 'step': 40}],
+            'no validation of the average after the last epoch, 40',
+        ),
+    ],
+    ids=['the last row is missing', 'every third epoch', 'the average is missing'],
+)
+def test_no_other_epoch_replaces_a_last_epoch_without_validation(folder, edit, words):
+    (*_, job) = plan(DIGITS, ['kd'], records=folder / 'records')
+    job.run('train.py', lambda *state: None)
+    job.record_file.unlink()
+    edit_rows(job, edit)
+    with pytest.raises(ValueError, match=words):
+        job.record()
+    with pytest.raises(ValueError, match=words):  # nor in a record
+        job.run('train.py', lambda *state: None)
+    assert not job.record_file.exists()
+
+
+def test_the_last_row_of_an_epoch_that_was_repeated_counts(folder):
     (*_, job) = plan(DIGITS, ['kd'])
     job.run('train.py', lambda *state: None)
-    (log,) = job.work_dir.glob('*/vis_data/scalars.json')
-    log.write_text(''.join(log.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(ValueError, match='no validation after the last epoch, 40'):
-        job.record()
+    again = {'accuracy/top1': 12.5, 'student_avg/accuracy/top1': 13.5, 'step': 40}
+    edit_rows(job, lambda rows: [*rows, again])
+    assert (job.record().last, job.record().averaged) == (12.5, 13.5)
 
 
 def test_a_damaged_record_is_named(folder):

@@ -1,5 +1,7 @@
 """Runs of a comparison that share one logit store."""
 
+import argparse
+import shutil
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,9 @@ from prkd_mm.config import load_config
 from prkd_mm.experiments import Job, plan, run_all
 from prkd_mm.experiments.comparison_report import protocol
 from prkd_mm.experiments.plan import training
-from prkd_mm.experiments.shared_store import begin_shared_store
+from prkd_mm.experiments.run_options import ComparisonOptions, TuningOptions
+from prkd_mm.experiments.shared_store import begin_shared_store, default_views
+from prkd_mm.options import add_options, options_from
 from prkd_mm.teachers.logit_store import TeacherLogits
 
 STORE = Path('work_dirs/teacher_2_views')
@@ -55,11 +59,11 @@ def test_two_methods_fill_one_store_and_ask_the_teacher_once(pair):
     assert len(lines(first, 'computed for 128 images and stored')) == 2
     assert len(lines(second, f'Using stored teacher logits from {STORE} (2 views')) == 1
     assert not lines(second, 'computed for')
-    assert protocol(second.cfg)['teacher_logits'] == 'stored for 2 views of each image'
+    assert protocol(jobs)['teacher_logits'] == 'stored logits, 2 views'
 
 
 def test_stored_views_are_another_setting_unless_the_student_is_alone(pair):
-    live, stored, four = (plan(pair, ['ce', 'kd'], store_views=k) for k in (None, 2, 4))
+    live, stored, four = (plan(pair, ['ce', 'kd'], store_views=k) for k in (0, 2, 4))
     assert len({jobs[1].fingerprint for jobs in (live, stored, four)}) == 3
     assert len({jobs[1].settings for jobs in (live, stored, four)}) == 3
     assert live[0].arguments == stored[0].arguments
@@ -100,3 +104,57 @@ def test_a_config_without_a_frozen_teacher_is_refused_before_any_run(checkout):
 def test_stored_logits_and_the_option_exclude_each_other(pair):
     with pytest.raises(ValueError, match="model.teacher_logits='folder'"):
         plan(pair, ['kd'], ['model.teacher_logits=folder'], store_views=2)
+
+
+def stock_images(pair):
+    own = load_config(pair).train_dataloader.dataset.dataset.to_dict()
+    return f'train_dataloader = dict(dataset=dict(_delete_=True, **{own!r}))'
+
+
+MIXUP = "data_preprocessor = dict(batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]))"
+FEATURES = "model = dict(distiller=dict(teacher_recorders=dict(f=dict(source='backbone'))))"
+
+
+@pytest.mark.parametrize(
+    'change, views',
+    [
+        ('', 2),
+        ('train_cfg = dict(max_epochs=40)', 8),
+        (stock_images, 0),
+        (MIXUP, 0),
+        (FEATURES, 0),
+        ("model = dict(teacher_logits='folder')", 0),
+    ],
+    ids=['2 epochs', '40 epochs', 'stock images', 'mixup', 'features', 'a store'],
+)
+def test_views_are_stored_by_default_where_the_data_allows_it(pair, change, views):
+    change = change(pair) if callable(change) else change
+    Path('changed.py').write_text(f'_base_ = {pair!r}\n{change}\n')
+    assert default_views(load_config('changed.py', 'kd')) == views
+    alone, student = plan('changed.py', ['ce', 'kd'], store_views=None)
+    assert student.args.store_views == (views or None)
+    assert alone.args.store_views is None
+
+
+def test_a_config_that_only_trains_a_net_stores_nothing_by_default(checkout):
+    (job,) = plan('configs/quickstart/teacher_digits.py', [], store_views=None)
+    assert job.args.store_views is None
+
+
+@pytest.mark.parametrize('tool', ['reproduce', 'tune'])
+@pytest.mark.parametrize('flag', ['--views', '--store-views'])
+def test_both_tools_have_both_names_of_the_option(tool, flag):
+    options = dict(reproduce=ComparisonOptions, tune=TuningOptions)[tool]
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(config=None)
+    add_options(parser, options)
+    assert options_from(options, parser.parse_args([])).store_views is None
+    assert options_from(options, parser.parse_args([flag, '0'])).store_views == 0
+
+
+def test_a_full_disk_suggests_the_live_teacher(pair, monkeypatch):
+    (job,) = plan(pair, ['kd'], store_views=2)
+    usage = shutil.disk_usage('.')._replace(free=100)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+    with pytest.raises(OSError, match='not enough space .* with --store-views 0'):
+        begin_shared_store([job], Console(quiet=True))

@@ -1,3 +1,4 @@
+import json
 import statistics
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from project import ROOT
 from rich.console import Console
 
 from prkd_mm.config import load_config
+from prkd_mm.experiments.pool import Pool
 from prkd_mm.experiments.run_options import TuningOptions
 from prkd_mm.experiments.tune.held_out_config import write_held_out
+from prkd_mm.experiments.tune.tail_choice import tail_choices
 from prkd_mm.experiments.tune.trials import (
     RANGES,
     Trial,
@@ -176,6 +179,16 @@ def test_a_held_out_image_is_never_trained_on(checkout):
     assert len(val) == 125 and not any(x.tobytes() in train for x in val)
 
 
+@pytest.mark.parametrize('kept', [(38, 39), (38, 40)])
+def test_averages_of_other_epochs_than_the_last_are_not_compared(tmp_path, kept):
+    cfg = load_config(DIGITS, work_dir=str(tmp_path))
+    for epoch in kept:
+        (tmp_path / f'epoch_{epoch}.pth').touch()
+    words = f'epochs {kept[0]}, {kept[1]}, not of the last 2 of 40'
+    with pytest.raises(ValueError, match=words):
+        tail_choices(cfg)
+
+
 class TestTuning:
     """Options that are rejected before any training."""
 
@@ -219,7 +232,25 @@ class TestTuning:
             "type='Digits', split='train', pipeline=[dict(type='PackInputs')]))\n"
         )
         with pytest.raises(ValueError, match='images must be PackedImages or ImageViews'):
-            self.tuning('pair.py', views=2)
+            self.tuning('pair.py', store_views=2)
+
+    @pytest.mark.parametrize('lost', ['accuracy/top1', 'student_avg/accuracy/top1'])
+    def test_a_trial_without_a_validation_after_the_last_epoch_is_an_error(self, lost, monkeypatch):
+        tuning = self.tuning(store_views=0)
+        trial = tuning.found['kd'][1]
+        (job,) = tuning.jobs_of(trial, 1)
+        log = job.work_dir / '1/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        rows = [
+            {'accuracy/top1': 50.0, 'student_avg/accuracy/top1': 60.0, 'step': epoch}
+            for epoch in (39, 40)
+        ]
+        del rows[1][lost]
+        log.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+        monkeypatch.setattr(Pool, 'run', lambda *_: None)
+        with pytest.raises(ValueError, match='after the last epoch, 40'):
+            tuning._run([trial], 1)
+        assert trial.last == trial.averaged == []
 
     def test_overrides_of_the_data_come_before_the_split(self):
         key = 'train_dataloader.dataset.dataset.indices'

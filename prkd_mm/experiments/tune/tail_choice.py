@@ -1,10 +1,11 @@
 """Compare numbers of averaged epochs and sources of batch-norm statistics."""
 
 from functools import partial
-from typing import Union
+from typing import Callable, Union
 
 import torch
 from mmengine.config import Config
+from torch import nn
 
 from ...analysis.batches import accuracy, load_batches, predict, recalibrate, training_batches
 from ...analysis.device import exact_float32
@@ -33,9 +34,16 @@ def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[
 
     Raises:
         FileNotFoundError: If the run kept fewer than two checkpoints.
+        ValueError: If the checkpoints are not those of consecutive epochs up to the last one.
     """
-    nets = build_nets(cfg, device)
     tail = tail_checkpoints(cfg.work_dir)
+    last = cfg.train_cfg.max_epochs
+    if list(tail) != list(range(last - len(tail) + 1, last + 1)):
+        raise ValueError(
+            f"'{cfg.work_dir}' has the checkpoints of epochs {', '.join(map(str, tail))}, not of "
+            f'the last {len(tail)} of {last}; move that folder away and run the same command again'
+        )
+    nets = build_nets(cfg, device)
     states = {epoch: plain_state_dict(read(str(path)))[0] for epoch, path in tail.items()}
     batches = load_batches(cfg, 'val', nets.preprocess)
     train = training_batches(
@@ -46,7 +54,7 @@ def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[
         max(tail) - 1,
     )
     labels = torch.cat([labels for _, labels in batches]).cpu()
-    modes = dict(
+    modes: dict[str, Callable[[nn.Module], None]] = dict(
         recalibrate=partial(recalibrate, train),
         average=lambda net: None,  # statistics were averaged with the weights
         latest=partial(restore_statistics, states[max(states)]),

@@ -106,10 +106,10 @@ def settings(cfg: Config, method: str, number: int, seed: int = 0) -> list[Trial
     found = [Trial(method, 0, own, [])]
     points = qmc.Halton(len(keys), seed=seed).random(number - 1)
     for i, point in enumerate(points, 1):
-        values = {}
+        values: dict[str, float] = {}
         for name, share in zip(sorted(keys, key=list(RANGES).index), point):
             low, high, unit = RANGES[name]
-            scale = dict(value=own[name], tau=values.get('tau')).get(unit, 1.0)
+            scale = dict(value=own[name], tau=values.get('tau', 1.0)).get(unit or '', 1.0)
             value = scale * low * (high / low) ** share
             values[name] = float(f'{value:.2g}')
         options = [f'{key}={values[name]}' for name in keys for key in keys[name]]

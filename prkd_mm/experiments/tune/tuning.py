@@ -18,7 +18,7 @@ from ..job import Job
 from ..plan import training
 from ..pool import Pool
 from ..run_options import TuningOptions
-from ..shared_store import begin_shared_store
+from ..shared_store import begin_shared_store, default_views
 from .held_out_config import write_held_out
 from .tail_choice import tail_choices
 from .trials import Trial, finalists, settings, winner
@@ -47,7 +47,7 @@ class Tuning:
 
     Raises:
         ValueError: If the config has no methods, no validated tail average or not enough epochs,
-            if ``views`` is given and the teacher's logits cannot be stored, or if the options
+            if ``store_views`` is given and the logits cannot be stored, or if the options
             name a teacher in place of the one that is trained.
     """
 
@@ -67,11 +67,16 @@ class Tuning:
         )
         self.config = str(path)
         self.overrides = [f'default_hooks.checkpoint.max_keep_ckpts={options.tail}', *others]
-        self.found: dict[str, list[Trial]] = {}
+        configs = {
+            method: training('', self.config, method, self.overrides).cfg
+            for method in options.methods
+        }
+        first = next(iter(configs.values()))
+        self.views = default_views(first) if options.store_views is None else options.store_views
+        self.found = {
+            method: settings(cfg, method, options.trials) for method, cfg in configs.items()
+        }
         self.finals: dict[str, list[Trial]] = {}
-        for method in options.methods:
-            own = training('', self.config, method, self.overrides).cfg
-            self.found[method] = settings(own, method, options.trials)
         self._check(self.jobs_of(self.found[options.methods[0]][0], 1)[0].cfg)
 
     def _check(self, cfg: Config) -> None:
@@ -130,7 +135,7 @@ class Tuning:
                 seed,
                 self.options.amp,
                 f'_trial{trial.number}',
-                self.options.views,
+                self.views,
             )
             for seed in range(seeds)
         ]
@@ -142,9 +147,18 @@ class Tuning:
         begin_shared_store(jobs, self.console)
         Pool(self.train_py, self.console, self.options.jobs).run(jobs)
         for trial, jobs in runs:
-            records = [job.record() for job in jobs]
-            trial.last = [record.last for record in records]
-            trial.averaged = [record.averaged for record in records]
+            top1 = [self._top1(job) for job in jobs]
+            trial.last, trial.averaged = (list(values) for values in zip(*top1))
+
+    def _top1(self, job: Job) -> tuple[float, float]:
+        """Top-1 of a run after its last epoch, and of its tail average."""
+        record = job.record()
+        if record.last is None or record.averaged is None:
+            raise ValueError(
+                f"the log in '{job.work_dir}' lacks the top-1 of the last epoch or of the average; "
+                'move that folder away and run the same command again'
+            )
+        return record.last, record.averaged
 
     def write(self, command: str) -> None:
         """Compare averages of the winners, and write the report.
@@ -179,7 +193,7 @@ class Tuning:
             command=command,
             config=self.config,
             seeds=', '.join(map(str, range(self.options.seeds))),
-            **protocol(runs[-1].cfg),
+            **protocol(runs),
             held_out=f'every {self.options.held_out}th training image of a class',
             teacher=self.about_the_teacher(),
             budget=f'{self.options.trials} settings of each method, {others} and those of the '
