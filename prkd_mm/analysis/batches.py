@@ -130,17 +130,14 @@ def _innermost(dataset: ConfigDict) -> ConfigDict:
 def training_batches(
     cfg: Config, preprocess: Callable, limit: int = 100, seed: int = 0, epoch: int = 0
 ) -> Batches:
-    """Augmented batches for batch-norm statistics.
-
-    :class:`~prkd_mm.hooks.TailAverageHook` uses the same batches in a run with one process,
-    if ``seed`` is the seed of the run and ``epoch`` its last epoch.
+    """The augmented batches with which ``TailAverageHook`` estimates batch-norm statistics.
 
     Args:
         cfg: The config.
         preprocess: See :class:`~prkd_mm.analysis.nets.Nets`.
         limit: Number of batches, at most one pass.
         seed: Seed of the run.
-        epoch: 0-based epoch, which determines the augmentation of a ``BatchClsDataPreprocessor``.
+        epoch: 0-based epoch, which determines the augmentation: the last one of the run.
     """
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.epoch = epoch
@@ -159,10 +156,7 @@ def training_batches(
 def collect_logits(
     nets: dict[str, Callable[[Tensor], Tensor]], batches: Iterable[Batch]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Logits ``(N, C)`` of several nets on the same samples, and the labels.
-
-    This takes one pass, and 4·N·C bytes of CPU memory per net.
-    """
+    """Logits ``(N, C)`` of several nets on the same samples in one pass, and the labels."""
     logits: dict[str, list[Tensor]] = {name: [] for name in nets}
     labels = []
     for inputs, targets in batches:
@@ -174,7 +168,7 @@ def collect_logits(
 
 @torch.no_grad()
 def predict(batches: Iterable[Batch], net: nn.Module) -> Tensor:
-    """Predicted classes ``(N,)`` of one net on all batches, on the CPU."""
+    """Predicted classes ``(N,)`` of a net, on the CPU."""
     return torch.cat([net(inputs).argmax(1).cpu() for inputs, _ in batches])
 
 

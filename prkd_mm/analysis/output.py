@@ -25,9 +25,6 @@ class Report:
         folder: Folder to write to.
         name: First part of the file names.
         console: Console to print on; default: standard output.
-
-    Attributes:
-        pictures: The PNG files written so far.
     """
 
     def __init__(

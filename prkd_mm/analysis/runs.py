@@ -47,11 +47,10 @@ class Run(NamedTuple):
         return dict(zip(_labels(self.checkpoints), self.checkpoints))
 
     def weights(self, which: str = 'latest') -> str:
-        """The checkpoint to analyze; if the run has ``checkpoints``, the last of these.
+        """The checkpoint to analyze: the last of ``checkpoints``, or the one in the work dir.
 
         Args:
-            which: 'latest' for the raw student, 'average' for the mean of the tail,
-                ``student_avg.pth``.
+            which: 'latest' for the raw student, 'average' for ``student_avg.pth``.
 
         Raises:
             FileNotFoundError: If the checkpoint is missing.
@@ -102,8 +101,7 @@ def find_runs(
             named as by ``tools/reproduce.py``.
 
     Raises:
-        ValueError: If there are checkpoints for several methods or trainings, the numbers
-            of work dirs and methods differ, ``trainings`` is below 1, or a run occurs twice.
+        ValueError: If the options contradict each other, or a run occurs twice.
         FileNotFoundError: If a config, method or checkpoint is missing.
     """
     chosen: Sequence[Optional[str]] = methods or [None]

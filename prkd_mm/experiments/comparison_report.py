@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -29,6 +30,8 @@ def protocol(jobs: Sequence[Job]) -> dict[str, str]:
     """Training settings of the students, from the config of the last one."""
     cfg = jobs[-1].cfg
     settings = cfg.to_dict()
+    on_gpu = torch.cuda.is_available()
+    device = torch.cuda.get_device_name() if on_gpu else f'CPU, {platform.machine()}'
     sources = [source for job in jobs if (source := teacher_source(job.cfg.model))]
     tail = cfg.default_hooks.get('tail_average') or {}
     return dict(
@@ -39,16 +42,9 @@ def protocol(jobs: Sequence[Job]) -> dict[str, str]:
         average=str(tail.get('num_epochs', '–')),
         bn=str(tail.get('bn', 'recalibrate')),
         teacher_logits=sources[-1] if sources else '',
-        **machine(),
+        software=f'prkd_mm {__version__}, torch {torch.__version__}',
+        device=device,
     )
-
-
-def machine() -> dict[str, str]:
-    """Software and device of this process."""
-    device = f'CPU, {platform.machine()}'
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    return dict(software=f'prkd_mm {__version__}, torch {torch.__version__}', device=device)
 
 
 def write_report(
@@ -68,21 +64,14 @@ def write_report(
         pictures: PNG files for the page.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    found, paired = finding(rows), differences(rows)
+    found = finding(rows)
     numbers = dict(
         finding=found,
         protocol=about,
         rows=[_row_numbers(row) for row in rows],
         differences=[
-            dict(
-                better=each.better,
-                worse=each.worse,
-                values=each.values,
-                mean=each.mean,
-                interval=each.interval,
-                verdict=each.verdict,
-            )
-            for each in paired
+            dict(asdict(each), mean=each.mean, interval=each.interval, verdict=each.verdict)
+            for each in differences(rows)
         ],
     )
     shown = tables(rows, about)

@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Optional
+from typing import Optional
 
 from mmrazor.registry import MODELS
 
@@ -48,15 +48,13 @@ class Job:
     Args:
         title: Name shown for its method.
         arguments: The command line of ``tools/train.py``.
-        method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone, such as
-            a teacher.
+        method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
         seed: Which run of this method it is.
         teacher: The job that trains its teacher, if one does.
         records: Folder of :class:`RunRecord` files; None: none are read or written.
 
     Raises:
-        ValueError: If the options ask for stored logits, and the config has no frozen teacher
-            or images whose augmentation is not reproducible.
+        ValueError: If ``--store-views`` does not fit the config.
     """
 
     def __init__(
@@ -89,8 +87,7 @@ class Job:
 
     @property
     def fingerprint(self) -> str:
-        """Hash that identifies a run on this machine, from its options, its resolved config and
-        the file of its teacher."""
+        """Hash that identifies a run on this machine: options, config, file of the teacher."""
         teacher = self.cfg.model.get('teacher_ckpt')
         if teacher and self.cfg.get('method') != 'ce':
             with contextlib.suppress(FileNotFoundError):
@@ -102,10 +99,8 @@ class Job:
     @property
     def settings(self) -> str:
         """Hash of everything that affects the results on any machine, except the seed."""
-        teacher = None
-        if self.teacher and self.method != 'ce':
-            teacher = self.teacher.settings
-        return settings_of(self.cfg, self.args.amp, teacher)
+        teacher = self.teacher if self.method != 'ce' else None
+        return settings_of(self.cfg, self.args.amp, teacher and teacher.settings)
 
     @property
     def was_made_by_hand(self) -> bool:
@@ -118,10 +113,8 @@ class Job:
 
     def notes(self) -> dict:
         """Content of ``job.json`` if it belongs to this experiment; otherwise empty."""
-        if not self._notes.is_file():
-            return {}
-        noted = json.loads(self._notes.read_text())
-        return noted if noted['fingerprint'] == self.fingerprint else {}
+        noted = json.loads(self._notes.read_text()) if self._notes.is_file() else {}
+        return noted if noted.get('fingerprint') == self.fingerprint else {}
 
     def note(self, **values) -> None:
         """Add values to ``job.json``."""
@@ -136,14 +129,12 @@ class Job:
 
     @property
     def record_file(self) -> Optional[Path]:
-        """Path of the run's record, which may not exist yet; None without a records folder."""
-        if not self.records:
-            return None
-        return record_path(self.records, self.work_dir.name, self.settings)
+        """Path of the run's record; None without a records folder."""
+        return self.records and record_path(self.records, self.work_dir.name, self.settings)
 
     @property
     def is_recorded(self) -> bool:
-        """Whether the run has a record, so that its work dir is not needed."""
+        """Whether the run has a record; its work dir is then not needed."""
         return bool(self.record_file and self.record_file.is_file())
 
     def record(self) -> RunRecord:
@@ -234,7 +225,7 @@ class Job:
     def _train(self, command: list[str], report: Report, environment: dict[str, str]) -> None:
         before, start = self.notes()['seconds'], time.monotonic()
         progress = _Progress(self.work_dir, self.cfg.train_cfg.max_epochs, report)
-        with contextlib.closing(progress), tempfile.TemporaryFile('w+') as output:
+        with tempfile.TemporaryFile('w+') as output:
             process = self._process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, env=environment
             )
@@ -263,28 +254,22 @@ class _Progress:
     def __init__(self, work_dir: Path, epochs: int, report: Report) -> None:
         self.work_dir, self.epochs, self.report = work_dir, epochs, report
         self._earlier = set(self._files())
-        self._file: Optional[IO[str]] = None
-        self._line = self._loss = self._accuracy = ''
+        self._position = 0
+        self._loss = self._accuracy = ''
 
     def _files(self) -> list[Path]:
         return sorted(self.work_dir.glob('*/vis_data/scalars.json'))
 
     def show(self) -> None:
         """Report every epoch and loss logged since the last call."""
-        if self._file is None:
-            new = [path for path in self._files() if path not in self._earlier]
-            if not new:
-                return
-            self._file = new[-1].open()
-        for text in self._file:
-            self._line += text
-            if self._line.endswith('\n'):  # otherwise the line is still being written
-                self._report(json.loads(self._line))
-                self._line = ''
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
+        new = [path for path in self._files() if path not in self._earlier]
+        if not new:
+            return
+        with new[-1].open() as file:
+            file.seek(self._position)
+            while (line := file.readline()).endswith('\n'):  # otherwise it is still being written
+                self._position = file.tell()
+                self._report(json.loads(line))
 
     def _report(self, row: dict) -> None:
         if TOP1 in row:

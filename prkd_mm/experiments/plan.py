@@ -1,6 +1,7 @@
 """The runs of a comparison: a teacher, then students by method and seed."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Optional
 
@@ -33,13 +34,13 @@ def training(
             default work dir of ``tools/train.py``.
         amp: Whether to use mixed precision.
         suffix: Suffix of the work dir.
-        store_views: Number of views of each image whose teacher logits are stored during the
-            run; 0: the teacher of the config. The method ``ce`` needs no teacher.
-        **more: Passed on to :class:`Job`.
+        store_views: Number of views of each image whose teacher logits the run stores; 0: the
+            teacher of the config. The method ``ce`` has no teacher.
+        **more: Further arguments of :class:`Job`.
 
     Raises:
-        ValueError: If ``seed`` is given and the options set a seed too, or if
-            ``store_views`` does not fit the config.
+        ValueError: If ``seed`` and the options both set a seed, or if ``store_views`` does not fit
+            the config.
     """
     arguments = [config]
     if method:
@@ -105,27 +106,13 @@ def plan(
     first = training('', config, named, options).cfg
     if store_views is None:
         store_views = default_views(first)
+    train = partial(training, amp=amp, store_views=store_views, records=records)
     if 'method' not in own:
-        return [
-            training(
-                'alone', config, None, options, seed, amp, store_views=store_views, records=records
-            )
-            for seed in range(seeds)
-        ]
+        return [train('alone', config, None, options, seed) for seed in range(seeds)]
     teacher = _teacher(first, teacher_options, amp, records)
-    kept = _keep_the_tail(first)
+    averaged = [*_keep_the_tail(first), *options]
     students = [
-        training(
-            METHODS[method],
-            config,
-            method,
-            options if seed else [*kept, *options],
-            seed,
-            amp,
-            store_views=store_views,
-            teacher=teacher,
-            records=records,
-        )
+        train(METHODS[method], config, method, options if seed else averaged, seed, teacher=teacher)
         for seed in range(seeds)
         for method in methods
     ]
@@ -147,9 +134,5 @@ def _keep_the_tail(cfg: Config) -> list[str]:
     """Option to keep all checkpoints that a run averages."""
     tail = (cfg.default_hooks.get('tail_average') or {}).get('num_epochs', 0)
     saving = cfg.default_hooks.get('checkpoint')
-    if not saving:
-        return []
-    kept = saving.get('max_keep_ckpts', -1)
-    if kept < 0 or kept >= tail:
-        return []
-    return [f'default_hooks.checkpoint.max_keep_ckpts={tail}']
+    kept = saving.get('max_keep_ckpts', -1) if saving else -1
+    return [f'default_hooks.checkpoint.max_keep_ckpts={tail}'] if 0 <= kept < tail else []

@@ -33,37 +33,20 @@ _INCIDENTAL = ('data_root', 'pin_memory', 'checkpoint', 'logger', 'timer', 'seed
 
 @dataclass(frozen=True)
 class RunRecord:
-    """Results of a finished run.
+    """Results of a finished run; top-1 in percent."""
 
-    Attributes:
-        title: Name of the method in tables.
-        method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
-        seed: Seed of the run.
-        config: The config file.
-        settings: :func:`settings_of` the run: equal for the runs of a method that differ in
-            their seed only.
-        seconds: Training time.
-        parameters: Parameter count of the trained net.
-        command: The training command.
-        last, best: Top-1 in percent after the last epoch and after the best one; None if there
-            is no log, as for a downloaded checkpoint.
-        averaged: Top-1 in percent of the tail average; None without one.
-        curve: Top-1 of the raw net by epoch.
-        averaged_curve: Top-1 of the tail average by epoch.
-    """
-
-    title: str
-    method: Optional[str]
+    title: str  # of the method, in tables
+    method: Optional[str]  # a key of METHODS; None for a net trained alone
     seed: int
-    config: str
-    settings: str
-    seconds: float
-    parameters: int
-    command: str
-    last: Optional[float]
-    averaged: Optional[float]
-    best: Optional[float]
-    curve: dict[int, float]
+    config: str  # the config file
+    settings: str  # settings_of() the run: equal for runs that differ in their seed only
+    seconds: float  # of training
+    parameters: int  # of the trained net
+    command: str  # of the training
+    last: Optional[float]  # None without a log, as for a downloaded checkpoint
+    averaged: Optional[float]  # None without a tail average
+    best: Optional[float]  # of the best epoch
+    curve: dict[int, float]  # of the raw net, by epoch
     averaged_curve: dict[int, float]
 
 
@@ -71,10 +54,7 @@ def settings_of(cfg: Config, *others: Any) -> str:
     """Fingerprint of the settings that affect the results; it is the same on every machine.
 
     Data folders, the seed, logging and the number of kept checkpoints are not included.
-
-    Args:
-        cfg: Config of the run.
-        *others: Other values that affect the results.
+    ``others`` are further values that affect the results.
     """
     decisive = {key: value for key, value in cfg.to_dict().items() if key in _DECISIVE}
     text = json.dumps([_without_incidental(decisive), others], sort_keys=True, default=str)

@@ -144,16 +144,14 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 def paired_table(found: Sequence[Difference]) -> Table:
     """Table of differences with confidence intervals and verdicts."""
-    rows = []
-    for each in found:
-        interval = f'{each.interval[0]:+.2f} to {each.interval[1]:+.2f}' if each.interval else '–'
-        rows.append(
-            [
-                f'{each.better} − {each.worse}',
-                mean_std(each.values, '+'),
-                interval,
-                str(len(each.values)),
-                each.verdict,
-            ]
-        )
+    rows = [
+        [
+            f'{each.better} − {each.worse}',
+            mean_std(each.values, '+'),
+            '{:+.2f} to {:+.2f}'.format(*each.interval) if each.interval else '–',
+            str(len(each.values)),
+            each.verdict,
+        ]
+        for each in found
+    ]
     return Table(PAIRED_HEADER, rows, 'Paired by seed: is the first better than the second?')

@@ -18,7 +18,7 @@ def with_confidence(confidence, right):
     return logits, torch.tensor([0 if x else 1 for x in right])
 
 
-def test_a_calibrated_predictor():
+def test_a_calibrated_predictor_has_no_calibration_error():
     found = reliability(*with_confidence([0.75] * 4, [1, 1, 1, 0]), bins=10)
     assert found.ece == pytest.approx(0, abs=1e-12)
     assert found.bin_accuracy[7] == 0.75
@@ -32,7 +32,7 @@ def test_calibration_errors_are_weighted_by_samples():
     assert found.ece == pytest.approx((4 * 0.45 + 0.35) / 5)
 
 
-def test_a_calibrated_predictor_drawn_at_random():
+def test_labels_drawn_from_the_probabilities_are_calibrated():
     torch.manual_seed(0)
     logits = 2 * torch.randn(20000, 10).double()
     labels = torch.multinomial(logits.softmax(1), 1)[:, 0]
@@ -52,7 +52,7 @@ def test_class_correlation_equals_numpys():
     assert not class_correlation(x)[1].any()
 
 
-def test_agreement():
+def test_agreement_counts_equal_predictions():
     eye = torch.eye(3)
     labels = torch.tensor([0, 1, 2, 0])
     teacher = eye[[0, 1, 2, 1]]  # errs on the last
@@ -65,7 +65,7 @@ def test_agreement():
     assert agreement(teacher, eye[labels], labels).top1_on_errors is None
 
 
-def test_class_accuracy():
+def test_a_class_without_samples_has_no_accuracy():
     eye = torch.eye(3)
     found = class_accuracy(eye[[0, 1, 1]], torch.tensor([0, 0, 1]))
     assert found[:2].tolist() == [50.0, 100.0] and found[2].isnan()

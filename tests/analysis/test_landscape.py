@@ -32,7 +32,7 @@ def X():
     return torch.randn(7, 5, dtype=torch.double)
 
 
-def test_quadratic_loss(X):
+def test_derivatives_of_a_quadratic_loss_are_exact(X):
     objective, H = quadratic(X), X.T @ X / 7
     v = torch.arange(5.0).double()
     torch.testing.assert_close(objective.hessian_times(v), H @ v)
@@ -42,7 +42,7 @@ def test_quadratic_loss(X):
 
 
 @pytest.mark.parametrize('scale', [None, torch.arange(5.0).double()])
-def test_top_eigenvalue_and_trace_of_a_quadratic_loss(X, scale):
+def test_top_eigenvalue_and_trace_are_those_of_a_quadratic_loss(X, scale):
     s = torch.ones(5).double() if scale is None else scale
     H = s[:, None] * (X.T @ X / 7) * s
     assert top_eigenvalue(quadratic(X), scale, tolerance=1e-6) == (
@@ -120,7 +120,7 @@ def test_a_direction_has_the_filters_norms_and_excludes_bn_and_biases():
             )
     assert torch.equal(direction, random_direction(objective, seed=1))
     assert not torch.equal(direction, random_direction(objective, seed=2))
-    # a unit vector a filter, scaled: where a ball of radius 1 ends
+    # each filter is a scaled unit vector, so the direction ends on the ball of radius 1
     norms = objective.filter_norms()
     u = direction[norms > 0] / norms[norms > 0]
     assert u.norm().item() == pytest.approx(num_filters(objective) ** 0.5)
@@ -159,7 +159,7 @@ def test_worst_loss_exceeds_that_of_a_random_direction():
     assert worst_loss(objective, 0.1, objective.filter_norms()) > value['train'].loss
 
 
-def test_surface_of_a_quadratic_loss(X):
+def test_points_of_a_surface_have_the_values_of_a_quadratic_loss(X):
     objective, H = quadratic(X), X.T @ X / 7
     one, other = torch.eye(5).double()[:2]
     origin, seen = torch.ones(5).double(), []
@@ -177,17 +177,15 @@ def test_surface_of_a_quadratic_loss(X):
     assert objective.weights.tolist() == [0.0] * 5
 
 
-def test_plane_through_three():
+def test_a_plane_contains_its_three_points():
     torch.manual_seed(0)
     vectors = list(torch.randn(3, 9))
-    directions, places = plane(vectors)
+    directions, coordinates = plane(vectors)
     basis = torch.stack(directions)
     torch.testing.assert_close(basis @ basis.T, torch.eye(2))
-    for vector, place in zip(vectors, places):
-        torch.testing.assert_close(
-            vectors[0] + torch.tensor(place, dtype=torch.float) @ basis, vector
-        )
-    assert places[1][0] > 0 and places[2][1] > 0
+    for vector, at in zip(vectors, coordinates):
+        torch.testing.assert_close(vectors[0] + torch.tensor(at, dtype=torch.float) @ basis, vector)
+    assert coordinates[1][0] > 0 and coordinates[2][1] > 0
     with pytest.raises(ValueError, match='line'):
         plane([vectors[0], 2 * vectors[0], 3 * vectors[0]])
 

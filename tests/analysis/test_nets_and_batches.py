@@ -13,7 +13,7 @@ def cfg(tmp_path):
     return toy.config(toy.distillation(teacher), tmp_path / 'run')
 
 
-def test_teacher_and_student(cfg, tmp_path):
+def test_a_pair_computes_the_logits_of_both_nets(cfg, tmp_path):
     nets = build_pair(cfg)
     load_weights(nets.student, toy.save_teacher(tmp_path / 'student.pth', toy.classifier()))
     teacher = toy.build(toy.classifier(width=6)).eval()
@@ -74,7 +74,7 @@ def test_passes_are_the_same_in_memory_or_not(cfg):
     assert len(loads) == 3 + 6
 
 
-def test_tail_checkpoints(tmp_path):
+def test_the_tail_has_the_checkpoints_of_the_last_epochs(tmp_path):
     for name in ('epoch_9.pth', 'epoch_10.pth', 'epoch_x.pth', 'iter_3.pth'):
         (tmp_path / name).touch()
     assert list(tail_checkpoints(tmp_path)) == [9, 10]

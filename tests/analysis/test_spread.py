@@ -7,7 +7,7 @@ from prkd_mm.analysis.spread.measure import averages, disagreement, flat, gain, 
 from prkd_mm.estimates import Estimate
 
 
-def test_spread_of_two_points():
+def test_the_spread_of_two_points_follows_from_their_distance():
     found = weight_spread([torch.tensor([4.0, 3.0]), torch.tensor([0.0, 3.0])])
     assert found.distances == [[0.0, 4.0], [4.0, 0.0]]
     assert found.mean_distance == 4.0
@@ -15,7 +15,7 @@ def test_spread_of_two_points():
     assert found.relative_rms == pytest.approx(8**0.5 / 13**0.5)
 
 
-def test_spread_of_many_points_is_their_variance():
+def test_the_spread_of_many_points_is_their_variance():
     torch.manual_seed(0)
     x = 1e-3 * torch.randn(6, 50) + 100  # where x·x − 2x·y + y·y has no digits
     found = weight_spread(list(x))
@@ -24,7 +24,7 @@ def test_spread_of_many_points_is_their_variance():
     assert found.mean_distance == pytest.approx(d.sum().item() / 30, rel=1e-6)
 
 
-def test_disagreement():
+def test_disagreement_is_the_mean_over_pairs():
     same, other = torch.tensor([0, 1, 2, 3]), torch.tensor([0, 1, 2, 0])
     assert disagreement([same, same]) == 0
     assert disagreement([same, other]) == 0.25
@@ -47,7 +47,7 @@ def test_gain_is_paired():
     assert gain(raw[0], raw[:1], labels) == Estimate(0.0, 0.0)
 
 
-def test_averages_are_of_the_last():
+def test_averages_cover_the_last_students():
     net, calls = nn.Linear(1, 1, bias=False), []
     states = {epoch: dict(weight=torch.tensor([[float(epoch)]])) for epoch in (1, 2, 6)}
     found = averages(states, net, calls.append, lambda net: net.weight.item())

@@ -49,7 +49,7 @@ def test_free_directions_are_those_of_the_whole_batch(kind, samples):
     assert free / samples == pytest.approx(free_directions(term, 5, samples))
 
 
-def test_softmax_hessian_of_equal_and_of_two_classes():
+def test_eigenvalues_of_kl_equal_closed_forms_for_equal_and_for_two_classes():
     equal = eigenvalues([Term('kl', 4.0, 16.0)], torch.zeros(1, 5).double())
     assert equal[0].tolist() == pytest.approx([0] + 4 * [1 / 5], abs=1e-12)
     z = torch.tensor([[1.0, -1.0]]).double()
@@ -109,7 +109,7 @@ def test_correlation_of_two_classes_has_no_curvature():
     assert not values.any() and not noticeable_share(values).any()
 
 
-def test_gradients():
+def test_gradients_equal_closed_forms():
     z_T, z_S = logits(), logits(seed=1)
     torch.testing.assert_close(gradients([Term('logit')], z_S, z_T, batch_size=4), (z_S - z_T) / 5)
     torch.testing.assert_close(
@@ -120,7 +120,7 @@ def test_gradients():
         assert gradients([Term(kind, 2.0)], z_T, z_T).abs().max() < 1e-12
 
 
-def test_shares():
+def test_shares_count_small_classes_and_noticeable_directions():
     z_T = torch.tensor([[5.0, 0.0, 0.0, 0.0]])
     gradient = torch.tensor([[-3.0, 1.0, 1.0, 1.0]])
     assert small_class_share(gradient, z_T).tolist() == [0.5]
@@ -130,7 +130,7 @@ def test_shares():
     assert over_samples(torch.tensor([1.0, 3.0, math.nan])) == pytest.approx((2.0, 1.0))
 
 
-def test_summary():
+def test_the_summary_of_logit_matching_equals_closed_forms():
     z = logits()
     found = summary(Term('logit', weight=3.0), z + 1, z)
     assert found.strength.mean == pytest.approx(3 / 5)
@@ -173,7 +173,7 @@ def run_terms(cfg, epochs):
     return [losses.terms(epoch) for epoch in epochs]
 
 
-def test_terms_along_a_run_of_the_method():
+def test_the_terms_of_prkd_follow_its_schedules():
     start, middle, last = run_terms(load_config(QUICKSTART), [0, 20, 39])
     assert start == [Term('kl', 4.0, pytest.approx(0.9 * 16))]
     assert middle == [
@@ -187,7 +187,7 @@ def test_terms_along_a_run_of_the_method():
     ]
 
 
-def test_terms_of_constant_and_of_iteration_based_schedules():
+def test_constant_and_iteration_based_schedules_are_followed():
     assert (
         len({tuple(terms) for terms in run_terms(load_config(QUICKSTART, 'kd'), [0, 20, 39])}) == 1
     )

@@ -31,7 +31,7 @@ def test_an_empty_command_line_gives_a_studys_defaults(name):
         if not isinstance(entry.metadata['type'], type)
     ],
 )
-def test_numbers_that_make_no_sense_are_refused(name, option, capsys):
+def test_invalid_numbers_are_refused(name, option, capsys):
     parser = argparse.ArgumentParser()
     add_options(parser, STUDIES[name].options)
     with pytest.raises(SystemExit):
@@ -45,7 +45,7 @@ def test_every_number_but_the_seed_and_the_tail_is_checked():
         assert unchecked <= {'seed', 'tail'}
 
 
-def test_a_report_writes_named_tuples_and_what_is_not_finite(tmp_path):
+def test_json_has_named_tuples_as_objects_and_infinity_as_null(tmp_path):
     report = Report(tmp_path, 'x', Console(record=True, width=100))
     report.table('t', [dict(a=Estimate(1.25, 0.5), b=None)], dict(a='A', b='B'))
     report.save(dict(a=[Estimate(1.0, float('nan'))], by={3: 4}), {}, {})

@@ -36,7 +36,7 @@ def runs(method, *averaged, **changes):
     ]
 
 
-def test_the_gain_is_that_of_each_run():
+def test_the_gain_is_computed_for_each_run():
     """Its deviation is not that of the accuracies, which are correlated."""
     (row,) = rows_of(runs('kd', 71.0, 81.0))
     assert row.cells() == [

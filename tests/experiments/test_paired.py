@@ -8,7 +8,7 @@ from scipy import stats
 from prkd_mm.experiments.paired import Difference, difference, mean_std
 
 
-def test_mean_and_standard_deviation():
+def test_mean_and_standard_deviation_are_shown_together():
     # of 1, 2, 3, 4: mean 2.5, variance (2.25 + 0.25 + 0.25 + 2.25)/3 = 5/3
     assert mean_std([1, 2, 3, 4]) == '2.50 ± 1.29'
     assert mean_std([2.0]) == '2.00'  # one run has no spread
@@ -26,7 +26,7 @@ def test_the_interval_is_that_of_scipys_paired_t_test(n):
     assert found.mean == pytest.approx((one - other).mean(), rel=1e-12)
 
 
-def test_the_interval_by_hand():
+def test_the_interval_of_three_differences_equals_that_by_hand():
     """Differences 1, 2, 3: mean 2, deviation 1; at 2 degrees of freedom P(|t| < x) is
     x/√(2 + x²), so that x = c·√(2/(1 − c²)) = 4.303 at c = 0.95."""
     half = 0.95 * math.sqrt(2 / (1 - 0.95**2)) / math.sqrt(3)

@@ -65,9 +65,7 @@ def test_a_teacher_trained_by_hand_is_not_trained_again(checkout):
 
 
 @pytest.mark.parametrize('logged, last', [(60, 60.0), (59, None)])
-def test_a_teacher_trained_by_hand_for_more_epochs_is_shown_as_of_its_checkpoint(
-    checkout, logged, last
-):
+def test_a_teacher_trained_for_more_epochs_has_the_top1_of_its_checkpoint(checkout, logged, last):
     """Its config has 40 epochs; the log, 60 or 59."""
     job, *_ = plan(DIGITS, ['kd'])
     log = job.work_dir / '1/vis_data/scalars.json'

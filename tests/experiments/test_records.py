@@ -97,7 +97,7 @@ def test_other_settings_are_other_runs(folder, options):
         ['train_dataloader.pin_memory=True'],
     ],
 )
-def test_paths_and_logging_are_not_settings(folder, options):
+def test_paths_and_logging_do_not_change_the_settings(folder, options):
     (first, second), changed = (
         plan(DIGITS, ['kd'], given, seeds=2, records=folder)[1:] for given in ([], options)
     )
@@ -111,7 +111,7 @@ def test_a_work_dir_that_is_finished_is_recorded_later(folder):
     assert len(read_records(folder / 'records')) == 2
 
 
-def test_a_report_from_records_alone(folder):
+def test_records_alone_make_a_report(folder):
     compare(folder, seeds=2)
     shutil.rmtree(folder / 'work_dirs')
     console = Console(record=True, width=120)

@@ -85,7 +85,7 @@ def test_a_store_of_another_teacher_is_renamed(pair):
     assert TeacherLogits(STORE, complete=False).header['teacher'] != first
 
 
-def test_runs_that_need_no_store_begin_none(pair):
+def test_runs_that_need_no_store_create_none(pair):
     Path('t.pth').unlink()
     finished, alone, live = training('', pair, 'kd', store_views=2), *plan(pair, ['ce', 'kd'])
     finished.note(finished=True)

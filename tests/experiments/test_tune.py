@@ -43,7 +43,7 @@ def config(method, options=()):
         ('logit', {'loss_weight'}),
     ],
 )
-def test_the_searched_parameters_of_each_method(method, names):
+def test_each_method_has_its_own_parameters(method, names):
     cfg = config(method)
     keys = parameters(cfg)
     assert set(keys) == names
@@ -101,7 +101,7 @@ def test_finalists_are_the_best_and_the_config_itself():
     assert winner(trials([50.0, 54.0], [53.0, 50.0])).number == 0
 
 
-def test_the_report(tmp_path):
+def test_the_report_shows_trials_and_choices(tmp_path):
     found = dict(kd=trials([50.0, 54.0], [53.0, 50.0], [40.0]))
     tails = dict(
         kd=average_over_seeds(
@@ -135,7 +135,7 @@ def test_the_report(tmp_path):
 @pytest.mark.parametrize(
     'path', ['configs/quickstart/prkd_digits.py', 'configs/prkd/resnet34_resnet18_caltech256.py']
 )
-def test_configs_that_hold_out(checkout, path):
+def test_the_written_configs_hold_out_images(checkout, path):
     pair, teacher = write_held_out(path, Path('out'), 4)
     assert load_config(str(pair), 'kd').method == 'kd'
     cfg, own = load_config(str(pair)), load_config(path)
@@ -221,7 +221,7 @@ class TestTuning:
             ),
         ],
     )
-    def test_refused(self, kwargs, words):
+    def test_options_that_would_fail_after_training_are_refused(self, kwargs, words):
         with pytest.raises(ValueError, match=words):
             self.tuning(**kwargs)
         assert not Path('work_dirs').exists()
@@ -297,7 +297,7 @@ def test_values_without_a_schedule_end_are_not_searched(tmp_path):
     assert set(parameters(load_config(str(path)))) == {'tau', 'loss_weight'}
 
 
-def test_schedules_among_the_default_hooks(tmp_path):
+def test_schedules_among_the_default_hooks_are_found(tmp_path):
     path = tmp_path / 'pair.py'
     path.write_text(
         f'_base_ = {DIGITS!r}\ncustom_hooks = []\ndefault_hooks = dict('

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...visualization import Style, finish, legend_below, method_styles, new_figure
+from ...estimates import Estimate
+from ...visualization import Style, bars, finish, legend_below, method_styles, new_figure
 from .measure import Agreement, Comparison
 
 if TYPE_CHECKING:
@@ -20,11 +21,7 @@ _FEW_CLASSES = 30  # bars with names; more classes are drawn as curves
 
 
 def agreement(nets: dict[str, Agreement]) -> Figure:
-    """Reliability diagram, calibration error, and agreement with the teacher.
-
-    Args:
-        nets: Results by name, including the teacher.
-    """
+    """Reliability diagram, calibration error, and agreement with the teacher."""
     figure = new_figure(11, 4.8)
     diagram, calibration, same = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
     styles = method_styles(list(nets))
@@ -48,14 +45,9 @@ def _draw_reliability(axes: Axes, nets: dict[str, Agreement], styles: dict[str, 
 
 
 def _draw_calibration(axes: Axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
-    axes.barh(
-        list(nets),
-        [100 * net.ece for net in nets.values()],
-        color=[styles[name].color for name in nets],
-    )
-    axes.invert_yaxis()
-    axes.grid(alpha=0.3, axis='x')
-    axes.set_xlabel('expected calibration error, points')
+    errors = {name: Estimate(100 * net.ece, math.nan) for name, net in nets.items()}
+    colors = [styles[name].color for name in nets]
+    bars(axes, errors, 'expected calibration error, points', color=colors)
     axes.set_title('calibration')
 
 
@@ -75,11 +67,7 @@ def _draw_same_top1(axes: Axes, students: dict[str, Agreement]) -> None:
 
 
 def correlation_maps(maps: dict[str, np.ndarray]) -> Figure:
-    """Class correlation of each student minus the teacher's, one map per student.
-
-    Args:
-        maps: Differences ``(C, C)`` by name.
-    """
+    """Class correlations ``(C, C)`` of each student minus those of the teacher, one map each."""
     columns = min(len(maps), 4)
     rows = -(-len(maps) // columns)
     figure = new_figure(1.5 + 3.2 * columns, 0.5 + 3.2 * rows)
@@ -112,7 +100,10 @@ def class_gains(comparison: Comparison) -> Figure:
     styles = method_styles(list(comparison.nets))
     if few:
         _draw_bars(axes, gains, styles)
-        _name_classes(axes, [result.name.split(',')[0] for result in classes])  # without synonyms
+        names = [result.name.split(',')[0] for result in classes]  # without synonyms
+        # more characters do not fit side by side
+        slant: dict[str, Any] = dict(rotation=40, ha='right') if sum(map(len, names)) > 80 else {}
+        axes.set_xticks(np.arange(len(names)), names, **slant)
     else:
         for name, values in gains.items():
             color, dash = styles[name]
@@ -129,10 +120,3 @@ def _draw_bars(axes: Axes, gains: dict[str, np.ndarray], styles: dict[str, Style
     for i, (name, values) in enumerate(gains.items()):
         positions = np.arange(len(values)) + (i - (len(gains) - 1) / 2) * width
         axes.bar(positions, values, width, color=styles[name].color, label=name)
-
-
-def _name_classes(axes: Axes, names: Sequence[str]) -> None:
-    if sum(map(len, names)) > 80:  # more characters do not fit side by side
-        axes.set_xticks(np.arange(len(names)), names, rotation=40, ha='right')
-    else:
-        axes.set_xticks(np.arange(len(names)), names)

@@ -60,13 +60,7 @@ class Comparison(NamedTuple):
 
 
 def class_correlation(logits: Tensor) -> Tensor:
-    """Pearson correlation between the logits of the classes, ``(C, C)``.
-
-    The correlation of a class with a constant logit is 0.
-
-    Args:
-        logits: ``(N, C)``.
-    """
+    """Pearson correlation ``(C, C)`` of the columns of ``(N, C)`` logits; 0 for constant ones."""
     return torch.corrcoef(logits.double().T).nan_to_num(0.0)
 
 
@@ -94,14 +88,7 @@ def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
 
 
 def agreement(preds_S: Tensor, preds_T: Tensor, labels: Tensor, bins: int = 15) -> Agreement:
-    """Compare the logits ``(N, C)`` of a student and its teacher.
-
-    Args:
-        preds_S: Logits of the student.
-        preds_T: Logits of the teacher.
-        labels: ``(N,)``.
-        bins: Number of bins for the confidence.
-    """
+    """Compare the logits ``(N, C)`` of a student and its teacher, with the labels ``(N,)``."""
     same = preds_S.argmax(1) == preds_T.argmax(1)
     wrong = preds_T.argmax(1) != labels
     difference = class_correlation(preds_S) - class_correlation(preds_T)

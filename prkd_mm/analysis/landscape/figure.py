@@ -16,10 +16,10 @@ _LEVELS = 25  # number of contour levels
 # in the order of the panels
 _MEASURES = dict(
     top_eigenvalue='top Hessian eigenvalue',
-    normalised_top_eigenvalue='top eigenvalue, filter-normalized',
+    normalized_top_eigenvalue='top eigenvalue, filter-normalized',
     worst_rise='largest increase of the loss\nfound within the radius, nats',
     trace='Hessian trace',
-    normalised_trace='trace, filter-normalized',
+    normalized_trace='trace, filter-normalized',
 )
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 
 def curves(runs: dict[str, list[Draw]], title: str) -> Figure:
-    """Loss along random directions, with a band of ± 1 standard deviation.
-
-    Args:
-        runs: The draws of each run, by its name.
-        title: Title of the figure.
-    """
+    """Loss along random directions, with a band of ± 1 standard deviation."""
     figure = new_figure(10, 4)
     figure.suptitle(title, fontsize='medium')
     styles = method_styles(list(runs))
@@ -55,12 +50,7 @@ def _draw_band(axes: Axes, draws: list[Draw], split: str, name: str, style: Styl
 
 
 def random_surfaces(runs: dict[str, Surface], title: str) -> Figure:
-    """Contours in the plane of two random directions, on one color scale for all runs.
-
-    Args:
-        runs: Surface of each run by its name; each gets a row of panels.
-        title: Title of the figure.
-    """
+    """Contours in the plane of two random directions, on one color scale for all runs."""
     figure, panels = _panels(runs, title)
     for column, split in enumerate(SPLITS):
         values = np.concatenate([surface.losses(split).ravel() for surface in runs.values()])
@@ -74,12 +64,7 @@ def random_surfaces(runs: dict[str, Surface], title: str) -> Figure:
 
 
 def planes(runs: dict[str, Surface], title: str) -> Figure:
-    """Contours in the plane through three checkpoints, on one color scale per panel.
-
-    Args:
-        runs: Surface of each run by its name; each gets a row of panels.
-        title: Title of the figure.
-    """
+    """Contours in the plane through three checkpoints, on one color scale per panel."""
     figure, panels = _panels(runs, title)
     for (name, surface), row in zip(runs.items(), panels):
         for axes, split in zip(row, SPLITS):
@@ -133,12 +118,7 @@ def _color_bar(figure: Figure, filled: QuadContourSet, axes: Axes | list[Axes], 
 
 
 def sharpness(runs: dict[str, list[Draw]], title: str) -> Figure:
-    """Bars of the sharpness measures, with errors over the trainings or draws.
-
-    Args:
-        runs: The draws of each run, by its name.
-        title: Title of the figure.
-    """
+    """Bars of the sharpness measures, with errors over the trainings or draws."""
     figure = new_figure(11, 2 + 0.9 * len(runs))
     figure.suptitle(title, fontsize='medium')
     panels = figure.subplots(2, 3)

@@ -111,7 +111,7 @@ def plane_surface(
         vectors: Three weight vectors ``(P,)`` by label.
         size: Number of points along each axis.
         recalibrate: Re-estimates the batch-norm statistics of a net at each point.
-        progress: Wraps the iteration over the points, to show its progress.
+        progress: Wraps the iteration over the points.
     """
     directions, coordinates = plane(list(vectors.values()))
     marks = dict(zip(vectors, coordinates), mean=np.mean(coordinates, 0).tolist())
@@ -134,19 +134,15 @@ def values_at(
     recalibrate: Optional[Callable[[nn.Module], None]] = None,
     progress: Callable[[Iterable], Iterable] = iter,
 ) -> list[dict[str, Value]]:
-    """Loss and error at ``origin + Σ_k a_k · direction_k``.
+    """Loss and error at the points ``origin + Σ_k a_k · direction_k``, by objective.
 
     Args:
         objectives: Objectives by name, of one net, whose weights are restored at the end.
         origin: Weight vector ``(P,)``.
         directions: Vectors ``(P,)``.
         points: The coordinates ``a`` of each point.
-        recalibrate: Called with the net at each point to re-estimate its batch-norm
-            statistics.
-        progress: Wraps the iteration over the points, to show its progress.
-
-    Returns:
-        list[dict]: For each point, the values by name of the objective.
+        recalibrate: Re-estimates the batch-norm statistics of the net at each point.
+        progress: Wraps the iteration over the points.
     """
     first = next(iter(objectives.values()))
     before, values = first.weights, []
@@ -160,14 +156,10 @@ def values_at(
 
 
 def plane(vectors: Sequence[Tensor]) -> tuple[list[Tensor], list[list[float]]]:
-    """The plane through three weight vectors.
+    """Two orthonormal directions through three weight vectors, and the coordinates of the vectors.
 
-    Garipov et al., "Loss Surfaces, Mode Connectivity, and Fast Ensembling of
-    DNNs", NeurIPS 2018, https://arxiv.org/abs/1802.10026
-
-    Returns:
-        tuple: Two orthonormal directions, and the coordinates of the three vectors, with
-        the first vector as the origin.
+    The first vector is the origin. Garipov et al., "Loss Surfaces, Mode Connectivity, and Fast
+    Ensembling of DNNs", NeurIPS 2018, https://arxiv.org/abs/1802.10026
 
     Raises:
         ValueError: If the three lie on a line.

@@ -101,10 +101,7 @@ def _flat(tensors: Iterable[Tensor]) -> Tensor:
 
 
 def random_direction(objective: Objective, seed: int) -> Tensor:
-    """A filter-normalized Gaussian direction ``(P,)``.
-
-    Each filter of the direction has the norm of the corresponding filter of the net.
-    """
+    """A Gaussian direction ``(P,)`` in which each filter has the norm of the net's filter."""
     generator = torch.Generator().manual_seed(seed)
     draws = (torch.randn(p.shape, generator=generator).to(p) for p in objective.parameters.values())
     return objective.filter_norms() * _flat(
@@ -113,5 +110,5 @@ def random_direction(objective: Objective, seed: int) -> Tensor:
 
 
 def num_filters(objective: Objective) -> int:
-    """Number of filters (rows of weight matrices) F of the net."""
+    """Number F of filters of the net, the rows of its weight matrices."""
     return sum(len(p) for p in objective.parameters.values() if p.dim() > 1)

@@ -11,14 +11,14 @@ from .objective import Objective, num_filters
 
 
 class Sharpness(NamedTuple):
-    """Sharpness of the train loss; ``normalised_*`` are in filter-normalized coordinates."""
+    """Sharpness of the train loss; ``normalized_*`` are in filter-normalized coordinates."""
 
     top_eigenvalue: float
     trace: float
     trace_error: float
-    normalised_top_eigenvalue: float
-    normalised_trace: float
-    normalised_trace_error: float
+    normalized_top_eigenvalue: float
+    normalized_trace: float
+    normalized_trace_error: float
     loss: float
     worst_loss: float
     worst_rise: float  # worst_loss − loss
@@ -26,7 +26,7 @@ class Sharpness(NamedTuple):
 
 
 def sharpness(objective: Objective, seed: int, radius: float, probes: int) -> Sharpness:
-    """All measures of sharpness at the current weights.
+    """All measures of sharpness of the train loss at the current weights.
 
     Args:
         objective: The train loss.
@@ -55,8 +55,7 @@ def top_eigenvalue(
 
     Args:
         objective: The loss.
-        scale: ``s`` in the Hessian ``diag(s) H diag(s)`` in scaled coordinates; default:
-            ones.
+        scale: ``s`` in the Hessian ``diag(s) H diag(s)``; default: ones.
         seed: Seed for the start vector.
         tolerance: Relative error of the eigenvalue.
     """
@@ -96,7 +95,7 @@ def trace(
         objective: The loss.
         scale: As for :func:`top_eigenvalue`.
         seed: Seed for the probes.
-        probes: Number of vectors v. The standard error is over them.
+        probes: Number of vectors v, over which the standard error is computed.
     """
     weights = objective.weights
     scale = torch.ones_like(weights) if scale is None else scale

@@ -24,8 +24,8 @@ from .sharpness import sharpness
 _HEADINGS = dict(
     top_eigenvalue='top eigenvalue',
     trace='trace',
-    normalised_top_eigenvalue='normalized eigenvalue',
-    normalised_trace='normalized trace',
+    normalized_top_eigenvalue='normalized eigenvalue',
+    normalized_trace='normalized trace',
     worst_rise='worst rise',
 )
 
@@ -97,8 +97,20 @@ def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[
             run.title: _examine(run, paths[run.title], tails.get(run.title), options, report)
             for run in runs
         }
-    over = _error_source(max(map(len, paths.values())), options.seeds)
-    _show(found, over, report)
+    over = f'{options.seeds} draw{"s" if options.seeds > 1 else ""}'
+    trainings = max(map(len, paths.values()))
+    if trainings > 1:
+        over = f'{trainings} trainings, with {over} each'
+    else:
+        over += ' of images and directions, not over trainings'
+    sharpness_rows = [
+        dict(
+            run=title, **{key: measure.sharpness_over_trainings(x.draws, key) for key in _HEADINGS}
+        )
+        for title, x in found.items()
+    ]
+    title = f'Sharpness of the train loss, ± standard deviation over {over}'
+    report.table(title, sharpness_rows, dict(run='', **_HEADINGS))
     _save(found, paths, options, over, report)
     return found
 
@@ -154,34 +166,11 @@ def _examine(
 
 
 def _objectives(run: Run, nets: Nets, seed: int, options: LandscapeOptions) -> dict[str, Objective]:
+    size = options.samples, options.batch_size
     return {
-        name: Objective(
-            nets.student,
-            load_batches(
-                run.cfg, split, nets.preprocess, options.samples, options.batch_size, seed
-            ),
-        )
+        name: Objective(nets.student, load_batches(run.cfg, split, nets.preprocess, *size, seed))
         for name, split in (('train', 'train'), ('test', 'val'))
     }
-
-
-def _error_source(trainings: int, seeds: int) -> str:
-    draws = f'{seeds} draw{"s" if seeds > 1 else ""}'
-    if trainings > 1:
-        return f'{trainings} trainings, with {draws} each'
-    return f'{draws} of images and directions, not over trainings'
-
-
-def _show(found: dict[str, RunLandscape], over: str, report: Report) -> None:
-    rows = [
-        dict(
-            run=title,
-            **{key: measure.sharpness_over_trainings(landscape.draws, key) for key in _HEADINGS},
-        )
-        for title, landscape in found.items()
-    ]
-    title = f'Sharpness of the train loss, ± standard deviation over {over}'
-    report.table(title, rows, dict(run='', **_HEADINGS))
 
 
 def _save(
@@ -191,11 +180,24 @@ def _save(
     over: str,
     report: Report,
 ) -> None:
-    planes = {title: landscape.plane for title, landscape in found.items() if landscape.plane}
+    planes = {title: x.plane for title, x in found.items() if x.plane}
     rows = dict(
-        _curves={title: _curve_rows(landscape.draws) for title, landscape in found.items()},
-        _sharpness={title: _sharpness_rows(landscape.draws) for title, landscape in found.items()},
-        _surface={title: _surface_rows(landscape.surface) for title, landscape in found.items()},
+        _curves={
+            title: [
+                dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **_columns(values))
+                for draw in x.draws
+                for a, values in draw.curve.items()
+            ]
+            for title, x in found.items()
+        },
+        _sharpness={
+            title: [
+                dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
+                for draw in x.draws
+            ]
+            for title, x in found.items()
+        },
+        _surface={title: _surface_rows(x.surface) for title, x in found.items()},
     )
     if planes:
         rows['_plane'] = {title: _surface_rows(plane) for title, plane in planes.items()}
@@ -215,7 +217,10 @@ def _save(
             for title, plane in planes.items()
         },
     )
-    tables = {key: _table(runs) for key, runs in rows.items()}
+    tables = {
+        key: [dict(run=title, **row) for title, part in runs.items() for row in part]
+        for key, runs in rows.items()
+    }
     report.save(numbers, tables, _figures(found, planes, options, over))
 
 
@@ -251,25 +256,6 @@ def _columns(values: dict[str, Value]) -> dict[str, float]:
     }
 
 
-def _curve_rows(draws: Sequence[Draw]) -> list[dict]:
-    return [
-        dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **_columns(values))
-        for draw in draws
-        for a, values in draw.curve.items()
-    ]
-
-
-def _sharpness_rows(draws: Sequence[Draw]) -> list[dict]:
-    return [
-        dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
-        for draw in draws
-    ]
-
-
 def _surface_rows(surface: Surface) -> list[dict]:
     points = product(surface.a, surface.b)
     return [dict(a=a, b=b, **_columns(x)) for (a, b), x in zip(points, surface.values)]
-
-
-def _table(runs: dict[str, list[dict]]) -> list[dict]:
-    return [dict(run=title, **row) for title, rows in runs.items() for row in rows]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...visualization import Style, finish, method_styles, new_figure
+from ...estimates import Estimate
+from ...visualization import Style, bars, finish, method_styles, new_figure
 from .measure import RunSpread
 
 if TYPE_CHECKING:
@@ -15,28 +17,21 @@ if TYPE_CHECKING:
 
 
 def spread(runs: dict[str, RunSpread]) -> Figure:
-    """Top-1 and gain of the average by number of students; scatter of the tail.
-
-    Args:
-        runs: Results of each run by its name.
-    """
+    """Top-1 and gain of the average by number of students; scatter of the tail."""
     figure = new_figure(11, 8)
     (top1, gain), (distance, disagreement) = figure.subplots(2, 2)
     styles = method_styles(list(runs))
     _draw_top1(top1, runs, styles)
     _draw_gain(gain, runs, styles)
     colors = [styles[name].color for name in runs]
-    distance.barh(list(runs), [100 * run.relative_rms for run in runs.values()], color=colors)
-    distance.set_xlabel('rms distance from the mean / norm of the mean, %')
+    scatter = {name: Estimate(100 * run.relative_rms, math.nan) for name, run in runs.items()}
+    bars(distance, scatter, 'rms distance from the mean / norm of the mean, %', color=colors)
     distance.set_title("scatter of the tail's weights")
-    disagreement.barh(list(runs), [100 * run.disagreement for run in runs.values()], color=colors)
-    disagreement.set_xlabel('% of the images, mean over pairs')
+    differ = {name: Estimate(100 * run.disagreement, math.nan) for name, run in runs.items()}
+    bars(disagreement, differ, '% of the images, mean over pairs', color=colors)
     disagreement.set_title('pairs of the tail that predict differently')
     for axes in (top1, gain):
-        axes.xaxis.get_major_locator().set_params(integer=True)
-    for axes in (distance, disagreement):
-        axes.invert_yaxis()
-        axes.grid(alpha=0.3, axis='x')
+        axes.locator_params(axis='x', integer=True)
     figure.legend(
         *top1.get_legend_handles_labels(), loc='outside lower center', ncols=7, fontsize='small'
     )

@@ -74,11 +74,7 @@ def weight_spread(vectors: Sequence[Tensor]) -> WeightSpread:
 
 
 def disagreement(predictions: Sequence[Tensor]) -> float:
-    """Share of samples that two nets classify differently, mean over the pairs.
-
-    Args:
-        predictions: Predicted classes ``(N,)`` of at least two nets.
-    """
+    """Share of samples that two nets classify differently, mean over the pairs."""
     stacked = torch.stack(list(predictions))
     pairs = torch.combinations(torch.arange(len(stacked)))
     return (stacked[pairs[:, 0]] != stacked[pairs[:, 1]]).double().mean().item()
@@ -87,8 +83,7 @@ def disagreement(predictions: Sequence[Tensor]) -> float:
 def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> Estimate:
     """Top-1 of the average minus the mean top-1 of the raw nets, in points.
 
-    The error is the standard error over the images, for the same nets and other test images.
-    The differences are paired by image.
+    The error is the standard error over the images. The differences are paired by image.
 
     Args:
         averaged: Classes that the averaged net predicts, ``(N,)``.
@@ -137,10 +132,10 @@ def averages(
     Args:
         states: State dicts by epoch, ascending.
         net: The net to load weights into; it keeps the last mean.
-        recalibrate: Re-estimates the batch-norm statistics of averaged weights. Not called
-            for a single student, which has its own statistics.
+        recalibrate: Re-estimates the batch-norm statistics of averaged weights. A single student
+            keeps its own.
         predict: Computes the predictions of the net.
-        progress: Wraps the iteration over I, to show its progress.
+        progress: Wraps the iteration over I.
     """
     tail: list[State] = list(states.values())
     result = {}

@@ -86,11 +86,7 @@ class RunLosses:
         return list(self.losses.values())
 
     def terms(self, epoch: int) -> list[Term]:
-        """The terms of all losses in a 0-based epoch.
-
-        Raises:
-            ValueError: See :func:`~prkd_mm.strength.terms_of`.
-        """
+        """The terms of all losses in a 0-based epoch."""
         return [term for loss in self.at(epoch) for term in terms_of(loss)]
 
 

@@ -29,13 +29,7 @@ _DASHES = dict(zip(PARTS.values(), LINE_STYLES))  # line styles for the terms of
 
 
 def strength(schemes: dict[str, Summary], along: dict[str, StrengthOverRun], title: str) -> Figure:
-    """Six panels: curvature at the match, gradients, and both over a run.
-
-    Args:
-        schemes: Results for each term, by its name.
-        along: Results over each run, by its title; may be empty.
-        title: Title of the figure.
-    """
+    """Six panels: curvature at the match, gradients, and both over a run."""
     figure = new_figure(11, 12)
     figure.suptitle(title)
     (spectrum, curvature), (gradient, share), (over_run, tail) = figure.subplots(3, 2)

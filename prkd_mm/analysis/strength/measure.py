@@ -71,11 +71,11 @@ def _inverse(length: Tensor, size: Tensor) -> Tensor:
 def hessians(term: Term, logits: Tensor, selected: slice = slice(None)) -> Tensor:
     """Hessians ``(N, C, C)`` of a term with respect to the logits, at the match.
 
-    The docstring of the module lists the closed forms. For 'intra' the N samples are the batch.
+    The docstring of the module lists the closed forms.
 
     Args:
         term: The term.
-        logits: ``(N, C)``, the same for teacher and student.
+        logits: ``(N, C)``, the same for teacher and student; the batch, for 'intra'.
         selected: The samples whose Hessians are returned.
     """
     N, C = logits.shape
@@ -161,10 +161,9 @@ def noticeable_share(values: Tensor) -> Tensor:
 
 
 def small_class_share(gradient: Tensor, preds_T: Tensor) -> Tensor:
-    """Share ``(N,)`` of ``|gradient|`` on the teacher's small classes.
+    """Share ``(N,)`` of ``|gradient|`` on the classes with a teacher probability below 1/C.
 
-    A class is small if the teacher's probability (τ = 1) is below 1/C. NaN where the
-    gradient is 0.
+    The probabilities are those at τ = 1. NaN where the gradient is 0.
     """
     small = F.softmax(preds_T, 1) < 1 / preds_T.shape[1]
     size = gradient.abs()

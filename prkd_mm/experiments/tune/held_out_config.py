@@ -28,18 +28,15 @@ def write_held_out(
     """Write configs that train on a part of the training images and validate on the rest.
 
     The first is for the student. The second is for its teacher, which must not see the held-out
-    images either; it requires a ``teacher_config``.
+    images either; it requires a ``teacher_config`` and is None without one.
 
     Args:
         config: The config of a pair.
         folder: Output folder.
         every: Every N-th image of a class is held out; see
             :func:`~prkd_mm.datasets.held_out_split`.
-        options: Overrides of the student's config; only those of its data have an effect.
-        teacher_options: Overrides of the teacher's config; likewise.
-
-    Returns:
-        tuple: The paths of the two configs; the second is None without a ``teacher_config``.
+        options: Overrides of the data of the student's config.
+        teacher_options: Overrides of the data of the teacher's config.
 
     Raises:
         ValueError: If the two configs have the same file name.

@@ -20,23 +20,14 @@ RANGES = dict(
 
 @dataclass
 class Trial:
-    """One setting of a method, and its results by seed.
+    """One setting of a method, and its results by seed, in percent of top-1."""
 
-    Attributes:
-        method: A key of :data:`~prkd_mm.config.METHODS`.
-        number: Position in the search; 0 is the setting of the config.
-        values: Values by parameter.
-        options: The values as ``KEY=VALUE`` overrides of a config.
-        last: Top-1 of the last epoch, in percent, by seed.
-        averaged: Top-1 of the tail average, in percent, by seed.
-    """
-
-    method: str
-    number: int
-    values: dict[str, float]
-    options: list[str]
-    last: list[float] = field(default_factory=list)
-    averaged: list[float] = field(default_factory=list)
+    method: str  # a key of METHODS
+    number: int  # position in the search; 0 is the setting of the config
+    values: dict[str, float]  # by parameter
+    options: list[str]  # the values as ``KEY=VALUE`` overrides of a config
+    last: list[float] = field(default_factory=list)  # after the last epoch
+    averaged: list[float] = field(default_factory=list)  # of the tail average
 
     @property
     def score(self) -> float:
@@ -63,14 +54,12 @@ def parameters(cfg: Config) -> dict[str, list[str]]:
     prefix = f'model.distiller.distill_losses.{name}'
     found = {key: [f'{prefix}.{key}'] for key in ('tau', 'loss_weight') if key in loss}
     hooks = {f'custom_hooks.{i}': hook for i, hook in enumerate(cfg.get('custom_hooks') or [])}
-    hooks.update(
-        {f'default_hooks.{key}': hook for key, hook in cfg.get('default_hooks', {}).items() if hook}
-    )
-    for place, hook in hooks.items():
-        if not is_type(hook, 'LossScheduleHook'):
+    hooks.update({f'default_hooks.{k}': hook for k, hook in cfg.get('default_hooks', {}).items()})
+    for hook_key, hook in hooks.items():
+        if not hook or not is_type(hook, 'LossScheduleHook'):
             continue
         for i, schedule in enumerate(hook['schedules']):
-            key = f'{place}.schedules.{i}'
+            key = f'{hook_key}.schedules.{i}'
             if schedule['loss'] != name or schedule.get('end') is None:
                 continue
             if schedule['attr'] == 'tau':
@@ -119,10 +108,9 @@ def settings(cfg: Config, method: str, number: int, seed: int = 0) -> list[Trial
 
 def finalists(found: Sequence[Trial], number: int) -> list[Trial]:
     """The setting of the config, and the best of the others."""
-    others = [trial for trial in found if trial.number]
-    return [trial for trial in found if not trial.number] + sorted(
-        others, key=lambda trial: -trial.score
-    )[:number]
+    ranked = sorted(found, key=lambda trial: -trial.score)
+    own = [trial for trial in found if not trial.number]
+    return own + [trial for trial in ranked if trial.number][:number]
 
 
 def winner(final: Sequence[Trial]) -> Trial:

@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Optional
 
 from ...config import METHODS
 from ...files import write_json, write_text
@@ -24,8 +25,10 @@ NOTE = (
 
 
 def average_over_seeds(choices: Sequence[list[dict]]) -> list[dict]:
-    """Rows of :func:`~prkd_mm.experiments.tune.tail_choice.tail_choices` of several
-    runs as one row each, ``top1`` a list."""
+    """Join the rows of :func:`~prkd_mm.experiments.tune.tail_choice.tail_choices` of several runs.
+
+    ``top1`` becomes a list with one number per run.
+    """
     rows: dict[tuple[str, int], list[float]] = {}
     for choice in choices:
         for row in choice:
@@ -50,22 +53,19 @@ def write_search(
         protocol: Protocol of the search: values by name.
 
     Returns:
-        str: The chosen settings, for printing.
+        The chosen settings, for printing.
     """
     winners = {method: winner(final) for method, final in finals.items()}
-    own = {
-        method: next(trial for trial in final if not trial.number)
-        for method, final in finals.items()
-    }
-    chosen = _chosen(winners, own, tails)
-    parts = [
-        chosen,
-        *(_trials(METHODS[method], trials, winners[method]) for method, trials in found.items()),
-    ]
+    chosen = '\n'.join(
+        _chosen(winners[method], final, tails.get(method)) for method, final in finals.items()
+    )
+    parts = [_trials(METHODS[method], trials, winners[method]) for method, trials in found.items()]
+    if source := protocol.get('teacher_logits'):
+        parts.append(f'Teacher: {source}\n')
     if tails:
         parts.append(_tails(tails))
     lines = [f'- {name}: `{value}`' for name, value in protocol.items()]
-    write_text(folder / 'tuning.md', '\n'.join([*parts, NOTE, *lines, '']))
+    write_text(folder / 'tuning.md', '\n'.join([chosen, *parts, NOTE, *lines, '']))
     numbers = dict(
         protocol=protocol,
         trials={method: [asdict(trial) for trial in trials] for method, trials in found.items()},
@@ -77,33 +77,24 @@ def write_search(
     return chosen
 
 
-def _chosen(winners: dict[str, Trial], own: dict[str, Trial], tails: dict[str, list[dict]]) -> str:
-    """The chosen trial of each method, and the options that set it."""
-    lines = []
-    for method, trial in winners.items():
-        options = list(trial.options)
-        if tails:
-            best = best_tail(tails[method])
-            options += [
-                f'default_hooks.tail_average.{name}={best[name]}' for name in ('num_epochs', 'bn')
-            ]
-        config = own[method]
-        lines.append(
-            f'{METHODS[method]}: trial {trial.number}, {mean_std(trial.averaged)} % (the config: '
-            f'{mean_std(config.averaged)} %{_seeds_won(trial, config)})\n    {" ".join(options)}\n'
-        )
-    return '\n'.join(lines)
-
-
-def _seeds_won(trial: Trial, config: Trial) -> str:
-    """Number of seeds with which the chosen trial is better, except the seed that chose it."""
-    others = list(zip(trial.averaged, config.averaged))[1:]
-    if not trial.number or not others:
-        return ''
-    return (
-        f'; better with {sum(a > b for a, b in others)} of the {len(others)} seeds that were not '
-        'used to choose the finalists'
+def _chosen(trial: Trial, final: Sequence[Trial], tails: Optional[list[dict]]) -> str:
+    """The chosen trial of a method, compared with the config, and the options that set it."""
+    options = list(trial.options)
+    if tails:
+        best = best_tail(tails)
+        options += [f'default_hooks.tail_average.{key}={best[key]}' for key in ('num_epochs', 'bn')]
+    config = next(other for other in final if not other.number)
+    text = (
+        f'{METHODS[trial.method]}: trial {trial.number}, {mean_std(trial.averaged)} % (the config: '
+        f'{mean_std(config.averaged)} %'
     )
+    others = list(zip(trial.averaged, config.averaged))[1:]  # seed 0 chose the finalists
+    if trial.number and others:
+        text += (
+            f'; better with {sum(a > b for a, b in others)} of the {len(others)} seeds that were '
+            'not used to choose the finalists'
+        )
+    return f'{text})\n    {" ".join(options)}\n'
 
 
 def _trials(title: str, trials: Sequence[Trial], chosen: Trial) -> str:
@@ -152,13 +143,7 @@ _CHOSEN = dict(marker='*', markersize=12, markeredgecolor='black')
 
 
 def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: Path) -> None:
-    """Plot the score against each parameter, with one row of panels per method.
-
-    Args:
-        found: All trials by method.
-        winners: The chosen trial by method.
-        path: The figure to write.
-    """
+    """Plot the score against each parameter, with one row of panels per method."""
     names = [name for name in RANGES if any(name in trials[0].values for trials in found.values())]
     figure = new_figure(1 + 2.6 * len(names), 0.5 + 2.6 * len(found))
     panels = figure.subplots(len(found), len(names), sharey='row', squeeze=False)
