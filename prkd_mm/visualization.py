@@ -170,12 +170,12 @@ def plot_accuracy(
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
-    best = max(_last(raw) for raw, _ in curves.values())
+    last = {name: raw[max(raw)] for name, (raw, _) in curves.items()}
     styles = method_styles(list(curves))
     shown = []  # determines the y axis
     for name, (raw, averaged) in curves.items():
-        failed = _last(raw) < best / 2  # would squeeze the other curves
-        label = f'{name} (below: {_last(raw):.1f} %)' if failed else name
+        failed = last[name] < max(last.values()) / 2  # would squeeze the other curves
+        label = f'{name} (below: {last[name]:.1f} %)' if failed else name
         color, dash = styles[name]
         axes.plot(
             list(raw), list(raw.values()), color=color, linestyle=dash, linewidth=1, label=label
@@ -190,7 +190,3 @@ def plot_accuracy(
         axes.set_title('thin: raw weights; thick: averaged over the tail', fontsize='medium')
     figure.legend(loc='outside lower center', ncols=3, fontsize='small')
     figure.savefig(path, dpi=120)
-
-
-def _last(curve: dict[int, float]) -> float:
-    return list(curve.values())[-1]

@@ -44,16 +44,6 @@ def add_run_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
         help='override settings of the config',
     )
     parser.add_argument('--out', help='output folder; default: <last work dir>/analysis')
-    if study is STUDIES['landscape']:
-        parser.add_argument(
-            '--trainings',
-            type=int,
-            default=1,
-            metavar='N',
-            help='number of trainings per method, with the seeds 0 to N-1 of '
-            'tools/reproduce.py; for several, error bars are over the trainings; '
-            'default: %(default)s',
-        )
 
 
 def parse_args() -> argparse.Namespace:
@@ -67,6 +57,16 @@ def parse_args() -> argparse.Namespace:
         words = study.description
         command = commands.add_parser(name, help=words, description=words)
         add_run_arguments(command, study)
+        if name == 'landscape':
+            command.add_argument(
+                '--trainings',
+                type=int,
+                default=1,
+                metavar='N',
+                help='number of trainings per method, with the seeds 0 to N-1 of '
+                'tools/reproduce.py; for several, error bars are over the trainings; '
+                'default: %(default)s',
+            )
         add_options(command, study.options)
     return parser.parse_args()
 

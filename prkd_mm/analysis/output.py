@@ -84,11 +84,9 @@ class Report:
 
 
 def _shown(x: Union[str, float, Estimate, None]) -> str:
-    if x is None:
-        return '-'
     if isinstance(x, (float, Estimate)):
         return format(x, '.3g')
-    return str(x)
+    return '-' if x is None else str(x)
 
 
 def _save_figure(figure: 'Figure', stem: str) -> list[Path]:

@@ -32,13 +32,13 @@ def analyze(
         console: Console for progress and numbers.
 
     Returns:
-        list[Path]: The figures as PNG files.
+        The figures as PNG files.
     """
     # without methods all jobs train the same net
     students = [job for job in jobs if job.method] or list(jobs)
     several_seeds = any(job.seed for job in students)
     runs = {job.method: _run(job, students) for job in students if not job.seed}
-    figures = []
+    figures: list[Path] = []
     for name in names:
         chosen = _choose(name, runs)
         if not chosen:
@@ -60,10 +60,8 @@ def analyze(
 
 def _run(job: Job, students: Sequence[Job]) -> Run:
     """The run of seed 0 with the work dirs of its other seeds."""
-    repeats = [
-        str(other.work_dir) for other in students if other.method == job.method and other.seed
-    ]
-    return Run(METHODS.get(job.method or '', job.title), job.cfg, repeats=repeats)
+    others = [str(each.work_dir) for each in students if each.method == job.method and each.seed]
+    return Run(METHODS.get(job.method or '', job.title), job.cfg, repeats=others)
 
 
 def _choose(name: str, runs: dict[Optional[str], Run]) -> dict[Optional[str], Run]:

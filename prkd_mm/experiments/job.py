@@ -49,7 +49,7 @@ class Job:
         title: Name shown for its method.
         arguments: The command line of ``tools/train.py``.
         method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
-        seed: Which run of this method it is.
+        seed: Seed of the run, for its title and record.
         teacher: The job that trains its teacher, if one does.
         records: Folder of :class:`RunRecord` files; None: none are read or written.
 

@@ -15,13 +15,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences between two methods, seed by seed, in points of top-1.
-
-    Attributes:
-        better: The method from whose results the others are subtracted.
-        worse: The method whose results are subtracted.
-        values: One difference per seed.
-    """
+    """Differences ``better − worse`` of two methods, seed by seed, in points of top-1."""
 
     better: str
     worse: str
@@ -57,14 +51,7 @@ class Difference:
 def difference(
     better: str, worse: str, one: dict[int, float], other: dict[int, float]
 ) -> Optional[Difference]:
-    """Difference of two methods over the seeds that both have; None without a common seed.
-
-    Args:
-        better: Name of the first method.
-        worse: Name of the second method.
-        one: Top-1 of the first method by seed.
-        other: Top-1 of the second method by seed.
-    """
+    """Difference of two methods over the seeds that both have; None without a common seed."""
     values = tuple(one[seed] - other[seed] for seed in sorted(one.keys() & other.keys()))
     return Difference(better, worse, values) if values else None
 

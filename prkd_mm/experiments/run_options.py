@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import torch
 
@@ -17,12 +17,7 @@ from .shared_store import DEFAULT_VIEWS
 
 
 def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """The ``type`` of a comma-separated option.
-
-    Args:
-        what: Plural noun for the names, for the error message.
-        known: The names to choose from.
-    """
+    """Argument type: comma-separated names; ``what`` is their plural noun for errors."""
 
     def names(text: str) -> tuple[str, ...]:
         chosen = tuple(name for name in text.split(',') if name)
@@ -35,7 +30,19 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]
     return names
 
 
-TUNABLE = [method for method in METHODS if method != 'ce']
+def _methods(default: str, known: Sequence[str]) -> Any:
+    return option(
+        tuple(default.split(',')),
+        f'comma-separated, from {",".join(known)}',
+        default,
+        type=names_of('methods', known),
+        metavar='A,B',
+    )
+
+
+def _overrides(runs: str) -> Any:
+    words = f'override settings for the {runs}'
+    return option((), words, 'none', type=str, nargs='+', metavar='KEY=VALUE')
 
 
 def _default_jobs() -> int:
@@ -58,22 +65,8 @@ class RunOptions:
         type=whole_number(1),
         metavar='N',
     )
-    cfg_options: Sequence[str] = option(
-        (),
-        'override settings for the runs of the students',
-        'none',
-        type=str,
-        nargs='+',
-        metavar='KEY=VALUE',
-    )
-    teacher_options: Sequence[str] = option(
-        (),
-        'override settings for the run of the teacher',
-        'none',
-        type=str,
-        nargs='+',
-        metavar='KEY=VALUE',
-    )
+    cfg_options: Sequence[str] = _overrides('runs of the students')
+    teacher_options: Sequence[str] = _overrides('run of the teacher')
     store_views: Optional[int] = option(
         None,
         "compute the teacher's logits for K augmented views of each image once, in a store that "
@@ -90,13 +83,7 @@ class RunOptions:
 class ComparisonOptions(RunOptions):
     """Options of ``tools/reproduce.py``."""
 
-    methods: Sequence[str] = option(
-        ('ce', 'kd', 'prkd'),
-        f'comma-separated, from {",".join(METHODS)}',
-        'ce,kd,prkd',
-        type=names_of('methods', list(METHODS)),
-        metavar='A,B',
-    )
+    methods: Sequence[str] = _methods('ce,kd,prkd', list(METHODS))
     seeds: int = option(
         3,
         'number of runs per method, with the seeds 0 to N-1; one run is not enough to compare '
@@ -127,13 +114,7 @@ class ComparisonOptions(RunOptions):
 class TuningOptions(RunOptions):
     """Options of ``tools/tune.py``."""
 
-    methods: Sequence[str] = option(
-        ('kd', 'dist', 'prkd'),
-        f'comma-separated, from {",".join(TUNABLE)}',
-        'kd,dist,prkd',
-        type=names_of('methods', TUNABLE),
-        metavar='A,B',
-    )
+    methods: Sequence[str] = _methods('kd,dist,prkd', [name for name in METHODS if name != 'ce'])
     trials: int = option(
         8,
         'number of settings per method; the first is that of the config',

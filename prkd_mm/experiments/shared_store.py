@@ -18,9 +18,9 @@ _STORED = {'head', 'head.fc'}  # modules of a stored teacher that a recorder can
 def default_views(cfg: Config) -> int:
     """Number of views to store for a student: its epochs, at most :data:`DEFAULT_VIEWS`.
 
-    0, which means a live teacher, if the logits cannot be stored: if there is no frozen teacher,
-    its logits are stored already, the images are neither ``PackedImages`` nor ``ImageViews``, they
-    are mixed, or a loss reads features of the teacher.
+    It is 0, which means a live teacher, if the logits cannot be stored: if there is no frozen
+    teacher, its logits are stored already, the images are neither ``PackedImages`` nor
+    ``ImageViews`` or are mixed, or a loss reads features of the teacher.
     """
     try:
         check_config(cfg)
@@ -52,12 +52,12 @@ def teacher_source(model: dict) -> str:
 def begin_shared_store(jobs: Sequence[Job], console: Console) -> None:
     """Create or check the store of the unfinished jobs with ``--store-views``.
 
-    Its teacher must be trained. The folder is renamed if it holds the logits of
-    another teacher or other images, such as those of an earlier experiment.
+    Their teacher must be trained. The folder is renamed if it holds the logits of another
+    teacher or of other images.
 
     Args:
         jobs: Runs on the same images with the same teacher.
-        console: Where to report a folder that is renamed.
+        console: Console to report a renamed folder.
 
     Raises:
         ValueError: If the student's preprocessor mixes images.

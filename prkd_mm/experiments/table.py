@@ -12,19 +12,14 @@ from rich.table import Table as ScreenTable
 class Table:
     """Cells under headings; the first column is text, the others are numbers.
 
-    Attributes:
-        header: Headings.
-        rows: Cells of each row.
-        title: Title above the table, in the terminal only.
-        short_header: Shorter headings for the terminal; None for ``header``.
-        caption: Line below the table.
+    In the terminal, there is a title, and ``short_header`` replaces the headings.
     """
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     title: Optional[str] = None
     short_header: Optional[Sequence[str]] = None
-    caption: str = ''
+    caption: str = ''  # line below the table
 
     def screen(self, **style: Any) -> ScreenTable:
         """The table for a :class:`rich.console.Console`; ``style`` has arguments of its class."""

@@ -50,9 +50,8 @@ def run(runs: Sequence[Run], report: Report, options: SpreadOptions) -> dict[str
         FileNotFoundError: If a run has fewer than two checkpoints.
         ValueError: If ``tail`` is less than two.
     """
-    tails = [
-        run.tail(2, options.tail) for run in runs
-    ]  # fail on a missing checkpoint before computing
+    # fail on a missing checkpoint before computing
+    tails = [run.tail(2, options.tail) for run in runs]
     with report.progress():
         found = {run.title: _examine(run, tail, report, options) for run, tail in zip(runs, tails)}
     rows = _show(found, report)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...cli import positive_number, positive_numbers, whole_number
 from ...options import documented, option
@@ -73,7 +73,14 @@ def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[s
             name: measure.summary(term, preds_S, preds_T, batch_size)
             for name, term in report.track('curvature and gradients')(list(terms.items()))
         }
-        along = _along(distilled, nets.student, batches, preds_T, batch_size, report)
+        along: dict[str, StrengthOverRun] = {}
+        for each in distilled:
+            try:
+                along[each.title] = strength_over_run(
+                    each, nets.student, batches, preds_T, batch_size, report
+                )
+            except ValueError as error:
+                report.note(f'{each.title} over its epochs: {error}')
     verdict, (used, classes) = _order(schemes), preds_T.shape
     rows = _show(schemes, verdict, report)
     numbers = dict(
@@ -116,31 +123,14 @@ def _terms(taus: Sequence[float], tau_cor: float) -> dict[str, Term]:
     }
 
 
-def _along(
-    runs: Sequence[Run],
-    student: nn.Module,
-    batches: Batches,
-    preds_T: Tensor,
-    batch_size: int,
-    report: Report,
-) -> dict[str, StrengthOverRun]:
-    along = {}
-    for run in runs:
-        try:
-            along[run.title] = strength_over_run(run, student, batches, preds_T, batch_size, report)
-        except ValueError as error:
-            report.note(f'{run.title} over its epochs: {error}')
-    return along
-
-
 def _order(schemes: dict[str, Summary]) -> str:
     """Whether logit > KL(high τ) > KL(low τ) > Cor inter."""
     expected = [name for name in schemes if 'intra' not in name]
     found = sorted(expected, key=lambda name: -schemes[name].strength.mean)
+    holds = 'holds' if found == expected else 'does not hold'
     return (
-        'mean curvature times τ²: ' + ' > '.join(found) + '; the order '
-        'logit > KL (high τ) > KL (low τ) > Cor '
-        f'{"holds" if found == expected else "does not hold"}'
+        f'mean curvature times τ²: {" > ".join(found)}; '
+        f'the order logit > KL (high τ) > KL (low τ) > Cor {holds}'
     )
 
 

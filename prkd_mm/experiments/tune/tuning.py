@@ -28,7 +28,7 @@ _DATA_KEYS = ('train_dataloader.dataset', 'val_dataloader')
 
 
 def _split(options: Sequence[str]) -> tuple[dict, list[str]]:
-    """Overrides of the data, which apply before they are split, and all other overrides."""
+    """Overrides of the data, which apply before images are held out, and all other overrides."""
     of_data = [option for option in options if option.startswith(_DATA_KEYS)]
     parser = argparse.ArgumentParser()
     parser.add_argument('options', nargs='*', action=ConfigOptions)
@@ -40,15 +40,14 @@ class Tuning:
     """Trials of several methods, each with the same budget.
 
     Args:
-        options: Options of the search; the default ``out`` is
-            ``results/tune_<name of the config>``.
+        options: Options of the search.
         train_py: Path of ``tools/train.py``.
         console: Console for the progress.
 
     Raises:
         ValueError: If the config has no methods, no validated tail average or not enough epochs,
-            if ``store_views`` is given and the logits cannot be stored, or if the options
-            name a teacher in place of the one that is trained.
+            if ``store_views`` does not fit it, or if the options name another teacher than the one
+            that is trained.
     """
 
     def __init__(self, options: TuningOptions, train_py: str, console: Console) -> None:
@@ -80,7 +79,7 @@ class Tuning:
         self._check(self.jobs_of(self.found[options.methods[0]][0], 1)[0].cfg)
 
     def _check(self, cfg: Config) -> None:
-        """Check, before any training, for settings that would fail after it."""
+        """Reject settings that would fail after the training."""
         average = cfg.default_hooks.get('tail_average')
         if not average or not average.get('evaluate', True):
             raise ValueError(
@@ -119,7 +118,7 @@ class Tuning:
         self._run([trial for final in self.finals.values() for trial in final], self.options.seeds)
 
     def about_the_teacher(self) -> str:
-        """States whether the teacher has seen the held-out images."""
+        """Whether the teacher has seen the held-out images, in words."""
         if self.teacher:
             return 'trained without the held-out images'
         return 'given (the config has no teacher_config); it may have seen the held-out images'
@@ -161,11 +160,7 @@ class Tuning:
         return record.last, record.averaged
 
     def write(self, command: str) -> None:
-        """Compare averages of the winners, and write the report.
-
-        Args:
-            command: The command that reproduces the report.
-        """
+        """Compare averages of the winners, and write the report, which shows ``command``."""
         tails = {}
         with Progress(console=self.console, transient=True) as progress:
             for method, final in self.finals.items():
