@@ -15,10 +15,9 @@ class Study(NamedTuple):
     """A study.
 
     Attributes:
-        run (Callable): ``run(runs, report, options)``; the first line of its docstring
-            describes the study.
-        options (type): The class of its options.
-        checkpoints (str): How the study uses several ``--checkpoints``.
+        run: ``run(runs, report, options)``; the first line of its docstring describes the study.
+        options: The class of its options.
+        checkpoints: How the study uses several ``--checkpoints``.
     """
 
     run: Callable[..., Any]

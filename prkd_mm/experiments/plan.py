@@ -34,8 +34,7 @@ def training(
             default work dir of ``tools/train.py``.
         amp: Whether to use mixed precision.
         suffix: Suffix of the work dir.
-        store_views: Number of views of each image whose teacher logits the run stores; 0: the
-            teacher of the config. The method ``ce`` has no teacher.
+        store_views: The value of ``--store-views``, which the method ``ce`` does not need; 0: none.
         **more: Further arguments of :class:`Job`.
 
     Raises:

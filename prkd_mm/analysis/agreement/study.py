@@ -34,11 +34,8 @@ class AgreementOptions(StudyOptions):
 def run(runs: Sequence[Run], report: Report, options: AgreementOptions) -> measure.Comparison:
     """Agreement of the students with the teacher, calibration, and gains by class.
 
-    Args:
-        runs: Distillations from one teacher; gains are over the first student. Each of the
-            ``checkpoints`` of a run is a student.
-        report: Receives the numbers and figures.
-        options: Options of the study.
+    The runs are distillations from one teacher; gains are over the first student. Each of the
+    ``checkpoints`` of a run is a student.
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.

@@ -82,11 +82,6 @@ def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[
     the tail, these are re-estimated at every point, as for averaged weights. If a run has
     fewer than three checkpoints, this is reported and there is no plane.
 
-    Args:
-        runs: Runs, each with its ``repeats``, the trainings with other seeds.
-        report: Receives the numbers and figures.
-        options: Options of the study.
-
     Raises:
         FileNotFoundError: If a checkpoint is missing.
     """
@@ -182,21 +177,8 @@ def _save(
 ) -> None:
     planes = {title: x.plane for title, x in found.items() if x.plane}
     rows = dict(
-        _curves={
-            title: [
-                dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **_columns(values))
-                for draw in x.draws
-                for a, values in draw.curve.items()
-            ]
-            for title, x in found.items()
-        },
-        _sharpness={
-            title: [
-                dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
-                for draw in x.draws
-            ]
-            for title, x in found.items()
-        },
+        _curves={title: _curve_rows(x.draws) for title, x in found.items()},
+        _sharpness={title: _sharpness_rows(x.draws) for title, x in found.items()},
         _surface={title: _surface_rows(x.surface) for title, x in found.items()},
     )
     if planes:
@@ -254,6 +236,21 @@ def _columns(values: dict[str, Value]) -> dict[str, float]:
         for split, value in values.items()
         for key, number in value._asdict().items()
     }
+
+
+def _curve_rows(draws: Sequence[Draw]) -> list[dict]:
+    return [
+        dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **_columns(values))
+        for draw in draws
+        for a, values in draw.curve.items()
+    ]
+
+
+def _sharpness_rows(draws: Sequence[Draw]) -> list[dict]:
+    return [
+        dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
+        for draw in draws
+    ]
 
 
 def _surface_rows(surface: Surface) -> list[dict]:

@@ -41,11 +41,6 @@ def run(runs: Sequence[Run], report: Report, options: SpreadOptions) -> dict[str
     The batch-norm statistics of the averages come from the training batches that
     ``TailAverageHook`` uses.
 
-    Args:
-        runs: Runs with at least two checkpoints each.
-        report: Receives the numbers and figures.
-        options: Options of the study.
-
     Raises:
         FileNotFoundError: If a run has fewer than two checkpoints.
         ValueError: If ``tail`` is less than two.

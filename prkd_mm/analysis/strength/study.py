@@ -45,15 +45,9 @@ class StrengthOptions(StudyOptions):
 def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[str, Summary]:
     """How strongly each loss constrains the student, and how that changes over a run.
 
-    Args:
-        runs: Distillations from one teacher. Their strength is computed over the epochs; a
-            run for which this is impossible is reported and skipped. The gradients are
-            computed for the student of the last run that has a teacher.
-        report: Receives the numbers and figures.
-        options: Options of the study.
-
-    Returns:
-        dict: The summary of each loss.
+    The runs are distillations from one teacher. A run whose strength over the epochs cannot be
+    computed is reported and skipped. The gradients are computed for the student of the last run
+    that has a teacher.
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
@@ -82,22 +76,21 @@ def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[s
             except ValueError as error:
                 report.note(f'{each.title} over its epochs: {error}')
     verdict, (used, classes) = _order(schemes), preds_T.shape
-    rows = _show(schemes, verdict, report)
-    numbers = dict(
+    about = dict(
         samples=used,
         split=options.split,
         batch_size=batch_size,
         seed=options.seed,
         classes=classes,
         verdict=verdict,
-        schemes=schemes,
-        along=along,
     )
     title = (
         f'{run.title}: {used} images of {options.split}, {classes} classes, '
         f'batches of {batch_size}\n' + verdict.replace('; ', ';\n')
     )
-    report.save(numbers, {'': rows}, {'': figure.strength(schemes, along, title)})
+    rows = _show(schemes, verdict, report)
+    drawn = {'': figure.strength(schemes, along, title)}
+    report.save(dict(about, schemes=schemes, along=along), {'': rows}, drawn)
     return schemes
 
 
