@@ -39,6 +39,8 @@ def reproduce(folder: Path, *options: str, epochs_averaged: int = 1) -> str:
         DIGITS,
         '--figures',
         'strength,spread',
+        '--store-views',
+        '0',
         *([] if '--seeds' in options else ['--seeds', '1']),
         *options,
         '--cfg-options',
@@ -78,6 +80,7 @@ def test_the_table_shows_what_the_runs_logged(folder, first):
     assert teacher == 'teacher' and none == ['–', '–']
     assert float(top1) == pytest.approx(logged(folder, 'teacher_digits', raw), abs=0.005)
     assert [name for name, *_ in students] == list(runs)
+    assert 'Teacher: live teacher' in first
     for name, *shown in students:
         last, averaged = (logged(folder, runs[name], key) for key in (raw, average))
         assert [float(text) for text in shown] == pytest.approx(

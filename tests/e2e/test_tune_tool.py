@@ -18,7 +18,7 @@ def tune(folder, *arguments, fails=False):
 
 def test_a_search_writes_its_trials_and_the_final_comparison(tmp_path):
     link_checkout(tmp_path)
-    options = '--methods kd --trials 2 --finalists 1 --seeds 1 --tail 2 --views 2 --jobs 2'
+    options = '--methods kd --trials 2 --finalists 1 --seeds 1 --tail 2 --jobs 2'
     overrides = [
         'default_hooks.tail_average.num_epochs=2',
         'model.distiller.distill_losses.loss_kl.tau=3.0',
@@ -44,7 +44,9 @@ def test_a_search_writes_its_trials_and_the_final_comparison(tmp_path):
     assert set(tail) == {('recalibrate', 2), ('average', 2), ('latest', 2), ('latest', 1)}
     assert tail['recalibrate', 2] == pytest.approx(best[0], abs=1e-4)
     assert tail['latest', 1] == pytest.approx(chosen['last'][0], abs=1e-4)
+    # by default, as many views as epochs
     assert (runs / 'teacher_digits_held_out_2_views').is_dir()
+    assert 'Teacher: stored logits, 2 views' in (out / 'tuning.md').read_text()
     before = (out / 'tuning.json').read_bytes()
     again = tune(tmp_path, *command)
     assert 'already finished' in again and 'epoch 1/2' not in again
