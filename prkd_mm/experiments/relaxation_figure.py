@@ -35,7 +35,7 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
         return []
     lines = [row for row in rows if row.method in _REFERENCES]
     by = compared_by([*relaxed, *lines])
-    relaxed.sort(key=lambda row: relax_to(row.method))
+    relaxed.sort(key=lambda row: relax_to(row.method or ''))
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     styles = method_styles([row.name for row in lines])
@@ -45,7 +45,7 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
         axes.axhline(mean, color=color, linestyle=dash, label=row.name)
         if not math.isnan(error):  # several seeds
             axes.axhspan(mean - error, mean + error, color=color, alpha=0.12, linewidth=0)
-    shares = [relax_to(row.method) for row in relaxed]
+    shares = [relax_to(row.method or '') for row in relaxed]
     estimates = [mean_and_standard_error(list(row.by_seed(by).values())) for row in relaxed]
     means, errors = zip(*estimates)
     axes.errorbar(
