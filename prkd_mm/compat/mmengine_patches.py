@@ -64,7 +64,8 @@ def checkpoint_globals() -> bool:
     # torch 2.4 allows neither sets nor complex numbers, nor the bytes of arrays
     allowed += [set, complex, codecs.encode]
     # The modules that numpy 1 and numpy 2 store for these two: read files of both.
-    array, scalar = (x.__reduce__()[0] for x in (np.zeros(1), np.float64(0)))
+    array: Any = np.zeros(1).__reduce__()[0]
+    scalar: Any = np.float64(0).__reduce__()[0]
     for core in ('numpy.core', 'numpy._core'):
         allowed.append(_under_name(array, f'{core}.multiarray', '_reconstruct'))
         allowed.append(_under_name(scalar, f'{core}.multiarray', 'scalar'))
