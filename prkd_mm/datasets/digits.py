@@ -58,7 +58,7 @@ class Digits(BaseDataset):
             ImportError: If scikit-learn is not installed.
         """
         spec = importlib.util.find_spec('sklearn')
-        if spec is None:
+        if spec is None or spec.origin is None:
             raise ImportError(
                 'the digits are part of scikit-learn, which is not installed: '
                 '`pip install scikit-learn`'
