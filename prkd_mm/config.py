@@ -61,8 +61,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--method',
-        help='a file of configs/_base_/methods: ce, logit, kd, dist, cor, prkd_a, prkd_b or '
-        'prkd; default: the method of the config',
+        help=f'a file of configs/_base_/methods: {", ".join(METHODS)}; default: the method of '
+        'the config',
     )
     parser.add_argument(
         '--cfg-options',

@@ -19,7 +19,7 @@ def add_run_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
         '--methods',
         default='',
         metavar='A,B',
-        help=f'comma-separated, from {",".join(METHODS)}; default: the method of the config',
+        help=f'comma-separated, from {", ".join(METHODS)}; default: the method of the config',
     )
     parser.add_argument(
         '--work-dirs',

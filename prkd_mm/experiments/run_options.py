@@ -33,7 +33,7 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]
 def _methods(default: str, known: Sequence[str]) -> Any:
     return option(
         tuple(default.split(',')),
-        f'comma-separated, from {",".join(known)}',
+        f'comma-separated, from {", ".join(known)}',
         default,
         type=names_of('methods', known),
         metavar='A,B',
