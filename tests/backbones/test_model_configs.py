@@ -35,7 +35,9 @@ def build(file, folder='small_images'):
     return MODELS.build(model)
 
 
-@pytest.mark.parametrize('folder, nets', [('small_images', SMALL), ('imagenet', PHOTOS)])
+@pytest.mark.parametrize(
+    'folder, nets', [('small_images', SMALL), ('imagenet', [*PHOTOS, 'deit_small'])]
+)
 def test_each_net_has_a_config(folder, nets):
     files = {path.stem for path in (CONFIGS / folder).glob('*.py')}
     assert files == set(nets)
@@ -51,6 +53,10 @@ def test_nets_for_photos_have_the_parameters_of_torchvision(net):
     published = torchvision.models.get_model_weights(PHOTOS[net]).DEFAULT.meta
     count = sum(p.numel() for p in build(net, 'imagenet').parameters())
     assert count == published['num_params']
+
+
+def test_deit_has_the_parameters_that_mmpretrain_states():
+    assert sum(p.numel() for p in build('deit_small', 'imagenet').parameters()) == 22_050_664
 
 
 @pytest.mark.parametrize('file', ['resnet20', 'wrn_16_2', 'mobilenetv2'])
