@@ -74,6 +74,16 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
+def end_together() -> None:
+    """End the process group after the slowest process; without one, do nothing.
+
+    A process that ends first closes its connections, which can abort the others.
+    """
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def learning_rate_note(cfg: Config, processes: Processes) -> Optional[str]:
     """Warning if the learning rate does not fit the total batch size, or None.
 

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmpretrain.evaluation import Accuracy
 from torch import distributed as dist
 
+import prkd_mm.batch_norm as batch_norm
 import prkd_mm.hooks.tail_average_hook as tail_average
 import prkd_mm.hooks.teacher_check_hook as teacher_check
 from prkd_mm.batch_norm import recalibrate_bn
@@ -79,7 +80,7 @@ def run(ckpt, work_dir, checkpoint=None) -> dict:
         write_atomically(checkpoint, path)
 
     with (
-        mock.patch.object(tail_average, 'recalibrate_bn', recalibrate_and_note),
+        mock.patch.object(batch_norm, 'recalibrate_bn', recalibrate_and_note),
         mock.patch.object(tail_average, 'evaluate', evaluate_and_note),
         mock.patch.object(teacher_check, 'evaluate', evaluate_and_note),
         mock.patch.object(tail_average, 'write_atomically', write_and_note),

@@ -14,7 +14,7 @@ from prkd_mm.checkpoints import read
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.failed_start import has_trained, restored_after_failed_start
 from prkd_mm.folder_lock import lock_folder
-from prkd_mm.launch import learning_rate_note, processes_of, use_gloo_without_gpu
+from prkd_mm.launch import end_together, learning_rate_note, processes_of, use_gloo_without_gpu
 from prkd_mm.resume import check_initial_weights, check_same_teacher, set_resume
 from prkd_mm.teachers.run_config import prepare_store
 
@@ -75,6 +75,7 @@ def main() -> None:
         for note in notes:
             runner.logger.warning(note)
         runner.train()
+        end_together()
 
 
 if __name__ == '__main__':
