@@ -12,7 +12,7 @@ from .table import Table
 
 HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %', 'parameters', 'time')
 # for a terminal of 80 columns
-SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'parameters', 'time')
+SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'weights', 'time')
 PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
 
 

@@ -23,9 +23,12 @@ class Table:
 
     def screen(self, **style: Any) -> ScreenTable:
         """The table for a :class:`rich.console.Console`; ``style`` has arguments of its class."""
+        style = dict(padding=0, show_edge=False) | style
         table = ScreenTable(title=self.title, caption=self.caption, **style)
-        for i, heading in enumerate(self.short_header or self.header):
-            table.add_column(heading, no_wrap=i > 0, justify='right' if i else 'left')
+        name, *numbers = self.short_header or self.header
+        table.add_column(name, min_width=13)  # on a narrow screen, the numbers are wrapped first
+        for heading in numbers:
+            table.add_column(heading, justify='right')
         for row in self.rows:
             table.add_row(*row)
         return table
