@@ -72,8 +72,8 @@ def logged(folder: Path, run: str, key: str) -> float:
 
 
 def test_the_table_shows_what_the_runs_logged(folder, first):
-    number = r' +\+?(-?[\d.]+|–) │'
-    rows = re.findall(rf'│ ([a-zA-Z, ]+?) +│{number}{number}{number}', first)
+    number = r' *\+?(-?[\d.]+|–)│'
+    rows = re.findall(rf'^([a-zA-Z, ]+?) *│{number}{number}{number}', first, re.MULTILINE)
     raw, average = 'accuracy/top1', 'student_avg/accuracy/top1'
     runs = {'student alone': 'prkd_digits_ce', 'KD': 'prkd_digits_kd', 'PRKD': 'prkd_digits'}
     (teacher, top1, *none), *students = rows
