@@ -43,6 +43,16 @@ def resolve(path: str) -> str:
     return path
 
 
+def epoch_checkpoints(work_dir: Union[str, Path]) -> dict[int, Path]:
+    """The checkpoints ``epoch_N.pth`` of a work dir by N, ascending."""
+    found = {
+        int(match[1]): path
+        for path in Path(work_dir).glob('epoch_*.pth')
+        if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
+    }
+    return dict(sorted(found.items()))
+
+
 def read(path: str) -> dict:
     """Load a checkpoint (a file, a work dir or a URL) to the CPU.
 

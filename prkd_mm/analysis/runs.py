@@ -1,14 +1,13 @@
 """Find the trained students to analyze, and their checkpoints."""
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config
 
-from ..checkpoints import resolve
+from ..checkpoints import epoch_checkpoints, resolve
 from ..config import METHODS, load_config, seed_suffix
 
 _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
@@ -154,11 +153,7 @@ def tail_checkpoints(
     Raises:
         FileNotFoundError: If there are fewer than ``at_least``.
     """
-    found = {
-        int(match[1]): path
-        for path in Path(work_dir).glob('epoch_*.pth')
-        if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
-    }
+    found = epoch_checkpoints(work_dir)
     if last and found:
         first = max(found) - last
         found = {n: path for n, path in found.items() if n > first}
@@ -169,4 +164,4 @@ def tail_checkpoints(
             f'{at_least} are needed. By default a run keeps its last two: train with {_KEEP} '
             'to keep more, or specify files with --checkpoints'
         )
-    return dict(sorted(found.items()))
+    return found

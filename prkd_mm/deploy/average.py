@@ -1,6 +1,5 @@
 """Compute the averaged student from the epoch checkpoints of a finished run."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from mmengine.runner import Runner, weights_to_cpu
 from ..algorithms.student_alone import student_alone
 from ..averaging import State, add_to_sum, load_mean
 from ..batch_norm import recalibrate_on_training_images
-from ..checkpoints import load_strictly, plain_state_dict, read
+from ..checkpoints import epoch_checkpoints, load_strictly, plain_state_dict, read
 from .student_config import describe_config
 
 
@@ -21,18 +20,14 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
     Raises:
         FileNotFoundError: If there are fewer than ``number``.
     """
-    found = {
-        int(match[1]): path
-        for path in work_dir.glob('epoch_*.pth')
-        if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
-    }
+    found = list(epoch_checkpoints(work_dir).values())
     if len(found) < number:
         raise FileNotFoundError(
             f'{work_dir} has {len(found)} checkpoints epoch_N.pth, but {number} are to be '
             'averaged; keep more with --cfg-options '
             f'default_hooks.checkpoint.max_keep_ckpts={number}'
         )
-    return [found[epoch] for epoch in sorted(found)[-number:]]
+    return found[-number:]
 
 
 def average_checkpoints(

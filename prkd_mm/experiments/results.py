@@ -14,6 +14,8 @@ HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %', 'param
 # for a terminal of 80 columns
 SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'weights', 'time')
 PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
+_FEW = 7  # more methods are compared with these two only
+_REFERENCES = ('kd', 'prkd')
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,12 @@ class Row:
     def by_seed(self, attr: str) -> dict[int, float]:
         """Values of a :class:`RunRecord` attribute by seed; runs without it are left out."""
         return {run.seed: getattr(run, attr) for run in self.runs if getattr(run, attr) is not None}
+
+    @property
+    def gains(self) -> dict[int, float]:
+        """Gain of averaging over the last epoch by seed."""
+        last, averaged = self.by_seed('last'), self.by_seed('averaged')
+        return {seed: averaged[seed] - last[seed] for seed in last.keys() & averaged.keys()}
 
     @property
     def gain(self) -> Optional[Difference]:
@@ -135,11 +143,28 @@ def compare(row: Row, other: Row, by: str) -> Optional[Difference]:
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Each method minus every earlier method, then the gain of averaging for each method."""
+    """Each method minus every earlier method, then the gain of averaging for each method.
+
+    The last difference is that of the gains of PRKD and KD. More than seven methods are compared
+    with KD and PRKD only.
+    """
     compared = students(rows)
     by = compared_by(compared)
-    pairs = [compare(row, other, by) for i, row in enumerate(compared) for other in compared[:i]]
-    return [found for found in [*pairs, *(row.gain for row in compared)] if found]
+    pairs = [(row, other) for i, row in enumerate(compared) for other in compared[:i]]
+    if len(compared) > _FEW:
+        pairs = [pair for pair in pairs if any(row.method in _REFERENCES for row in pair)] or pairs
+    gains = [row.gain for row in compared]
+    found = [*(compare(row, other, by) for row, other in pairs), *gains, _gain_over_kd(compared)]
+    return [each for each in found if each]
+
+
+def _gain_over_kd(rows: Sequence[Row]) -> Optional[Difference]:
+    """Gain of averaging for PRKD minus that for KD; None if one of them is missing."""
+    gains = {row.method: (row.name, row.gains) for row in rows}
+    if not {'kd', 'prkd'} <= gains.keys():
+        return None
+    (prkd, own), (kd, other) = gains['prkd'], gains['kd']
+    return difference(f'MA gain, {prkd}', f'MA gain, {kd}', own, other)
 
 
 def paired_table(found: Sequence[Difference]) -> Table:

@@ -7,6 +7,7 @@ from mmengine.runner import Runner
 from torch import Tensor
 
 from ..evaluation import evaluate, unwrap
+from ..number_checks import is_number
 from ..strength import StrengthMeter
 from ..teachers import teacher_of
 from .progress import iters_per_epoch
@@ -37,8 +38,7 @@ class TeacherCheckHook(Hook):
     """
 
     def __init__(self, min_top1: Optional[float] = None) -> None:
-        is_number = isinstance(min_top1, (int, float))
-        if min_top1 is not None and not (is_number and 0 <= min_top1 <= 100):
+        if min_top1 is not None and not (is_number(min_top1) and 0 <= min_top1 <= 100):
             raise ValueError(f'TeacherCheckHook: min_top1 must be in [0, 100], got {min_top1!r}')
         self.min_top1 = min_top1
         self.meter: Optional[StrengthMeter] = None  # strength for the teacher's logits
@@ -113,10 +113,8 @@ def _check_not_at_chance(logits: Tensor, metrics: dict, images: int) -> None:
         )
     classes = logits.size(1)
     top1 = metrics.get('accuracy/top1', 100.0)
-    enough = images >= max(
-        100, 10 * classes
-    )  # with fewer images, a good teacher may fail by chance
-    if enough and top1 <= 100 / classes:
+    # with fewer images, a good teacher may fail by chance
+    if images >= max(100, 10 * classes) and top1 <= 100 / classes:
         raise ValueError(
             f'TeacherCheckHook: the teacher reaches {top1:.2f} % top-1, no better than guessing '
             f'among {classes} classes; check teacher_ckpt, the order of the classes and the '

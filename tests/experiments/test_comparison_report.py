@@ -1,10 +1,12 @@
 import dataclasses
+import itertools
 import json
 import re
 
 import pytest
 from rich.console import Console
 
+from prkd_mm.config import METHODS
 from prkd_mm.experiments.comparison_report import write_report
 from prkd_mm.experiments.figures import mean_curve
 from prkd_mm.experiments.finding import finding
@@ -12,7 +14,6 @@ from prkd_mm.experiments.records import RunRecord
 from prkd_mm.experiments.results import differences, paired_table, recorded_sources, rows_of, tables
 from prkd_mm.experiments.run_comparison import show
 
-TITLES = dict(ce='student alone', kd='KD', prkd='PRKD')
 RUN = RunRecord(
     'KD', 'kd', 0, 'configs/pair.py', 'abc', 2.0, 10, 'train pair', 70.0, 71.0, 90.0, {1: 70.0}, {}
 )
@@ -23,7 +24,7 @@ def runs(method, *averaged, **changes):
     return [
         dataclasses.replace(
             RUN,
-            title=TITLES[method],
+            title=METHODS[method],
             method=method,
             settings=method,
             seed=seed,
@@ -82,10 +83,30 @@ def test_every_method_is_compared_with_those_before_it():
             (f'{name}, averaged', 'last epoch'): (1.0, 1.0)
             for name in ('student alone', 'KD', 'PRKD')
         },
+        ('MA gain, PRKD', 'MA gain, KD'): (0.0, 0.0),
     }
     cells = paired_table(differences(rows)).rows
     # 1 and -1: deviation √2, half the interval 12.706 · √2/√2
     assert ['PRKD − KD', '+0.00 ± 1.41', '-12.71 to +12.71', '2', 'cannot tell'] in cells
+
+
+def test_many_methods_are_compared_with_kd_and_prkd_only():
+    methods = ('ce', 'logit', 'kd', 'dist', 'cor', 'prkd_a', 'prkd_b', 'prkd')
+    found = differences(rows_of([run for method in methods for run in runs(method, 60.0)]))
+    titles = {METHODS[method] for method in methods}
+    pairs = {frozenset((each.better, each.worse)) for each in found} & {
+        frozenset(pair) for pair in itertools.combinations(titles, 2)
+    }
+    assert pairs == {
+        frozenset((one, other)) for one in ('KD', 'PRKD') for other in titles if other != one
+    }
+
+
+def test_the_gains_of_averaging_are_compared():
+    kd = [dataclasses.replace(run, last=58.0) for run in runs('kd', 59.0, 60.0)]
+    prkd = [dataclasses.replace(run, last=57.0) for run in runs('prkd', 60.0, 62.0)]
+    found = {(each.better, each.worse): each.values for each in differences(rows_of(kd + prkd))}
+    assert found['MA gain, PRKD', 'MA gain, KD'] == (3.0 - 1.0, 5.0 - 2.0)
 
 
 def test_the_finding_states_the_interval():
