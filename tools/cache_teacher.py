@@ -6,7 +6,7 @@ from pathlib import Path
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.config import load_config
-from prkd_mm.teachers.fill_store import default_folder, store_teacher
+from prkd_mm.teachers.fill_store import BATCH_SIZE, default_folder, store_teacher
 
 
 def add_store_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,8 +34,8 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--batch-size',
         type=cli.whole_number(1),
-        default=256,
-        help='images per batch; default: %(default)s',
+        default=BATCH_SIZE,
+        help='images per batch; default: 256 on a GPU, 64 on a CPU',
     )
     parser.add_argument(
         '--seed',
