@@ -9,6 +9,7 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
+from ..config import METHODS
 from ..files import write_json
 
 # settings that affect the results of a run, and keys in them that affect only files and logs
@@ -96,7 +97,7 @@ def read_record(path: Path) -> RunRecord:
 
 
 def read_records(folder: Path) -> Sequence[RunRecord]:
-    """All records in a folder, sorted by file name.
+    """All records in a folder: nets trained alone, then methods in the order of ``METHODS``.
 
     Raises:
         FileNotFoundError: If there are no records.
@@ -104,4 +105,5 @@ def read_records(folder: Path) -> Sequence[RunRecord]:
     records = [read_record(path) for path in sorted(folder.glob('*.json'))]
     if not records:
         raise FileNotFoundError(f"no records of runs (*.json) in '{folder}'")
-    return records
+    order = {method: i for i, method in enumerate([None, *METHODS])}
+    return sorted(records, key=lambda record: order.get(record.method, len(order)))

@@ -45,7 +45,8 @@ class Row:
 
     def cells(self) -> list[str]:
         """Cells of the row, in the order of :data:`HEADER`."""
-        seconds = self.by_seed('seconds').values()
+        times = self.by_seed('seconds').values()
+        seconds = sum(times) / len(times)
         return [
             self.name,
             mean_std(self.by_seed('last').values()),
@@ -53,7 +54,7 @@ class Row:
             mean_std(self.gain.values if self.gain else (), '+'),
             mean_std(self.by_seed('best').values()),
             f'{self.runs[0].parameters:,}',
-            f'{sum(seconds) / len(seconds):,.0f} s',
+            f'{seconds:.0f} s' if seconds < 600 else f'{seconds / 60:,.0f} min',
         ]
 
 

@@ -51,6 +51,12 @@ def test_the_gain_is_computed_for_each_run():
     ]
 
 
+@pytest.mark.parametrize('seconds, shown', [(599.0, '599 s'), (1800.0, '30 min')])
+def test_long_times_are_in_minutes(seconds, shown):
+    (row,) = rows_of([dataclasses.replace(RUN, seconds=seconds)])
+    assert row.cells()[-1] == shown
+
+
 def test_a_checkpoint_without_a_log_has_no_numbers():
     bare = dataclasses.replace(RUN, last=None, averaged=None, best=None, curve={})
     (row,) = rows_of([bare])

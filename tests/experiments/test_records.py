@@ -111,6 +111,12 @@ def test_a_work_dir_that_is_finished_is_recorded_later(folder):
     assert len(read_records(folder / 'records')) == 2
 
 
+def test_records_are_in_the_order_of_the_methods(folder):
+    compare(folder, ['kd', 'ce'], seeds=2)
+    found = read_records(folder / 'records')
+    assert [record.method for record in found] == [None, 'ce', 'ce', 'kd', 'kd']
+
+
 def test_records_alone_make_a_report(folder):
     compare(folder, seeds=2)
     shutil.rmtree(folder / 'work_dirs')
@@ -119,8 +125,8 @@ def test_records_alone_make_a_report(folder):
     said = console.export_text()
     assert 'KD − student alone' in said and 'teacher' in said
     numbers = json.loads((folder / 'out/results.json').read_text())
-    assert [row['name'] for row in numbers['rows']] == ['student alone', 'KD', 'teacher']
-    assert numbers['rows'][1]['seeds'] == [0, 1]
+    assert [row['name'] for row in numbers['rows']] == ['teacher', 'student alone', 'KD']
+    assert numbers['rows'][2]['seeds'] == [0, 1]
 
 
 def test_progress_comes_from_the_scalars(folder):
