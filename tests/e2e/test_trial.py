@@ -1,0 +1,67 @@
+"""The commands of docs/results.md, from an empty folder, on ten classes and few epochs."""
+
+import json
+from pathlib import Path
+
+import pytest
+from project import ROOT, link_checkout, type_command
+
+D, V = 'train_dataloader.dataset.dataset', 'val_dataloader.dataset.dataset'
+TRIAL = 'configs/trials/too_small.py'
+PHOTOS = 'configs/quickstart/prkd_tinyimagenet20.py'
+FEW = [
+    f'{D}.num_classes=10',
+    f'{D}.samples_per_class=3',
+    f'{V}.num_classes=10',
+    'train_dataloader.batch_size=10',
+    'train_cfg.max_epochs=2',
+    'default_hooks.tail_average.num_epochs=2',
+    'default_hooks.logger.interval=1',
+]
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope='module')
+def folder(mini_zip, tmp_path_factory) -> Path:
+    folder = link_checkout(tmp_path_factory.mktemp('trial'))
+    (folder / 'docs').symlink_to(ROOT / 'docs')  # it has the teacher
+    prepare = ['tools/prepare_data.py', 'tinyimagenet', '--source', str(mini_zip), '--partial']
+    type_command(*prepare, cwd=folder)
+    return folder
+
+
+def test_the_trial_leaves_records_that_make_its_report(folder):
+    methods = ['ce', 'prkd_to_1_4', 'prkd_to_1']
+    command = ['tools/reproduce.py', TRIAL, '--methods', ','.join(methods), '--seeds', '2']
+    command += '--jobs 2 --store-views 2 --records records/too_small --figures'.split() + ['']
+    few = [*FEW, f'{V}.skip_per_class=3', 'train_cfg.val_interval=2']
+    type_command(*command, '--cfg-options', *few, cwd=folder)
+    records = [json.loads(file.read_text()) for file in (folder / 'records').rglob('*.json')]
+    found = sorted((record['method'], record['seed']) for record in records)
+    assert found == sorted((method, seed) for method in methods for seed in (0, 1))
+    said = type_command('tools/reproduce.py', '--records', 'records/too_small', cwd=folder)
+    assert 'PRKD to 1 − PRKD to 1/4' in said and 'Teacher: stored logits, 2 views' in said
+    for name in ('relaxation.png', 'report.html', 'results.md', 'results.json'):
+        assert (folder / 'results/too_small' / name).is_file()
+    rows = json.loads((folder / 'results/too_small/results.json').read_text())['rows']
+    by_method = {record['method']: record['averaged'] for record in records if record['seed'] == 1}
+    assert [row['averaged'][1] for row in rows] == [by_method[method] for method in methods]
+
+
+def test_the_search_on_photographs_tries_settings_of_prkd(folder):
+    command = ['tools/tune.py', PHOTOS, '--methods', 'prkd', '--views', '2', '--trials', '2']
+    command += '--finalists 1 --seeds 1 --tail 2 --held-out 3 --jobs 2'.split()
+    teacher = [f'{D}.num_classes=10', f'{D}.samples_per_class=3', 'train_cfg.max_epochs=1']
+    teacher += ['train_dataloader.batch_size=10', 'default_hooks.logger.interval=1']
+    type_command(*command, '--teacher-options', *teacher, '--cfg-options', *FEW, cwd=folder)
+    out = folder / 'results/tune_prkd_tinyimagenet20'
+    found = json.loads((out / 'tuning.json').read_text())
+    assert [trial['number'] for trial in found['trials']['prkd']] == [0, 1]
+    assert set(found['trials']['prkd'][1]['values']) == {
+        'tau',
+        'tau_L',
+        'loss_weight',
+        'cor_weight',
+    }
+    assert (out / 'tuning.png').is_file()
