@@ -1,12 +1,13 @@
 """Measure what distillation costs here, and with MMRazor and MMPretrain as shipped."""
 
 import argparse
+import inspect
 import shlex
 import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Any, Callable, NamedTuple
+from typing import Any, Callable
 
 import prkd_mm  # noqa: F401  isort: skip  # patches what mmrazor imports
 import torch
@@ -16,9 +17,8 @@ from rich.console import Console
 from prkd_mm import cli
 
 from . import feed, hooks, loss, step, tables, topk, views, whole_run
-from .comparison import Comparison, Settings
+from .comparison import Settings
 from .lower_bounds import measure_peaks
-from .nets import PAIRS
 
 EPILOG = (
     'All cases are first checked to compute the same thing. They are then timed '
@@ -27,44 +27,17 @@ EPILOG = (
 )
 
 
-class Subject(NamedTuple):
-    """What can be measured, and the defaults of its options."""
-
-    run: Callable[..., list[Comparison]]
-    words: str
-    defaults: dict[str, Any]
-
-
-SUBJECTS = dict(
-    feed=Subject(
-        feed.run,
-        'data loading, from the data set to the normalized batch on the device',
-        dict(images=1024, batch=64),
-    ),
-    step=Subject(
-        step.run,
-        'a training step without data loading, and its sections',
-        dict(pairs=PAIRS, batch=64, size=32),
-    ),
-    loss=Subject(
-        loss.run,
-        "the loss, forward and backward, next to MMRazor's",
-        dict(shapes=tuple(loss.SPEEDUPS)),
-    ),
-    average=Subject(hooks.run_average, 'averaging the weights', dict(pairs=PAIRS[:1])),
-    logging=Subject(
-        hooks.run_logging,
-        "an iteration's scalars, early and late in a run",
-        dict(iterations=hooks.ITERATIONS),
-    ),
-    run=Subject(
-        whole_run.run,
-        'whole training runs, as processes (several minutes)',
-        dict(pairs=(whole_run.PAIR,), images=512),
-    ),
+# What each command runs. The defaults of its options are those of the function's arguments.
+SUBJECTS: dict[str, Callable] = dict(
+    feed=feed.run,
+    step=step.run,
+    loss=loss.run,
+    average=hooks.run_average,
+    logging=hooks.run_logging,
+    run=whole_run.run,
 )
-STUDIES = dict(topk=topk, views=views)  # they measure accuracy, not cost
 ALL = [name for name in SUBJECTS if name != 'run']
+STUDIES = dict(topk=topk.run, views=views.run)  # they measure accuracy, not cost
 
 
 def _shape(text: str) -> tuple[int, int]:
@@ -72,40 +45,60 @@ def _shape(text: str) -> tuple[int, int]:
     return int(samples), int(classes)
 
 
+_COUNT = cli.whole_number(1)
 OPTIONS = dict(
-    images=dict(type=int, help='images per epoch'),
-    batch=dict(type=int, help='images per batch'),
+    images=dict(type=_COUNT, help='number of training images'),
+    batch=dict(type=_COUNT, help='images per batch'),
     pairs=dict(nargs='+', metavar='NAME', help='configs in configs/prkd'),
-    size=dict(type=int, help='image height and width'),
+    size=dict(type=_COUNT, help='image height and width'),
     shapes=dict(type=_shape, nargs='+', metavar='NxC', help='numbers of samples and classes'),
-    iterations=dict(type=int, nargs='+', metavar='N', help='lengths of the run, ascending'),
-    rounds=dict(type=int, help='maximum number of rounds; every case runs once per round'),
+    iterations=dict(type=_COUNT, nargs='+', metavar='N', help='lengths of the run, ascending'),
+    rounds=dict(type=_COUNT, help='maximum number of rounds; every case runs once per round'),
     seconds=dict(
         type=float,
         metavar='S',
         help='start no new round of a comparison after this number of seconds, but run at '
         'least three',
     ),
-    threads=dict(type=int, help='CPU threads of PyTorch'),
+    threads=dict(type=_COUNT, help='CPU threads of PyTorch'),
     device=dict(type=torch.device, help='cpu or cuda'),
     out=dict(type=Path, metavar='FOLDER', help='folder for the results'),
+    views=dict(type=_COUNT, nargs='+', metavar='K', help='stored views, besides a live teacher'),
+    methods=dict(help='methods, separated by commas'),
+    seeds=dict(type=_COUNT, help='runs per method'),
+    cfg_options=dict(
+        nargs='+', action=cli.ConfigOptions, metavar='KEY=VALUE', help='override the config'
+    ),
+    overrides=dict(nargs='+', metavar='KEY=VALUE', help='override the config of each run'),
 )
+FLAGS = dict(pairs='--pair', cfg_options='--cfg-options', overrides='--cfg-options')
 COMMON = dict(rounds=7, seconds=45.0, threads=1, device='cpu', out=Path('results/benchmark'))
 
 
-def _add_options(parser: argparse.ArgumentParser, defaults: dict[str, Any]) -> None:
-    for name, default in defaults.items():
+def _defaults(run: Callable) -> dict[str, Any]:
+    arguments = inspect.signature(run).parameters.values()
+    return {each.name: each.default for each in arguments if each.default is not each.empty}
+
+
+def _words(run: Callable) -> str:
+    line = inspect.getdoc(run).splitlines()[0]
+    return line[0].lower() + line[1:].rstrip('.')
+
+
+def _add_command(commands, name: str, words: str, defaults: dict) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=words, description=f'{words[0].upper()}{words[1:]}.')
+    for option, default in defaults.items():
         values = default if isinstance(default, tuple) else (default,)
         shown = ' '.join('x'.join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
-        options = dict(OPTIONS[name], default=default, dest=name)
-        options['help'] = f'{options["help"]}; default: {shown}'
-        parser.add_argument('--pair' if name == 'pairs' else f'--{name}', **options)
+        arguments = dict(OPTIONS[option], default=default, dest=option)
+        if default:
+            arguments['help'] += f'; default: {shown}'
+        command.add_argument(FLAGS.get(option, f'--{option}'), **arguments)
+    return command
 
 
 def _program() -> str:
-    if Path(sys.argv[0]).name == '__main__.py':
-        return '-m benchmarks'
-    return sys.argv[0]
+    return '-m benchmarks' if Path(sys.argv[0]).name == '__main__.py' else sys.argv[0]
 
 
 def parse_args() -> argparse.Namespace:
@@ -113,18 +106,17 @@ def parse_args() -> argparse.Namespace:
     commands = parser.add_subparsers(dest='command', required=True)
     everything: dict[str, Any] = {}
     for name in reversed(ALL):  # an option of several subjects has the default of the first
-        everything.update(SUBJECTS[name].defaults)
-    described = {name: (subject.words, subject.defaults) for name, subject in SUBJECTS.items()}
+        everything.update(_defaults(SUBJECTS[name]))
+    described = {name: (_words(run), _defaults(run)) for name, run in SUBJECTS.items()}
     described['all'] = 'all of the above except run', everything
     for name, (words, defaults) in described.items():
-        description = words[0].upper() + words[1:] + '.'
-        command = commands.add_parser(name, help=words, description=description)
-        _add_options(command, dict(defaults, **COMMON))
+        command = _add_command(commands, name, words, dict(defaults, **COMMON))
         command.add_argument(
             '--quick', action='store_true', help='trial run, whose lower bounds are not reliable'
         )
-    for study in STUDIES.values():
-        study.add_arguments(commands)
+    for name, run in STUDIES.items():
+        command = _add_command(commands, name, _words(run), _defaults(run))
+        command.add_argument('config', help='a config of a pair, whose teacher is trained')
     return parser.parse_args()
 
 
@@ -145,10 +137,10 @@ def measure(args: argparse.Namespace, console: Console) -> None:
     )
     comparisons = []
     for name in ALL if args.command == 'all' else [args.command]:
-        subject = SUBJECTS[name]
-        show(f'{name}: {subject.words} ...')
-        options = {option: getattr(args, option) for option in subject.defaults}
-        for comparison in subject.run(settings, **options):
+        run = SUBJECTS[name]
+        show(f'{name}: {_words(run)} ...')
+        options = {option: getattr(args, option) for option in _defaults(run)}
+        for comparison in run(settings, **options):
             comparisons.append(comparison)
             tables.show(console, comparison)
     about['seconds'] = time.time() - start
@@ -160,7 +152,8 @@ def main() -> None:
     args, console = parse_args(), Console()
     MMLogger.get_current_instance().setLevel('ERROR')
     if args.command in STUDIES:
-        STUDIES[args.command].run(args, console)
+        run = STUDIES[args.command]
+        run(args.config, console, **{option: getattr(args, option) for option in _defaults(run)})
     else:
         measure(args, console)
 

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from .lower_bounds import Peaks
-from .timing import OPPONENTS, OURS, Case, Clock, Summary, measure, speedup
+from .timing import CLOCKS, OPPONENTS, OURS, Case, Clock, Summary, measure
 
 
 class UnequalError(ValueError):
@@ -20,40 +21,22 @@ class UnequalError(ValueError):
 
 @dataclass
 class Settings:
-    """Settings of the measurements.
-
-    Args:
-        device: Device of the nets.
-        rounds: Maximum number of rounds.
-        seconds: Time after which no new round of a comparison starts (but
-            three rounds are always run).
-        peaks: Peak throughput of the machine.
-        console: Where to show progress.
-    """
+    """Settings of the measurements."""
 
     device: torch.device
-    rounds: int = 7
-    seconds: float = 45.0
+    rounds: int = 7  # at most
+    seconds: float = 45.0  # after which no new round starts, but three are always run
     peaks: Peaks = field(default_factory=lambda: Peaks(1e11, 1e10))
     console: Console = field(default_factory=lambda: Console(quiet=True))
 
     def __post_init__(self) -> None:
-        if self.rounds < 1:
-            raise ValueError(f'rounds must be at least 1, got {self.rounds}')
         self.clock = Clock(self.device)
         self.on_cpu = self.device.type == 'cpu'
 
 
 @dataclass
 class Target:
-    """Target for a measured value.
-
-    Args:
-        text: Description of the quantity.
-        value: Measured value.
-        at_least: Lower limit. None means that ``at_most`` is the limit.
-        at_most: Upper limit.
-    """
+    """A measured value, and its lower or upper limit."""
 
     text: str
     value: float
@@ -63,61 +46,39 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.at_least is not None:
+            self.limit = f'at least {self.at_least:.3g}'
             self.reached = self.value >= self.at_least
         else:
+            self.limit = f'at most {self.at_most:.3g}'
             self.reached = self.value <= self.at_most
-
-    @property
-    def limit(self) -> str:
-        """The limit in words."""
-        if self.at_least is not None:
-            return f'at least {self.at_least:.3g}'
-        return f'at most {self.at_most:.3g}'
 
 
 @dataclass
 class Result:
-    """Measurements of one case, in seconds per unit.
-
-    ``speedups`` holds, by opposing side, the speed-up over its fastest case.
-    """
+    """Measurements of one case, in seconds per unit."""
 
     name: str
     side: str
     time: Summary
     wall: Summary
-    speedups: dict[str, Summary] = field(default_factory=dict)
+    speedups: dict[str, Summary] = field(default_factory=dict)  # by opposing side
     peak_bytes: Optional[int] = None
     sections: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Comparison:
-    """Measurements of several cases that compute the same thing.
-
-    Args:
-        subject: 'feed', 'step', ...
-        title: Description of what is compared.
-        unit: Unit that times are given for: 'image', 'step', ...
-        clock: 'CPU' time or 'wall' time.
-        rounds: Number of rounds.
-        results: One result per case.
-        note: Remark for the reader.
-        batch: Images per unit; 0 if there are none.
-        lower_bound: Seconds per unit at the machine's peak throughput.
-        lower_bound_text: Explanation of the lower bound.
-        targets: Targets for the results.
-    """
+    """Measurements of several cases that compute the same thing."""
 
     subject: str
     title: str
-    unit: str
-    clock: str
+    unit: str  # that times are given for: 'image', 'step', ...
+    clock: str  # 'CPU' or 'wall'
     rounds: int
     results: list[Result]
     note: str
-    batch: int = 0
-    lower_bound: Optional[float] = None
+    batch: int = 0  # images per unit, if there are any
+    lower_bound: Optional[float] = None  # seconds per unit at the machine's peak throughput
     lower_bound_text: str = ''
     targets: list[Target] = field(default_factory=list)
 
@@ -136,53 +97,44 @@ class Comparison:
 
 
 def compare(
-    settings: Settings,
-    subject: str,
-    title: str,
-    unit: str,
-    cases: Sequence[Case],
-    clock: Optional[str] = None,
-    **kwargs,
+    settings: Settings, subject: str, title: str, unit: str, cases: Sequence[Case], **fields
 ) -> Comparison:
-    """Measure the cases and collect their results.
+    """Measure cases that are warmed up and checked to be equal.
 
     Args:
-        settings: Settings of the measurement.
-        subject, title, unit: As in :class:`Comparison`.
-        cases: Cases, warmed up and checked to be equal.
-        clock: 'CPU' or 'wall'. None means CPU time on a CPU, wall time on a GPU.
-        **kwargs: Further fields of :class:`Comparison`.
+        settings, subject, title, unit, cases: What to measure, as in :class:`Comparison`.
+        **fields: Its further fields. ``clock`` is CPU on a CPU, else wall.
     """
-    clock = clock or ('CPU' if settings.on_cpu else 'wall')
+    clock = fields.pop('clock', 'CPU' if settings.on_cpu else 'wall')
     with settings.console.status(title):
-        samples = measure(cases, settings.rounds, settings.seconds, settings.clock)
-    times = {name: getattr(sample, clock.lower()) for name, sample in samples.items()}
-    walls = {name: sample.wall for name, sample in samples.items()}
-    results = summarize({case.name: case.side for case in cases}, times, walls)
-    rounds = len(times[cases[0].name])
-    return Comparison(subject, title, unit, clock, rounds, results, **kwargs)
+        seconds = measure(cases, settings.rounds, settings.seconds, settings.clock)
+    results = summarize({case.name: case.side for case in cases}, seconds, clock)
+    for result, case in zip(results, cases):
+        result.peak_bytes = case.peak_bytes
+    return Comparison(subject, title, unit, clock, len(seconds[cases[0].name]), results, **fields)
 
 
 def summarize(
-    sides: dict[str, str], times: dict[str, list[float]], walls: dict[str, list[float]]
+    sides: dict[str, str], seconds: dict[str, np.ndarray], clock: str = 'CPU'
 ) -> list[Result]:
     """Results of some cases, with speed-ups over the fastest case of each opposing side.
 
     Args:
         sides: Side of each case.
-        times: Seconds per unit of each case, one value per round.
-        walls: The same as wall time.
+        seconds: CPU and wall seconds per unit of each case, (rounds, 2).
+        clock: The times of the results, 'CPU' or 'wall'.
     """
+    times = {name: rows[:, CLOCKS.index(clock)] for name, rows in seconds.items()}
     results = [
-        Result(name, side, Summary.of(times[name]), Summary.of(walls[name]))
+        Result(name, side, Summary.of(times[name]), Summary.of(seconds[name][:, 1]))
         for name, side in sides.items()
     ]
     for opponent in OPPONENTS:
         opposing = [result for result in results if result.side == opponent]
         if not opposing:
             continue
-        fastest = min(opposing, key=lambda result: result.time.median).name
+        fastest = times[min(opposing, key=lambda result: result.time.median).name]
         for result in results:
             if result.side == OURS:
-                result.speedups[opponent] = speedup(times[result.name], times[fastest])
+                result.speedups[opponent] = Summary.of(fastest / times[result.name])
     return results

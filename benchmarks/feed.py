@@ -6,7 +6,7 @@ reduce the wall time, but not the CPU time.
 
 import tempfile
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
 import cv2
 import torch
@@ -23,16 +23,13 @@ from .timing import OURS, STOCK, TUNED, Case
 # expected on a CPU, over stock and tuned stock; photos must not be slower, up to noise
 SPEEDUPS = dict(cifar100=5.0, tinyimagenet=3.0, caltech256=0.95)
 _PHOTOS = 'caltech256'  # too large to be packed
-_STOCK, _TUNED = dict(ours=None), dict(ours=None, collate_fn='default_collate')
+_TUNED = dict(collate_fn='default_collate')
 
 
-def run(settings: Settings, images: int, batch: int) -> list[Comparison]:
-    """Compare data loading for CIFAR-100, Tiny ImageNet and Caltech-256.
+def run(settings: Settings, images: int = 1024, batch: int = 64) -> list[Comparison]:
+    """Data loading, from the data set to the normalized batch on the device.
 
-    Args:
-        settings: Settings of the measurement.
-        images: Images per epoch; a round is one epoch. For photos, a quarter is used.
-        batch: Images per batch.
+    A round is one epoch of ``images``, or of a quarter of them for photos.
 
     Raises:
         UnequalError: If the batches differ.
@@ -55,11 +52,11 @@ class Feed:
     Args:
         images: Images to load.
         pipeline: ``images.pipeline`` or ``images.plain()``.
-        ours: ``PackedImages`` or ``ImageViews``; None for the stock data set.
         folder: Folder of the packed file.
         device: Device of the batches.
         batch: Images per batch.
-        collate_fn: 'pseudo_collate', MMEngine's default, or 'default_collate'.
+        ours: ``PackedImages`` or ``ImageViews``; None for the stock data set.
+        collate_fn: That of the stock data set, by default MMEngine's default.
         workers: Number of worker processes.
         shuffle: Whether to shuffle.
     """
@@ -68,10 +65,10 @@ class Feed:
         self,
         images: Images,
         pipeline: list[dict],
-        ours: Optional[type],
         folder: str,
         device: torch.device,
         batch: int,
+        ours: Optional[type] = None,
         collate_fn: str = 'pseudo_collate',
         workers: int = 0,
         shuffle: bool = True,
@@ -79,8 +76,7 @@ class Feed:
         dataset = images.build(pipeline)
         preprocessor = images.data_preprocessor
         if ours:
-            cache = dict(cache=folder) if ours is PackedImages else {}
-            dataset = ours(dataset, **cache)
+            dataset = ours(dataset, cache=folder) if ours is PackedImages else ours(dataset)
             collate_fn, preprocessor = 'whole_batch', our_preprocessor(preprocessor)
         self.loader = Runner.build_dataloader(
             dict(
@@ -118,8 +114,8 @@ class Feed:
 def _feeds(ours: type) -> list[tuple[str, str, dict]]:
     """Name, side and options of each case."""
     feeds = [
-        ('stock, 0 workers', STOCK, dict(_STOCK, workers=0)),
-        ('stock, 2 workers', STOCK, dict(_STOCK, workers=2)),
+        ('stock, 0 workers', STOCK, dict(workers=0)),
+        ('stock, 2 workers', STOCK, dict(workers=2)),
         ('tuned stock, 0 workers', TUNED, dict(_TUNED, workers=0)),
         ('tuned stock, 1 worker', TUNED, dict(_TUNED, workers=1)),
         ('tuned stock, 2 workers', TUNED, dict(_TUNED, workers=2)),
@@ -160,20 +156,17 @@ def _compare(settings: Settings, name: str, images: Images, common: dict) -> Com
     return comparison
 
 
-def check_equal(images: Images, ours: type, **common) -> None:
+def check_equal(images: Images, ours: type, **common: Any) -> None:
     """Check that all loaders give the same images, and that all augment them.
 
-    Args:
-        images: Images to load.
-        ours: ``PackedImages`` or ``ImageViews``.
-        **common: Further arguments of :class:`Feed`.
+    ``common`` has further arguments of :class:`Feed`.
 
     Raises:
         UnequalError: If they differ.
     """
     common['shuffle'] = False
-    expected = Feed(images, images.plain(), **_STOCK, **common).first()
-    for name, options in dict(stock=_STOCK, tuned=_TUNED, ours=dict(ours=ours)).items():
+    expected = Feed(images, images.plain(), **common).first()
+    for name, options in dict(stock={}, tuned=_TUNED, ours=dict(ours=ours)).items():
         got = Feed(images, images.plain(), **options, **common).first()
         for key, value in expected.items():
             if got[key].dtype != value.dtype or not torch.equal(got[key], value):

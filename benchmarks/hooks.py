@@ -1,5 +1,6 @@
 """Compare hooks that average the weights, and hooks that record scalars."""
 
+import functools
 from collections.abc import Sequence
 from itertools import count
 from types import SimpleNamespace
@@ -15,23 +16,20 @@ from torch import nn
 from prkd_mm.hooks import LeanRuntimeInfoHook, TailAverageHook
 
 from .comparison import Comparison, Settings, Target, UnequalError, compare
-from .nets import Pair
+from .nets import PAIRS, Pair
 from .timing import OURS, STOCK, TUNED, Case, peak_memory
 
 ITERATIONS_PER_EPOCH = 782  # 50,000 images in batches of 64
-ITERATIONS = (1_000, 10_000, 100_000, 300_000)
 _INTERVAL = 100  # iterations between log lines
 _KEYS = ('loss', 'student.loss', 'distill.loss_prkd')
 _CONSTANT = 1.5  # upper limit of the ratio between the last length and the first: noise of 10 µs
 _hub_number = count()  # each run needs a message hub of its own
 
 
-def run_average(settings: Settings, pairs: Sequence[str]) -> list[Comparison]:
-    """Compare MMEngine's average with the tail average, per epoch.
+def run_average(settings: Settings, pairs: Sequence[str] = PAIRS[:1]) -> list[Comparison]:
+    """Averaging the weights.
 
-    Args:
-        settings: Settings of the measurement.
-        pairs: Names of configs in ``configs/prkd``.
+    MMEngine's average is compared with the tail average, per epoch.
 
     Raises:
         UnequalError: If their means differ.
@@ -48,35 +46,28 @@ def _compare_averages(settings: Settings, pair: str) -> Comparison:
         ('SWA of the student', TUNED, _swa(ours.student), ITERATIONS_PER_EPOCH),
         ('ours: tail average', OURS, _tail(ours), 1),
     ]
-    # the first update allocates the sums
-    peaks = [peak_memory(update, settings.device) for _, _, update, _ in averages]
+    cases = [  # the first update allocates the sums
+        Case(name, side, update, 1 / updates, peak_bytes=peak_memory(update, settings.device))
+        for name, side, update, updates in averages
+    ]
     size, speed = sum(p.numel() for p in nets.student.parameters()), settings.peaks.bytes
-    comparison = compare(
+    return compare(
         settings,
         'average',
         f'average of {pair}',
         'epoch',
-        [Case(name, side, update, 1 / updates) for name, side, update, updates in averages],
+        cases,
         lower_bound=20 * size / speed,
         lower_bound_text=f'{size / 1e6:.3g} M weights read, their float64 sum read '
         f'and written, once, at {speed / 1e9:.3g} GB/s',
         note=f'an epoch of {ITERATIONS_PER_EPOCH} iterations; MMEngine averages in every '
         'iteration, and its EMAHook averages the whole algorithm, teacher included',
     )
-    for result, peak in zip(comparison.results, peaks):
-        result.peak_bytes = peak
-    return comparison
 
 
 def _swa(net: nn.Module) -> Callable[[], None]:
-    averages: list[StochasticWeightAverage] = []
-
-    def update() -> None:
-        if not averages:
-            averages.append(StochasticWeightAverage(net))
-        averages[0].update_parameters(net)
-
-    return update
+    make = functools.cache(StochasticWeightAverage)  # in the first update
+    return lambda: make(net).update_parameters(net)
 
 
 def _tail(model: nn.Module) -> Callable[[], None]:
@@ -151,12 +142,12 @@ class _Run:
             self.message_hub.log_scalars[key] = HistoryBuffer(values, [1] * iterations)
 
 
-def run_logging(settings: Settings, iterations: Sequence[int]) -> list[Comparison]:
-    """Compare the hooks that record scalars, at several lengths of the run.
+def run_logging(
+    settings: Settings, iterations: Sequence[int] = (1_000, 10_000, 100_000, 300_000)
+) -> list[Comparison]:
+    """An iteration's scalars, early and late in a run.
 
-    Args:
-        settings: Settings of the measurement.
-        iterations: Lengths of the run, ascending.
+    The hooks that record them are compared after each number of ``iterations``, ascending.
 
     Raises:
         UnequalError: If the hooks log different numbers.
@@ -179,16 +170,15 @@ def run_logging(settings: Settings, iterations: Sequence[int]) -> list[Compariso
 
 
 def _compare_scalars(settings: Settings, stock: _Run, ours: _Run, length: int) -> Comparison:
-    cases = [
-        Case('stock', STOCK, lambda: stock.go(_INTERVAL), _INTERVAL),
-        Case('ours: lean hook', OURS, lambda: ours.go(10 * _INTERVAL), 10 * _INTERVAL),
-    ]
     return compare(
         settings,
         'logging',
         f'scalars after {length:,} iterations',
         'iteration',
-        cases,
+        [
+            Case('stock', STOCK, lambda: stock.go(_INTERVAL), _INTERVAL),
+            Case('ours: lean hook', OURS, lambda: ours.go(10 * _INTERVAL), 10 * _INTERVAL),
+        ],
         note=f'{len(_KEYS)} losses and 2 learning rates, a log line every {_INTERVAL} iterations. '
         "Ours has run all earlier iterations; stock's histories were filled beforehand",
     )

@@ -9,29 +9,22 @@ import numpy as np
 from mmengine.config import Config
 from mmpretrain.datasets import BaseDataset, CustomDataset
 
-from prkd_mm.config import is_type, load_config
+from prkd_mm.config import load_config
 
-CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
+ROOT = Path(__file__).resolve().parents[1]
 SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet', caltech256='Caltech-256')
 _JPEG_SIZES = dict(tinyimagenet=64, caltech256=400)
-MakeDataset = Callable[[list[dict]], BaseDataset]
+MakeDataset = Callable[[list[dict]], BaseDataset]  # from a pipeline
 
 
 @dataclass
 class Images:
-    """A training set.
-
-    Args:
-        build: Function from a pipeline to the data set.
-        source: Description of the images.
-        pipeline: MMPretrain's training pipeline for them.
-        data_preprocessor: Config of MMPretrain's data preprocessor for them.
-    """
+    """A training set."""
 
     build: MakeDataset
-    source: str
-    pipeline: list[dict]
-    data_preprocessor: dict
+    source: str  # in words
+    pipeline: list[dict]  # MMPretrain's, for training
+    data_preprocessor: dict  # config of MMPretrain's
 
     def plain(self) -> list[dict]:
         """Return the pipeline without augmentation, for images of one size."""
@@ -48,15 +41,13 @@ def make_images(name: str, count: int, folder: Path) -> Images:
     """Make images that cost as much to load as those of a data set.
 
     Args:
-        name: A file in ``configs/_base_/datasets``: 'cifar100',
-            'tinyimagenet' or 'caltech256'.
+        name: A key of ``SETS``.
         count: Number of images.
         folder: Folder for the image files.
     """
-    cfg = load_config(str(CONFIGS / f'_base_/datasets/{name}.py'))
+    cfg = load_config(str(ROOT / f'configs/_base_/datasets/{name}.py'))
     stock = cfg.train_dataloader.dataset
-    if is_type(stock, 'PackedImages') or is_type(stock, 'ImageViews'):
-        stock = stock.dataset
+    stock = stock.get('dataset', stock)  # without PackedImages or ImageViews
     if name in _JPEG_SIZES:
         build, kind = write_images(folder / 'jpegs', count, _JPEG_SIZES[name]), 'JPEG files'
     else:
@@ -109,13 +100,7 @@ def synthetic_pixels(count: int, size: int) -> np.ndarray:
 
 
 def in_memory(count: int, size: int = 32, num_classes: int = 100) -> MakeDataset:
-    """Return a function from a pipeline to a data set of images in memory.
-
-    Args:
-        count: Number of images.
-        size: Height and width.
-        num_classes: Number of classes.
-    """
+    """Make ``size`` x ``size`` images in memory."""
     images = np.ascontiguousarray(synthetic_pixels(count, size).transpose(0, 3, 1, 2))
     return lambda pipeline: _InMemory(images, num_classes, pipeline=pipeline)
 
@@ -123,18 +108,7 @@ def in_memory(count: int, size: int = 32, num_classes: int = 100) -> MakeDataset
 def write_images(
     folder: Path, count: int, size: int, num_classes: int = 10, suffix: str = '.jpg'
 ) -> MakeDataset:
-    """Write image files, in one folder per class.
-
-    Args:
-        folder: The folder.
-        count: Number of images.
-        size: Height and width.
-        num_classes: Number of classes.
-        suffix: File format.
-
-    Returns:
-        A function from a pipeline to the data set.
-    """
+    """Write ``size`` x ``size`` images as files, in one folder per class."""
     images = synthetic_pixels(min(count, 64), size)
     for i in range(count):
         path = folder / f'{i % num_classes:03d}' / f'{i}{suffix}'

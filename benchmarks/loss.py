@@ -22,7 +22,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def losses() -> dict[str, tuple[str, Loss]]:
-    """Return side and function of each loss, by name. All compute τ²·KL + τ²·Cor."""
+    """Side and function of each loss, by name. All compute τ²·KL + τ²·Cor."""
     kl = KLDivergence(tau=TAU)
     dist = DISTLoss(tau=TAU, inter_loss_weight=1.0, intra_loss_weight=0.0)
     ours = PRKDLoss(tau=TAU, kl_weight=1.0, cor_weight=1.0)
@@ -42,13 +42,7 @@ def losses() -> dict[str, tuple[str, Loss]]:
 
 
 class Problem:
-    """Random logits of a student and a teacher.
-
-    Args:
-        batch: Number of samples.
-        classes: Number of classes.
-        device: Device of the logits.
-    """
+    """Random logits of a student and a teacher."""
 
     def __init__(self, batch: int, classes: int, device: torch.device) -> None:
         generator = torch.Generator().manual_seed(batch + classes)
@@ -81,12 +75,10 @@ def check_equal(problem: Problem, functions: Sequence[Loss]) -> None:
             )
 
 
-def run(settings: Settings, shapes: Sequence[tuple[int, int]]) -> list[Comparison]:
-    """Compare the losses on logits of several sizes.
-
-    Args:
-        settings: Settings of the measurement.
-        shapes: Numbers of samples and classes.
+def run(
+    settings: Settings, shapes: Sequence[tuple[int, int]] = tuple(SPEEDUPS)
+) -> list[Comparison]:
+    """The loss, forward and backward, next to MMRazor's.
 
     Raises:
         UnequalError: If the losses differ.
@@ -103,10 +95,11 @@ def _compare(settings: Settings, batch: int, classes: int) -> Comparison:
         for _ in range(calls):
             problem.step(function)
 
-    cases = [
-        Case(name, side, partial(repeat, function), calls)
-        for name, (side, function) in functions.items()
-    ]
+    cases = []
+    for name, (side, function) in functions.items():
+        problem.student.grad = None
+        peak = peak_memory(partial(problem.step, function), settings.device)
+        cases.append(Case(name, side, partial(repeat, function), calls, peak_bytes=peak))
     size, speed = 4 * batch * classes, settings.peaks.bytes
     comparison = compare(
         settings,
@@ -120,9 +113,6 @@ def _compare(settings: Settings, batch: int, classes: int) -> Comparison:
         note='forward and backward, tau = 4; all give the same value and gradient; the logits '
         f'take {size / 1e6:.3g} MB. DISTLoss computes its intra term even where its weight is 0',
     )
-    for result, (_, function) in zip(comparison.results, functions.values()):
-        problem.student.grad = None
-        result.peak_bytes = peak_memory(partial(problem.step, function), settings.device)
     if settings.on_cpu:
         _add_targets(comparison, batch, classes)
     return comparison

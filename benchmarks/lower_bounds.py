@@ -19,27 +19,19 @@ _CONVOLUTIONS = ((64, 32), (128, 16), (256, 8), (512, 4))  # channels, size
 
 @dataclass
 class Peaks:
-    """Measured peak throughput of the device, with the threads in use.
+    """Measured peak throughput of the device, with the threads in use."""
 
-    Args:
-        flops: FLOP/s, the best of a matrix product and 3x3 convolutions.
-        bytes: Bytes/s read or written in a long copy.
-    """
-
-    flops: float
-    bytes: float
+    flops: float  # per second, the best of a matrix product and 3x3 convolutions
+    bytes: float  # per second, read or written in a long copy
 
 
 def measure_peaks(device: torch.device, quick: bool = False) -> Peaks:
     """Measure the peak throughput; on a CPU, per second of CPU time.
 
-    Args:
-        device: Device to measure.
-        quick: Whether to use small operands, for a trial.
+    ``quick`` uses small operands, for a trial.
     """
     on_gpu = device.type == 'cuda'
-    n = 8192 if on_gpu else 2048
-    seconds, length, layers = 0.5, 2**26, _CONVOLUTIONS
+    n, seconds, length, layers = 8192 if on_gpu else 2048, 0.5, 2**26, _CONVOLUTIONS
     if quick:
         n, seconds, length, layers = 256, 0.05, 2**20, _CONVOLUTIONS[:1]
     a = torch.randn(n, n, device=device)
@@ -59,8 +51,7 @@ def measure_peaks(device: torch.device, quick: bool = False) -> Peaks:
 
 
 def _fastest(run: Callable, device: torch.device, seconds: float) -> float:
-    clock = Clock(device)
-    kind = 0 if device.type == 'cpu' else 1
+    clock, kind = Clock(device), 0 if device.type == 'cpu' else 1
     fastest, end = float('inf'), time.perf_counter() + seconds
     while fastest == float('inf') or time.perf_counter() < end:
         start = clock()[kind]
@@ -70,12 +61,7 @@ def _fastest(run: Callable, device: torch.device, seconds: float) -> float:
 
 
 def forward_flops(net: nn.Module, size: int) -> float:
-    """Count the FLOPs (two per multiply-add) of a forward pass of one image.
-
-    Args:
-        net: Classifier.
-        size: Height and width of the image.
-    """
+    """Count the FLOPs (two per multiply-add) of a forward pass of one ``size`` x ``size`` image."""
     image = torch.zeros(1, 3, size, size, device=next(net.parameters()).device)
     training, level = net.training, logging.root.manager.disable
     logging.disable(logging.WARNING)  # warnings about operations that are not counted

@@ -1,7 +1,6 @@
 """The nets of a pair in each of the compared algorithms."""
 
 import copy
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,7 +18,7 @@ from prkd_mm.datasets import PackedImages
 from prkd_mm.teachers import Teacher
 from prkd_mm.teachers.fill_store import create_store, fill
 
-from .images import CONFIGS, in_memory, our_preprocessor, stock_preprocessor
+from .images import ROOT, in_memory, our_preprocessor, stock_preprocessor
 from .timing import Clock
 
 PAIRS = (
@@ -30,27 +29,18 @@ PAIRS = (
 
 
 def load_pair(name: str, method: str) -> Config:
-    """Load ``configs/prkd/<name>.py``, or ``configs/<name>.py`` if the name contains a slash.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
-    """
+    """Load ``configs/prkd/<name>.py``, or ``configs/<name>.py`` if the name contains a slash."""
     init_default_scope('mmpretrain')
-    return load_config(str(CONFIGS / ('' if '/' in name else 'prkd') / f'{name}.py'), method)
+    folder = ROOT / 'configs' / ('' if '/' in name else 'prkd')
+    return load_config(str(folder / f'{name}.py'), method)
 
 
 class Pair:
-    """A teacher and a student of ``configs/prkd``, and images for them.
+    """A teacher and a student of ``configs/prkd``, and a batch of images for them.
 
     The weights are random, since the cost does not depend on them. The teacher's
     batch-norm statistics are estimated from the images, so that its logits
     have a realistic magnitude.
-
-    Args:
-        name: Name of the config.
-        device: Device of the nets.
-        batch: Images per batch.
-        size: Height and width of the images.
 
     Raises:
         FileNotFoundError: If there is no such config.
@@ -89,11 +79,7 @@ class Pair:
         return self._build('FrozenTeacherDistill', self.cfg, **options)
 
     def stored(self, folder: Path) -> BaseModel:
-        """Build ``FrozenTeacherDistill`` with stored logits.
-
-        Args:
-            folder: Folder of the store, which is created.
-        """
+        """Build ``FrozenTeacherDistill`` with logits that are stored in a new folder."""
         live = self.ours()
         images = live.data_preprocessor, self.packed
         store = create_store(folder, live.teacher, *images, views=1, topk=0)
@@ -147,33 +133,22 @@ def build(cfg: dict) -> BaseModel:
     return net
 
 
-@dataclass
 class Step:
-    """``train_step`` of a model on one batch, with the time of its sections.
+    """``train_step`` of a model on one batch, with the time of its sections."""
 
-    Args:
-        model: Algorithm, in training mode.
-        optim_wrapper: Optimizer of the model.
-        batch: A batch of a data loader.
-        clock: Clock that marks the start and end of each section.
-    """
-
-    model: BaseModel
-    optim_wrapper: OptimWrapper
-    batch: Any
-    clock: Clock
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, model: BaseModel, optim_wrapper: OptimWrapper, batch: Any, clock: Clock
+    ) -> None:
+        self.model, self.optim_wrapper, self.batch, self.clock = model, optim_wrapper, batch, clock
         self._marks: list[tuple] = []
-        model = self.model
         self._watch(model.data_preprocessor, 'forward', 'prepare')
         if hasattr(model, 'teacher'):
             ours = isinstance(model.teacher, Teacher)  # MMRazor calls the net itself
             self._watch(model.teacher, 'logits' if ours else 'forward', 'teacher')
             self._watch(model.distiller, 'compute_distill_losses', 'distill')
         self._watch(model.architecture, 'forward', 'student')
-        self._watch(self.optim_wrapper, 'backward', 'backward')
-        self._watch(self.optim_wrapper, 'step', 'update')
+        self._watch(optim_wrapper, 'backward', 'backward')
+        self._watch(optim_wrapper, 'step', 'update')
 
     def _watch(self, owner: Any, method: str, name: str) -> None:
         function = getattr(owner, method)

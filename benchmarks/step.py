@@ -18,14 +18,10 @@ _MOST_OVER_ALONE = 1.05  # maximum ratio of times, with stored logits
 _NOISE = 0.03  # run-to-run noise of two identical steps
 
 
-def run(settings: Settings, pairs: Sequence[str], batch: int, size: int) -> list[Comparison]:
-    """Compare the steps of some pairs, without data loading.
-
-    Args:
-        settings: Settings of the measurement.
-        pairs: Names of configs in ``configs/prkd``.
-        batch: Images per step.
-        size: Height and width of the images.
+def run(
+    settings: Settings, pairs: Sequence[str] = PAIRS, batch: int = 64, size: int = 32
+) -> list[Comparison]:
+    """A training step without data loading, and its sections.
 
     Raises:
         FileNotFoundError: If there is no such pair.
@@ -40,12 +36,7 @@ def run(settings: Settings, pairs: Sequence[str], batch: int, size: int) -> list
 
 
 def make_steps(pair: Pair, folder: Path) -> dict[str, tuple[str, Step]]:
-    """Return side and step of each case, by name.
-
-    Args:
-        pair: The nets.
-        folder: Folder for the stored logits.
-    """
+    """Side and step of each case, by name. The stored logits are written to ``folder``."""
     data = pair.batches()
     amp = pair.device.type == 'cuda'  # bf16 autocast is slower on CPUs
     tuned = pair.stock(channels_last=True)
@@ -63,12 +54,11 @@ def make_steps(pair: Pair, folder: Path) -> dict[str, tuple[str, Step]]:
 
 
 def check_equal(logged: dict[str, dict[str, torch.Tensor]], exact: bool) -> None:
-    """Check that the first steps of all cases have the same losses.
+    """Check that the first steps of all cases have the same losses, up to the precision.
 
     Args:
         logged: Log values of each step, by case name.
-        exact: Whether all cases use the same precision. Stored logits
-            always have 11 bits.
+        exact: Whether all cases use float32. Stored logits always have 11 bits.
 
     Raises:
         UnequalError: If the losses differ.
@@ -113,7 +103,7 @@ def _compare(settings: Settings, pair: Pair, folder: Path) -> Comparison:
         'step',
         f'step of {pair.name}',
         'step',
-        [Case(name, side, step) for name, (side, step) in steps.items()],
+        [Case(name, side, step, peak_bytes=peak[name]) for name, (side, step) in steps.items()],
         batch=pair.batch,
         **_lower_bound(pair, settings.peaks.flops),
         note=f'{pair.batch} images of {pair.size}x{pair.size}; includes the data preprocessor, '
@@ -121,7 +111,6 @@ def _compare(settings: Settings, pair: Pair, folder: Path) -> Comparison:
         f'Tuned stock: default_collate, channels_last{"" if settings.on_cpu else " and AMP"}',
     )
     for result in comparison.results:
-        result.peak_bytes = peak[result.name]
         result.sections = steps[result.name][1].sections()
     if settings.on_cpu:
         live, stored = SPEEDUPS.get(pair.name, (1.0, 1.0))

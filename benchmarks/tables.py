@@ -3,8 +3,10 @@
 import json
 import os
 import platform
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -18,7 +20,7 @@ from rich.console import Console
 from prkd_mm.experiments.table import Table
 from prkd_mm.version import __version__
 
-from .comparison import Comparison, Result
+from .comparison import Comparison
 from .lower_bounds import Peaks
 from .timing import ALONE, OURS, STOCK, TUNED, Summary
 
@@ -28,23 +30,17 @@ _OVER = {STOCK: 'x stock', TUNED: 'x tuned', ALONE: 'x alone'}
 
 def machine(device: torch.device) -> dict:
     """Describe the machine and the software."""
-    name = platform.processor() or platform.machine()
     cpuinfo = Path('/proc/cpuinfo')
-    if cpuinfo.is_file():
-        lines = cpuinfo.read_text().splitlines()
-        models = [line.partition(':')[2] for line in lines if line.startswith('model name')]
-        name = models[0].strip() if models else name
+    lines = cpuinfo.read_text() if cpuinfo.is_file() else ''
+    model = re.search(r'^model name\s*:\s*(.+)', lines, re.M)
     return dict(
-        device=(torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU'),
-        cpu=name,
+        device=torch.cuda.get_device_name(device) if device.type == 'cuda' else 'CPU',
+        cpu=model[1].strip() if model else platform.processor() or platform.machine(),
         cores=os.cpu_count(),
         threads=torch.get_num_threads(),
         load=list(os.getloadavg()) if hasattr(os, 'getloadavg') else None,
         python=platform.python_version(),
-        torch=torch.__version__,
-        mmengine=mmengine.__version__,
-        mmpretrain=mmpretrain.__version__,
-        mmrazor=mmrazor.__version__,
+        **{each.__name__: each.__version__ for each in (torch, mmengine, mmpretrain, mmrazor)},
         prkd_mm=__version__,
     )
 
@@ -71,43 +67,42 @@ def _with_spread(summary: Optional[Summary], number: Callable[[float], str]) -> 
     return f'{number(summary.median)} ±{half:.0%}'
 
 
-def _table(results: Sequence[Result], columns: dict[str, Callable[[Result], str]]) -> Table:
-    """Build a table with one row per result."""
-    rows = [[cell(result) for cell in columns.values()] for result in results]
-    return Table(list(columns), rows)
-
-
 def times(comparison: Comparison) -> Table:
     """Tabulate the time and speed-ups of each case, and the lower bound."""
-    columns: dict[str, Callable[[Result], str]] = {
-        '': lambda result: result.name,
-        f'{comparison.clock} time/{comparison.unit}': (
-            lambda result: _with_spread(result.time, format_seconds)
-        ),
+    columns = {
+        '': [result.name for result in comparison.results],
+        f'{comparison.clock} time/{comparison.unit}': [
+            _with_spread(result.time, format_seconds) for result in comparison.results
+        ],
     }
     if comparison.batch:
-        columns['images/s'] = lambda result: f'{comparison.batch / result.wall.median:,.0f}'
+        speeds = [comparison.batch / result.wall.median for result in comparison.results]
+        columns['images/s'] = [f'{speed:,.0f}' for speed in speeds]
     for side in comparison.opponents():
-        columns[_OVER[side]] = lambda result, side=side: _with_spread(
-            result.speedups.get(side), format_factor
-        )
-    table = _table(comparison.results, columns)
+        columns[_OVER[side]] = [
+            _with_spread(result.speedups.get(side), format_factor) for result in comparison.results
+        ]
     if comparison.lower_bound is not None:
-        empty = [''] * (len(columns) - 2)
-        table.rows.append(['lower bound', format_seconds(comparison.lower_bound), *empty])
-    return table
+        bound = ['lower bound', format_seconds(comparison.lower_bound)]
+        for column, cell in zip_longest(columns.values(), bound, fillvalue=''):
+            column.append(cell)
+    return _table(columns)
 
 
 def sections(comparison: Comparison) -> Table:
     """Tabulate the sections and peak memory of each case."""
-    columns: dict[str, Callable[[Result], str]] = {'': lambda result: result.name}
-    for name in max((result.sections for result in comparison.results), key=len):
-        columns[name] = lambda result, name=name: (
-            format_seconds(result.sections[name]) if name in result.sections else '–'
-        )
-    if any(result.peak_bytes is not None for result in comparison.results):
-        columns['memory'] = lambda result: f'{result.peak_bytes / 1e6:.3g} MB'
-    return _table(comparison.results, columns)
+    results = comparison.results
+    columns = {'': [result.name for result in results]}
+    for name in max((result.sections for result in results), key=len):
+        found = [result.sections.get(name) for result in results]
+        columns[name] = ['–' if each is None else format_seconds(each) for each in found]
+    if all(result.peak_bytes is not None for result in results):
+        columns['memory'] = [f'{result.peak_bytes / 1e6:.3g} MB' for result in results]
+    return _table(columns)
+
+
+def _table(columns: dict[str, list[str]]) -> Table:
+    return Table(list(columns), [list(row) for row in zip(*columns.values())])
 
 
 def _all_tables(comparison: Comparison) -> list[Table]:
@@ -123,16 +118,9 @@ def _notes(comparison: Comparison) -> str:
 
 
 def _targets(comparisons: Sequence[Comparison]) -> Table:
-    rows = [
-        [
-            target.text,
-            format_factor(target.value),
-            target.limit,
-            'reached' if target.reached else '**not reached**',
-        ]
-        for comparison in comparisons
-        for target in comparison.targets
-    ]
+    targets = [target for comparison in comparisons for target in comparison.targets]
+    words = {True: 'reached', False: '**not reached**'}
+    rows = [[t.text, format_factor(t.value), t.limit, words[t.reached]] for t in targets]
     return Table(['', 'measured', 'target', ''], rows)
 
 
@@ -148,12 +136,7 @@ def show(console: Console, comparison: Comparison) -> None:
 
 
 def markdown(comparisons: Sequence[Comparison], about: dict) -> str:
-    """Format all tables as a Markdown document.
-
-    Args:
-        comparisons: Comparisons in the order of the document.
-        about: ``command`` and ``machine``.
-    """
+    """Format all tables as a Markdown document; ``about`` has ``command`` and ``machine``."""
     shown = [f'{key}: {value}' for key, value in about['machine'].items() if key != 'load']
     lines = [f'`{about["command"]}`', '', f'{", ".join(shown)}.', '']
     for comparison in comparisons:
@@ -168,17 +151,7 @@ def markdown(comparisons: Sequence[Comparison], about: dict) -> str:
 
 
 def save(folder: Path, comparisons: Sequence[Comparison], peaks: Peaks, about: dict) -> list[Path]:
-    """Write ``benchmark.json``, ``tables.md`` and ``bars.png``.
-
-    Args:
-        folder: Folder, created if needed.
-        comparisons: Comparisons in the order of the document.
-        peaks: Peak throughput of the machine.
-        about: ``command``, ``machine`` and ``seconds``.
-
-    Returns:
-        list[Path]: The files.
-    """
+    """Write ``benchmark.json``, ``tables.md`` and ``bars.png``, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = dict(about, peaks=asdict(peaks), comparisons=[asdict(each) for each in comparisons])
     paths = [folder / name for name in ('benchmark.json', 'tables.md', 'bars.png')]

@@ -1,18 +1,19 @@
 """Interleave cases (A B B A) and compare their times."""
 
 import os
-import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Callable
+from dataclasses import dataclass
+from typing import Any, Callable, Optional
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 STOCK, TUNED, ALONE, OURS = 'stock', 'tuned stock', 'student alone', 'ours'
 OPPONENTS = (STOCK, TUNED, ALONE)
+CLOCKS = ('CPU', 'wall')  # columns of measured seconds
 MIN_ROUNDS = 3
 
 
@@ -27,17 +28,14 @@ class Summary:
     @classmethod
     def of(cls, values: Sequence[float]) -> 'Summary':
         """Summarize one or more values."""
-        if len(values) == 1:
-            return cls(values[0], values[0], values[0])
-        low, median, high = statistics.quantiles(values, n=4, method='inclusive')
+        low, median, high = np.quantile(values, (0.25, 0.5, 0.75)).tolist()
         return cls(median, low, high)
 
 
 class Clock:
     """CPU time of this process and its workers, and wall time.
 
-    Args:
-        device: On a GPU, each reading waits until all kernels have finished.
+    On a GPU, each reading waits until all kernels have finished.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -47,9 +45,8 @@ class Clock:
         """Read CPU time and wall time in seconds.
 
         Args:
-            workers: Ids of living processes whose CPU time is included.
-                (``getrusage`` includes a child only after it has ended, and
-                persistent workers do not end.)
+            workers: Ids of living processes whose CPU time is included. (``getrusage``
+                includes a child only after it has ended, and persistent workers do not end.)
 
         Raises:
             OSError: If this system cannot read the CPU time of another process.
@@ -72,10 +69,8 @@ class Clock:
 
     @staticmethod
     def between(start: Any, end: Any) -> float:
-        """Compute the seconds between two marks. Call :meth:`wait` first."""
-        if isinstance(start, float):
-            return end - start
-        return start.elapsed_time(end) / 1000
+        """Seconds between two marks. Call :meth:`wait` first."""
+        return end - start if isinstance(start, float) else start.elapsed_time(end) / 1000
 
 
 def _cpu_time_of(pid: int) -> float:
@@ -91,65 +86,43 @@ def _cpu_time_of(pid: int) -> float:
 
 @dataclass
 class Case:
-    """One of the compared cases.
-
-    Args:
-        name: Name in the tables.
-        side: ``STOCK``, ``TUNED``, ``ALONE`` or ``OURS``.
-        run: Function to measure.
-        units: Number of units (images, steps, ...) in one call.
-        workers: Function that returns the ids of its worker processes.
-    """
+    """One of the compared cases."""
 
     name: str
-    side: str
+    side: str  # STOCK, TUNED, ALONE or OURS
     run: Callable[[], Any]
-    units: float = 1
-    workers: Callable[[], Sequence[int]] = tuple
-
-
-@dataclass
-class Samples:
-    """Seconds per unit, one value per round."""
-
-    cpu: list[float] = field(default_factory=list)
-    wall: list[float] = field(default_factory=list)
+    units: float = 1  # images, steps, ... in one call
+    workers: Callable[[], Sequence[int]] = tuple  # ids of its worker processes
+    peak_bytes: Optional[int] = None
 
 
 def measure(
     cases: Sequence[Case], rounds: int, seconds: float, clock: Callable
-) -> dict[str, Samples]:
+) -> dict[str, np.ndarray]:
     """Time the cases alternately, with one call of each per round.
 
     Args:
         cases: Cases, all warmed up.
         rounds: Maximum number of rounds.
-        seconds: Time after which no new round starts. At least three
-            rounds (or ``rounds``, if that is smaller) are always run.
+        seconds: Time after which no new round starts, but at least three are run.
         clock: Function with the signature of :class:`Clock`.
 
     Returns:
-        dict: :class:`Samples` by case name.
+        By case, an array (rounds, 2) of CPU and wall seconds per unit.
     """
-    samples = {case.name: Samples() for case in cases}
+    samples: dict[str, list] = {case.name: [] for case in cases}
     start = clock()[1]
     for done in range(1, rounds + 1):
         # alternate the order: if a case always followed the same one, it would
         # always start with the caches and the heap of that case
         for case in cases if done % 2 else reversed(cases):
-            cpu, wall = clock(case.workers())
+            before = clock(case.workers())
             case.run()
-            end_cpu, end_wall = clock(case.workers())
-            samples[case.name].cpu.append((end_cpu - cpu) / case.units)
-            samples[case.name].wall.append((end_wall - wall) / case.units)
+            spent = np.subtract(clock(case.workers()), before)
+            samples[case.name].append(spent / case.units)
         if done >= MIN_ROUNDS and clock()[1] - start > seconds:
             break
-    return samples
-
-
-def speedup(ours: Sequence[float], other: Sequence[float]) -> Summary:
-    """Compute the speed-up of ``ours`` over ``other`` per round, and summarize it."""
-    return Summary.of([b / a for a, b in zip(ours, other)])
+    return {name: np.array(rows) for name, rows in samples.items()}
 
 
 def peak_memory(run: Callable[[], Any], device: torch.device) -> int:

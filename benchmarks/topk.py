@@ -1,6 +1,6 @@
 """Measure what is lost if a store keeps only the k largest logits of each image."""
 
-import argparse
+from typing import Optional
 
 import torch
 from mmengine.config import Config
@@ -8,7 +8,6 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from prkd_mm.cli import ConfigOptions, whole_number
 from prkd_mm.config import load_config
 from prkd_mm.datasets.packed.packed_images import whole_batch
 from prkd_mm.experiments.table import Table
@@ -17,40 +16,19 @@ from prkd_mm.teachers.logit_arrays import pack, size_in_bytes, unpack
 
 KEPT = (4, 8, 16, 32, 64)
 TAUS = (1.0, 4.0)
-WORDS = "what a teacher's probabilities lose if only its k largest logits are stored"
 
 
-def add_arguments(commands: argparse._SubParsersAction) -> None:
-    """Add the command ``topk``."""
-    description = WORDS[0].upper() + WORDS[1:] + '.'
-    parser = commands.add_parser('topk', help=WORDS, description=description)
-    parser.add_argument('config', help='a config in configs/prkd, whose teacher is trained')
-    parser.add_argument(
-        '--images',
-        type=whole_number(1),
-        default=2000,
-        help='number of training images, evenly spaced; default: %(default)s',
-    )
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        action=ConfigOptions,
-        metavar='KEY=VALUE',
-        help='override settings of the config',
-    )
-
-
-def run(args: argparse.Namespace, console: Console) -> None:
-    """Print the table for the teacher and the training images of a config."""
-    cfg = load_config(args.config, options=args.cfg_options)
-    logits = teacher_logits(cfg, args.images)
-    console.print(losses(logits).markdown(), highlight=False, soft_wrap=True)
-    console.print(
+def run(
+    config: str, console: Console, images: int = 2000, cfg_options: Optional[dict] = None
+) -> None:
+    """What a teacher's probabilities lose if only its k largest logits are stored."""
+    logits = teacher_logits(load_config(config, options=cfg_options), images)
+    for text in (
+        losses(logits).markdown(),
         f'\n{len(logits):,} augmented training images, {logits.size(1):,} classes; means over '
         'the images, in nats',
-        highlight=False,
-        soft_wrap=True,
-    )
+    ):
+        console.print(text, highlight=False, soft_wrap=True)
 
 
 @torch.inference_mode()
@@ -70,11 +48,7 @@ def teacher_logits(cfg: Config, images: int) -> Tensor:
 
 
 def losses(logits: Tensor) -> Table:
-    """For each k: size, divergence from the teacher's distribution, and top-1 agreement.
-
-    Args:
-        logits: ``(N, C)``.
-    """
+    """For each k: size, divergence from the teacher's distribution, and top-1 agreement."""
     classes = logits.size(1)
     header = ['k', 'bytes per image', *(f'KL at tau = {tau:g}' for tau in TAUS), 'same top-1']
     rows = []

@@ -1,75 +1,51 @@
 """Measure how the accuracy depends on the number of stored views."""
 
-import argparse
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from prkd_mm.cli import whole_number
 from prkd_mm.experiments.paired import mean_std
 from prkd_mm.experiments.records import read_records
 from prkd_mm.experiments.results import Row, compared_by, rows_of
 from prkd_mm.experiments.table import Table
 
-from .images import CONFIGS
-
-VIEWS = (1, 4, 8, 16, 30)
-WORDS = 'how the accuracy of a comparison depends on the number of stored views (hours)'
+from .images import ROOT
 
 
-def add_arguments(commands: argparse._SubParsersAction) -> None:
-    """Add the command ``views``."""
-    description = WORDS[0].upper() + WORDS[1:] + '. The same command resumes.'
-    parser = commands.add_parser('views', help=WORDS, description=description)
-    parser.add_argument('config', help='a config with a choice of methods')
-    parser.add_argument(
-        '--views',
-        type=whole_number(1),
-        nargs='+',
-        default=VIEWS,
-        metavar='K',
-        help='numbers of views, in addition to a live teacher; default: 1 4 8 16 30',
-    )
-    parser.add_argument('--methods', default='kd,prkd', help='default: %(default)s')
-    parser.add_argument(
-        '--seeds', type=whole_number(1), default=5, help='runs per method; default: %(default)s'
-    )
-    parser.add_argument(
-        '--out',
-        type=Path,
-        default=Path('results/views'),
-        metavar='FOLDER',
-        help='folder for reports, records and views.png; default: %(default)s',
-    )
-    parser.add_argument(
-        '--cfg-options', nargs='+', default=[], metavar='KEY=VALUE', help='as in tools/reproduce.py'
-    )
+def run(
+    config: str,
+    console: Console,
+    views: Sequence[int] = (1, 4, 8, 16, 30),
+    methods: str = 'kd,prkd',
+    seeds: int = 5,
+    out: Path = Path('results/views'),
+    overrides: Sequence[str] = (),
+) -> None:
+    """How the accuracy of a comparison depends on the number of stored views (hours).
 
-
-def run(args: argparse.Namespace, console: Console) -> None:
-    """Train at each number of views, print a table and draw it.
+    The same command resumes. A table is printed and drawn in ``out``, next to the reports.
 
     Raises:
         RuntimeError: If a comparison fails.
     """
     rows: dict[str, list[Row]] = {}
-    for views in (*args.views, 0):
-        title = str(views) if views else 'live'
-        folder = args.out / title
+    for number in (*views, 0):
+        title = str(number) if number else 'live'
+        folder = out / title
         command = [
-            *(sys.executable, str(CONFIGS.parent / 'tools/reproduce.py'), args.config),
-            *('--methods', args.methods, '--seeds', str(args.seeds), '--figures', ''),
-            *('--store-views', str(views), '--records', str(folder), '--out', str(folder)),
+            *(sys.executable, str(ROOT / 'tools/reproduce.py'), config),
+            *('--methods', methods, '--seeds', str(seeds), '--figures', ''),
+            *('--store-views', str(number), '--records', str(folder), '--out', str(folder)),
+            *(['--cfg-options', *overrides] if overrides else []),
         ]
-        if args.cfg_options:
-            command += ['--cfg-options', *args.cfg_options]
         if subprocess.run(command).returncode:
             raise RuntimeError(f'the comparison with {title} views failed; its messages are above')
         rows[title] = [row for row in rows_of(read_records(folder)) if row.method]
     console.print(table(rows).markdown(), highlight=False, soft_wrap=True)
-    draw(rows, args.out / 'views.png')
+    draw(rows, out / 'views.png')
 
 
 def table(rows: dict[str, list[Row]]) -> Table:

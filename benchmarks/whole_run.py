@@ -6,27 +6,28 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 
 from prkd_mm.checkpoints import write_atomically
 
 from .comparison import Comparison, Settings, summarize
-from .images import CONFIGS, stock_preprocessor, write_images
+from .images import ROOT, stock_preprocessor, write_images
 from .nets import build, load_pair
-from .timing import ALONE, OURS, STOCK, Summary
+from .timing import ALONE, OURS, STOCK
 
 PAIR = 'wrn_40_2_wrn_16_2_cifar10'
 VIEWS = 8
 EPOCHS = (10, 30, 240)  # extrapolated
 ALL_IMAGES = 50_000  # extrapolated
-TABLE = (6, 3)  # distilling methods and seeds of a table, which has the student alone, too
+METHODS, SEEDS = 6, 3  # distilling methods and seeds of a table, which has the student alone, too
 _EPOCHS = (2, 6)  # measured
 _VALIDATION = 96  # images at most, too few for TeacherCheckHook to refuse the random teacher
-_OUR_TRAIN = [str(CONFIGS.parent / 'tools/train.py')]
+_OUR_TRAIN = [str(ROOT / 'tools/train.py')]
 _STOCK_TRAIN = ['-m', 'prkd_mm', 'mmrazor::train.py']
 _OUR_HOOKS = ('epoch_seed', 'channels_last', 'sync_buffers', 'tail_average')
 _STORED = f'ours, --store-views {VIEWS}'
@@ -45,137 +46,113 @@ _SPEEDUPS = {
 }
 
 
-@dataclass
-class Parts:
-    """Cost of a run in seconds, one value per round.
+class Parts(NamedTuple):
+    """Cost of the parts of a run in one round, each as CPU and wall seconds."""
 
-    Attributes:
-        start: All work outside of the epochs.
-        epoch: One epoch of training, validation, checkpoint and logs.
-        view: Computing and storing one view of all images.
-    """
-
-    start: list[float] = field(default_factory=list)
-    epoch: list[float] = field(default_factory=list)
-    view: list[float] = field(default_factory=list)
-
-    def total(self, epochs: int, scale: float = 1.0, runs: int = 1) -> list[float]:
-        """Compute the cost of runs with a number of epochs, by round.
-
-        Args:
-            epochs: Number of epochs.
-            scale: Number of images, relative to the measured runs.
-            runs: Number of runs that share a store.
-        """
-        views = min(VIEWS, epochs)
-        return [
-            runs * s + scale * (runs * epochs * e + views * v)
-            for s, e, v in zip(self.start, self.epoch, self.view)
-        ]
+    start: np.ndarray  # all work outside of the epochs
+    epoch: np.ndarray  # training, validation, checkpoint and logs
+    view: np.ndarray  # computing and storing one view of all images
 
 
-def run(settings: Settings, pairs: Sequence[str], images: int) -> list[Comparison]:
-    """Compare the cost of whole runs, and of tables of several methods and seeds.
-
-    A run includes the start of Python, imports, data, training, validation,
-    checkpoints and logs. Each case is run for two and for six epochs, which
-    gives the costs of its start and of an epoch. The order of the cases alternates.
+def total(rounds: Sequence[Parts], epochs: int, scale: float = 1.0, runs: int = 1) -> np.ndarray:
+    """CPU and wall seconds (rounds, 2) of runs that share a store.
 
     Args:
-        settings: Settings of the measurement. The runs use the CPU, with one thread.
-        pairs: Names of configs in ``configs/prkd`` for images of 32x32. The images are
-            synthetic.
-        images: Number of training images.
+        rounds: The measured parts.
+        epochs: Number of epochs.
+        scale: Number of images, relative to the measured runs.
+        runs: Number of runs.
+    """
+    views = min(VIEWS, epochs)
+    return np.array(
+        [runs * s + scale * (runs * epochs * epoch + views * view) for s, epoch, view in rounds]
+    )
+
+
+def run(settings: Settings, pairs: Sequence[str] = (PAIR,), images: int = 512) -> list[Comparison]:
+    """Whole training runs, as processes (several minutes).
+
+    A run includes the start of Python, imports, data, training, validation, checkpoints and
+    logs. Each case is run for two and for six epochs, on the CPU with one thread, which gives
+    the costs of its start and of an epoch. The images are synthetic.
 
     Raises:
         RuntimeError: If a run fails, or the runs are too short to be measured.
     """
     comparisons = []
     for pair in pairs:
-        cpu, wall = ({name: Parts() for name in _CASES} for _ in range(2))
+        parts: dict[str, list[Parts]] = {name: [] for name in _CASES}
         with tempfile.TemporaryDirectory() as folder:
             runs = _Runs(pair, Path(folder), images)
             begin = time.perf_counter()
             for rounds in range(1, settings.rounds + 1):
                 for name in _CASES if rounds % 2 else reversed(_CASES):
                     with settings.console.status(f'{name}, round {rounds}'):
-                        _measure(runs, name, cpu[name], wall[name])
+                        parts[name].append(measure(runs, name))
                 if time.perf_counter() - begin > settings.seconds:
                     break
-        scale = ALL_IMAGES / images
-        comparisons += [_compare(pair, epochs, cpu, wall, scale) for epochs in EPOCHS]
-        comparisons.append(_compare_tables(pair, cpu, wall, scale))
+        comparisons += [compare_runs(pair, epochs, parts, images) for epochs in EPOCHS]
+        comparisons.append(compare_tables(pair, parts, images))
     return comparisons
 
 
-def _measure(runs: '_Runs', name: str, cpu: Parts, wall: Parts) -> None:
+def measure(runs: '_Runs', name: str) -> Parts:
+    """Run a case three times, which gives the cost of its parts."""
     few, many = _EPOCHS
     stores = _CASES[name][2]
     views = few if stores else 0
     short, long = (runs.time(name, epochs, views) for epochs in _EPOCHS)
     # more views in the same number of epochs
     more_views = runs.time(name, many, many) if stores else long
-    for i, parts in enumerate((cpu, wall)):
-        view = (more_views[i] - long[i]) / (many - few)
-        epoch = (long[i] - short[i]) / (many - few)
-        if epoch <= 0 or view < 0:
-            raise RuntimeError(
-                f'{name}: {epoch:.3g} s per epoch and {view:.3g} s per view cannot be right; the '
-                'runs are too short for this machine, so increase --images'
-            )
-        parts.view.append(view)
-        parts.epoch.append(epoch)
-        parts.start.append(short[i] - few * epoch - views * view)
+    view, epoch = (more_views - long) / (many - few), (long - short) / (many - few)
+    if epoch.min() <= 0 or view.min() < 0:
+        raise RuntimeError(
+            f'{name}: {epoch.min():.3g} s per epoch and {view.min():.3g} s per view cannot be '
+            'right; the runs are too short for this machine, so increase --images'
+        )
+    return Parts(short - few * epoch - views * view, epoch, view)
 
 
-def _compare(
-    pair: str, epochs: int, cpu: dict[str, Parts], wall: dict[str, Parts], scale: float
-) -> Comparison:
-    times, walls = (
-        {name: parts.total(epochs, scale) for name, parts in each.items()} for each in (cpu, wall)
-    )
-    results = summarize({name: side for name, (side, *_) in _CASES.items()}, times, walls)
-    for result in results:
-        parts = vars(cpu[result.name])
-        result.sections = {part: Summary.of(values).median for part, values in parts.items()}
+def compare_runs(pair: str, epochs: int, parts: dict[str, list[Parts]], images: int) -> Comparison:
+    """Extrapolate the runs to a number of epochs, and to all images."""
+    sides = {name: side for name, (side, *_) in _CASES.items()}
+    totals = {name: total(rounds, epochs, ALL_IMAGES / images) for name, rounds in parts.items()}
     comparison = Comparison(
         'run',
         f'run of {epochs} epochs of {pair}',
         'run',
         'CPU',
-        len(times['stock']),
-        results,
+        len(parts['stock']),
+        summarize(sides, totals),
         f'{ALL_IMAGES:,} training images of 32x32; CPU time of all processes, extrapolated from '
-        f'runs of {_EPOCHS[0]} and {_EPOCHS[1]} epochs on {ALL_IMAGES / scale:,.0f} images, to '
+        f'runs of {_EPOCHS[0]} and {_EPOCHS[1]} epochs on {images:,} images, to '
         f'which the costs of an epoch and a view refer',
     )
+    for result in comparison.results:
+        cpu = np.array(parts[result.name])[:, :, 0]  # (rounds, parts)
+        result.sections = dict(zip(Parts._fields, np.median(cpu, 0).tolist()))
     if epochs == 30 and pair in _SPEEDUPS:
         comparison.expect_speedup(_STORED, STOCK, _SPEEDUPS[pair][0])
     return comparison
 
 
-def _compare_tables(
-    pair: str, cpu: dict[str, Parts], wall: dict[str, Parts], scale: float
-) -> Comparison:
-    methods, seeds = TABLE
+def compare_tables(pair: str, parts: dict[str, list[Parts]], images: int) -> Comparison:
+    """Extrapolate to a table of all methods and seeds, with one store or live teachers."""
+    scale = ALL_IMAGES / images
+    alone = total(parts['student alone'], 30, scale, SEEDS)
     names = {'live teachers': 'ours, live', f'one store of {VIEWS} views': _STORED}
-    sides = dict(zip(names, (STOCK, OURS)))
-
-    def totals(parts: dict[str, Parts]) -> dict[str, list[float]]:
-        alone = parts['student alone'].total(30, scale, seeds)
-        return {
-            title: [a + b for a, b in zip(alone, parts[name].total(30, scale, methods * seeds))]
-            for title, name in names.items()
-        }
-
+    totals = {
+        title: alone + total(parts[name], 30, scale, METHODS * SEEDS)
+        for title, name in names.items()
+    }
     comparison = Comparison(
         'run',
-        f'table of {methods + 1} methods and {seeds} seeds of {pair}, 30 epochs',
+        f'table of {METHODS + 1} methods and {SEEDS} seeds of {pair}, 30 epochs',
         'table',
         'CPU',
-        len(cpu['stock'].start),
-        summarize(sides, totals(cpu), totals(wall)),
-        f'the student alone and {methods} distilling methods, extrapolated from the same runs',
+        len(parts['stock']),
+        summarize(dict(zip(names, (STOCK, OURS))), totals),
+        f'the student alone and {METHODS} distilling methods, extrapolated from the same runs',
     )
     if pair in _SPEEDUPS:
         comparison.expect_speedup(comparison.results[1].name, STOCK, _SPEEDUPS[pair][1])
@@ -195,7 +172,8 @@ class _Runs:
         state = build(teacher).state_dict()
         write_atomically(dict(state_dict=state), folder / 'teacher.pth')
 
-    def _load(self, method: str) -> Config:
+    def load(self, method: str) -> Config:
+        """Load the config of a run on the synthetic images."""
         cfg = load_pair(self.pair, method)
         for phase, split in (('train', 'train'), ('val', 'test'), ('test', 'test')):
             packed = cfg[f'{phase}_dataloader'].dataset
@@ -209,13 +187,13 @@ class _Runs:
         cfg.default_hooks.tail_average.num_epochs = 1
         return cfg
 
-    def time(self, name: str, epochs: int, views: int) -> tuple[float, float]:
+    def time(self, name: str, epochs: int, views: int) -> np.ndarray:
         """Measure the CPU and wall seconds of a run."""
         method = _CASES[name][1]
-        cfg = self._load(method)
+        cfg = self.load(method)
         cfg.train_cfg.max_epochs = epochs
         if name == 'stock':
-            self._make_stock(cfg)
+            self.make_stock(cfg)
         elif method != 'ce':
             cfg.model.teacher_ckpt = str(self.folder / 'teacher.pth')
         with tempfile.TemporaryDirectory(dir=self.folder) as work_dir:
@@ -224,10 +202,10 @@ class _Runs:
             if views:
                 cfg.model.teacher_logits = dict(views=views, folder=f'{work_dir}/logits')
             cfg.dump(str(path))
-            train = _STOCK_TRAIN if name == 'stock' else _OUR_TRAIN
-            return _time([sys.executable, *train, str(path)])
+            return _time([*(_STOCK_TRAIN if name == 'stock' else _OUR_TRAIN), str(path)])
 
-    def _make_stock(self, cfg: Config) -> None:
+    def make_stock(self, cfg: Config) -> None:
+        """Replace everything of ours in a config by what MMRazor and MMPretrain ship."""
         cfg.model.type = 'SingleTeacherDistill'
         for key in ('teacher_ckpt', 'teacher_config'):
             cfg.model.pop(key)
@@ -244,12 +222,13 @@ class _Runs:
             loader.collate_fn = dict(type='pseudo_collate')  # MMEngine's default
 
 
-def _time(command: Sequence[str]) -> tuple[float, float]:
-    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(CONFIGS.parent))
-    before, start = os.times(), time.perf_counter()
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    after, end = os.times(), time.perf_counter()
+def _time(arguments: Sequence[str]) -> np.ndarray:
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(ROOT))
+    before = os.times()
+    done = subprocess.run(
+        [sys.executable, *arguments], env=environment, capture_output=True, text=True
+    )
     if done.returncode:
-        raise RuntimeError(f'{" ".join(command)} failed:\n{done.stderr[-2000:]}')
-    cpu = after.children_user + after.children_system
-    return cpu - before.children_user - before.children_system, end - start
+        raise RuntimeError(f'{" ".join(arguments)} failed:\n{done.stderr[-2000:]}')
+    spent = np.subtract(os.times(), before)  # user, system, children's user and system, elapsed
+    return np.array([spent[2] + spent[3], spent[4]])

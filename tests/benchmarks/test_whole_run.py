@@ -1,0 +1,81 @@
+"""The cost of whole runs is extrapolated from their parts."""
+
+import numpy as np
+import pytest
+from mmpretrain.models.utils import ClsDataPreprocessor
+from mmpretrain.registry import DATASETS
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.registry import MODELS
+
+from benchmarks import whole_run
+from benchmarks.timing import STOCK
+from benchmarks.whole_run import Parts, total
+
+
+class FakeRuns:
+    """Runs of 10 s plus 2 s per epoch plus 3 s per stored view; wall time is double."""
+
+    def time(self, name, epochs, views):
+        cpu = 10 + 2 * epochs + 3 * min(views, epochs)
+        return np.array([cpu, 2 * cpu])
+
+
+@pytest.mark.parametrize('name, view', [('ours, live', 0), (whole_run._STORED, 3)])
+def test_cost_of_a_whole_run_is_extrapolated_from_its_parts(name, view):
+    parts = whole_run.measure(FakeRuns(), name)
+    assert [part.tolist() for part in parts] == [[10, 20], [2, 4], [view, 2 * view]]
+    for epochs, options, seconds in (
+        (5, {}, 20 + 5 * view),
+        (100, {}, 210 + whole_run.VIEWS * view),
+        (100, dict(scale=10), 10 + 10 * (200 + whole_run.VIEWS * view)),
+        (100, dict(runs=3), 3 * 210 + whole_run.VIEWS * view),  # on one store
+    ):
+        assert total([parts] * 2, epochs, **options).tolist() == [[seconds, 2 * seconds]] * 2
+
+
+def both(*seconds):
+    """Parts whose wall time is their CPU time."""
+    return [Parts(*(np.full(2, each) for each in seconds))]
+
+
+def test_a_table_pays_for_its_store_once():
+    parts = {name: both(10, 2, 0) for name in whole_run._CASES}
+    parts['student alone'] = both(10, 1, 0)
+    parts[whole_run._STORED] = both(10, 1, 1)
+    table = whole_run.compare_tables('some pair', parts, images=whole_run.ALL_IMAGES)
+    live, stored = 3 * 40 + 18 * 70, 3 * 40 + 18 * 40 + whole_run.VIEWS
+    assert [result.time.median for result in table.results] == [live, stored]
+    assert table.results[1].speedups[STOCK].median == live / stored
+
+
+def test_runs_list_the_median_of_each_part():
+    parts = {name: both(10, 2, 1) + both(20, 4, 2) for name in whole_run._CASES}
+    runs = whole_run.compare_runs('some pair', 10, parts, images=whole_run.ALL_IMAGES)
+    assert runs['stock'].sections == dict(start=15, epoch=3, view=1.5)
+    assert runs['stock'].time.median == (10 + 20 + 8 + 20 + 40 + 16) / 2
+
+
+def test_runs_too_short_to_be_measured_are_an_error():
+    class Noise:
+        def time(self, name, epochs, views):
+            return np.array([10 - epochs, 10 - epochs])
+
+    with pytest.raises(RuntimeError, match='increase --images'):
+        whole_run.measure(Noise(), 'stock')
+
+
+@pytest.mark.parametrize(
+    'pair, classes', [('wrn_40_2_wrn_16_2_cifar10', 10), ('quickstart/prkd_tinyimagenet20', 20)]
+)
+def test_stock_run_uses_nothing_of_ours(pair, classes, tmp_path):
+    runs = whole_run._Runs(pair, tmp_path, images=classes)
+    cfg = runs.load('kd')
+    runs.make_stock(cfg)
+    model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+    assert type(model) is SingleTeacherDistill
+    assert type(model.data_preprocessor) is ClsDataPreprocessor
+    text = cfg.dump()
+    for ours in ('PackedImages', 'whole_batch', 'TailAverage', 'Lean', 'EpochSeed', 'TeacherCheck'):
+        assert ours not in text
+    images = DATASETS.build(cfg.train_dataloader.dataset)
+    assert len(images) == classes and images[0]['inputs'].shape == (3, 32, 32)
