@@ -11,7 +11,7 @@ from ..evaluation import unwrap
 from ..schedules import Schedule, progress
 from ..strength import StrengthMeter
 from ..visualization import plot_schedules
-from . import supervision
+from . import relaxation
 from .progress import current_epoch, is_iter_based, iters_per_epoch, num_epochs
 from .strength_log import log_without_smoothing
 from .teacher_check_hook import TeacherCheckHook
@@ -207,8 +207,8 @@ class LossScheduleHook(Hook):
                 self._solve(schedule, hooks, meter, runner)
         if self is not hooks[-1] or not is_main_process():
             return
-        course = supervision.course_of(hooks, runner.max_iters, self.epoch_length, meter)
-        supervision.announce(course, hooks, runner.logger)
+        course = relaxation.course_of(hooks, runner.max_iters, self.epoch_length, meter)
+        relaxation.announce(course, hooks, runner.logger)
         plot_schedules(
             [i / self.epoch_length for i in (*course.iterations, runner.max_iters)],
             course.values,
@@ -224,7 +224,7 @@ class LossScheduleHook(Hook):
         meter: Optional[StrengthMeter],
         runner: Runner,
     ) -> None:
-        in_run = supervision.solve_relax_to(schedule, hooks, runner.max_iters - 1, meter)
+        in_run = relaxation.solve_relax_to(schedule, hooks, runner.max_iters - 1, meter)
         solved = dict(relax_to=schedule.relax_to, end=schedule.end)
         runner.message_hub.update_info(_info_key(schedule), solved)
         what = f'{schedule.name}: relax_to={schedule.relax_to:g} is reached'

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ...config import is_type
 from ...estimates import Estimate
 from ...hooks import LossScheduleHook
-from ...hooks.supervision import solve_relax_to
+from ...hooks.relaxation import solve_relax_to
 from ...strength import StrengthMeter, Term, terms_of
 from ..batches import Batches, collect_logits
 from ..nets import load_weights

@@ -10,8 +10,8 @@ from mmengine.hooks import Hook
 from torch.func import hessian, vmap
 
 from prkd_mm.evaluation import unwrap
+from prkd_mm.hooks.relaxation import summary, warnings
 from prkd_mm.hooks.strength_log import LogitSample
-from prkd_mm.hooks.supervision import summary, warnings
 from prkd_mm.schedules import Schedule
 
 EPOCHS, LENGTH = 8, toy.TRAIN_SIZE // toy.BATCH_SIZE
@@ -131,7 +131,7 @@ def test_a_resumed_run_does_not_solve_again(tmp_path, monkeypatch):
         kill = dict(type='KillHook', epoch=3)
         run(config(ckpt, tmp_path / 'cut', CHECK, schedule(0.25), kill))
     monkeypatch.setattr(
-        'prkd_mm.hooks.supervision.solve_relax_to', lambda *_: pytest.fail('solved again')
+        'prkd_mm.hooks.relaxation.solve_relax_to', lambda *_: pytest.fail('solved again')
     )
     last = (tmp_path / 'cut/last_checkpoint').read_text()
     rest = toy.resume(config(ckpt, tmp_path / 'rest', CHECK, schedule(0.25)), last)
