@@ -15,6 +15,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.experiments.run_comparison import report_records, run_comparison
 from prkd_mm.experiments.run_options import ComparisonOptions
+from prkd_mm.experiments.run_server import start_server
 from prkd_mm.options import add_options, options_from
 
 
@@ -47,4 +48,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    start_server()
     cli.run(main, 'interrupted; the same command resumes')

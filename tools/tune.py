@@ -14,6 +14,7 @@ from rich.console import Console
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.experiments.run_options import TuningOptions
+from prkd_mm.experiments.run_server import start_server
 from prkd_mm.experiments.tune.tuning import Tuning
 from prkd_mm.options import add_options, options_from
 
@@ -40,4 +41,5 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    start_server()
     cli.run(main, 'interrupted; the same command resumes')

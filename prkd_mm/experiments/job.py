@@ -24,6 +24,7 @@ from ..files import write_json
 from ..scalars import read_scalars
 from ..teachers.run_config import prepare_store
 from .records import RunRecord, read_record, record_path, settings_of, write_record
+from .run_server import Run, start_run
 
 TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
 _POLL_SECONDS = 0.5
@@ -77,7 +78,7 @@ class Job:
         prepare_store(self.cfg, self.args.store_views)
         self.work_dir = Path(self.cfg.work_dir)
         self._notes = self.work_dir / 'job.json'
-        self._process: Optional[subprocess.Popen] = None
+        self._process: Optional[Run] = None
         self._stopped = False
 
     @property
@@ -198,7 +199,7 @@ class Job:
             TrainingFailed: If the command fails; the message has the last lines of its output.
         """
         if not self._is_finished(report):
-            command = [sys.executable, train_py, *self.arguments]
+            command = [train_py, *self.arguments]
             if (self.work_dir / 'last_checkpoint').exists():
                 command.append('--resume')
             self._train(command, report, dict(os.environ, **(environment or {})))
@@ -226,9 +227,7 @@ class Job:
         before, start = self.notes()['seconds'], time.monotonic()
         progress = _Progress(self.work_dir, self.cfg.train_cfg.max_epochs, report)
         with tempfile.TemporaryFile('w+') as output:
-            process = self._process = subprocess.Popen(
-                command, stdout=output, stderr=subprocess.STDOUT, env=environment
-            )
+            process = self._process = start_run(command, output, environment)
             if self._stopped:  # stop() was called while the process started
                 process.terminate()
             try:
@@ -243,7 +242,8 @@ class Job:
                 output.seek(0)
                 last = ''.join(deque(output, _LINES_OF_AN_ERROR))
                 raise TrainingFailed(
-                    f'{shlex.join(command)} failed with exit status {process.returncode}:\n{last}'
+                    f'{shlex.join([sys.executable, *command])} failed with exit status '
+                    f'{process.returncode}:\n{last}'
                 )
             progress.show()
 

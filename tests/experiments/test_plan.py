@@ -14,10 +14,15 @@ from prkd_mm.config import load_config
 from prkd_mm.experiments import Job, plan, rows_of
 
 
+def name(checkout):
+    """Name of its comparison, which no other process has in its command line."""
+    return f'{checkout.parent.name}_{checkout.name}'
+
+
 def running(checkout):
-    """Training commands of this checkout that are alive."""
+    """Processes of the comparison in this checkout that are alive: itself and its runs."""
     found = subprocess.run(
-        ['pgrep', '-f', f'train.py.*{checkout.name}'], stdout=subprocess.PIPE, text=True
+        ['pgrep', '-f', name(checkout)], stdout=subprocess.PIPE, text=True
     ).stdout
     return found.split()
 
@@ -33,7 +38,7 @@ def test_a_terminated_comparison_ends_all_runs_and_starts_none(checkout):
             '--methods',
             'ce,kd,prkd',
             '--teacher-options',
-            f'experiment_name={checkout.name}',
+            f'experiment_name={name(checkout)}',
         ],
         stdout=subprocess.PIPE,
         text=True,
@@ -43,12 +48,15 @@ def test_a_terminated_comparison_ends_all_runs_and_starts_none(checkout):
         if 'tools/train.py' in line:
             break
     deadline = time.monotonic() + 60
-    while not running(checkout):
+    while not list(checkout.glob('work_dirs/*/.lock')):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
+    assert len(running(checkout)) > 1
     process.terminate()
     rest = process.communicate(timeout=60)[0]
     assert process.returncode == 1 and '$ python' not in rest
+    while running(checkout) and time.monotonic() < deadline:
+        time.sleep(0.1)
     assert not running(checkout)
 
 
