@@ -48,10 +48,6 @@ def check_overrides(cfg: dict, options: dict[str, Any]) -> None:
     A new key is accepted if the class that gets the settings has an argument of this name, or if
     its value is a new part with its own ``type``.
 
-    Args:
-        cfg: The config.
-        options: Values by dotted key.
-
     Raises:
         ValueError: If a key is unknown; the message names the most similar one.
     """

@@ -46,9 +46,8 @@ class Witness(Hook):
         self.metrics.append(dict(metrics))
 
 
-def run(ckpt, work_dir, checkpoint=None) -> dict:
-    """Train on this rank; return the final states and the recorded values."""
-    cfg = toy.config(
+def config(ckpt, work_dir):
+    return toy.config(
         toy.distillation(ckpt),
         work_dir,
         toy.prkd_schedule(),
@@ -63,6 +62,11 @@ def run(ckpt, work_dir, checkpoint=None) -> dict:
             type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False
         ),
     )
+
+
+def run(ckpt, work_dir, checkpoint=None) -> dict:
+    """Train on this rank; return the final states and the recorded values."""
+    cfg = config(ckpt, work_dir)
     local_statistics, extra_metrics, written = [], [], []
 
     def recalibrate_and_note(model, batches):

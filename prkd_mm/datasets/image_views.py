@@ -80,12 +80,7 @@ class ImageViews(Dataset):
         """No-op; the data set is always initialized."""
 
     def choose(self, seed: int, view: int) -> None:
-        """Choose the augmented view that the next images come from.
-
-        Args:
-            seed: Seed of the views.
-            view: Number of the view.
-        """
+        """Choose the augmented view that the next images come from."""
         self._seed_and_view.copy_(torch.tensor([seed, view]))
 
     def __len__(self) -> int:

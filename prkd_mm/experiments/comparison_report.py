@@ -57,9 +57,7 @@ def write_report(
     """Write ``results.json``, ``results.md`` and ``report.html``.
 
     Args:
-        rows: Rows from :func:`~prkd_mm.experiments.results.rows_of`.
-        folder: Output folder.
-        title: Heading of the page.
+        rows, folder, title: The results, the output folder, and the heading of the page.
         about: Protocol of the runs: values by name.
         pictures: PNG files for the page.
     """

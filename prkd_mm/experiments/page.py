@@ -22,11 +22,9 @@ def write_page(
     """Write the page, with all figures embedded.
 
     Args:
-        path: The file to write.
-        title: Heading of the page.
+        path, title: The file to write, and its heading.
         finding: Main result, in one or two sentences.
-        tables: Tables by heading.
-        note: Explanation of the tables.
+        tables, note: Tables by heading, and their explanation.
         pictures: PNG files; their headings are the file names.
         details: Collapsed sections by heading: pairs of a name, which may be empty, and code.
     """

@@ -23,10 +23,6 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
 
     Error bars and bands are the standard error over the seeds.
 
-    Args:
-        rows: Results by method.
-        path: The picture to write.
-
     Returns:
         The picture; none with fewer than two values of ``relax_to``.
     """

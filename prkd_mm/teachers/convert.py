@@ -108,10 +108,7 @@ def rename(key: str) -> str:
 
 
 def net_of(state: dict[str, Tensor]) -> str:
-    """Name of the net that has these weights, as in the tables of papers.
-
-    Args:
-        state: Weights with MMPretrain's names.
+    """Name of the net that has these weights (with MMPretrain's names), as in the tables of papers.
 
     Returns:
         A name and number of classes, such as 'resnet56, 100 classes'.

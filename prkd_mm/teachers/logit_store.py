@@ -45,8 +45,7 @@ class TeacherLogits:
     them. The probabilities of the k classes are thus exact at a temperature
     of 1. ``store.json`` identifies the teacher and the images, and contains a
     checksum of each finished chunk, so that an interrupted store can be
-    resumed.
-    Several processes can fill one store at the same time.
+    resumed. Several processes can fill one store at the same time.
 
     Args:
         folder (str | Path): The folder.
@@ -170,9 +169,8 @@ class TeacherLogits:
             if self.header.get(key) != value:
                 raise StoreMismatch(
                     f'the stored logits in {str(self.folder)!r} do not match: '
-                    f'{key} is {self.header.get(key)!r}, expected {value!r}; '
-                    'create another store with tools/cache_teacher.py '
-                    '--out FOLDER'
+                    f'{key} is {self.header.get(key)!r}, expected {value!r}; create another '
+                    'store with tools/cache_teacher.py --out FOLDER'
                 )
 
     def _map(self, mode: Literal['r', 'r+']) -> None:

@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import DATASETS
+from project import ROOT
+
+from prkd_mm.config import load_config
+from prkd_mm.experiments.tune.held_out_config import write_held_out
+
+DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
+
+
+@pytest.mark.parametrize(
+    'path', ['configs/quickstart/prkd_digits.py', 'configs/prkd/resnet34_resnet18_caltech256.py']
+)
+def test_the_written_configs_hold_out_images(checkout, path):
+    pair, teacher = write_held_out(path, Path('out'), 4)
+    assert load_config(str(pair), 'kd').method == 'kd'
+    cfg, own = load_config(str(pair)), load_config(path)
+    assert cfg.model.teacher_config == str(teacher)
+    assert cfg.model.teacher_ckpt == f'work_dirs/{teacher.stem}'
+    for each in (cfg, load_config(str(teacher))):
+        sets = []
+        for name in ('train', 'val', 'test'):
+            loader = each[f'{name}_dataloader']
+            ours = own[f'{"train" if name == "train" else "val"}_dataloader']
+            assert loader.batch_size == ours.batch_size
+            assert loader.sampler == ours.sampler
+            split = loader.dataset
+            if split.type in ('PackedImages', 'ImageViews'):
+                split = split.dataset
+            train = own.train_dataloader.dataset
+            assert split.dataset == train.get('dataset', train)
+            assert split.type == 'held_out_split' and split.every == 4
+            sets.append((split.part, loader.dataset.get('pipeline')))
+        validation = own.val_dataloader.dataset
+        pipeline = validation.pipeline
+        assert sets == [('rest', None), ('held_out', pipeline), ('held_out', pipeline)]
+
+
+def test_an_existing_teacher_is_used_unchanged(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'pair.py').write_text(f'_base_ = {DIGITS!r}\nmodel = dict(teacher_config=None)\n')
+    pair, teacher = write_held_out('pair.py', Path('out'))
+    assert teacher is None
+    assert load_config(str(pair)).model.teacher_ckpt == ('work_dirs/teacher_digits')
+
+
+def test_a_held_out_image_is_never_trained_on(checkout):
+    pair, _ = write_held_out(DIGITS, Path('out'))
+    cfg = load_config(str(pair))
+    init_default_scope('mmpretrain')
+    train, val = (
+        DATASETS.build(cfg[f'{name}_dataloader'].dataset).images for name in ('train', 'val')
+    )
+    train = {image.tobytes() for image in train}
+    assert len(val) == 125 and not any(x.tobytes() in train for x in val)
