@@ -125,20 +125,15 @@ def _serve(requests: socket.socket) -> None:
         gc.freeze()  # so that garbage collection in a run does not copy the memory of the imports
         if not os.fork():
             requests.close()
-            _run(*json.loads(request), *files, interrupt)
+            _run(json.loads(request), files, interrupt)
         for file in files:
             os.close(file)
 
 
-def _run(
-    folder: str,
-    command: list[str],
-    environment: dict[str, str],
-    output: int,
-    status: int,
-    interrupt: Any,
-) -> None:
+def _run(request: list, files: Sequence[int], interrupt: Any) -> None:
     """Run a script in a child of this process, and send its id and its exit status."""
+    folder, command, environment = request
+    output, status = files
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if pid := os.fork():
         with contextlib.suppress(OSError):  # the tool was killed
