@@ -229,25 +229,6 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
     model.load_state_dict(state)
 
 
-def accept_plain_student(algorithm: nn.Module) -> None:
-    """Let an algorithm load a checkpoint of its student alone, such as ``student_avg.pth``.
-
-    MMEngine loads by name and only warns if no name matches, so the student would stay untrained.
-
-    Args:
-        algorithm: An algorithm with its student in ``architecture``.
-    """
-
-    def add_prefix(module: Any, state: dict, prefix: str, *args) -> None:
-        names = set(module.architecture.state_dict())
-        if names and all(f'{prefix}{name}' in state for name in names):
-            for name in names:
-                state[f'{prefix}architecture.{name}'] = state.pop(f'{prefix}{name}')
-
-    # `register_load_state_dict_pre_hook` of torch 2.5 and newer
-    algorithm._register_load_state_dict_pre_hook(add_prefix, with_module=True)
-
-
 def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:
     """Save a checkpoint; after a crash, ``path`` holds either the old or the new file.
 

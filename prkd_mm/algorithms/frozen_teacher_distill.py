@@ -7,7 +7,6 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..checkpoints import accept_plain_student
 from ..teachers import Spec, build_teachers
 from .student_alone import typed_preprocessor
 
@@ -90,7 +89,6 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         classes = _num_classes(kwargs.get('architecture'))
         built = build_teachers(spec, teacher_mean, fold_teacher_bn, classes)
         super().__init__(distiller=distiller, teacher=built.net, **typed_preprocessor(kwargs))
-        accept_plain_student(self)
         self._check_classes(built.num_classes)
         built.adapt_to(self.data_preprocessor)
         del self.teacher

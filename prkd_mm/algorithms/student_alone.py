@@ -5,8 +5,6 @@ from mmengine.config import Config, ConfigDict
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
-from ..checkpoints import accept_plain_student
-
 
 @MODELS.register_module()
 class StudentAlone(BaseAlgorithm):
@@ -34,7 +32,6 @@ class StudentAlone(BaseAlgorithm):
         **kwargs,
     ) -> None:
         super().__init__(architecture, **typed_preprocessor(kwargs))
-        accept_plain_student(self)
 
 
 def typed_preprocessor(arguments: dict) -> dict:

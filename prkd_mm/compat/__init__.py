@@ -1,7 +1,7 @@
 """Patches for what newer PyTorch and setuptools broke in the OpenMMLab wheels.
 
 MMRazor 1.0, MMPretrain 1.2 and MMEngine 0.10 were written for PyTorch 1.13.
-:func:`apply` makes them work on newer versions. Each patch first checks
+:func:`apply` makes them work on newer versions, and lets them load the students of a run. Each patch first checks
 whether it is needed (no version is compared) and changes nothing if not.
 ``import prkd_mm`` calls it before ``mmrazor.models`` is imported.
 """
@@ -9,7 +9,7 @@ whether it is needed (no version is compared) and changes nothing if not.
 import logging
 from typing import Optional
 
-from . import config_names, imports, mmengine_patches, mmrazor_patches
+from . import config_names, imports, mmengine_patches, mmrazor_patches, student_checkpoints
 
 _PATCHES = (
     imports.torchvision_ops,
@@ -19,6 +19,9 @@ _PATCHES = (
     mmrazor_patches.recursion_limit,
     mmrazor_patches.in_place_activations,
     mmrazor_patches.recorded_outputs,
+    student_checkpoints.plain_student,
+    student_checkpoints.student_of_algorithm,
+    student_checkpoints.checkpoint_as_model,
     mmengine_patches.checkpoint_globals,
     mmengine_patches.checkpoint_loaders,
     mmengine_patches.package_lookup,

@@ -1,0 +1,89 @@
+import prkd_mm  # noqa: F401  isort: skip  # before mmpretrain, which it patches
+import numpy as np
+import pytest
+import toy
+import torch
+from mmengine.runner import load_checkpoint
+from mmpretrain import ImageClassificationInferencer, get_model
+from PIL import Image
+
+from prkd_mm.deploy.student_config import student_config
+
+FILES = 'student_avg.pth', 'epoch_2.pth'
+
+
+@pytest.fixture(scope='module', params=['FrozenTeacherDistill', 'SingleTeacherDistill'])
+def run(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp(request.param)
+    teacher = toy.save_teacher(folder / 'teacher.pth')
+    model = toy.distillation(teacher, algorithm=request.param)
+    tail = dict(type='TailAverageHook', num_epochs=2)
+    cfg = toy.config(model, folder / 'run', tail)
+    for part in ('dataloader', 'evaluator', 'cfg'):
+        cfg[f'test_{part}'] = cfg[f'val_{part}']
+    return toy.train(cfg)
+
+
+@pytest.fixture(params=FILES)
+def file(run, request):
+    return f'{run.work_dir}/{request.param}'
+
+
+def images():
+    return torch.from_numpy(np.random.RandomState(0).randint(256, size=(3, 3, 8, 8), dtype='uint8'))
+
+
+def logits(model):
+    with torch.no_grad():
+        return model(**model.data_preprocessor(dict(inputs=images())), mode='tensor')
+
+
+def trained_logits(file):
+    """The logits of a plain net into which the student's weights were loaded strictly."""
+    state = torch.load(file, weights_only=False)['state_dict']
+    prefix = 'architecture.' if file.endswith('epoch_2.pth') else ''
+    net = toy.build(toy.classifier()).eval()
+    net.load_state_dict({name: state[prefix + name] for name in net.state_dict()})
+    with torch.no_grad():
+        return net((images() - 127.5) / 60)
+
+
+def test_get_model_loads_the_student_with_the_config_of_the_run(run, file):
+    torch.testing.assert_close(
+        logits(get_model(run.cfg.copy(), pretrained=file)), trained_logits(file)
+    )
+
+
+def test_get_model_loads_the_student_with_its_plain_config(run, file):
+    model = get_model(student_config(run.cfg), pretrained=file)
+    torch.testing.assert_close(logits(model), trained_logits(file))
+
+
+@pytest.mark.parametrize('pretrained', [False, True])
+def test_get_model_loads_the_student_without_a_config(file, pretrained):
+    torch.testing.assert_close(logits(get_model(file, pretrained)), trained_logits(file))
+
+
+def test_the_inferencer_takes_a_work_dir_and_names_the_class(run, tmp_path):
+    rgb = images()[0].permute(1, 2, 0).numpy()
+    Image.fromarray(rgb[..., ::-1]).save(tmp_path / 'bgr.png')  # MMCV reads files as BGR
+    (found,) = ImageClassificationInferencer(run.work_dir)(str(tmp_path / 'bgr.png'))
+    expected = trained_logits(f'{run.work_dir}/student_avg.pth')[0].softmax(0)
+    np.testing.assert_allclose(found['pred_scores'], expected, atol=1e-6)
+    assert found['pred_class'] == 'abcd'[expected.argmax()]
+
+
+def test_a_name_that_is_no_file_is_looked_up_in_the_model_zoo():
+    with pytest.raises(ValueError, match='Failed to find model "resnet_of_nobody"'):
+        get_model('resnet_of_nobody')
+    with pytest.raises(FileNotFoundError, match="no checkpoint 'no.pth'"):
+        get_model('no.pth')
+
+
+def test_weights_of_another_net_are_left_to_mmengine(run, caplog):
+    """A wider net takes none of the weights, and MMEngine warns as it does without the patch."""
+    wider = toy.build(toy.classifier(width=6))
+    before = {name: value.clone() for name, value in wider.state_dict().items()}
+    checkpoint = load_checkpoint(wider, f'{run.work_dir}/epoch_2.pth')
+    toy.assert_same(wider.state_dict(), before)
+    assert checkpoint['meta']['epoch'] == 2
