@@ -3,7 +3,6 @@
 import codecs
 import functools
 import importlib
-import importlib.metadata
 import importlib.util
 import io
 import os.path as osp
@@ -15,8 +14,6 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
-
-PACKAGE = 'prkd_mm'
 
 
 def _stored_function(owner, name: str):
@@ -110,35 +107,25 @@ def _folder(package: str) -> Optional[str]:
     return osp.dirname(spec.origin) if spec and spec.origin else None
 
 
-def _lookup_works() -> bool:
-    """Whether mmengine/utils/package_utils.py finds this package."""
-    if importlib.util.find_spec('pkg_resources') is None:
-        return False  # removed from setuptools 82
-    try:
-        installed = importlib.metadata.distribution(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        return True  # a bare checkout: it uses the import system itself
-    # It expects a package next to its metadata, which an editable install is not.
-    package = osp.dirname(osp.dirname(__file__))
-    return osp.realpath(str(installed.locate_file(PACKAGE))) == osp.realpath(package)
-
-
 def package_lookup() -> bool:
-    """Let MMEngine find the folder of a package, for ``package::config``.
+    """Let MMEngine find the folder of a package as ``import`` does, for ``package::config``.
 
-    If its own lookup does not work here, the import system comes first.
+    Its own lookup (mmengine/utils/package_utils.py) does not follow editable installs, and it
+    reloads pkg_resources each time, which is slow and warns, and which setuptools 82 removed.
 
     Returns:
         Whether the patch was needed.
     """
     utils = importlib.import_module('mmengine.utils')
-    if _lookup_works():
-        return False
     was_installed, installed_path = (utils.is_installed, utils.get_installed_path)
+    if hasattr(was_installed, '__wrapped__'):
+        return False
 
+    @functools.wraps(was_installed)
     def is_installed(package: str) -> bool:
         return _folder(package) is not None or was_installed(package)
 
+    @functools.wraps(installed_path)
     def get_installed_path(package: str) -> str:
         return _folder(package) or installed_path(package)
 

@@ -1,8 +1,8 @@
 import prkd_mm  # noqa: F401  isort: skip  # before mmpretrain, which it patches
 import numpy as np
 import pytest
-import toy
 import torch
+import toy
 from mmengine.runner import load_checkpoint
 from mmpretrain import ImageClassificationInferencer, get_model
 from PIL import Image
