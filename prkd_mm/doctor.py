@@ -59,7 +59,7 @@ def version_of(package: str) -> Optional[str]:
 
 def versions() -> Iterator[Finding]:
     """Installed versions, compared with the tested ones."""
-    yield Finding(f'Python {platform.python_version()} (tested: 3.11 and 3.12)')
+    yield Finding(f'Python {platform.python_version()} (tested: 3.9 to 3.12)')
     for package, tested in TESTED.items():
         found = version_of(package)
         other = _EITHER.get(package, '')

@@ -179,8 +179,11 @@ def test_mim_finds_and_runs_the_installed_wheel(installed):
     found = installed('-m', 'mim', 'search', 'prkd_mm', '--model', 'prkd')
     assert 'deit_small_resnet18_imagenet' in found
     options = ['--gpus', '0', '--work-dir', 'by_mim', '--cfg-options', 'train_cfg.max_epochs=1']
-    installed('-m', 'mim', 'train', 'prkd_mm', 'teacher_digits.py', *options)
-    assert (installed.folder / 'by_mim/epoch_1.pth').is_file()
+    log = installed('-m', 'mim', 'train', 'prkd_mm', 'teacher_digits.py', *options)
+    tested = ['--checkpoint', 'by_mim/epoch_1.pth', '--gpus', '0']
+    again = installed('-m', 'mim', 'test', 'prkd_mm', 'teacher_digits.py', *tested)
+    top1 = r'accuracy/top1: ([\d.]+)'
+    assert re.findall(top1, log)[-1] == re.findall(top1, again)[-1]
 
 
 @pytest.mark.parametrize('config', sorted(shipped('configs')))
