@@ -17,7 +17,7 @@ def parse_args():
     parser.add_argument(
         '--student',
         required=True,
-        help='a work dir, a checkpoint, or a .onnx or .pt2 file of tools/export_student.py',
+        help='a work dir, a checkpoint, or a file of tools/export_student.py',
     )
     parser.add_argument(
         '--config', help='the config of the run; default: the one in the checkpoint'

@@ -53,8 +53,10 @@ def average_checkpoints(
     net = getattr(model, 'architecture', model)
     total: State = {}
     state: State = {}
+    checkpoint: dict = {}
     for path in paths:
-        state = plain_state_dict(read(str(path)))[0]
+        checkpoint = read(str(path))
+        state = plain_state_dict(checkpoint)[0]
         load_strictly(net, state, f'The checkpoint {str(path)!r}')
         add_to_sum(total, state)
     load_mean(net, total, len(paths), state, bn)
@@ -62,5 +64,10 @@ def average_checkpoints(
         seed = (cfg.get('randomness') or {}).get('seed') or 0
         train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
         recalibrate_on_training_images(net, train, model.data_preprocessor, seed, bn_batches)
-    meta = dict(averaged=[path.name for path in paths], bn=bn, student_config=describe_config(cfg))
+    meta = dict(
+        averaged=[path.name for path in paths],
+        bn=bn,
+        dataset_meta=checkpoint.get('meta', {}).get('dataset_meta', {}),
+        student_config=describe_config(cfg),
+    )
     return dict(meta=meta, state_dict=weights_to_cpu(net.state_dict()))

@@ -55,7 +55,8 @@ class Predictor:
 
     Args:
         student: A work dir, a checkpoint, or a file of
-            ``tools/export_student.py`` with its ``student.json`` next to it.
+            ``tools/export_student.py`` with its ``student.json`` (for
+            safetensors, its ``student.pth``) next to it.
         config: Config of the run, for a checkpoint without its config.
         size: Side length of the images in pixels, for a config without it.
 
@@ -82,12 +83,14 @@ class Predictor:
             except (ValueError, LookupError, TypeError) as error:
                 raise ValueError(f"'{description}' is damaged; export the student again") from error
             self._logits = predictor(path)
-        elif path.suffix == '.safetensors':
-            raise ValueError(f'{path} holds weights only; use student.pth next to it')
         else:
-            loaded = load_student(student, config, size)
+            has_weights_only = path.suffix == '.safetensors'
+            source = str(path.with_suffix('.pth')) if has_weights_only else student
+            loaded = load_student(source, config, size)
             self.classes, self.size, self.channels = loaded.classes, loaded.size, loaded.channels
-            self._logits = predictor_of_net(loaded.net)
+            self._logits = (
+                predictor(path, loaded) if has_weights_only else predictor_of_net(loaded.net)
+            )
 
     def predict(self, paths: Sequence[Path], top: int = 5, batch: int = 64) -> list[Prediction]:
         """Predict image files.

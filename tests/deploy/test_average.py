@@ -21,6 +21,7 @@ def test_the_average_of_the_checkpoints_is_that_of_the_run(run):
         else:
             assert torch.equal(value, expected[name])
     assert found['meta']['averaged'] == ['epoch_1.pth', 'epoch_2.pth']
+    assert tuple(found['meta']['dataset_meta']['classes']) == tuple('0123456789')
 
 
 def test_other_batch_norm_statistics(run):

@@ -134,7 +134,9 @@ def folder(checked, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize('file', ['student.onnx', 'student.pt2', 'student.pth'])
+@pytest.mark.parametrize(
+    'file', ['student.onnx', 'student.pt2', 'student.safetensors', 'student.pth']
+)
 def test_predictions_from_files_are_those_of_the_net(file, student, checked, exported, folder):
     path = exported['onnx'].path.with_name(file)
     predictions = Predictor(str(path)).predict(find_images([folder]), top=10, batch=4)
