@@ -63,14 +63,17 @@ def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
 
 
 def _unwrapped(loader: ConfigDict) -> ConfigDict:
-    """The data set of a loader without its wrappers, with the outermost pipeline."""
-    dataset, pipeline = loader.dataset, None
-    while 'dataset' in dataset:
+    """The data set of a loader, or its held-out part, without wrappers but with their pipeline."""
+    found = dataset = loader.dataset
+    pipeline = None
+    while dataset is not None:
+        if not is_type(found, 'held_out_split'):
+            found = dataset
         pipeline = pipeline or dataset.get('pipeline')
-        dataset = dataset.dataset
+        dataset = dataset.get('dataset')
     if pipeline:
-        dataset.pipeline = pipeline
-    return dataset
+        found.pipeline = pipeline
+    return found
 
 
 def _stock_loader(loader: ConfigDict) -> ConfigDict:

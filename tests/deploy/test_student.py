@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.apis import get_model
 from PIL import Image
 from project import DIGITS, ROOT
@@ -88,6 +89,20 @@ def test_the_plain_config_of_a_pair(pair, size, own_types):
     assert model.data_preprocessor.mean.flatten().tolist() == pytest.approx(
         list((cfg.model.get('data_preprocessor') or cfg.data_preprocessor).mean)
     )
+
+
+@pytest.mark.parametrize('part', ['held_out', 'rest'])
+def test_a_part_of_a_data_set_stays_a_part(part):
+    """Otherwise a student would be checked on the images that it was trained on."""
+    cfg = load_config(str(ROOT / DIGITS), 'ce')
+    images = cfg.train_dataloader.dataset.dataset
+    split = dict(type='held_out_split', dataset=images, part=part)
+    cfg.test_dataloader.dataset.dataset = split
+    init_default_scope('mmpretrain')
+    number = len(DATASETS.build(split))
+    assert 0 < number < 646
+    dataset = DATASETS.build(describe(cfg)['config']['test_dataloader']['dataset'])
+    assert len(dataset) == number and 'inputs' in dataset[0]
 
 
 @pytest.mark.parametrize(
