@@ -23,6 +23,7 @@ _PATCHES = (
     student_checkpoints.plain_student,
     student_checkpoints.student_of_algorithm,
     student_checkpoints.checkpoint_as_model,
+    student_checkpoints.pipeline_for_files,
     mmengine_patches.checkpoint_globals,
     mmengine_patches.checkpoint_loaders,
     mmengine_patches.package_lookup,

@@ -77,7 +77,8 @@ def checkpoint_as_model() -> bool:
     """Let MMPretrain build a trained student from its checkpoint or work dir alone.
 
     ``get_model`` and the inferencers look the name up in their model zoo
-    (mmpretrain/apis/model.py).
+    (mmpretrain/apis/model.py). The pipeline of the config prepares image files as in training, also
+    where the data set of the run holds RGB arrays of one size.
 
     Returns:
         Whether the patch was needed.
@@ -93,6 +94,7 @@ def checkpoint_as_model() -> bool:
         if not name.endswith('.pth') and not osp.isdir(name):
             return original(name)
         from ..deploy.student import load_student
+        from ..deploy.student_config import pipeline_for_files
 
         student = load_student(name)
         config = student.config.copy()
@@ -101,7 +103,34 @@ def checkpoint_as_model() -> bool:
             return student.net.net
 
         config.model = dict(type=trained)  # `get_model` loads no weights by default
+        images = config.test_dataloader.dataset
+        images.pipeline = pipeline_for_files(student.config, student.size)
         return SimpleNamespace(config=config, weights=student.source)
 
     ModelHub.get = staticmethod(get)
+    return True
+
+
+def pipeline_for_files() -> bool:
+    """Let MMPretrain's inferencer explain which of our configs have no pipeline for image files.
+
+    Returns:
+        Whether the patch was needed.
+    """
+    from mmpretrain import ImageClassificationInferencer
+
+    original = ImageClassificationInferencer._init_pipeline
+    if _is_patched(original):
+        return False
+
+    @functools.wraps(original)
+    def init_pipeline(self, cfg: Any) -> Any:
+        if 'pipeline' not in cfg.test_dataloader.dataset:
+            raise ValueError(
+                'the test images of the config are wrapped, so that it has no pipeline for image '
+                'files: pass the checkpoint or the work dir of the run instead of the config'
+            )
+        return original(self, cfg)
+
+    ImageClassificationInferencer._init_pipeline = init_pipeline
     return True

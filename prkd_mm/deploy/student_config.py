@@ -123,6 +123,22 @@ def reads_bgr(plain: Config) -> bool:
     return any(is_type(step, 'LoadImageFromFile') for step in pipeline)
 
 
+def pipeline_for_files(plain: Config, size: int) -> list[dict]:
+    """Pipeline of a plain config for image files of any size, which MMCV reads as BGR.
+
+    Args:
+        plain: The plain config.
+        size: Side length of the images in pixels.
+    """
+    pipeline = list(plain.test_dataloader.dataset.get('pipeline') or [])
+    if _image_size(pipeline) is None:
+        crop = dict(type='CenterCrop', crop_size=size)
+        pipeline = [dict(type='ResizeEdge', scale=size), crop, *pipeline]
+    if not reads_bgr(plain):  # the images of the data set are RGB arrays
+        pipeline = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy'), *pipeline]
+    return pipeline
+
+
 def describe(cfg: Config) -> dict[str, Any]:
     """What a checkpoint stores about the config of its run, in plain types.
 

@@ -65,12 +65,22 @@ def test_get_model_loads_the_student_without_a_config(file, pretrained):
 
 
 def test_the_inferencer_takes_a_work_dir_and_names_the_class(run, tmp_path):
+    """The file is larger than the images of the run, which are RGB arrays."""
     rgb = images()[0].permute(1, 2, 0).numpy()
-    Image.fromarray(rgb[..., ::-1]).save(tmp_path / 'bgr.png')  # MMCV reads files as BGR
-    (found,) = ImageClassificationInferencer(run.work_dir)(str(tmp_path / 'bgr.png'))
+    larger = np.kron(rgb, np.ones((2, 2, 1), np.uint8))
+    Image.fromarray(larger).save(tmp_path / 'image.png')
+    (found,) = ImageClassificationInferencer(run.work_dir)(str(tmp_path / 'image.png'))
     expected = trained_logits(f'{run.work_dir}/student_avg.pth')[0].softmax(0)
     np.testing.assert_allclose(found['pred_scores'], expected, atol=1e-6)
     assert found['pred_class'] == 'abcd'[expected.argmax()]
+
+
+def test_the_inferencer_refuses_a_config_whose_images_are_wrapped(run):
+    cfg = run.cfg.copy()
+    images = cfg.test_dataloader.dataset
+    cfg.test_dataloader.dataset = dict(type='PackedImages', dataset=images)
+    with pytest.raises(ValueError, match='pass the checkpoint or the work dir of the run'):
+        ImageClassificationInferencer(cfg, f'{run.work_dir}/student_avg.pth')
 
 
 def test_a_name_that_is_no_file_is_looked_up_in_the_model_zoo():
