@@ -193,9 +193,10 @@ class TestPackageLookup:
         """Put MMEngine's own two functions back, and the patched ones after the test."""
         from mmengine.utils import package_utils
 
-        for module in (mmengine.utils, package_utils, mmengine.config.config):
-            for name in ('is_installed', 'get_installed_path'):
-                monkeypatch.setattr(module, name, getattr(module, name).__wrapped__)
+        for name in ('is_installed', 'get_installed_path'):
+            own = getattr(package_utils, name).__wrapped__
+            for module in (mmengine.utils, package_utils, mmengine.config.config):
+                monkeypatch.setattr(module, name, own)
 
     def test_it_is_that_of_import(self, lookup):
         assert mmengine_patches.package_lookup() is True
