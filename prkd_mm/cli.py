@@ -47,6 +47,12 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
         sys.exit(f'error: {explain(error)}')
 
 
+def command_of(tool: str) -> str:
+    """How to start a tool: as a file in a checkout, else by the name of the package."""
+    file = os.path.join('tools', tool)
+    return f'python {file}' if os.path.isfile(file) else f'python -m prkd_mm prkd_mm::{tool}'
+
+
 def first_line(error: Exception) -> str:
     """The first line of an error's message."""
     return (str(error).strip().splitlines() or [''])[0].rstrip(' :')

@@ -16,6 +16,7 @@ import torch
 
 from . import compat
 from .checkpoints import resolve
+from .cli import command_of
 from .config import load_config
 from .datasets.prepare.prepare import SOURCES
 from .version import __version__
@@ -139,12 +140,6 @@ def devices() -> Iterator[Finding]:
         )
 
 
-def _command(tool: str) -> str:
-    """How to start a tool: as a file in a checkout, else by the name of the package."""
-    file = Path('tools', tool)
-    return f'python {file}' if file.is_file() else f'python -m prkd_mm prkd_mm::{tool}'
-
-
 def data_sets() -> Iterator[Finding]:
     """The data sets of ``tools/prepare_data.py``, and whether they are in ``data``."""
     for name, source in SOURCES.items():
@@ -152,7 +147,7 @@ def data_sets() -> Iterator[Finding]:
         if folder.exists():
             yield Finding(f'{source.title} in {folder}')
         else:
-            yield Finding(f'{source.title} is missing: {_command("prepare_data.py")} {name}')
+            yield Finding(f'{source.title} is missing: {command_of("prepare_data.py")} {name}')
 
 
 def teachers() -> Iterator[Finding]:
@@ -164,7 +159,7 @@ def teachers() -> Iterator[Finding]:
         except FileNotFoundError:
             missing.append(f'configs/{config.relative_to(_CONFIGS)}')
     if missing:
-        example = f'{_command("train.py")} {missing[0]}'
+        example = f'{command_of("train.py")} {missing[0]}'
         yield Finding(f'{len(missing)} not trained yet; for example: {example}')
 
 

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ..cli import command_of
 from .job import Job
 from .shared_store import begin_shared_store
 
@@ -86,7 +87,7 @@ class Pool:
                 future.result()
 
     def _run_one(self, job: Job, progress: Progress, total: TaskID) -> None:
-        command = shlex.join(['python', 'tools/train.py', *job.arguments])
+        command = f'{command_of("train.py")} {shlex.join(job.arguments)}'
         self.console.print(f'$ {command}', highlight=False, soft_wrap=True)
         slot = self._slots.get()
         try:

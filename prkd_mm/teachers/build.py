@@ -9,6 +9,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from ..checkpoints import plain_state_dict, read, resolve
+from ..cli import command_of
 from ..randomness import untouched_random_state
 from .fill_store import default_folder
 from .filling_teacher import FillingTeacher, fills_a_store, is_complete, on_all_ranks
@@ -152,7 +153,7 @@ def _from_source(spec: Spec, num_classes: Optional[int]) -> Optional[FrozenTeach
 
 def _from_config(spec: Spec) -> FrozenTeacher:
     net = spec.teacher
-    hint = f'. To train it:\n  python tools/train.py {spec.config}' if spec.config else ''
+    hint = f'. To train it:\n  {command_of("train.py")} {spec.config}' if spec.config else ''
     if isinstance(net, dict):
         if spec.checkpoint is None and not net.get('pretrained'):
             raise ValueError(
