@@ -7,11 +7,13 @@ import re
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, Callable, Optional
 
 from mmengine.config import DictAction
 
 _DEBUG = '--debug'
+_PICTURES = ('.png', '.jpg', '.pdf', '.svg')
 # The messages of these types are written for users; others are shown with their type.
 _EXPLAINED = (OSError, ValueError, FloatingPointError, NotImplementedError, ModuleNotFoundError)
 
@@ -119,6 +121,35 @@ def positive_number(text: str) -> float:
 def positive_numbers(text: str) -> list[float]:
     """Argument type: comma-separated finite numbers above 0."""
     return [positive_number(part) for part in text.split(',')]
+
+
+def new_file(text: str) -> Path:
+    """Argument type: a file to write, in a folder that exists."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f'{text!r} is a folder; give the name of a file')
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f'there is no folder {str(path.parent)!r} for {text!r}')
+    return path
+
+
+def new_picture(text: str) -> Path:
+    """Argument type: a picture to write, in a folder that exists."""
+    path = new_file(text)
+    if path.suffix.lower() not in _PICTURES:
+        raise argparse.ArgumentTypeError(
+            f'the name of a picture ends with {", ".join(_PICTURES)}; got {text!r}'
+        )
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """Argument type: a folder to write into, which may not exist yet."""
+    path = Path(text)
+    existing = next(each for each in (path, *path.absolute().parents) if each.exists())
+    if not existing.is_dir():
+        raise argparse.ArgumentTypeError(f'{str(existing)!r} is a file, not a folder')
+    return path
 
 
 class ConfigOptions(DictAction):

@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from .cli import ConfigOptions, first_line
-from .overrides import check_overrides, nearest
+from .overrides import check_overrides, is_type, nearest  # noqa: F401  for other modules
 from .settings import check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off
@@ -45,12 +45,6 @@ METHODS = dict(
 def seed_suffix(seed: int) -> str:
     """Suffix of a seed's work dir; empty for seed 0."""
     return f'_seed{seed}' if seed else ''
-
-
-def is_type(cfg: dict, name: str) -> bool:
-    """Whether a config builds the class ``name``, with or without a scope."""
-    kind = cfg.get('type')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2] == name
 
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:

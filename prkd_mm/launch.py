@@ -31,7 +31,7 @@ def processes_of(launcher: str) -> Processes:
     """Rank and number of processes, from the launcher's environment variables.
 
     Raises:
-        ValueError: If a variable is not set.
+        ValueError: If a variable is not set, or has an impossible value.
     """
     if launcher == 'none':
         return Processes()
@@ -43,7 +43,17 @@ def processes_of(launcher: str) -> Processes:
             'launcher sets; start the run with tools/dist_train.sh or tools/slurm_train.sh, or '
             'omit the option'
         )
-    return Processes(*(int(os.environ[name]) for name in names))
+    rank, number = (_number_in(name) for name in names)
+    if rank >= number:
+        raise ValueError(f'{names[0]} must be below {names[1]}, {number}; got {rank}')
+    return Processes(rank, number)
+
+
+def _number_in(variable: str) -> int:
+    text = os.environ[variable]
+    if not text.isdecimal():
+        raise ValueError(f'the environment variable {variable} must be a number, got {text!r}')
+    return int(text)
 
 
 def use_gloo_without_gpu(cfg: Config) -> None:

@@ -3,14 +3,14 @@
 import logging
 import math
 import os.path as osp
-from numbers import Real
 from typing import Any, Optional
 
 import mmpretrain.registry
 
+from .metric_checks import check_metrics
+from .number_checks import check_whole_number, is_number
 from .overrides import nearest
 
-_DICTS = ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'default_hooks')
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 
 
@@ -21,32 +21,30 @@ def check_settings(cfg: dict) -> None:
         ValueError: If a value is out of range or has the wrong type; the
             message names the setting and the expected value.
     """
-    for name in _DICTS:
-        _typed(cfg, '', name, dict, 'a dict of settings')
     for phase in ('train', 'val', 'test'):
-        loader = cfg.get(f'{phase}_dataloader') or {}
+        loader = _part(cfg, '', f'{phase}_dataloader')
         _whole(loader, f'{phase}_dataloader', 'batch_size', 1)
         _whole(loader, f'{phase}_dataloader', 'num_workers', 0)
-    train_cfg = cfg.get('train_cfg') or {}
+    train_cfg = _part(cfg, '', 'train_cfg')
     for name in ('max_epochs', 'max_iters', 'val_interval', 'val_begin'):
         _whole(train_cfg, 'train_cfg', name, 1)
     _typed(train_cfg, 'train_cfg', 'by_epoch', bool, 'True or False')
     _typed(cfg, '', 'resume', bool, 'True or False')
-    _whole(cfg.get('randomness') or {}, 'randomness', 'seed', 0)
-    _whole(cfg.get('auto_scale_lr') or {}, 'auto_scale_lr', 'base_batch_size', 1)
-    _check_model(cfg.get('model') or {})
-    _check_optimizer(cfg.get('optim_wrapper') or {})
+    _whole(_part(cfg, '', 'randomness'), 'randomness', 'seed', 0)
+    _whole(_part(cfg, '', 'auto_scale_lr'), 'auto_scale_lr', 'base_batch_size', 1)
+    _check_model(_part(cfg, '', 'model'))
+    _check_optimizer(_part(cfg, '', 'optim_wrapper'))
     check_schedules(cfg.get('param_scheduler'))
     _check_hooks(cfg)
     _check_work_dir(cfg.get('work_dir'))
+    check_metrics(cfg)
 
 
 def _check_model(model: dict) -> None:
     text = (str, list, tuple)
     _typed(model, 'model', 'teacher_ckpt', text, 'the name of a file, or a list of names')
     _typed(model, 'model', 'teacher_logits', (*text, dict), 'the name of a folder, or a dict')
-    preprocessor = model.get('data_preprocessor') or {}
-    std, path = preprocessor.get('std'), 'model.data_preprocessor'
+    std, path = _part(model, 'model', 'data_preprocessor').get('std'), 'model.data_preprocessor'
     for value in std if isinstance(std, (list, tuple)) else []:
         _number(dict(std=value), path, 'std', above=0)
 
@@ -55,7 +53,7 @@ def _check_optimizer(wrapper: dict) -> None:
     _whole(wrapper, 'optim_wrapper', 'accumulative_counts', 1)
     _typed(wrapper, 'optim_wrapper', 'clip_grad', dict, 'a dict, such as dict(max_norm=5)')
     _number(wrapper.get('clip_grad') or {}, 'optim_wrapper.clip_grad', 'max_norm', above=0)
-    optimizer = wrapper.get('optimizer') or {}
+    optimizer = _part(wrapper, 'optim_wrapper', 'optimizer')
     _number(optimizer, 'optim_wrapper.optimizer', 'lr', above=0)
     for name in ('weight_decay', 'momentum'):
         _number(optimizer, 'optim_wrapper.optimizer', name, at_least=0)
@@ -100,10 +98,11 @@ def _check_milestones(schedule: dict, path: str) -> None:
 
 
 def _check_hooks(cfg: dict) -> None:
-    hooks = cfg.get('default_hooks') or {}
-    _whole(hooks.get('logger') or {}, 'default_hooks.logger', 'interval', 1)
+    hooks = _part(cfg, '', 'default_hooks')
+    _whole(_part(hooks, 'default_hooks', 'logger'), 'default_hooks.logger', 'interval', 1)
+    checkpoint = _part(hooks, 'default_hooks', 'checkpoint')
     for name in ('interval', 'max_keep_ckpts'):  # -1: never, and all
-        _whole(hooks.get('checkpoint') or {}, 'default_hooks.checkpoint', name, -1)
+        _whole(checkpoint, 'default_hooks.checkpoint', name, -1)
     custom = cfg.get('custom_hooks') or []
     if not isinstance(custom, (list, tuple)) or not all(isinstance(hook, dict) for hook in custom):
         raise ValueError(f'custom_hooks must be a list, such as [dict(type=...)]; got {custom!r}')
@@ -119,21 +118,20 @@ def _check_work_dir(work_dir: Any) -> None:
         raise ValueError(f'work_dir {work_dir!r} is a file, not a folder; choose another name')
 
 
+def _part(settings: dict, path: str, name: str) -> dict:
+    """A dict within the settings; empty if there is none."""
+    _typed(settings, path, name, dict, 'a dict of settings')
+    return settings.get(name) or {}
+
+
 def _typed(settings: dict, path: str, name: str, kinds: Any, expected: str) -> None:
     value = settings.get(name)
     if value is not None and not isinstance(value, kinds):
-        key = f'{path}.{name}'.lstrip('.')
-        raise ValueError(f'{key} must be {expected}, got {value!r}')
+        raise ValueError(f'{_key(path, name)} must be {expected}, got {value!r}')
 
 
 def _whole(settings: dict, path: str, name: str, at_least: int) -> None:
-    value = settings.get(name)
-    if value is None:
-        return
-    if not isinstance(value, int) or isinstance(value, bool) or value < at_least:
-        raise ValueError(
-            f'{path}.{name} must be a whole number, at least {at_least}; got {value!r}'
-        )
+    check_whole_number(_key(path, name), settings.get(name), at_least, optional=True)
 
 
 def _number(
@@ -148,10 +146,13 @@ def _number(
         return
     bound = f'above {above}' if above is not None else f'at least {at_least}'
     if (
-        not isinstance(value, Real)
-        or isinstance(value, bool)
+        not is_number(value)
         or not math.isfinite(value)
         or (above is not None and value <= above)
         or (at_least is not None and value < at_least)
     ):
-        raise ValueError(f'{path}.{name} must be a finite number, {bound}; got {value!r}')
+        raise ValueError(f'{_key(path, name)} must be a finite number, {bound}; got {value!r}')
+
+
+def _key(path: str, name: str) -> str:
+    return f'{path}.{name}' if path else name

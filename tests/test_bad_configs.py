@@ -87,6 +87,16 @@ SETTINGS = [
     ('optim_wrapper.clip_grad', 5, 'clip_grad must be a dict.* got 5'),
     ('optim_wrapper.clip_grad', dict(max_norm=0), 'max_norm must be .* above 0; got 0'),
     ('default_hooks.checkpoint.max_keep_ckpts', 'x', "got 'x'"),
+    ('default_hooks.checkpoint.save_best', 'accurcy', "accuracy/top1. or auto, got 'accurcy'"),
+    ('default_hooks.checkpoint.save_best', ['accuracy/top5'], "got 'accuracy/top5'"),
+    ('val_evaluator.topk', [1, 50], 'at most the number of classes, 10; got 50'),
+    ('test_evaluator.topk', 0, 'topk of test_evaluator must be a whole number, at least 1; got 0'),
+    ('val_evaluator', [dict(type='Accuracy', topk=11)], 'number of classes, 10; got 11'),
+    ('model.architecture.head.num_classes', 'x', "num_classes of the head .* got 'x'"),
+    ('randomness', 3, 'randomness must be a dict of settings, got 3'),
+    ('optim_wrapper.optimizer', 3, 'optim_wrapper.optimizer must be a dict of settings, got 3'),
+    ('default_hooks.logger', 'x', "default_hooks.logger must be a dict of settings, got 'x'"),
+    ('val_dataloader', 'x', "val_dataloader must be a dict of settings, got 'x'"),
     ('log_level', 'LOUD', "one of DEBUG, .* got 'LOUD'"),
     ('resume', 'maybe', "resume must be True or False, got 'maybe'"),
     ('train_cfg.by_epoch', 'maybe', "got 'maybe'"),
@@ -202,6 +212,11 @@ UNKNOWN_TYPES = [
 def test_a_type_that_does_not_exist(checkout, key, kind):
     text = project.error_of('train', TEACHER, '--cfg-options', f'{key}=NoSuchThing')
     assert f"there is no {kind} with the name 'NoSuchThing'; correct the `type`" in text
+
+
+def test_a_net_with_fewer_classes_than_the_data(checkout):
+    text = project.error_of('train', TEACHER, '--cfg-options', 'model.head.num_classes=3')
+    assert 'the training set has 10 classes, but num_classes of the head is 3' in text
 
 
 @pytest.mark.parametrize('call, error, words', CONFIGS)

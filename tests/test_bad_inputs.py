@@ -21,6 +21,7 @@ from prkd_mm.resume import find_resume_point, read_for_resume
 ROOT = Path(project.ROOT)
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
 TEACHER = str(ROOT / 'configs/quickstart/teacher_digits.py')
+README = str(ROOT / 'README.md')
 
 
 def loss(**arguments):
@@ -99,6 +100,18 @@ COMMANDS = [
     ('cache_teacher', ['a.py', '--views', '0'], 'at least 1'),
     ('cache_teacher', ['a.py', '--views', '2', '--batch-size', '0'], 'at least 1'),
     ('cache_teacher', ['a.py', '--views', '2', '--topk', '-1'], 'at least 0'),
+    ('cache_teacher', ['a.py', '--views', '2', '--out', README], 'is a file, not a folder'),
+    ('analyze', ['strength', 'a.py', '--out', README], 'is a file, not a folder'),
+    ('reproduce', ['a.py', '--out', f'{README}/a'], 'is a file, not a folder'),
+    ('reproduce', ['--records', README], 'is a file, not a folder'),
+    ('tune', ['a.py', '--out', README], 'is a file, not a folder'),
+    ('export_student', ['a.pth', '--out', README], 'is a file, not a folder'),
+    ('average_checkpoints', ['a.py', 'a.pth', '--out', 'no/a.pth'], "there is no folder 'no'"),
+    ('average_checkpoints', ['a.py', 'a.pth', '--out', str(ROOT)], 'give the name of a file'),
+    ('browse_dataset', ['a.py', '--out', 'no/a.png'], "there is no folder 'no'"),
+    ('browse_dataset', ['a.py', '--out', 'a.txt'], 'the name of a picture ends with .png'),
+    ('predict', ['a.png', '--student', 'a.pth', '--json', 'no/a'], "there is no folder 'no'"),
+    ('predict', ['a.png', '--student', 'a.pth', '--sheet', 'a'], 'ends with .png'),
 ]
 
 

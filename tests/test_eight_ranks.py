@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 import toy
+from mmengine.dist import all_reduce
+from mmengine.hooks import Hook
 from mmpretrain.registry import MODELS
 from torch import distributed as dist
 from torch import multiprocessing as mp
@@ -25,6 +27,19 @@ class FrozenNormBackbone(toy.ToyBackbone):
         self.bn1.eval()
         self.bn2.eval()
         return self
+
+
+class FirstStep(Hook):
+    """Keep the loss and the gradients of the first step."""
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 0:
+            self.loss = outputs['loss'].detach().clone()
+            all_reduce(self.loss, 'mean')
+            parameters = unwrap(runner.model).named_parameters()
+            state = runner.optim_wrapper.optimizer.state
+            # after one step of SGD, the momentum is the gradient
+            self.gradients = {name: state[p]['momentum_buffer'].clone() for name, p in parameters}
 
 
 def train(folder: Path, ckpt: str, ranks: int = 1) -> dict:
@@ -48,11 +63,17 @@ def train(folder: Path, ckpt: str, ranks: int = 1) -> dict:
     if ranks > 1:
         cfg.launcher = 'pytorch'
         cfg.model_wrapper_cfg = dict(type='MMDistributedDataParallel', device_ids=None)
-    runner = toy.train(cfg)
+    runner, first = toy.start(cfg), FirstStep()
+    runner.register_hook(first)
+    with toy.quickly():
+        runner.train()
     (hook,) = (hook for hook in runner.hooks if isinstance(hook, TailAverageHook))
     average, metrics = hook.average(runner)
     return dict(
-        student=unwrap(runner.model).state_dict(), average=average.state_dict(), metrics=metrics
+        vars(first),
+        student=unwrap(runner.model).state_dict(),
+        average=average.state_dict(),
+        metrics=metrics,
     )
 
 
@@ -76,6 +97,8 @@ def test_eight_ranks_equal_one_process(tmp_path, ckpt):
         toy.assert_same(found[0]['average'], other['average'])
         assert found[0]['metrics'] == other['metrics']
     alone = train(tmp_path, ckpt)
+    for what in ('loss', 'gradients'):
+        torch.testing.assert_close(found[0][what], alone[what], rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(found[0]['student'], alone['student'], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[0]['average'], alone['average'], rtol=1e-4, atol=1e-4)
     assert found[0]['metrics'] == alone['metrics']

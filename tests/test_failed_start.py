@@ -1,9 +1,14 @@
 """A run that fails before its first iteration leaves the folder as it was."""
 
+import functools
+
 import project
 import pytest
 import torch
+from mmpretrain.registry import MODELS
+from torch import nn
 
+from prkd_mm.config import load_config
 from prkd_mm.failed_start import restored_after_failed_start
 
 FAILURES = dict(
@@ -23,8 +28,23 @@ FAILURES = dict(
     resume=['train', project.TEACHER_DIGITS, '--resume', 'no.pth'],
     tune=['tune', 'no.py'],
     tune_of_a_short_run=['tune', project.DIGITS, '--tail', '90'],
+    classes=['train', project.TEACHER_DIGITS, '--cfg-options', 'model.head.num_classes=3'],
     test=['test', project.TEACHER_DIGITS, 'weights.pth'],
+    test_without_data=[
+        'test', project.TEACHER_DIGITS, 'teacher.pth', '--cfg-options',
+        'test_dataloader.dataset.dataset.num_train=0',
+    ],
+    test_of_an_unknown_metric=[
+        'test', project.TEACHER_DIGITS, 'teacher.pth', '--cfg-options',
+        'test_evaluator.type=NoSuchMetric',
+    ],
 )  # fmt: skip
+
+
+@functools.cache
+def teacher() -> nn.Module:
+    """The net of the config, untrained."""
+    return MODELS.build(load_config(str(project.ROOT / project.TEACHER_DIGITS)).model)
 
 
 def contents(folder) -> dict:
@@ -40,6 +60,7 @@ def contents(folder) -> dict:
 @pytest.mark.parametrize('command', FAILURES.values(), ids=FAILURES)
 def test_a_command_that_fails_leaves_nothing(checkout, command, existing):
     torch.save(dict(state_dict=dict(a=torch.ones(1))), 'weights.pth')
+    torch.save(dict(state_dict=teacher().state_dict()), 'teacher.pth')
     if existing:
         for name in ('prkd_digits', 'teacher_digits', 'prkd_digits_kd'):
             folder = checkout / 'work_dirs' / name

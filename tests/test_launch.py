@@ -3,7 +3,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from prkd_mm.launch import Processes, learning_rate_note, use_gloo_without_gpu
+from prkd_mm.launch import Processes, learning_rate_note, processes_of, use_gloo_without_gpu
 
 
 def note(batch_size, processes=1, accumulated=1, **scale):
@@ -44,6 +44,21 @@ def test_a_learning_rate_that_fits_is_not_noted(arguments):
 
 def test_a_config_without_a_base_batch_size_is_not_checked():
     assert note(64, processes=8) is None
+
+
+@pytest.mark.parametrize(
+    'rank, number, words',
+    [
+        ('x', '2', "RANK must be a number, got 'x'"),
+        ('0', '-2', "WORLD_SIZE must be a number, got '-2'"),
+        ('5', '2', 'RANK must be below WORLD_SIZE, 2; got 5'),
+    ],
+)
+def test_impossible_variables_of_a_launcher_are_named(monkeypatch, rank, number, words):
+    monkeypatch.setenv('RANK', rank)
+    monkeypatch.setenv('WORLD_SIZE', number)
+    with pytest.raises(ValueError, match=words):
+        processes_of('pytorch')
 
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])

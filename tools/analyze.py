@@ -43,7 +43,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
         metavar='KEY=VALUE',
         help='override settings of the config',
     )
-    parser.add_argument('--out', help='output folder; default: <last work dir>/analysis')
+    parser.add_argument(
+        '--out', type=cli.output_folder, help='output folder; default: <last work dir>/analysis'
+    )
 
 
 def parse_args() -> argparse.Namespace:

@@ -34,7 +34,9 @@ def parse_args() -> argparse.Namespace:
         'checkpoints, or those of the latest one; default: %(default)s',
     )
     parser.add_argument(
-        '--out', type=Path, help='output file; default: averaged.pth next to the checkpoints'
+        '--out',
+        type=cli.new_file,
+        help='output file; default: averaged.pth next to the checkpoints',
     )
     return parser.parse_args()
 

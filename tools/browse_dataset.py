@@ -25,7 +25,10 @@ def parse_args() -> argparse.Namespace:
         help='number of epochs; default: %(default)s',
     )
     parser.add_argument(
-        '--out', type=Path, default=Path('images.png'), help='output file; default: %(default)s'
+        '--out',
+        type=cli.new_picture,
+        default=Path('images.png'),
+        help='output file; default: %(default)s',
     )
     return parser.parse_args()
 

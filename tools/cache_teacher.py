@@ -1,7 +1,6 @@
 """Store a teacher's logits for K augmented views of each training image."""
 
 import argparse
-from pathlib import Path
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
@@ -27,7 +26,7 @@ def add_store_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--out',
-        type=Path,
+        type=cli.output_folder,
         metavar='FOLDER',
         help='output folder; default: work_dirs/<teacher>_<K>_views',
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
-from prkd_mm.cli import ArgumentParser, run, whole_number
+from prkd_mm.cli import ArgumentParser, output_folder, run, whole_number
 from prkd_mm.deploy.checked_images import CheckedImages, of_test_set, of_training_set
 from prkd_mm.deploy.export import FORMATS, Exported, export, latency, predictor_of_net
 from prkd_mm.deploy.predict import find_images
@@ -22,7 +22,9 @@ def parse_args():
     parser.add_argument(
         '--config', help='the config of the run; default: the one in the checkpoint'
     )
-    parser.add_argument('--out', type=Path, help='output folder; default: <work dir>/export')
+    parser.add_argument(
+        '--out', type=output_folder, help='output folder; default: <work dir>/export'
+    )
     parser.add_argument(
         '--formats',
         default=','.join(FORMATS),

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
-from prkd_mm.cli import ArgumentParser, run, whole_number
+from prkd_mm.cli import ArgumentParser, new_file, new_picture, run, whole_number
 from prkd_mm.deploy.predict import Prediction, Predictor, contact_sheet, find_images
 from prkd_mm.files import write_json
 
@@ -33,8 +33,10 @@ def parse_args():
         default=3,
         help='number of classes to show; default: %(default)s',
     )
-    parser.add_argument('--json', type=Path, help='write the predictions to this file')
-    parser.add_argument('--sheet', type=Path, help='draw the images and their classes to this .png')
+    parser.add_argument('--json', type=new_file, help='write the predictions to this file')
+    parser.add_argument(
+        '--sheet', type=new_picture, help='draw the images and their classes to this .png'
+    )
     return parser.parse_args()
 
 

@@ -3,6 +3,7 @@
 import argparse
 import os
 
+from mmengine.evaluator import Evaluator
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import nn
@@ -14,6 +15,7 @@ from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read
 from prkd_mm.config import add_common_arguments, load_config
 from prkd_mm.evaluation import unwrap
 from prkd_mm.launch import processes_of, use_gloo_without_gpu
+from prkd_mm.metric_checks import metrics_of
 
 
 def parse_args() -> argparse.Namespace:
@@ -37,6 +39,9 @@ def main() -> None:
     checkpoint = read(args.checkpoint)
     cfg = load_config(args.config, args.method, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
+    for name in ('test_dataloader', 'test_evaluator', 'model'):
+        if not cfg.get(name):
+            raise ValueError(f'the config {args.config!r} cannot be tested: it has no {name}')
     if args.work_dir is None:  # do not overwrite the config and logs of the run
         cfg.work_dir += '/test'
     cfg.load_from, cfg.resume = None, False
@@ -44,7 +49,10 @@ def main() -> None:
     processes_of(args.launcher)  # an error if the launcher did not start this process
     use_gloo_without_gpu(cfg)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    load(MODELS.build(cfg.model), checkpoint, args.checkpoint)  # fails before the runner logs
+    # these fail before the runner makes a folder for its log
+    load(MODELS.build(cfg.model), checkpoint, args.checkpoint)
+    Runner.build_dataloader(cfg.test_dataloader)
+    Evaluator(metrics_of(cfg.test_evaluator))
     runner = Runner.from_cfg(cfg)
     load(unwrap(runner.model), checkpoint, args.checkpoint)
     weights = describe(checkpoint)

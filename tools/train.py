@@ -15,6 +15,7 @@ from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.failed_start import has_trained, restored_after_failed_start
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import end_together, learning_rate_note, processes_of, use_gloo_without_gpu
+from prkd_mm.metric_checks import check_classes
 from prkd_mm.resume import check_initial_weights, check_same_teacher, set_resume
 from prkd_mm.teachers.run_config import prepare_store
 
@@ -72,6 +73,7 @@ def main() -> None:
         notes += check_same_teacher(runner.model, meta, cfg.load_from, args.allow_changes)
         if cfg.get('load_from') and not cfg.get('resume'):
             check_initial_weights(runner.model, cfg.load_from)
+        notes += check_classes(runner)
         for note in notes:
             runner.logger.warning(note)
         runner.train()

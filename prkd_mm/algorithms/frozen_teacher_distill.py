@@ -7,6 +7,7 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ..metric_checks import num_classes
 from ..teachers import Spec, build_teachers
 from .student_alone import typed_preprocessor
 
@@ -86,7 +87,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             )
         # build_teachers() splits lists
         spec = Spec(teacher, teacher_ckpt, teacher_config, teacher_logits)  # type: ignore[arg-type]
-        classes = _num_classes(kwargs.get('architecture'))
+        classes = num_classes(kwargs.get('architecture'))
         built = build_teachers(spec, teacher_mean, fold_teacher_bn, classes)
         super().__init__(distiller=distiller, teacher=built.net, **typed_preprocessor(kwargs))
         self._check_classes(built.num_classes)
@@ -95,7 +96,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         self.__dict__['teacher'] = built.eval()  # keeps it out of the module tree
 
     def _check_classes(self, teachers: Optional[int]) -> None:
-        students = _num_classes(self.student)
+        students = num_classes(self.student)
         if None not in (students, teachers) and students != teachers:
             raise ValueError(
                 f'FrozenTeacherDistill: the student has {students} classes and the teacher '
@@ -132,10 +133,3 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         # `to`, `cuda`, `half` and others call this method
         self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)
-
-
-def _num_classes(net: Union[nn.Module, dict, None]) -> Optional[int]:
-    """Number of classes of a net or its config, or None if it is not declared."""
-    if isinstance(net, dict):
-        return (net.get('head') or {}).get('num_classes')
-    return getattr(getattr(net, 'head', None), 'num_classes', None)

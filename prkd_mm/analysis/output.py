@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..estimates import Estimate
+from ..files import write_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,7 +76,7 @@ class Report:
         """
         self.stem.parent.mkdir(parents=True, exist_ok=True)
         paths = [Path(f'{self.stem}.json')]
-        paths[0].write_text(json.dumps(_plain(numbers), indent=1, ensure_ascii=False))
+        write_text(paths[0], json.dumps(_plain(numbers), indent=1, ensure_ascii=False))
         paths += [_save_csv(rows, f'{self.stem}{key}') for key, rows in tables.items()]
         for key, figure in figures.items():
             paths += _save_figure(figure, f'{self.stem}{key}')
@@ -101,10 +103,11 @@ def _save_figure(figure: 'Figure', stem: str) -> list[Path]:
 
 def _save_csv(rows: list[dict], stem: str) -> Path:
     path = Path(f'{stem}.csv')
-    with open(path, 'w', newline='', encoding='utf-8') as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
     return path
 
 

@@ -114,7 +114,13 @@ class Job:
 
     def notes(self) -> dict:
         """Content of ``job.json`` if it belongs to this experiment; otherwise empty."""
-        noted = json.loads(self._notes.read_text()) if self._notes.is_file() else {}
+        try:
+            noted = json.loads(self._notes.read_text()) if self._notes.is_file() else {}
+        except ValueError as error:
+            raise ValueError(
+                f"'{self._notes}' is damaged; move '{self.work_dir}' away, and run the same "
+                'command again'
+            ) from error
         return noted if noted.get('fingerprint') == self.fingerprint else {}
 
     def note(self, **values) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Optional
 import torch
 
 from ..analysis import STUDIES
-from ..cli import whole_number
+from ..cli import output_folder, whole_number
 from ..config import METHODS
 from ..options import option
 from .shared_store import DEFAULT_VIEWS
@@ -56,7 +56,7 @@ class RunOptions:
 
     config: str = ''  # path of the config of a pair or of a net alone
     out: Optional[Path] = option(
-        None, 'folder of the report', 'results/<name of the config>', type=Path
+        None, 'folder of the report', 'results/<name of the config>', type=output_folder
     )
     jobs: int = option(
         _default_jobs(),
@@ -105,7 +105,7 @@ class ComparisonOptions(RunOptions):
         'settings and seed are recorded there, even on another machine. Without a config, the '
         'report uses the records alone',
         'none',
-        type=Path,
+        type=output_folder,
         metavar='FOLDER',
     )
 

@@ -2,21 +2,24 @@
 
     python tests/faults/kill.py 20 --seed 0
 
-Each trial draws the moment of the kill, the number of data workers and the kind
-of teacher. After the resume, weights, optimizer, average, losses and
-validation rows must equal those of the uninterrupted run, bit for bit.
+Each trial draws the moment of the kill, the epoch, the number of data workers
+and the kind of teacher. After the resume, weights, optimizer, schedulers,
+average, losses and validation rows must equal those of an uninterrupted run
+without data workers, bit for bit; a store that was being filled must contain
+the same logits.
 """
 
 import argparse
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Any, NamedTuple, Optional
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / 'tests')]
@@ -27,8 +30,17 @@ import toy  # noqa: E402
 from prkd_mm.scalars import read_scalars  # noqa: E402
 
 EPOCHS, TAIL = 4, 2
-MOMENTS = ('in an epoch', 'while a checkpoint is written', 'after a checkpoint', 'twice')
-TEACHERS = dict(live=[], filling=['--store-views', '2'])
+IN_AN_EPOCH = 'in an epoch'
+WRITING = 'while a checkpoint is written'
+BEFORE_VALIDATION = 'between checkpoint and validation'
+AVERAGING = 'while the average is written'
+FILLING = 'while the store is filled'
+TWICE = 'twice'
+MOMENTS = (IN_AN_EPOCH, WRITING, BEFORE_VALIDATION, AVERAGING, FILLING, TWICE)
+# largest time between the event and the kill, in seconds; an epoch takes about one
+_DELAYS = {IN_AN_EPOCH: 1.0, TWICE: 1.0, FILLING: 0.2}
+_SHORT_DELAY = 0.02
+TEACHERS = ('live', 'stored', 'filling')
 CONFIG = str(ROOT / 'configs/quickstart/prkd_digits.py')
 _LIMIT = 300  # seconds until a process counts as stuck
 _MEASURED = ('time', 'data_time', 'memory', 'eta')  # differ from run to run
@@ -40,9 +52,10 @@ class Trial(NamedTuple):
     Attributes:
         moment (str): One of :data:`MOMENTS`.
         epoch (int): The epoch of the kill, starting at 1.
-        delay (float): Time to wait before the kill, from 0 to 1; see :func:`_wait`.
+        delay (float): Time to wait before the kill, from 0 to 1, as a fraction
+            of the largest delay at this moment.
         workers (int): Number of data workers.
-        teacher (str): A key of :data:`TEACHERS`.
+        teacher (str): One of :data:`TEACHERS`.
     """
 
     moment: str
@@ -53,16 +66,28 @@ class Trial(NamedTuple):
 
 
 def draw(seed: int) -> Iterator[Trial]:
-    """Endless sequence of trials, determined by the seed."""
+    """Endless sequence of trials, determined by the seed.
+
+    Six trials in a row have all moments, four all epochs, three all teachers.
+    """
     generator = random.Random(seed)
+    moments, epochs = _deck(generator, MOMENTS), _deck(generator, range(1, EPOCHS + 1))
+    workers, teachers = _deck(generator, (0, 2)), _deck(generator, TEACHERS)
     while True:
-        yield Trial(
-            generator.choice(MOMENTS),
-            generator.randint(1, EPOCHS),
-            generator.random(),
-            generator.choice((0, 2)),
-            generator.choice(sorted(TEACHERS)),
+        trial = Trial(
+            next(moments), next(epochs), generator.random(), next(workers), next(teachers)
         )
+        if trial.moment == FILLING:
+            trial = trial._replace(teacher='filling', epoch=1)
+        elif trial.moment == AVERAGING:
+            trial = trial._replace(epoch=EPOCHS)
+        yield trial
+
+
+def _deck(generator: random.Random, values: Sequence) -> Iterator[Any]:
+    """Draw all values in random order, again and again."""
+    while True:
+        yield from generator.sample(values, len(values))
 
 
 def train_teacher(folder: Path) -> None:
@@ -74,7 +99,16 @@ def command(name: str, workers: int, teacher: str) -> list[str]:
     """The arguments of ``tools/train.py`` for a run."""
     options = _options(EPOCHS, f'default_hooks.tail_average.num_epochs={TAIL}')
     options += [f'train_dataloader.num_workers={workers}']
-    return [CONFIG, '--work-dir', f'runs/{name}', *TEACHERS[teacher], *options]
+    if teacher == 'filling':
+        options += ['model.teacher_logits.views=2', f'model.teacher_logits.folder=stores/{name}']
+    elif teacher == 'stored':
+        options += [f'model.teacher_logits=stores/{straight_name(teacher)}']
+    return [CONFIG, '--work-dir', f'runs/{name}', *options]
+
+
+def straight_name(teacher: str) -> str:
+    """Name of the uninterrupted run; it fills the store that other runs replay."""
+    return 'straight_live' if teacher == 'live' else 'straight_filling'
 
 
 def _options(epochs: int, *more: str) -> list[str]:
@@ -108,35 +142,40 @@ def finish(folder: Path, arguments: list[str]) -> None:
         raise AssertionError(f'{" ".join(arguments)} ended with status {status}:\n{text}')
 
 
-def run_and_kill(folder: Path, arguments: list[str], trial: Trial, run: Path) -> None:
-    """Start a training run and kill it at the moment of the trial, or after it has finished."""
+def run_and_kill(folder: Path, arguments: list[str], trial: Trial, name: str) -> bool:
+    """Start a training run and kill it at the moment of the trial.
+
+    Returns:
+        bool: False if the run had finished before.
+    """
     process = _run(folder, arguments)
     try:
         start, waited_from = time.monotonic(), None
+        delay = trial.delay * _DELAYS.get(trial.moment, _SHORT_DELAY)
         while process.poll() is None and time.monotonic() - start < _LIMIT:
-            if waited_from is None and _has_come(trial, run):
+            if waited_from is None and _has_come(trial, folder, name):
                 waited_from = time.monotonic()
-            if waited_from is not None and time.monotonic() - waited_from >= _wait(trial):
+            if waited_from is not None and time.monotonic() - waited_from >= delay:
                 break
             time.sleep(0.0005)
     finally:
         _end(process)
+    return process.returncode == -signal.SIGKILL
 
 
-def _has_come(trial: Trial, run: Path) -> bool:
-    if trial.moment == 'while a checkpoint is written':
+def _has_come(trial: Trial, folder: Path, name: str) -> bool:
+    run, before = folder / 'runs' / name, trial.epoch - 1
+    if trial.moment == WRITING:
         return any(run.glob(f'.epoch_{trial.epoch}.pth.*.partial'))
-    if trial.moment == 'after a checkpoint':
+    if trial.moment == AVERAGING:
+        return any(run.glob('.student_avg.pth.*.partial'))
+    if trial.moment == BEFORE_VALIDATION:
         return (run / f'epoch_{trial.epoch}.pth').exists()
-    before = trial.epoch - 1
+    if trial.moment == FILLING:
+        return (folder / 'stores' / name / 'store.json').exists()
     if before:
         return (run / f'epoch_{before}.pth').exists()
     return any(run.glob('*/vis_data/scalars.json'))
-
-
-def _wait(trial: Trial) -> float:
-    """Seconds between the event and the kill; an epoch takes about one."""
-    return trial.delay if trial.moment in ('in an epoch', 'twice') else 0.02 * trial.delay
 
 
 def _end(process: subprocess.Popen) -> None:
@@ -147,28 +186,33 @@ def _end(process: subprocess.Popen) -> None:
     process.wait()
 
 
-def try_once(folder: Path, name: str, trial: Trial, straight: Path) -> None:
+def try_once(folder: Path, name: str, trial: Trial) -> bool:
     """Kill, resume and compare.
+
+    Returns:
+        bool: Whether the run was killed before it had finished.
 
     Raises:
         AssertionError: If anything differs from the uninterrupted run.
     """
-    run = folder / 'runs' / name
     arguments = command(name, trial.workers, trial.teacher)
-    run_and_kill(folder, arguments, trial, run)
-    if trial.moment == 'twice':
-        second = trial._replace(moment='after a checkpoint', epoch=min(trial.epoch + 1, EPOCHS))
-        run_and_kill(folder, [*arguments, '--resume'], second, run)
+    killed = run_and_kill(folder, arguments, trial, name)
+    if trial.moment == TWICE:
+        second = trial._replace(moment=BEFORE_VALIDATION, epoch=min(trial.epoch + 1, EPOCHS))
+        killed = run_and_kill(folder, [*arguments, '--resume'], second, name) and killed
     finish(folder, [*arguments, '--resume'])
-    compare(run, straight)
+    straight = straight_name(trial.teacher)
+    compare(folder / 'runs' / name, folder / 'runs' / straight)
+    if trial.teacher == 'filling':
+        one, other = (folder / 'stores' / each / 'logits.npy' for each in (name, straight))
+        assert one.read_bytes() == other.read_bytes(), 'the stored logits differ'
+    return killed
 
 
 def compare(run: Path, straight: Path) -> None:
     """Assert that two runs wrote the same results, bit for bit."""
-    for name, keys in (
-        (f'epoch_{EPOCHS}.pth', ('state_dict', 'optimizer', 'tail_average')),
-        ('student_avg.pth', ('state_dict',)),
-    ):
+    parts = ('state_dict', 'optimizer', 'param_schedulers', 'tail_average')
+    for name, keys in ((f'epoch_{EPOCHS}.pth', parts), ('student_avg.pth', ('state_dict',))):
         one, other = (torch.load(path / name, weights_only=True) for path in (run, straight))
         for key in keys:
             toy.assert_same(one[key], other[key], f'{name}: {key}')
@@ -193,15 +237,13 @@ def kill(folder: Path, count: int, seed: int, trials: Optional[list[Trial]] = No
     """Run trials and print one line for each; return the number of failures."""
     train_teacher(folder)
     failures = 0
-    drawn = iter(trials) if trials else draw(seed)
-    for i in range(count):
-        trial = next(drawn)
-        straight = folder / 'runs' / f'straight_{trial.workers}_{trial.teacher}'
-        if not straight.exists():
-            finish(folder, command(straight.name, trial.workers, trial.teacher))
+    for i, trial in enumerate(itertools.islice(trials or draw(seed), count)):
+        straight = straight_name(trial.teacher)
+        if not (folder / 'runs' / straight).exists():
+            finish(folder, command(straight, 0, straight.removeprefix('straight_')))
         try:
-            try_once(folder, f'trial_{i}', trial, straight)
-            result = 'same'
+            killed = try_once(folder, f'trial_{i}', trial)
+            result = 'same' if killed else 'same, but the run had finished before the kill'
         except AssertionError as error:
             failures += 1
             result = f'DIFFERS: {error}'

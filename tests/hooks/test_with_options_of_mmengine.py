@@ -124,6 +124,29 @@ def test_bfloat16_follows_the_float32_run(ckpt, tmp_path, monkeypatch):
     resumes_to_the_same_bits(cfg, runner, tmp_path / 'amp')
 
 
+def test_float16_with_a_loss_scaler_skips_steps_that_overflow(ckpt, tmp_path, monkeypatch):
+    """The schedule and the average follow the epochs; a resumed run has the same scale."""
+    module = 'mmengine.optim.optimizer.amp_optimizer_wrapper'
+    monkeypatch.setattr(f'{module}.is_cuda_available', lambda: True)
+    monkeypatch.setattr(f'{module}.GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+    amp = {
+        'optim_wrapper.type': 'AmpOptimWrapper',
+        'optim_wrapper.dtype': 'float16',
+        'optim_wrapper.loss_scale': dict(init_scale=2.0**24, growth_interval=4),
+    }
+    cfg = config(ckpt, tmp_path / 'amp', dict(type='RecordLogits'), **amp)
+    runner = toy.train(cfg)
+    assert {value.dtype for value in RecordLogits.first.values()} == {torch.float16}
+    assert schedule(tmp_path / 'amp') == RELAXED
+    scaler = runner.optim_wrapper.loss_scaler.state_dict()
+    assert 2 <= scaler['scale'] < 2.0**24  # halved after each overflow
+    train(ckpt, tmp_path / 'plain')
+    averages = [average(tmp_path / name) for name in ('amp', 'plain')]
+    assert {value.dtype for value in averages[0].values()} <= {torch.float32, torch.int64}
+    assert all(torch.isfinite(value).all() for value in averages[0].values())
+    resumes_to_the_same_bits(cfg, runner, tmp_path / 'amp')
+
+
 def test_an_ema_does_not_change_the_tail_average(ckpt, tmp_path):
     """The tail averages the raw students; the metrics without a prefix are those of the EMA."""
     cfg = config(ckpt, tmp_path / 'ema', dict(type='EMAHook', momentum=0.02))

@@ -7,6 +7,7 @@ from typing import Optional
 from mmengine.config import Config
 
 from ...config import find_config, load_config
+from ...files import write_text
 
 
 def _with_part(dataset: dict, part: str, every: int, pipeline: Optional[list] = None) -> dict:
@@ -79,9 +80,10 @@ def _write_one(
     )
     path = folder / f'{Path(config).stem}_held_out.py'
     base = os.path.relpath(find_config(config), folder)
-    path.write_text(
+    write_text(
+        path,
         f'# Trains on a part of the training images of\n# {config},\n'
         f'# and validates on the rest: every {every}th image of a class.\n'
-        f'_base_ = {base!r}\n{changes.pretty_text}'
+        f'_base_ = {base!r}\n{changes.pretty_text}',
     )
     return path

@@ -1,0 +1,100 @@
+"""Check numbers of classes and metrics before a run computes anything."""
+
+from typing import Any, Optional
+
+from mmengine.runner import Runner
+
+from .evaluation import unwrap
+from .number_checks import check_whole_number
+from .overrides import is_type
+
+
+def check_metrics(cfg: dict) -> None:
+    """Reject a top-k accuracy and a choice of the best checkpoint that cannot be computed.
+
+    MMEngine reports both only after the first epoch.
+
+    Args:
+        cfg: The config of a run.
+
+    Raises:
+        ValueError: If ``topk`` of an ``Accuracy`` is above the number of classes, or if
+            ``save_best`` names a metric that the validation does not compute.
+    """
+    classes = num_classes(cfg.get('model'))
+    check_whole_number('num_classes of the head', classes, optional=True)
+    for name in ('val_evaluator', 'test_evaluator'):
+        for metric in metrics_of(cfg.get(name)):
+            if is_type(metric, 'Accuracy'):
+                _check_topk(metric, name, classes)
+    _check_save_best(cfg)
+
+
+def num_classes(net: Any) -> Optional[int]:
+    """Number of classes of a net or its config, or None if it is not declared.
+
+    Args:
+        net: The net, or an algorithm that trains it as its ``architecture``.
+    """
+    net = _member(net, 'architecture') or net
+    return _member(_member(net, 'head'), 'num_classes')
+
+
+def metrics_of(evaluator: Any) -> list[dict]:
+    """Configs of the metrics that the config of an evaluator contains."""
+    if isinstance(evaluator, dict):
+        evaluator = evaluator.get('metrics', [evaluator])
+    return [metric for metric in _as_list(evaluator) if isinstance(metric, dict)]
+
+
+def check_classes(runner: Runner) -> list[str]:
+    """Compare the classes of the training set with those of the net.
+
+    Returns:
+        list[str]: Messages for the user.
+
+    Raises:
+        ValueError: If the net has fewer classes than the training set.
+    """
+    classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
+    number = num_classes(unwrap(runner.model))
+    if classes is None or number is None or number == len(classes):
+        return []
+    text = f'the training set has {len(classes)} classes, but num_classes of the head is {number}'
+    if number < len(classes):
+        raise ValueError(f'{text}; set num_classes of the student, and of its teacher')
+    return [f'{text}; the additional classes have no images']
+
+
+def _member(net: Any, name: str) -> Any:
+    return net.get(name) if isinstance(net, dict) else getattr(net, name, None)
+
+
+def _as_list(value: Any) -> list:
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _check_topk(metric: dict, evaluator: str, classes: Optional[int]) -> None:
+    for k in _as_list(metric.get('topk', 1)):
+        check_whole_number(f'topk of {evaluator}', k)
+        if classes is not None and k > classes:
+            raise ValueError(
+                f'topk of {evaluator} must be at most the number of classes, {classes}; got {k}'
+            )
+
+
+def _check_save_best(cfg: dict) -> None:
+    """Compare ``save_best`` with the metrics, if the names of all metrics are known."""
+    hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+    known = []
+    for metric in metrics_of(cfg.get('val_evaluator')):
+        if not is_type(metric, 'Accuracy') or isinstance(metric.get('thrs'), (list, tuple)):
+            return
+        prefix = metric.get('prefix') or 'accuracy'
+        known += [f'{prefix}/top{k}' for k in _as_list(metric.get('topk', 1))]
+    for name in _as_list(hook.get('save_best')):
+        if name not in (None, 'auto', *known):
+            raise ValueError(
+                'default_hooks.checkpoint.save_best must be a metric of val_evaluator '
+                f'({", ".join(known) or "it has none"}) or auto, got {name!r}'
+            )
