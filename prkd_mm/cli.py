@@ -2,6 +2,7 @@
 
 import argparse
 import copy
+import errno
 import os
 import re
 import signal
@@ -32,7 +33,7 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
         main: The tool.
         interrupted: What to print after Ctrl-C or SIGTERM.
     """
-    debug = _DEBUG in sys.argv or int(os.environ.get('WORLD_SIZE', 1)) > 1
+    debug = _DEBUG in sys.argv or os.environ.get('WORLD_SIZE', '1') != '1'
     sys.argv = [argument for argument in sys.argv if argument != _DEBUG]
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -70,6 +71,9 @@ def explain(error: Exception) -> str:
             f'there is no {match[2]} with the name {match[1]!r}; correct the `type` in the config, '
             'or add the module that registers it to custom_imports'
         )
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f': cannot write {error.filename!r}' if error.filename else ''
+        return f'the disk is full{where}; free some space and run the same command again'
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f'{error.strerror}: {error.filename!r}'
     if text and (isinstance(error, _EXPLAINED) or type(error).__module__.startswith('prkd_mm')):

@@ -12,7 +12,12 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from .cli import ConfigOptions, first_line
-from .overrides import check_overrides, is_type, nearest  # noqa: F401  for other modules
+from .overrides import (  # noqa: F401  for other modules
+    check_overrides,
+    check_types,
+    is_type,
+    nearest,
+)
 from .settings import check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off
@@ -156,8 +161,9 @@ def load_config(
     cfg = choose_method(path, method)
     chosen = method or os.environ.get(METHOD_VARIABLE)
     own_method = (read_config(path) if chosen else cfg).get('method')
+    before = cfg.to_dict()
     if options:
-        check_overrides(cfg.to_dict(), options)
+        check_overrides(before, options)
         try:
             cfg.merge_from_dict(options)
         except (TypeError, KeyError) as error:
@@ -170,6 +176,7 @@ def load_config(
     elif cfg.get('work_dir') is None:
         cfg.work_dir = default_work_dir(path, cfg.get('method'), own_method)
     check_settings(cfg.to_dict())
+    check_types(before, options or {})
     tidy_for_mmengine(cfg)
     return cfg
 

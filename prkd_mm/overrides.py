@@ -12,12 +12,16 @@ from mmengine.registry import Registry
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
+from .number_checks import is_number
+
 _SHOWN = 8  # names listed in a message
 # Keys that MMEngine removes before it passes the rest to a class.
 _TAKEN_OUT = {
     'type', '_scope_', '_delete_', 'priority', 'convert_to_iter_based', 'constructor',
     'paramwise_cfg', 'optimizer', 'by_epoch', 'num_batch_per_epoch', 'init_cfg',
 }  # fmt: skip
+_BOTH = ('priority', 'loss_scale')  # numbers or names
+_NAMED_PARTS = ('model.teacher',)  # a dict, or the name of a net
 # Settings without a `type`, and the functions that get them as arguments.
 _UNTYPED = {
     'train_dataloader': [DataLoader],
@@ -59,6 +63,34 @@ def check_overrides(cfg: dict, options: dict[str, Any]) -> None:
     """
     for key in options:
         _check_key(cfg, key, options)
+
+
+def check_types(cfg: dict, options: dict[str, Any]) -> None:
+    """Reject overrides whose type differs from that of the value in the config.
+
+    A part of a run stays a dict, a number does not become a text, and a flag stays a flag.
+
+    Args:
+        cfg: The config without the overrides.
+        options: Values by dotted key, all of them known.
+
+    Raises:
+        ValueError: If a type differs; the message names the key and both values.
+    """
+    for key, value in options.items():
+        old: Any = cfg
+        for part in key.split('.'):
+            if isinstance(old, (list, tuple)):
+                old = old[int(part)]
+            else:
+                old = old.get(part) if isinstance(old, dict) else None
+        if isinstance(old, bool) and not isinstance(value, (bool, type(None))):
+            raise ValueError(f'{key} must be True or False, got {value!r}')
+        if is_number(old) and isinstance(value, str) and key.rpartition('.')[2] not in _BOTH:
+            raise ValueError(f'{key} must be a number, such as {old!r}; got {value!r}')
+        is_part = isinstance(old, dict) and 'type' in old and key not in _NAMED_PARTS
+        if is_part and not isinstance(value, (dict, list, tuple, type(None))):
+            raise ValueError(f'{key} must be a dict of settings, got {value!r}')
 
 
 def _check_key(cfg: dict, key: str, options: dict[str, Any]) -> None:

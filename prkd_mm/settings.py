@@ -29,7 +29,13 @@ def check_settings(cfg: dict) -> None:
     for name in ('max_epochs', 'max_iters', 'val_interval', 'val_begin'):
         _whole(train_cfg, 'train_cfg', name, 1)
     _typed(train_cfg, 'train_cfg', 'by_epoch', bool, 'True or False')
-    _typed(cfg, '', 'resume', bool, 'True or False')
+    for name in ('resume', 'find_unused_parameters'):
+        _typed(cfg, '', name, bool, 'True or False')
+    _typed(cfg, '', 'load_from', str, 'the name of a file')
+    for name in ('val_cfg', 'test_cfg', 'env_cfg', 'log_processor', 'visualizer'):
+        _part(cfg, '', name)
+    for name in ('val_evaluator', 'test_evaluator', 'param_scheduler'):
+        _typed(cfg, '', name, (dict, list, tuple), 'a dict of settings, or a list of them')
     _whole(_part(cfg, '', 'randomness'), 'randomness', 'seed', 0)
     _whole(_part(cfg, '', 'auto_scale_lr'), 'auto_scale_lr', 'base_batch_size', 1)
     _check_model(_part(cfg, '', 'model'))

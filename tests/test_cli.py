@@ -27,6 +27,10 @@ class TestRun:
         [
             (ValueError('tau must be above 0'), 'tau must be above 0'),
             (FileNotFoundError(2, 'No such file or directory', 'a.pth'), 'No such file .*: .a.pth'),
+            (
+                OSError(28, 'No space left on device', 'a.log'),
+                "the disk is full: cannot write 'a.log'; free some space",
+            ),
             (KeyError('X is not in the registry'), 'KeyError: X is not in .* [(]--debug shows'),
             (Unexplained('text'), 'Unexplained: text [(]--debug shows where[)]'),
             (AssertionError(), 'AssertionError [(]--debug'),
