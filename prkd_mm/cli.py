@@ -18,6 +18,8 @@ _PICTURES = ('.png', '.jpg', '.pdf', '.svg')
 # The messages of these types are written for users; others are shown with their type.
 _EXPLAINED = (OSError, ValueError, FloatingPointError, NotImplementedError, ModuleNotFoundError)
 
+# Python's message for a part that a config lacks
+_MISSING_PART = re.compile(r"'ConfigDict' object has no attribute '(\w+)'")
 # MMEngine's message for a `type` that does not exist
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the \w+::([\w ]+) registry')
 
@@ -71,6 +73,11 @@ def explain(error: Exception) -> str:
             f'there is no {match[2]} with the name {match[1]!r}; correct the `type` in the config, '
             'or add the module that registers it to custom_imports'
         )
+    if match := _MISSING_PART.search(text):
+        return f'the config has no {match[1]!r}, which this command needs'
+    if isinstance(error, AssertionError) and not text and error.__traceback__:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        text = f'{frame.line} is not true in {os.path.basename(frame.filename)}'
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f': cannot write {error.filename!r}' if error.filename else ''
         return f'the disk is full{where}; free some space and run the same command again'

@@ -11,6 +11,7 @@ from .metric_checks import check_metrics
 from .number_checks import check_whole_number, is_number
 from .overrides import nearest
 
+_CLIP_GRAD = {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 
 
@@ -25,10 +26,15 @@ def check_settings(cfg: dict) -> None:
         loader = _part(cfg, '', f'{phase}_dataloader')
         _whole(loader, f'{phase}_dataloader', 'batch_size', 1)
         _whole(loader, f'{phase}_dataloader', 'num_workers', 0)
+        if loader and not loader.get('dataset'):
+            raise ValueError(f'{phase}_dataloader has no dataset')
     train_cfg = _part(cfg, '', 'train_cfg')
     for name in ('max_epochs', 'max_iters', 'val_interval', 'val_begin'):
         _whole(train_cfg, 'train_cfg', name, 1)
     _typed(train_cfg, 'train_cfg', 'by_epoch', bool, 'True or False')
+    length = 'max_epochs' if train_cfg.get('by_epoch', True) else 'max_iters'
+    if train_cfg and 'type' not in train_cfg and train_cfg.get(length) is None:
+        raise ValueError(f'train_cfg has no {length}')
     for name in ('resume', 'find_unused_parameters'):
         _typed(cfg, '', name, bool, 'True or False')
     _typed(cfg, '', 'load_from', str, 'the name of a file')
@@ -36,7 +42,9 @@ def check_settings(cfg: dict) -> None:
         _part(cfg, '', name)
     for name in ('val_evaluator', 'test_evaluator', 'param_scheduler'):
         _typed(cfg, '', name, (dict, list, tuple), 'a dict of settings, or a list of them')
-    _whole(_part(cfg, '', 'randomness'), 'randomness', 'seed', 0)
+    randomness = _part(cfg, '', 'randomness')
+    _whole(randomness, 'randomness', 'seed', 0)
+    _typed(randomness, 'randomness', 'deterministic', bool, 'True or False')
     _whole(_part(cfg, '', 'auto_scale_lr'), 'auto_scale_lr', 'base_batch_size', 1)
     _check_model(_part(cfg, '', 'model'))
     _check_optimizer(_part(cfg, '', 'optim_wrapper'))
@@ -50,6 +58,15 @@ def _check_model(model: dict) -> None:
     text = (str, list, tuple)
     _typed(model, 'model', 'teacher_ckpt', text, 'the name of a file, or a list of names')
     _typed(model, 'model', 'teacher_logits', (*text, dict), 'the name of a folder, or a dict')
+    _typed(model, 'model', 'teacher', (*text, dict), 'a dict of settings, or a name')
+    for name in ('architecture', 'distiller'):
+        if name in model and not _part(model, 'model', name):
+            raise ValueError(f'model has no {name}')
+    _part(model.get('distiller') or {}, 'model.distiller', 'distill_losses')
+    logits = model.get('teacher_logits')
+    if isinstance(logits, dict):
+        _whole(logits, 'model.teacher_logits', 'views', 1)
+        _whole(logits, 'model.teacher_logits', 'topk', 0)
     std, path = _part(model, 'model', 'data_preprocessor').get('std'), 'model.data_preprocessor'
     for value in std if isinstance(std, (list, tuple)) else []:
         _number(dict(std=value), path, 'std', above=0)
@@ -58,7 +75,10 @@ def _check_model(model: dict) -> None:
 def _check_optimizer(wrapper: dict) -> None:
     _whole(wrapper, 'optim_wrapper', 'accumulative_counts', 1)
     _typed(wrapper, 'optim_wrapper', 'clip_grad', dict, 'a dict, such as dict(max_norm=5)')
-    _number(wrapper.get('clip_grad') or {}, 'optim_wrapper.clip_grad', 'max_norm', above=0)
+    clip = wrapper.get('clip_grad') or {}
+    _number(clip, 'optim_wrapper.clip_grad', 'max_norm', above=0)
+    for name in set(clip) - _CLIP_GRAD:
+        raise ValueError(f'optim_wrapper.clip_grad has no {name!r}; {nearest(name, _CLIP_GRAD)}')
     optimizer = _part(wrapper, 'optim_wrapper', 'optimizer')
     _number(optimizer, 'optim_wrapper.optimizer', 'lr', above=0)
     for name in ('weight_decay', 'momentum'):
@@ -109,12 +129,24 @@ def _check_hooks(cfg: dict) -> None:
     checkpoint = _part(hooks, 'default_hooks', 'checkpoint')
     for name in ('interval', 'max_keep_ckpts'):  # -1: never, and all
         _whole(checkpoint, 'default_hooks.checkpoint', name, -1)
+    _check_checkpoint_names(checkpoint)
     custom = cfg.get('custom_hooks') or []
     if not isinstance(custom, (list, tuple)) or not all(isinstance(hook, dict) for hook in custom):
         raise ValueError(f'custom_hooks must be a list, such as [dict(type=...)]; got {custom!r}')
     level = cfg.get('log_level')
     if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
         raise ValueError(f'log_level must be one of {", ".join(_LEVELS)}; got {level!r}')
+
+
+def _check_checkpoint_names(checkpoint: dict) -> None:
+    name, folder = checkpoint.get('filename_tmpl'), checkpoint.get('out_dir')
+    if name is not None and '{}' not in str(name):
+        raise ValueError(
+            "default_hooks.checkpoint.filename_tmpl must contain '{}', for the number of the "
+            f'epoch, so that no checkpoint replaces another; got {name!r}'
+        )
+    if isinstance(folder, str) and osp.exists(folder) and not osp.isdir(folder):
+        raise ValueError(f'default_hooks.checkpoint.out_dir {folder!r} is a file, not a folder')
 
 
 def _check_work_dir(work_dir: Any) -> None:

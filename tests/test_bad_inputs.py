@@ -47,6 +47,8 @@ ARGUMENTS = [
     (lambda: schedule(end=float('inf')), 'must be finite'),
     (lambda: schedule(start=None), 'start=None'),
     (lambda: LossScheduleHook([]), 'schedules is empty'),
+    (lambda: LossScheduleHook(3), 'schedules must be a list, got 3'),
+    (lambda: LossScheduleHook([3]), 'a schedule has the keys loss, .* got 3'),
     (lambda: TailAverageHook(num_epochs=0), 'num_epochs must be a whole number, at least 1'),
     (lambda: TailAverageHook(num_epochs=True), 'got True'),
     (lambda: TailAverageHook(num_epochs=2.0), r'got 2\.0'),

@@ -33,7 +33,11 @@ class TestRun:
             ),
             (KeyError('X is not in the registry'), 'KeyError: X is not in .* [(]--debug shows'),
             (Unexplained('text'), 'Unexplained: text [(]--debug shows where[)]'),
-            (AssertionError(), 'AssertionError [(]--debug'),
+            (AssertionError(), 'AssertionError: raise error is not true in test_cli.py [(]--debug'),
+            (
+                AttributeError("'ConfigDict' object has no attribute 'model'"),
+                "the config has no 'model', which this command needs",
+            ),
         ],
         ids=lambda x: type(x).__name__,
     )

@@ -5,6 +5,7 @@ import contextlib
 import os
 
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -35,6 +36,8 @@ def prepare(args: argparse.Namespace) -> Config:
             raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
     prepare_store(cfg, args.store_views)
     if args.amp:
+        if get_device() == 'cpu':
+            raise ValueError('--amp needs a GPU, and PyTorch finds none here; omit the option')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:

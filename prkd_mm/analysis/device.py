@@ -8,8 +8,15 @@ import torch
 
 
 def choose_device(name: Optional[str] = None) -> torch.device:
-    """The named device; by default the GPU if there is one, else the CPU."""
-    return torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    """The named device; by default the GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: If there is no such device.
+    """
+    try:
+        return torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+    except RuntimeError as error:
+        raise ValueError(f'there is no device {name!r}; use cpu, cuda or cuda:N') from error
 
 
 @contextlib.contextmanager

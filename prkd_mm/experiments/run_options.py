@@ -20,7 +20,7 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]
     """Argument type: comma-separated names; ``what`` is their plural noun for errors."""
 
     def names(text: str) -> tuple[str, ...]:
-        chosen = tuple(name for name in text.split(',') if name)
+        chosen = tuple(dict.fromkeys(name for name in text.split(',') if name))
         if unknown := [name for name in chosen if name not in known]:
             raise argparse.ArgumentTypeError(
                 f'unknown {what} {unknown}; choose from {", ".join(known)}'

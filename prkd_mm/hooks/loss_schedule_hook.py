@@ -91,12 +91,15 @@ class LossScheduleHook(Hook):
                 'LossScheduleHook: schedules is empty; give at least one '
                 'dict(loss=, attr=, start=, end=)'
             )
+        if not isinstance(schedules, (list, tuple)):
+            raise ValueError(f'LossScheduleHook: schedules must be a list, got {schedules!r}')
         self.schedules: dict[Key, Schedule] = {}
+        required = {'loss', 'attr', 'start'}
         for config in schedules:
-            if not {'loss', 'attr', 'start'} <= set(config) <= set(_KEYS):
+            if not isinstance(config, dict) or not required <= set(config) <= set(_KEYS):
                 raise ValueError(
                     f'LossScheduleHook: a schedule has the keys {", ".join(_KEYS)}, of which loss, '
-                    f'attr and start are required; got {dict(config)}'
+                    f'attr and start are required; got {config!r}'
                 )
             schedule = Schedule(**config)
             key = schedule.loss, schedule.attr

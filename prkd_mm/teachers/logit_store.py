@@ -38,27 +38,22 @@ def hash_of_weights(state: dict[str, Tensor]) -> str:
 class TeacherLogits:
     """Logits of a teacher for K views of each of N images.
 
-    The folder contains ``logits.npy``, a memory-mapped ``float16`` array of
-    shape K × N × C. With ``topk``, its shape is K × N × k, ``classes.npy``
-    contains the classes of these logits, and ``rest.npy`` the log-sum-exp of
-    the logits of all other classes, which :meth:`get` spreads evenly over
-    them. The probabilities of the k classes are thus exact at a temperature
-    of 1. ``store.json`` identifies the teacher and the images, and contains a
-    checksum of each finished chunk, so that an interrupted store can be
-    resumed. Several processes can fill one store at the same time.
+    The folder contains ``logits.npy``, a memory-mapped ``float16`` array of shape K × N × C. With
+    ``topk``, its shape is K × N × k, ``classes.npy`` contains the classes of these logits, and
+    ``rest.npy`` the log-sum-exp of the logits of all other classes, which :meth:`get` spreads
+    evenly over them. The probabilities of the k classes are thus exact at a temperature of 1.
+    ``store.json`` identifies the teacher and the images, and contains a checksum of each finished
+    chunk, so that an interrupted store can be resumed. Several processes can fill one store at the
+    same time.
 
     Args:
         folder (str | Path): The folder.
-        identity (dict, optional): Expected properties of the store:
-            ``teacher``, the hash of the teacher's weights; ``source``, a hash
-            of the images, their order, labels, classes and augmentation;
-            ``seed`` of the augmentation; ``normalization`` of the images that
-            the teacher received. Missing keys are not checked. Defaults to
-            None.
-        complete (bool): Whether to reject an unfinished store. Defaults to
-            True.
-        verify (bool): Whether to compare checksums, which reads the whole
-            store. Defaults to True.
+        identity (dict, optional): Expected properties of the store: ``teacher``, the hash of the
+            teacher's weights; ``source``, a hash of the images, their order, labels, classes and
+            augmentation; ``seed`` of the augmentation; ``normalization`` of the images that the
+            teacher received. Missing keys are not checked. Defaults to None.
+        complete (bool): Whether to reject an unfinished store. Defaults to True.
+        verify (bool): Whether to compare checksums, which reads the whole store. Defaults to True.
 
     Raises:
         FileNotFoundError: If there is no store.
@@ -141,10 +136,14 @@ class TeacherLogits:
         """Read the header again to see the chunks that other processes have stored.
 
         Raises:
-            ValueError: If another store has replaced this one, or the format is unknown.
+            ValueError: If another store has replaced this one, the header is damaged, or its
+                format is unknown.
         """
         path = self.folder / HEADER
-        header = json.loads(path.read_text())
+        try:
+            header = dict(json.loads(path.read_text()))
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"'{path}' is damaged; create the store again") from error
         if header.get('format') != _FORMAT:
             raise ValueError(
                 f'{path} has the format {header.get("format")!r}, expected '

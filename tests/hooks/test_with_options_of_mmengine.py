@@ -129,6 +129,8 @@ def test_float16_with_a_loss_scaler_skips_steps_that_overflow(ckpt, tmp_path, mo
     module = 'mmengine.optim.optimizer.amp_optimizer_wrapper'
     monkeypatch.setattr(f'{module}.is_cuda_available', lambda: True)
     monkeypatch.setattr(f'{module}.GradScaler', partial(torch.amp.GradScaler, 'cpu'))
+    # MMEngine's own accepts only bfloat16 on CPUs
+    monkeypatch.setattr('mmengine.runner.amp.autocast', partial(torch.autocast, 'cpu'))
     amp = {
         'optim_wrapper.type': 'AmpOptimWrapper',
         'optim_wrapper.dtype': 'float16',
