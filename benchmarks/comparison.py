@@ -16,7 +16,7 @@ class UnequalError(ValueError):
     """Two cases do not compute the same thing, so their times are not comparable."""
 
     def __init__(self, difference: str) -> None:
-        super().__init__(f'{difference}; there is nothing to compare')
+        super().__init__(f'{difference}; their times cannot be compared')
 
 
 @dataclass
@@ -61,7 +61,7 @@ class Result:
     side: str
     time: Summary
     wall: Summary
-    speedups: dict[str, Summary] = field(default_factory=dict)  # by opposing side
+    speedups: dict[str, Summary] = field(default_factory=dict)  # by baseline
     peak_bytes: Optional[int] = None
     sections: dict[str, float] = field(default_factory=dict)
 
@@ -86,12 +86,12 @@ class Comparison:
         return next(r for r in self.results if r.name == name)
 
     def opponents(self) -> list[str]:
-        """List the opposing sides of this comparison."""
+        """List the baselines of this comparison."""
         sides = {result.side for result in self.results}
         return [side for side in OPPONENTS if side in sides]
 
     def expect_speedup(self, name: str, over: str, at_least: float) -> None:
-        """Add a target for the speed-up of a case over an opposing side."""
+        """Add a target for the speed-up of a case over a baseline."""
         text = f'{self.title}: {name}, speed-up over {over}'
         self.targets.append(Target(text, self[name].speedups[over].median, at_least=at_least))
 
@@ -117,7 +117,7 @@ def compare(
 def summarize(
     sides: dict[str, str], seconds: dict[str, np.ndarray], clock: str = 'CPU'
 ) -> list[Result]:
-    """Results of some cases, with speed-ups over the fastest case of each opposing side.
+    """Results of some cases, with speed-ups over the fastest case of each baseline.
 
     Args:
         sides: Side of each case.

@@ -22,7 +22,7 @@ from .timing import OURS, STOCK, TUNED, Case, peak_memory
 ITERATIONS_PER_EPOCH = 782  # 50,000 images in batches of 64
 _INTERVAL = 100  # iterations between log lines
 _KEYS = ('loss', 'student.loss', 'distill.loss_prkd')
-_CONSTANT = 1.5  # upper limit of the ratio between the last length and the first: noise of 10 µs
+_CONSTANT = 1.5  # limit for cost per iteration, longest run / shortest: noise of 10 µs
 _hub_number = count()  # each run needs a message hub of its own
 
 

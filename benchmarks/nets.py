@@ -54,7 +54,7 @@ class Pair:
         self.student = build(self.cfg.model.architecture)
         self.teacher = build(self.cfg.model.teacher)
         pipeline = [
-            # has no effect, but takes the usual time
+            # these transforms change nothing, but take the usual time
             dict(type='RandomCrop', crop_size=size),
             dict(type='RandomFlip', prob=0.0, direction='horizontal'),
             dict(type='PackInputs'),

@@ -58,7 +58,7 @@ def check_equal(logged: dict[str, dict[str, torch.Tensor]], exact: bool) -> None
 
     Args:
         logged: Log values of each step, by case name.
-        exact: Whether all cases use float32. Stored logits always have 11 bits.
+        exact: Whether all cases use float32. Stored logits always have 11 significant bits.
 
     Raises:
         UnequalError: If the losses differ.

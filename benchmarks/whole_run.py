@@ -24,7 +24,7 @@ PAIR = 'wrn_40_2_wrn_16_2_cifar10'
 VIEWS = 8
 EPOCHS = (10, 30, 240)  # extrapolated
 ALL_IMAGES = 50_000  # extrapolated
-METHODS, SEEDS = 6, 3  # distilling methods and seeds of a table, which has the student alone, too
+METHODS, SEEDS = 6, 3  # distillation methods and seeds of a table, which also has the student alone
 _EPOCHS = (2, 6)  # measured
 _VALIDATION = 96  # images at most, too few for TeacherCheckHook to refuse the random teacher
 _OUR_TRAIN = [str(ROOT / 'tools/train.py')]
@@ -102,7 +102,7 @@ def measure(runs: '_Runs', name: str) -> Parts:
     stores = _CASES[name][2]
     views = few if stores else 0
     short, long = (runs.time(name, epochs, views) for epochs in _EPOCHS)
-    # more views in the same number of epochs
+    # the same number of epochs with more views gives the cost of a view
     more_views = runs.time(name, many, many) if stores else long
     view, epoch = (more_views - long) / (many - few), (long - short) / (many - few)
     if epoch.min() <= 0 or view.min() < 0:
@@ -152,7 +152,7 @@ def compare_tables(pair: str, parts: dict[str, list[Parts]], images: int) -> Com
         'CPU',
         len(parts['stock']),
         summarize(dict(zip(names, (STOCK, OURS))), totals),
-        f'the student alone and {METHODS} distilling methods, extrapolated from the same runs',
+        f'the student alone and {METHODS} distillation methods, extrapolated from the same runs',
     )
     if pair in _SPEEDUPS:
         comparison.expect_speedup(comparison.results[1].name, STOCK, _SPEEDUPS[pair][1])
@@ -165,7 +165,7 @@ class _Runs:
     def __init__(self, pair: str, folder: Path, images: int) -> None:
         self.pair, self.folder = pair, folder
         teacher = load_pair(pair, 'kd').model.teacher
-        # CIFAR has a fifth as many, too
+        # as in CIFAR, one test image for five training images
         for split, count in (('train', images), ('test', min(images // 5, _VALIDATION))):
             write_images(folder / split, count, 32, teacher.head.num_classes, '.png')
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Run any OpenMMLab script with the patches applied, or check the set-up.
+"""Run any OpenMMLab script with the patches applied, or check the setup.
 
 python -m prkd_mm SCRIPT ARGS   run a script as `python SCRIPT ARGS` would,
                                 after `import prkd_mm`; mmrazor::train.py

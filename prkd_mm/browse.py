@@ -31,12 +31,12 @@ class Views(NamedTuple):
 
 
 def training_views(cfg: Config, number: int, epochs: int) -> Views:
-    """What the net receives of some training images in the first epochs.
+    """Augmented versions of some training images in the first epochs, as the net receives them.
 
     Args:
         cfg: Config of a run.
-        number: How many images, evenly spaced in the data set.
-        epochs: How many epochs.
+        number: Number of images, evenly spaced in the data set.
+        epochs: Number of epochs.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loader = Runner.build_dataloader(dict(cfg.train_dataloader, num_workers=0,

@@ -210,7 +210,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
         missing=[key for key in own if key not in state],
         unexpected=[key for key in state if key not in own],
     )
-    problems['of another shape'] = [
+    problems['with a different shape'] = [
         f'{key}: {tuple(state[key].shape)} in the file, {tuple(own[key].shape)} in the model'
         for key in own
         if key in state and state[key].shape != own[key].shape
@@ -224,7 +224,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
         raise ValueError(
             f'{what} does not fit the model of the config:'
             f'{"".join(lines)}\n'
-            'Does it have another architecture, or another number of classes?'
+            'Does it have a different architecture, or a different number of classes?'
         )
     model.load_state_dict(state)
 

@@ -60,8 +60,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--method',
-        help=f'a file of configs/_base_/methods: {", ".join(METHODS)}; default: the method of '
-        'the config',
+        help=f'training method: {", ".join(METHODS)}, or another file in configs/_base_/methods; '
+        'default: the method of the config',
     )
     parser.add_argument(
         '--cfg-options',
@@ -196,7 +196,7 @@ def choose_method(path: str, method: Optional[str] = None) -> Config:
     cfg = read_config(path, method or os.environ.get(METHOD_VARIABLE))
     if method and cfg.get('method') != method:
         raise ValueError(
-            f'{path} does not let the method be chosen: it has no '
+            f'the method of {path} cannot be changed: the config has no '
             f"'_base_/methods/{{{{${METHOD_VARIABLE}:prkd}}}}.py' in _base_ "
             '(configs/prkd/ shows it)'
         )
@@ -223,7 +223,7 @@ def read_config(path: str, method: Optional[str] = None) -> Config:
     except Exception as error:  # a config is code, which can raise anything
         raise ValueError(
             f'the config {path!r} cannot be read ({type(error).__name__}: {first_line(error)}); '
-            'correct the file, or name another one'
+            'correct the file, or give the path of another one'
         ) from error
     finally:
         logger.setLevel(level)

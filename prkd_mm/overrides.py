@@ -49,7 +49,7 @@ def nearest(name: str, candidates: Iterable[str]) -> str:
     if similar:
         return f'did you mean {similar[0]!r}?'
     more = ', ...' if len(candidates) > _SHOWN else ''
-    return f'known are {", ".join(candidates[:_SHOWN])}{more}'
+    return f'known names: {", ".join(candidates[:_SHOWN])}{more}'
 
 
 def check_overrides(cfg: dict, options: dict[str, Any]) -> None:
@@ -101,7 +101,7 @@ def _check_key(cfg: dict, key: str, options: dict[str, Any]) -> None:
         if isinstance(node, (list, tuple)):
             if not part.isdigit() or int(part) >= len(node):
                 raise ValueError(
-                    f'--cfg-options {key}: {path} is a list of {len(node)}; give a position from '
+                    f'--cfg-options {key}: {path} is a list of {len(node)}; give an index from '
                     f'0 to {len(node) - 1}, got {part!r}'
                 )
             node = node[int(part)]

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Optional
 _COMPARED = ('method', 'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler')
 # So do these hooks, wherever they are in the config.
 _HOOKS = ('LossScheduleHook', 'TailAverageHook', 'EMAHook', 'EpochSeedHook', 'SyncBuffersHook')
-# These depend on the length of the run, so that another length is another run.
+# These depend on the length of the run, so a change of the length changes the result.
 _HOOKS_OVER_THE_RUN = ('LossScheduleHook', 'TailAverageHook')
 _LOADING = ('num_workers', 'persistent_workers', 'pin_memory', 'prefetch_factor', 'batch_size')
 _PATHS = ('data_root', 'ann_file', 'data_prefix', 'cache', 'root')
@@ -109,7 +109,7 @@ def _relevant(cfg: dict, ranks: int) -> dict[str, Any]:
         name: train_cfg.get(name) for name in ('by_epoch', 'max_epochs', 'max_iters')
     }
     parts['randomness'] = dict(seed=(cfg.get('randomness') or {}).get('seed'))
-    parts['images of a step (batch size × processes)'] = loader.get('batch_size', 0) * ranks
+    parts['images per step (batch size × processes)'] = loader.get('batch_size', 0) * ranks
     parts['train_dataloader'] = {k: v for k, v in loader.items() if k not in _LOADING}
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     for hook in hooks:

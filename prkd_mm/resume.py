@@ -225,7 +225,7 @@ def check_initial_weights(model: nn.Module, path: str) -> None:
 def _allowed(changed: list[str], path: Optional[str], allow_changes: bool) -> list[str]:
     if changed and not allow_changes:
         raise ValueError(
-            f'{path!r} is of another run, which had other settings: {"; ".join(changed)}. Use '
+            f'{path!r} belongs to a run with different settings: {"; ".join(changed)}. Use '
             'another --work-dir for the new settings, or add --allow-changes to resume with them'
         )
     return _changed(changed)

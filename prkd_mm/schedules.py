@@ -130,7 +130,7 @@ class Schedule:
         if self.attr not in numbers:
             raise ValueError(f'{owner} has no numeric attribute {self.attr!r}; it has {numbers}')
         if self.relax_to is not None and not has_strength(loss):
-            raise ValueError(f'{owner} is no PRKDLoss, which relax_to is for; give `end` instead')
+            raise ValueError(f'{owner} is not a PRKDLoss, as relax_to requires; give `end`')
         # an end that is solved later is never negative
         for value in [self.start] if self.end is None else [self.at(1.0), self.at(0.0)]:
             try:

@@ -45,7 +45,7 @@ from torch import Tensor, nn
 
 from .losses.functional import has_spread
 
-_BLOCK = 2**15  # numbers processed at a time
+_BLOCK = 2**15  # elements processed at a time
 KINDS = ('logit', 'kl', 'inter', 'intra')
 
 

@@ -159,7 +159,7 @@ CHECKPOINTS = [
     (
         lambda path: load_strictly(torch.nn.Linear(2, 2), read(path), 'The file'),
         saved(torch.nn.Linear(3, 2).state_dict()),
-        r'of another shape: weight: \(2, 3\) in the file, \(2, 2\) in the model',
+        r'with a different shape: weight: \(2, 3\) in the file, \(2, 2\) in the model',
     ),
     (
         lambda path: load_strictly(torch.nn.Linear(2, 2), read(path), 'The file'),

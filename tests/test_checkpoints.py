@@ -79,11 +79,11 @@ class TestLoadStrictly:
             (dict(foo=torch.ones(1)), ['1 unexpected: foo']),
             (
                 dict(weight=torch.ones(9, 2)),
-                ['1 of another shape: weight: (9, 2) in the file, (3, 2) in the model'],
+                ['1 with a different shape: weight: (9, 2) in the file, (3, 2) in the model'],
             ),
             (
                 dict(bias=None, foo=torch.ones(1), weight=torch.ones(1)),
-                ['1 missing', '1 unexpected', '1 of another shape'],
+                ['1 missing', '1 unexpected', '1 with a different shape'],
             ),
         ],
         ids=lambda x: str(list(x)),

@@ -44,7 +44,7 @@ def test_options_and_work_dir_override_the_config():
     [
         ('no.py', None, FileNotFoundError, "no config 'no.py'"),
         (QUICKSTART, 'kb', FileNotFoundError, "no method 'kb'"),
-        (TEACHER, 'kd', ValueError, 'does not let the method be chosen'),
+        (TEACHER, 'kd', ValueError, 'cannot be changed: the config has no'),
     ],
 )
 def test_an_unknown_config_or_method_is_an_error(path, method, error, words):

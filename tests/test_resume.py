@@ -113,7 +113,7 @@ class TestSetResume:
         'options, words',
         [
             ({'train_cfg.max_epochs': 4}, 'train_cfg.max_epochs was 3 and is now 4'),
-            ({'train_dataloader.batch_size': 4}, 'images of a step .* was 8 and is now 4'),
+            ({'train_dataloader.batch_size': 4}, 'images per step .* was 8 and is now 4'),
             ({'optim_wrapper.optimizer.lr': 0.2}, r'lr was 0\.1 and is now 0\.2'),
             ({'model.teacher_ckpt': 'other.pth'}, 'teacher_ckpt was .* and is now .other.pth'),
             ({'model.architecture.backbone.width': 8}, 'width was 4 and is now 8'),

@@ -27,7 +27,7 @@ def parse_args() -> ComparisonOptions:
         'config',
         nargs='?',
         default='',
-        help='a config with a choice of methods, or any other; optional with --records',
+        help='a config, such as one in configs/prkd; optional with --records',
     )
     add_options(parser, ComparisonOptions)
     options = options_from(ComparisonOptions, parser.parse_args())

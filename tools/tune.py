@@ -23,7 +23,7 @@ def parse_args() -> TuningOptions:
     parser = cli.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='a config with a choice of methods')
+    parser.add_argument('config', help='a config that supports --methods, as in configs/prkd')
     add_options(parser, TuningOptions)
     options = options_from(TuningOptions, parser.parse_args())
     if not options.methods:

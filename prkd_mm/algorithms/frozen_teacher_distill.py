@@ -65,7 +65,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
 
     Raises:
         FileNotFoundError: If ``teacher_ckpt`` does not exist.
-        ValueError: If ``teacher_ckpt`` is missing or belongs to another architecture or class
+        ValueError: If ``teacher_ckpt`` is missing or belongs to a different architecture or class
             count, or if ``teacher_trainable`` is True.
     """
 

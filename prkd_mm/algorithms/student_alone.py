@@ -8,7 +8,7 @@ from mmrazor.registry import MODELS
 
 @MODELS.register_module()
 class StudentAlone(BaseAlgorithm):
-    """The student trained with its own loss only, as a baseline.
+    """The student trained only with its own loss, as a baseline.
 
     It accepts the config of :class:`FrozenTeacherDistill` and ignores the teacher, so that one
     config works for every method. The teacher is neither built nor loaded.

@@ -148,7 +148,7 @@ def tail_checkpoints(
     Args:
         work_dir: The work dir of the run.
         at_least: Number of checkpoints needed.
-        last: Number of last epochs to look at; default: all.
+        last: Look only at this many of the last epochs; default: all.
 
     Raises:
         FileNotFoundError: If there are fewer than ``at_least``.

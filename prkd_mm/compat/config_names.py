@@ -93,9 +93,9 @@ def prkd_mm_name() -> bool:
 def config_bases() -> bool:
     """Let pure-Python configs inherit from the configs of this package.
 
-    ``with read_base(): from prkd_mm.configs.prkd.x import *`` reads a base as
-    a pure-Python config too; those of this package inherit by ``_base_``. The
-    configs exist only in the folder ``.mim``, since OpenMMLab's ``mim`` finds a
+    ``with read_base(): from prkd_mm.configs.prkd.x import *`` expects the base to
+    be a pure-Python config, too, but the configs of this package inherit by
+    ``_base_``. They exist only in the folder ``.mim``, since OpenMMLab's ``mim`` finds a
     config by its file name and rejects a name that it finds twice.
 
     Returns:

@@ -35,7 +35,7 @@ def import_quietly() -> None:
             'prkd_mm needs MMCV: `pip install mmcv-lite==2.1.0`, or mmcv '
             'itself if you use its compiled operators (never both)'
         )
-    # Some versions of torch show this warning regardless of the filters, whenever
+    # Some versions of torch warn about TorchScript regardless of the filters, whenever
     # MMEngine is imported (mmengine/optim/optimizer/zero_optimizer.py).
     with without_warning('`TorchScript` support'), contextlib.suppress(ImportError):
         importlib.import_module('torch.distributed.optim')

@@ -60,7 +60,7 @@ def checkpoint_globals() -> bool:
     allowed.append(_under_name(_stored_function, 'builtins', 'getattr'))
     # torch 2.4 allows neither sets nor complex numbers, nor the bytes of arrays
     allowed += [set, complex, codecs.encode]
-    # The modules that numpy 1 and numpy 2 store for these two: read files of both.
+    # numpy 1 and numpy 2 store different module names for these two functions; allow both.
     array: Any = np.zeros(1).__reduce__()[0]
     scalar: Any = np.float64(0).__reduce__()[0]
     for core in ('numpy.core', 'numpy._core'):
@@ -71,7 +71,10 @@ def checkpoint_globals() -> bool:
 
 
 def _under_name(function: Any, module: str, name: str) -> Callable:
-    """A copy of a function under another name; torch 2.4 and 2.5 accept no pair of both."""
+    """A copy of a function under another name.
+
+    torch 2.4 and 2.5 accept no pair of function and name in ``add_safe_globals``.
+    """
 
     def call(*args):
         return function(*args)
@@ -144,7 +147,7 @@ def package_lookup() -> bool:
 def config_format() -> bool:
     """Format the text of a config once, not for each log entry and checkpoint.
 
-    MMEngine writes the config into every checkpoint. To format it takes 0.1 s,
+    MMEngine writes the config into every checkpoint. Formatting it takes 0.1 s,
     which is a large part of a short epoch.
 
     Returns:

@@ -206,7 +206,7 @@ def in_place_activations() -> bool:
 
 
 def _keep_output(self, module: torch.nn.Module, inputs: tuple, outputs: Any) -> Any:
-    """Record the output of ``module``, and let the net go on with a copy of it."""
+    """Record the output of ``module``, and let the net continue with a copy of it."""
     if not self.recording:
         return None
     self.data_buffer.append(outputs)

@@ -63,7 +63,7 @@ class Digits(BaseDataset):
                 'the digits are part of scikit-learn, which is not installed: '
                 '`pip install scikit-learn`'
             )
-        # to import scikit-learn takes longer than to train for several epochs
+        # importing scikit-learn takes longer than training for several epochs
         file = Path(spec.origin).parent / 'datasets/data/digits.csv.gz'
         part = slice(self.num_train) if self.split == 'train' else slice(self.num_train, None)
         values = np.loadtxt(file, delimiter=',')[part]

@@ -18,8 +18,8 @@ def held_out_split(
 ) -> BaseDataset:
     """Build one part of a data set, split within each class.
 
-    Every ``every``-th image of a class, in the order of the data set, is held out; the rest is for
-    training.
+    Every ``every``-th image of each class, in the order of the data set, is held out; the rest is
+    for training.
 
     Args:
         dataset (dict): Config of a data set of MMEngine's ``BaseDataset``.
@@ -51,7 +51,7 @@ def held_out_split(
     if not parts[part]:
         raise ValueError(
             f'held_out_split: no class in these {len(whole)} images has {every} images; '
-            f'lower every={every}'
+            f'use a smaller `every` than {every}'
         )
     # in place: MMEngine's get_subset() uses one deepcopy memo for all calls, which
     # mixes up objects whose addresses are reused

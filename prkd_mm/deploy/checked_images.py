@@ -51,7 +51,7 @@ def of_training_set(student: Student, number: int) -> CheckedImages:
     if student.train_dataset is None:
         raise ValueError(
             f'{student.source!r} does not contain the training images, which calibrate the int8 '
-            'file: name other images with --calibration, or the config of the run with --config'
+            'file: give other images with --calibration, or the config of the run with --config'
         )
     return _evenly_spaced(student, student.train_dataset, number, 'training')
 

@@ -105,8 +105,8 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     size = size or described['size']
     if not size:
         raise ValueError(
-            f'the config of {source!r} crops or resizes nothing: set the side length of the '
-            'images with --size'
+            f'the config of {source!r} does not crop or resize its images: set their side length '
+            'with --size'
         )
     init_default_scope('mmpretrain')
     model = MODELS.build(dict(plain.model, data_preprocessor=plain.data_preprocessor))

@@ -49,8 +49,8 @@ def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
     kind = found.get('type', 'ClsDataPreprocessor').rpartition('.')[2]
     if kind not in _PREPROCESSORS:
         raise ValueError(
-            f'the data preprocessor {kind!r} of the student has no known plain form; supported '
-            f'are {", ".join(_PREPROCESSORS)}'
+            f'the data preprocessor {kind!r} of the student has no equivalent in MMPretrain; '
+            f'supported: {", ".join(_PREPROCESSORS)}'
         )
     to_rgb = found.get('to_rgb', found.get('bgr_to_rgb', False))
     return dict(

@@ -36,18 +36,18 @@ _INCIDENTAL = ('data_root', 'pin_memory', 'checkpoint', 'logger', 'timer', 'seed
 class RunRecord:
     """Results of a finished run; top-1 in percent."""
 
-    title: str  # of the method, in tables
+    title: str  # title of the method in tables
     method: Optional[str]  # a key of METHODS; None for a net trained alone
     seed: int
     config: str  # the config file
     settings: str  # settings_of() the run: equal for runs that differ in their seed only
-    seconds: float  # of training
-    parameters: int  # of the trained net
-    command: str  # of the training
+    seconds: float  # training time
+    parameters: int  # number of parameters of the trained net
+    command: str  # training command
     last: Optional[float]  # None without a log, as for a downloaded checkpoint
     averaged: Optional[float]  # None without a tail average
-    best: Optional[float]  # of the best epoch
-    curve: dict[int, float]  # of the raw net, by epoch
+    best: Optional[float]  # best epoch
+    curve: dict[int, float]  # top-1 of the net, without averaging, by epoch
     averaged_curve: dict[int, float]
 
 

@@ -134,11 +134,11 @@ class TuningOptions(RunOptions):
         metavar='N',
     )
     held_out: int = option(
-        5, 'every N-th training image of a class is held out', type=whole_number(2), metavar='N'
+        5, 'every N-th training image of each class is held out', type=whole_number(2), metavar='N'
     )
     tail: int = option(
         15,
-        'maximum number of last epochs to average; every run keeps their checkpoints',
+        'average at most this many of the last epochs; every run keeps their checkpoints',
         type=whole_number(1),
         metavar='N',
     )

@@ -18,9 +18,9 @@ _STORED = {'head', 'head.fc'}  # modules of a stored teacher that a recorder can
 def default_views(cfg: Config) -> int:
     """Number of views to store for a student: its epochs, at most :data:`DEFAULT_VIEWS`.
 
-    It is 0, which means a live teacher, if the logits cannot be stored: if there is no frozen
-    teacher, its logits are stored already, the images are neither ``PackedImages`` nor
-    ``ImageViews`` or are mixed, or a loss reads features of the teacher.
+    It is 0, which means a live teacher, if there is no frozen teacher, if its logits are stored
+    already, if the images are neither ``PackedImages`` nor ``ImageViews``, if they are mixed
+    (mixup), or if a loss reads features of the teacher.
     """
     try:
         check_config(cfg)

@@ -127,13 +127,14 @@ def solve_relax_to(
             schedule.end = missing / slope
             return iteration == last_iteration
     schedule.end = None
-    reason = f'the other terms alone keep {rest / initial:.2g}' if initial else 'it begins at 0'
+    reason = 'the initial strength of the loss is 0'
+    if initial:
+        reason = f'the other terms alone keep {rest / initial:.2g} of the initial strength'
     if slope <= 0:
         reason = 'the correlation has no strength for this teacher (as with two classes)'
     raise ValueError(
-        f'LossScheduleHook: relax_to={schedule.relax_to:g} of {schedule.name} cannot be reached; '
-        f'of the initial strength of the loss, {initial:.2g}, {reason}. Let the other weights '
-        'end lower, or give `end` instead of relax_to'
+        f'LossScheduleHook: relax_to={schedule.relax_to:g} of {schedule.name} cannot be reached, '
+        f'because {reason}. Let the other weights end lower, or give `end` instead of relax_to'
     )
 
 

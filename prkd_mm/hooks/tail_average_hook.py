@@ -42,8 +42,8 @@ class TailAverageHook(Hook):
             Defaults to 1.
         bn (str): Batch-norm statistics of the average: 'recalibrate' re-estimates them from
             training batches (see :func:`~prkd_mm.batch_norm.recalibrate_bn`), because averaged
-            weights produce other activations than the single students. 'average' takes the mean
-            over the students, 'latest' the statistics of the last student. Defaults to
+            weights produce different activations from those of the single students. 'average' takes
+            the mean over the students, 'latest' the statistics of the last student. Defaults to
             'recalibrate'.
         bn_batches (int): Number of training batches for 'recalibrate', without batch augmentation;
             at most one epoch. Defaults to 100.
@@ -123,10 +123,11 @@ class TailAverageHook(Hook):
         if not expected:
             return
         if resumed.get('epochs') != expected:
+            found = f'that of {resumed["epochs"]}' if resumed.get('epochs') else 'no such sum'
             raise RuntimeError(
                 f'TailAverageHook: to resume after epoch {done}, the checkpoint must contain the '
-                f'sum of the students of epochs {expected}, but it contains that of '
-                f'{resumed.get("epochs", "none")}. Resume from a checkpoint before the end of '
+                f'sum of the students of epochs {expected}, but it contains '
+                f'{found}. Resume from a checkpoint before the end of '
                 f'epoch {expected[0]}, or keep num_epochs and interval unchanged'
             )
         self.epochs, self._sum = list(expected), resumed['sum']

@@ -11,8 +11,8 @@ pass::
       | rows b .. 2b-1 | ---> | rows b .. 2b-1 |   then those of the next
       +----------------+      +----------------+
 
-For 10^5 numbers or more, this is 1.6 to 2.2 times faster on one CPU core, and it needs a third of
-the memory. Below ``_LARGE`` numbers, such as (64, 200), it saves at most 0.25 ms per step, so the
+For 10^5 elements or more, this is 1.6 to 2.2 times faster on one CPU core, and it needs a third of
+the memory. Below ``_LARGE`` elements, such as (64, 200), it saves at most 0.25 ms per step, so the
 plain functions are used.
 """
 
@@ -22,8 +22,8 @@ from torch.autograd import Function
 
 from .functional import correlation_distance, has_spread, kl_divergence
 
-_LARGE = 2**15  # numbers in the logits
-_CPU_BLOCK, _GPU_BLOCK = 2**17, 2**24  # numbers in a block: 0.5 and 64 MiB
+_LARGE = 2**15  # elements of the logits
+_CPU_BLOCK, _GPU_BLOCK = 2**17, 2**24  # elements of a block: 0.5 and 64 MiB
 
 
 def _kl(z_S: Tensor, z_T: Tensor, tau: float, grad: Tensor) -> Tensor:

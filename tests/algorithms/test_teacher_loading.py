@@ -42,7 +42,7 @@ class TestLoading:
             build(ckpt, teacher=toy.classifier(width=5))
         for words in (
             repr(ckpt),
-            'of another shape',
+            'with a different shape',
             'backbone.conv1.weight: (6, 3, 3, 3) in the file, (5, 3, 3, 3) in the model',
         ):
             assert words in str(error.value)

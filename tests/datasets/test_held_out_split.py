@@ -61,7 +61,7 @@ def test_the_data_set_is_not_copied(monkeypatch):
         (dict(part='test'), "part must be one of .*'test'"),
         (dict(part='rest', every=1), 'at least 2; got 1'),
         (dict(part='rest', every=2.5), 'whole number.*2.5'),
-        (dict(part='held_out', every=1000), 'lower every=1000'),
+        (dict(part='held_out', every=1000), 'use a smaller `every` than 1000'),
     ],
 )
 def test_bad_arguments_are_errors(wrong, words):

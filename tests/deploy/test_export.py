@@ -91,7 +91,7 @@ def test_int8_needs_calibration_images(student, checked, tmp_path):
     with pytest.raises(ValueError, match='int8 needs calibration images'):
         export(student, tmp_path, checked.images, formats=['pth', 'int8'])
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match='name other images with --calibration'):
+    with pytest.raises(ValueError, match='give other images with --calibration'):
         of_training_set(dataclasses.replace(student, train_dataset=None), 8)
 
 

@@ -134,7 +134,7 @@ def test_averages_of_other_epochs_than_the_last_are_not_compared(tmp_path, kept)
     cfg = load_config(DIGITS, work_dir=str(tmp_path))
     for epoch in kept:
         (tmp_path / f'epoch_{epoch}.pth').touch()
-    words = f'epochs {kept[0]}, {kept[1]}, not of the last 2 of 40'
+    words = f'epochs {kept[0]}, {kept[1]}, but needs those of the last 2 of 40 epochs'
     with pytest.raises(ValueError, match=words):
         tail_choices(cfg)
 
@@ -153,7 +153,7 @@ class TestTuning:
     @pytest.mark.parametrize(
         'kwargs, words',
         [
-            (dict(tail=1), 'from 2 to the epochs of a run, 40; got 1'),
+            (dict(tail=1), 'from 2 to 40, the epochs of a run; got 1'),
             (dict(tail=41), '40; got 41'),
             (
                 dict(cfg_options=['default_hooks.tail_average=None']),

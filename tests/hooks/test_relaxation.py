@@ -262,7 +262,7 @@ class TestErrors:
         cfg['schedules'][1]['end'] = 1.0  # end of kl_weight
         self.raises(
             config(teacher_of(tmp_path / 't.pth', 0.3), tmp_path, CHECK, cfg),
-            'cannot be reached; .* the other terms alone keep',
+            'cannot be reached, .* the other terms alone keep',
         )
 
     def test_an_initial_strength_of_0_is_an_error(self, tmp_path):
@@ -270,7 +270,7 @@ class TestErrors:
         cfg['schedules'][1]['start'] = 0.0
         self.raises(
             config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg),
-            'cannot be reached; .*it begins at 0',
+            'cannot be reached, .*initial strength of the loss is 0',
         )
 
     def test_a_correlation_without_strength_is_an_error(self, tmp_path):

@@ -174,7 +174,7 @@ class TestResume:
         for words in (
             'after epoch 3',
             'epochs [2, 3]',
-            'contains that of none',
+            'contains no such sum',
             'before the end of epoch 2',
         ):
             assert words in str(error.value)

@@ -1,2 +1,2 @@
-# The values of the literature: the search found nothing better.
+# The values of ../methods: the search did not include this method.
 _base_ = '../methods/prkd_a.py'

@@ -27,7 +27,7 @@ class SpreadOptions(StudyOptions):
 
     split: str = option('val', 'images to use, without augmentation', choices=['train', 'val'])
     tail: Optional[int] = option(
-        None, 'number of last epochs to use', 'as many as the run averages', type=int, metavar='N'
+        None, 'use the last N epochs', 'as many as the run averages', type=int, metavar='N'
     )
     bn_batches: int = option(
         100, "training batches for the averages' batch-norm statistics", type=whole_number(1)

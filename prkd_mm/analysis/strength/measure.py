@@ -33,7 +33,7 @@ from ...strength import Term
 
 NOTICEABLE = 0.01  # relative to the largest curvature of a sample
 _NOISE = 1e-12  # relative to weight/τ²
-_ELEMENTS = 2**24  # numbers in the Hessians in memory at a time: 128 MiB
+_ELEMENTS = 2**24  # elements of the Hessians in memory at a time: 128 MiB
 
 
 class Summary(NamedTuple):
@@ -115,7 +115,7 @@ def eigenvalues(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> 
 
 
 def _parts(terms: Sequence[Term], logits: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """All Hessians, in parts of at most ``_ELEMENTS`` numbers."""
+    """All Hessians, in parts of at most ``_ELEMENTS`` elements."""
     step = max(1, _ELEMENTS // logits.shape[1] ** 2)
     for batch in logits.split(batch_size):
         for start in range(0, len(batch), step):

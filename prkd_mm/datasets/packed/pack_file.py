@@ -188,7 +188,7 @@ def _find_or_write(originals: Originals, paths: Sequence[str]) -> str:
     if path != paths[0]:
         print_log(
             f"'{osp.dirname(paths[0])}' is read-only: the packed images go to "
-            f"'{osp.dirname(path)}'; the option `cache` of PackedImages names another folder",
+            f"'{osp.dirname(path)}'; use the option `cache` of PackedImages to change this",
             logger='current',
         )
     print_log(f"'{path}' {faults[path]}: packing {len(originals):,} images", logger='current')
@@ -231,7 +231,7 @@ def _write(originals: Originals, path: str) -> None:
             file = stack.enter_context(atomic_file(path))
         except OSError as error:
             raise OSError(
-                f"PackedImages: cannot write into '{folder}' ({error}); name "
+                f"PackedImages: cannot write into '{folder}' ({error}); choose "
                 'another folder with its option `cache`'
             ) from error
         _write_to(file, originals)

@@ -128,7 +128,7 @@ def expect_space(folder: str, size: int, purpose: str) -> None:
     if size > free:
         raise OSError(
             f"the disk of '{folder}' is too full: {purpose} needs {size / 1e6:,.0f} MB, but "
-            f'{free / 1e6:,.0f} MB are free; free some space, or name a folder on another disk '
+            f'{free / 1e6:,.0f} MB are free; free some space, or choose a folder on another disk '
             'with --root'
         )
 
@@ -153,12 +153,12 @@ def _check(
             raise ValueError(
                 f"unsafe archive '{archive}': {others}it unpacks to at least {count:,} files of "
                 f'{total / 1e6:,.0f} MB, but {source.title} has about {source.num_files:,} files '
-                f'of {source.num_bytes / 1e6:,.0f} MB; name an archive of this data set'
+                f'of {source.num_bytes / 1e6:,.0f} MB; use an archive of this data set'
             )
         if total - before.total > MAX_RATIO * packed:
             raise ValueError(
                 f"unsafe archive '{archive}': it unpacks to more than {MAX_RATIO} times its "
-                'size, which images do not; name another archive'
+                'size, unlike any archive of images; use another archive'
             )
     return Size(count, total)
 

@@ -34,7 +34,7 @@ def write_held_out(
     Args:
         config: The config of a pair.
         folder: Output folder.
-        every: Every N-th image of a class is held out; see
+        every: Every N-th image of each class is held out; see
             :func:`~prkd_mm.datasets.held_out_split`.
         options: Overrides of the data of the student's config.
         teacher_options: Overrides of the data of the teacher's config.
@@ -83,7 +83,7 @@ def _write_one(
     write_text(
         path,
         f'# Trains on a part of the training images of\n# {config},\n'
-        f'# and validates on the rest: every {every}th image of a class.\n'
+        f'# and validates on the rest: every {every}th image of each class.\n'
         f'_base_ = {base!r}\n{changes.pretty_text}',
     )
     return path

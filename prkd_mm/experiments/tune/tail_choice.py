@@ -40,8 +40,9 @@ def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[
     last = cfg.train_cfg.max_epochs
     if list(tail) != list(range(last - len(tail) + 1, last + 1)):
         raise ValueError(
-            f"'{cfg.work_dir}' has the checkpoints of epochs {', '.join(map(str, tail))}, not of "
-            f'the last {len(tail)} of {last}; move that folder away and run the same command again'
+            f"'{cfg.work_dir}' has the checkpoints of epochs {', '.join(map(str, tail))}, but "
+            f'needs those of the last {len(tail)} of {last} epochs; move that folder away and run '
+            'the same command again'
         )
     nets = build_nets(cfg, device)
     states = {epoch: plain_state_dict(read(str(path)))[0] for epoch, path in tail.items()}

@@ -89,12 +89,12 @@ class Tuning:
         saving = cfg.default_hooks.get('checkpoint') or {}
         if not saving.get('by_epoch', True) or saving.get('interval') != 1:
             raise ValueError(
-                'the checkpoints of all last epochs are needed to try averages: the config needs '
+                'to compare averages, a search needs a checkpoint after every epoch: set '
                 f'default_hooks.checkpoint.interval=1 epoch, got {dict(saving)}'
             )
         tail, epochs = self.options.tail, cfg.train_cfg.get('max_epochs') or 0
         if not 2 <= tail <= epochs:
-            raise ValueError(f'--tail must be from 2 to the epochs of a run, {epochs}; got {tail}')
+            raise ValueError(f'--tail must be from 2 to {epochs}, the epochs of a run; got {tail}')
         expected = load_config(self.config).model.get('teacher_ckpt')
         if self.teacher and cfg.model.get('teacher_ckpt') != expected:
             raise ValueError(
@@ -189,7 +189,7 @@ class Tuning:
             config=self.config,
             seeds=', '.join(map(str, range(self.options.seeds))),
             **protocol(runs),
-            held_out=f'every {self.options.held_out}th training image of a class',
+            held_out=f'every {self.options.held_out}th training image of each class',
             teacher=self.about_the_teacher(),
             budget=f'{self.options.trials} settings of each method, {others} and those of the '
             f'config with {self.options.seeds} seeds: {len(runs)} runs of students, '

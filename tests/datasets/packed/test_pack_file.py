@@ -233,7 +233,7 @@ def test_images_of_different_sizes_are_an_error(copy):
 
 def test_a_folder_without_write_access_is_an_error(mini, tmp_path):
     (tmp_path / 'file').write_text('')
-    with pytest.raises(OSError, match='name another folder .*`cache`'):
+    with pytest.raises(OSError, match='choose another folder .*`cache`'):
         tiny(mini, tmp_path / 'file')
 
 
