@@ -162,7 +162,7 @@ class TestTuning:
             (dict(cfg_options=['default_hooks.tail_average.evaluate=False']), 'that is evaluated'),
             (
                 dict(cfg_options=['default_hooks.checkpoint.interval=2']),
-                'needs default_hooks.checkpoint.interval=1',
+                'set default_hooks.checkpoint.interval=1',
             ),
             (dict(cfg_options=['randomness.seed=3']), 'leave it out'),
             (
