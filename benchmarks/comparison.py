@@ -72,7 +72,7 @@ class Comparison:
 
     subject: str
     title: str
-    unit: str  # that times are given for: 'image', 'step', ...
+    unit: str  # what one time is for: 'image', 'step', ...
     clock: str  # 'CPU' or 'wall'
     rounds: int
     results: list[Result]

@@ -56,7 +56,7 @@ class Feed:
         device: Device of the batches.
         batch: Images per batch.
         ours: ``PackedImages`` or ``ImageViews``; None for the stock data set.
-        collate_fn: That of the stock data set, by default MMEngine's default.
+        collate_fn: ``collate_fn`` for the stock data set; default: that of MMEngine.
         workers: Number of worker processes.
         shuffle: Whether to shuffle.
     """

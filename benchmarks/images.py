@@ -14,7 +14,7 @@ from prkd_mm.config import load_config
 ROOT = Path(__file__).resolve().parents[1]
 SETS = dict(cifar100='CIFAR-100', tinyimagenet='Tiny ImageNet', caltech256='Caltech-256')
 _JPEG_SIZES = dict(tinyimagenet=64, caltech256=400)
-MakeDataset = Callable[[list[dict]], BaseDataset]  # from a pipeline
+MakeDataset = Callable[[list[dict]], BaseDataset]  # builds a data set with a pipeline
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Images:
     """A training set."""
 
     build: MakeDataset
-    source: str  # in words
+    source: str  # description of the images
     pipeline: list[dict]  # MMPretrain's, for training
     data_preprocessor: dict  # config of MMPretrain's
 

@@ -205,7 +205,7 @@ class _Runs:
             return _time([*(_STOCK_TRAIN if name == 'stock' else _OUR_TRAIN), str(path)])
 
     def make_stock(self, cfg: Config) -> None:
-        """Replace everything of ours in a config by what MMRazor and MMPretrain ship."""
+        """Replace the parts of a config that this project defines by stock ones."""
         cfg.model.type = 'SingleTeacherDistill'
         for key in ('teacher_ckpt', 'teacher_config'):
             cfg.model.pop(key)

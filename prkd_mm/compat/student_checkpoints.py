@@ -127,8 +127,8 @@ def pipeline_for_files() -> bool:
     def init_pipeline(self, cfg: Any) -> Any:
         if 'pipeline' not in cfg.test_dataloader.dataset:
             raise ValueError(
-                'the test images of the config are wrapped, so that it has no pipeline for image '
-                'files: pass the checkpoint or the work dir of the run instead of the config'
+                'the config wraps its test images, so it has no pipeline for image files: '
+                'pass the checkpoint or the work dir of the run instead of the config'
             )
         return original(self, cfg)
 

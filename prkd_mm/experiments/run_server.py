@@ -27,14 +27,14 @@ _PRELOADED = (
     'mmrazor.visualization',
     'prkd_mm.resume',
 )
-_SIZE = 2**20  # bytes of a request, at most
+_SIZE = 2**20  # maximum size of a request in bytes
 _server: Optional[socket.socket] = None
 
 
 def start_server() -> None:
     """Fork a server that starts all later runs, each as a fork of itself.
 
-    A script calls it first and outside of any function, since the runs continue there: a process
+    Call it first in a script, outside of any function, since the runs continue there: a process
     can be forked only before it uses CUDA or computes in several threads. Without a server, for
     example on a machine with a GPU, each run is a new interpreter.
     """
@@ -62,7 +62,7 @@ def start_run(command: Sequence[str], output: IO[str], environment: Mapping[str,
         environment: All of its environment variables.
     """
     if _server:
-        with contextlib.suppress(OSError):  # somebody killed the server
+        with contextlib.suppress(OSError):  # the server was killed
             return ForkedRun(_server, command, output, environment)
     return subprocess.Popen(
         [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT, env=environment
