@@ -32,8 +32,10 @@ train: env
 test: env
 	@$(PY) -m pytest tests $(ARGS)
 
+# A process runs whole files, since tests of one file share trained nets.
 test-fast: env
-	@$(PY) -m pytest tests -q -m 'not slow and not e2e and not bench' $(ARGS)
+	@OMP_NUM_THREADS=1 $(PY) -m pytest tests -q -n 2 --dist loadfile \
+	  -m 'not slow and not e2e and not bench' $(ARGS)
 
 lint: env
 	@$(PY) -m ruff check .
