@@ -78,6 +78,8 @@ def explain(error: Exception) -> str:
     if isinstance(error, AssertionError) and not text and error.__traceback__:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         text = f'{frame.line} is not true in {os.path.basename(frame.filename)}'
+    elif isinstance(error, (AssertionError, TypeError)) and _was_raised(error):
+        return text
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f': cannot write {error.filename!r}' if error.filename else ''
         return f'the disk is full{where}; free some space and run the same command again'
@@ -86,6 +88,12 @@ def explain(error: Exception) -> str:
     if text and (isinstance(error, _EXPLAINED) or type(error).__module__.startswith('prkd_mm')):
         return text
     return f'{type(error).__name__}: {text}'.rstrip(': ') + f' ({_DEBUG} shows where)'
+
+
+def _was_raised(error: Exception) -> bool:
+    """Whether a statement raised an error with a message for users, rather than Python itself."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and (frames[-1].line or '').startswith(('raise ', 'assert '))
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -101,18 +109,17 @@ class ArgumentParser(argparse.ArgumentParser):
         )
 
 
-def whole_number(at_least: int) -> Callable[[str], int]:
-    """Argument type: an integer with a lower bound."""
+def whole_number(at_least: int, at_most: Optional[int] = None) -> Callable[[str], int]:
+    """Argument type: an integer with a lower bound, and perhaps an upper one."""
+    bounds = f'at least {at_least}' + ('' if at_most is None else f' and at most {at_most}')
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = at_least - 1
-        if value < at_least:
-            raise argparse.ArgumentTypeError(
-                f'must be a whole number, at least {at_least}; got {text!r}'
-            )
+        if value < at_least or (at_most is not None and value > at_most):
+            raise argparse.ArgumentTypeError(f'must be a whole number, {bounds}; got {text!r}')
         return value
 
     return parse

@@ -166,7 +166,7 @@ def load_config(
         check_overrides(before, options)
         try:
             cfg.merge_from_dict(options)
-        except (TypeError, KeyError) as error:
+        except (AttributeError, TypeError, KeyError) as error:
             raise ValueError(
                 f'--cfg-options {" ".join(map(str, options))}: a value does not fit the config '
                 f'({first_line(error)})'

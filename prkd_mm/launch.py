@@ -84,6 +84,16 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
+def check_amp(amp: bool) -> None:
+    """Reject ``--amp`` without a GPU.
+
+    Raises:
+        ValueError: If mixed precision is requested, and PyTorch finds no GPU.
+    """
+    if amp and get_device() == 'cpu':
+        raise ValueError('--amp needs a GPU, and PyTorch finds none here; omit the option')
+
+
 def end_together() -> None:
     """End the process group after the slowest process; without one, do nothing.
 

@@ -40,6 +40,12 @@ def num_classes(net: Any) -> Optional[int]:
     return _member(_member(net, 'head'), 'num_classes')
 
 
+def in_channels(model: Any) -> Optional[int]:
+    """Number of image channels that the config of a net declares, or None."""
+    net = _member(model, 'architecture') or model
+    return _member(_member(net, 'backbone'), 'in_channels')
+
+
 def metrics_of(evaluator: Any) -> list[dict]:
     """Configs of the metrics that the config of an evaluator contains."""
     if isinstance(evaluator, dict):
@@ -64,6 +70,28 @@ def check_classes(runner: Runner) -> list[str]:
     if number < len(classes):
         raise ValueError(f'{text}; set num_classes of the student, and of its teacher')
     return [f'{text}; the additional classes have no images']
+
+
+def check_images(runner: Runner) -> None:
+    """Compare the channels of packed training images with those that the net expects.
+
+    Raises:
+        ValueError: If they differ, or if the net has no head to train.
+    """
+    model = unwrap(runner.model)
+    if getattr(getattr(model, 'architecture', model), 'with_head', True) is False:
+        raise ValueError('the net has no head, so it has no loss; add model.head to the config')
+    images = getattr(runner.train_dataloader.dataset, 'images', None)
+    expected = in_channels(runner.cfg.get('model'))
+    if images is None or expected is None:
+        return
+    mean = getattr(model.data_preprocessor, 'mean', None)
+    channels = max(images.shape[1], 1 if mean is None else mean.numel())  # they are broadcast
+    if channels != expected:
+        raise ValueError(
+            f'the training images have {channels} channels, but in_channels of the backbone is '
+            f'{expected}'
+        )
 
 
 def _member(net: Any, name: str) -> Any:

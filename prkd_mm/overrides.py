@@ -93,6 +93,23 @@ def check_types(cfg: dict, options: dict[str, Any]) -> None:
             raise ValueError(f'{key} must be a dict of settings, got {value!r}')
 
 
+def check_arguments(cfg: dict, path: str) -> None:
+    """Reject settings that the class of a part does not accept.
+
+    Args:
+        cfg: The settings, with their ``type``.
+        path: Their dotted key, for the message.
+
+    Raises:
+        ValueError: If the class has no argument of this name.
+    """
+    known, complete = _arguments(cfg, path, {})
+    for name in cfg if complete else ():
+        if name not in known:
+            hint = nearest(name, known - _TAKEN_OUT)
+            raise ValueError(f'{path}.{name}: {cfg["type"]} has no argument {name!r}; {hint}')
+
+
 def _check_key(cfg: dict, key: str, options: dict[str, Any]) -> None:
     node: Any = cfg
     parts = key.split('.')

@@ -13,7 +13,7 @@ from .evaluation import unwrap
 from .hooks.safe_checkpoint_hook import TEACHER, teacher_hash
 from .recorded_config import changes, parse
 
-_NAME = re.compile(r'(epoch|iter)_(\d+)\.pth')
+_NAME = re.compile(r'(?P<unit>epoch|iter)_(?P<number>\d+)\.pth')
 _STATE = ('meta', 'state_dict', 'optimizer', 'message_hub')  # what a resume needs
 
 
@@ -43,18 +43,23 @@ class ResumePoint(NamedTuple):
     notes: list[str]
 
 
-def find_resume_point(work_dir: Union[str, Path]) -> ResumePoint:
+def find_resume_point(work_dir: Union[str, Path], template: Optional[str] = None) -> ResumePoint:
     """The newest readable checkpoint of a work dir.
 
     The search starts at the checkpoint named in ``last_checkpoint`` and continues with older ones.
     Only its file name is used, so that copied and moved work dirs use their own files. Without a
     usable ``last_checkpoint``, the search starts at the highest number.
 
+    Args:
+        work_dir: The folder.
+        template: The ``filename_tmpl`` of the checkpoint hook. Defaults to None: ``epoch_{}.pth``
+            or ``iter_{}.pth``.
+
     Raises:
         ValueError: If the work dir has checkpoints, but none can be read.
     """
     work_dir = Path(work_dir)
-    candidates = _candidates(work_dir)
+    candidates = _candidates(work_dir, template)
     notes = []
     if candidates:
         last = _last_checkpoint(work_dir)
@@ -82,12 +87,16 @@ def find_resume_point(work_dir: Union[str, Path]) -> ResumePoint:
     )
 
 
-def _candidates(work_dir: Path) -> list[Path]:
+def _candidates(work_dir: Path, template: Optional[str]) -> list[Path]:
     """The checkpoints of a run, newest first."""
+    name = _NAME
+    if template is not None:
+        before, _, after = template.partition('{}')
+        name = re.compile(rf'{re.escape(before)}(?P<number>\d+){re.escape(after)}')
     numbered = [
-        (match[1], int(match[2]), path)
-        for path in work_dir.glob('*.pth')
-        if (match := _NAME.fullmatch(path.name))
+        (match.groupdict().get('unit', ''), int(match['number']), path)
+        for path in work_dir.glob('*')
+        if (match := name.fullmatch(path.name))
     ]
     return [path for *_, path in sorted(numbered, reverse=True)]
 
@@ -135,7 +144,8 @@ def set_resume(
     """
     folder = cfg.work_dir if checkpoint == 'auto' else osp.expanduser(checkpoint)
     if checkpoint == 'auto' or osp.isdir(folder):
-        point = find_resume_point(folder)
+        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
+        point = find_resume_point(folder, hook.get('filename_tmpl'))
         if point.path is None and checkpoint != 'auto':
             raise FileNotFoundError(f'no checkpoint in the work dir {checkpoint!r}')
     else:
@@ -160,6 +170,13 @@ def check_same_run(
         ValueError: If a setting that affects the result has changed.
     """
     meta = point.checkpoint['meta']
+    for done, total in (('epoch', 'max_epochs'), ('iter', 'max_iters')):
+        length = cfg.train_cfg.get(total)
+        if length is not None and meta.get(done, 0) > length:
+            raise ValueError(
+                f'{point.path!r} is from {done} {meta[done]}, but train_cfg.{total} is {length}; '
+                'train longer, or resume from an earlier checkpoint'
+            )
     if 'cfg' not in meta:
         return [f'{point.path!r} does not record its settings, so they cannot be compared']
     try:

@@ -5,11 +5,13 @@ import math
 import os.path as osp
 from typing import Any, Optional
 
+import mmengine.registry
 import mmpretrain.registry
+import mmrazor.registry
 
-from .metric_checks import check_metrics
+from .metric_checks import check_metrics, in_channels
 from .number_checks import check_whole_number, is_number
-from .overrides import nearest
+from .overrides import check_arguments, nearest
 
 _CLIP_GRAD = {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
@@ -38,8 +40,12 @@ def check_settings(cfg: dict) -> None:
     for name in ('resume', 'find_unused_parameters'):
         _typed(cfg, '', name, bool, 'True or False')
     _typed(cfg, '', 'load_from', str, 'the name of a file')
-    for name in ('val_cfg', 'test_cfg', 'env_cfg', 'log_processor', 'visualizer'):
+    _typed(cfg, '', 'experiment_name', str, 'a text')
+    if cfg.get('sync_bn') not in (None, 'torch', 'mmcv'):
+        raise ValueError(f"sync_bn must be 'torch', 'mmcv' or None, got {cfg['sync_bn']!r}")
+    for name in ('val_cfg', 'test_cfg', 'env_cfg', 'log_processor', 'visualizer', 'custom_imports'):
         _part(cfg, '', name)
+    _check_loops(cfg)
     for name in ('val_evaluator', 'test_evaluator', 'param_scheduler'):
         _typed(cfg, '', name, (dict, list, tuple), 'a dict of settings, or a list of them')
     randomness = _part(cfg, '', 'randomness')
@@ -47,6 +53,7 @@ def check_settings(cfg: dict) -> None:
     _typed(randomness, 'randomness', 'deterministic', bool, 'True or False')
     _whole(_part(cfg, '', 'auto_scale_lr'), 'auto_scale_lr', 'base_batch_size', 1)
     _check_model(_part(cfg, '', 'model'))
+    _check_channels(cfg)
     _check_optimizer(_part(cfg, '', 'optim_wrapper'))
     check_schedules(cfg.get('param_scheduler'))
     _check_hooks(cfg)
@@ -54,22 +61,62 @@ def check_settings(cfg: dict) -> None:
     check_metrics(cfg)
 
 
+def _check_loops(cfg: dict) -> None:
+    registries = mmpretrain.registry.LOOPS, mmrazor.registry.LOOPS
+    for name in ('train_cfg', 'val_cfg', 'test_cfg'):
+        kind = (cfg.get(name) or {}).get('type')
+        if isinstance(kind, str) and not any(registry.get(kind) for registry in registries):
+            known = {each for registry in registries for each in registry.module_dict}
+            raise ValueError(
+                f'{name}.type: there is no loop {kind!r}; omit it, or use another '
+                f'({nearest(kind, known | set(mmengine.registry.LOOPS.module_dict))})'
+            )
+
+
 def _check_model(model: dict) -> None:
     text = (str, list, tuple)
     _typed(model, 'model', 'teacher_ckpt', text, 'the name of a file, or a list of names')
     _typed(model, 'model', 'teacher_logits', (*text, dict), 'the name of a folder, or a dict')
     _typed(model, 'model', 'teacher', (*text, dict), 'a dict of settings, or a name')
+    for name in ('fold_teacher_bn', 'calculate_student_loss'):
+        _typed(model, 'model', name, bool, 'True or False')
     for name in ('architecture', 'distiller'):
         if name in model and not _part(model, 'model', name):
             raise ValueError(f'model has no {name}')
     _part(model.get('distiller') or {}, 'model.distiller', 'distill_losses')
     logits = model.get('teacher_logits')
+    if 'teacher' in model and not model['teacher'] and not logits:
+        raise ValueError('model has no teacher; set model.teacher, or model.teacher_logits')
     if isinstance(logits, dict):
         _whole(logits, 'model.teacher_logits', 'views', 1)
         _whole(logits, 'model.teacher_logits', 'topk', 0)
-    std, path = _part(model, 'model', 'data_preprocessor').get('std'), 'model.data_preprocessor'
-    for value in std if isinstance(std, (list, tuple)) else []:
-        _number(dict(std=value), path, 'std', above=0)
+
+
+def _check_channels(cfg: dict) -> None:
+    """Compare the channels of the normalization with each other and with the student's input."""
+    model = cfg.get('model') or {}
+    channels = in_channels(model)
+    check_whole_number('in_channels of the backbone', channels, optional=True)
+    for path, owner in (('data_preprocessor', cfg), ('model.data_preprocessor', model)):
+        settings = _part(owner, path.rpartition('.')[0], 'data_preprocessor')
+        mean, std = (settings.get(name) for name in ('mean', 'std'))
+        for name in ('mean', 'std'):
+            _typed(settings, path, name, (list, tuple), 'a list of numbers, one per channel')
+        _whole(settings, path, 'num_classes', 1)
+        for value in std or []:
+            _number(dict(std=value), path, 'std', above=0)
+        if mean is None or std is None:
+            continue
+        if len(mean) != len(std):
+            raise ValueError(
+                f'{path}: mean and std must have one number per channel, got {len(mean)} and '
+                f'{len(std)} numbers'
+            )
+        if channels is not None and len(mean) not in (1, channels):
+            raise ValueError(
+                f'{path}.mean has {len(mean)} numbers, but in_channels of the backbone is '
+                f'{channels}'
+            )
 
 
 def _check_optimizer(wrapper: dict) -> None:
@@ -79,6 +126,7 @@ def _check_optimizer(wrapper: dict) -> None:
     _number(clip, 'optim_wrapper.clip_grad', 'max_norm', above=0)
     for name in set(clip) - _CLIP_GRAD:
         raise ValueError(f'optim_wrapper.clip_grad has no {name!r}; {nearest(name, _CLIP_GRAD)}')
+    _part(wrapper, 'optim_wrapper', 'paramwise_cfg')
     optimizer = _part(wrapper, 'optim_wrapper', 'optimizer')
     _number(optimizer, 'optim_wrapper.optimizer', 'lr', above=0)
     for name in ('weight_decay', 'momentum'):
@@ -113,6 +161,7 @@ def check_schedules(schedules: Any) -> None:
         begin, end = schedule.get('begin', 0), schedule.get('end')
         if end is not None and end <= begin:
             raise ValueError(f'{path}.end must be above {path}.begin, got {end} and {begin}')
+        check_arguments(schedule, path)
 
 
 def _check_milestones(schedule: dict, path: str) -> None:

@@ -129,6 +129,23 @@ SETTINGS = [
     ('model', 'resnet', "model must be a dict of settings, got 'resnet'"),
     ('randomness.seed', 'x', "whole number, at least 0; got 'x'"),
     ('work_dir', 3, 'name of a folder, got 3'),
+    ('model.fold_teacher_bn', 'maybe', "fold_teacher_bn must be True or False, got 'maybe'"),
+    ('model.calculate_student_loss', 'maybe', "student_loss must be True or False, got 'maybe'"),
+    ('model.teacher', None, 'model has no teacher; set model.teacher'),
+    ('sync_bn', 'x', "sync_bn must be 'torch', 'mmcv' or None, got 'x'"),
+    ('custom_imports', 3, 'custom_imports must be a dict of settings, got 3'),
+    ('experiment_name', 3, 'experiment_name must be a text, got 3'),
+    ('optim_wrapper.paramwise_cfg', 3, 'paramwise_cfg must be a dict of settings, got 3'),
+    ('param_scheduler.type', 'OneCycleLR', "milestones: OneCycleLR has no argument 'milestones'"),
+    ('param_scheduler', [dict(type='StepLR', step_sise=1)], "did you mean 'step_size'?"),
+    ('test_cfg', dict(type='NoLoop'), "test_cfg.type: there is no loop 'NoLoop'; omit it"),
+    ('train_cfg', dict(type='EpochTrainLoop'), "did you mean 'EpochBasedTrainLoop'?"),
+    ('data_preprocessor.std', [1, 2, 3], 'one number per channel, got 1 and 3 numbers'),
+    ('data_preprocessor', dict(mean=[1, 2, 3], std=[1, 1, 1]), 'in_channels of the backbone is 1'),
+    ('data_preprocessor.mean', 'x', "mean must be a list of numbers, .* got 'x'"),
+    ('data_preprocessor.num_classes', 'x', "num_classes must be .* got 'x'"),
+    ('model.architecture.backbone.in_channels', 0, 'in_channels .* at least 1; got 0'),
+    ('custom_hooks.1.schedules.0', 3, '--cfg-options .*schedules.0: a value does not fit'),
     ('work_dir', str(ROOT / 'README.md'), 'is a file, not a folder'),
 ]
 
@@ -236,6 +253,24 @@ def test_a_type_that_does_not_exist(checkout, key, kind):
 def test_a_net_with_fewer_classes_than_the_data(checkout):
     text = project.error_of('train', TEACHER, '--cfg-options', 'model.head.num_classes=3')
     assert 'the training set has 10 classes, but num_classes of the head is 3' in text
+
+
+def test_images_with_other_channels_than_the_net(checkout):
+    text = project.error_of('train', TEACHER, '--cfg-options', 'model.backbone.in_channels=3')
+    assert 'the training images have 1 channels, but in_channels of the backbone is 3' in text
+
+
+def test_a_net_without_a_head(checkout):
+    Path('headless.py').write_text(f'_base_ = {TEACHER!r}\nmodel = dict(head=None)')
+    assert 'the net has no head, so it has no loss' in project.error_of('train', 'headless.py')
+
+
+@pytest.mark.parametrize('tool', ['train', 'reproduce', 'tune'])
+def test_mixed_precision_without_a_gpu(checkout, monkeypatch, tool):
+    monkeypatch.setattr('prkd_mm.launch.get_device', lambda: 'cpu')
+    before = set(Path().rglob('*'))
+    assert '--amp needs a GPU' in project.error_of(tool, DIGITS, '--amp')
+    assert set(Path().rglob('*')) == before
 
 
 @pytest.mark.parametrize('call, error, words', CONFIGS)

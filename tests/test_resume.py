@@ -93,6 +93,14 @@ class TestWhichCheckpoint:
         (run / 'last_checkpoint').unlink()
         assert find_resume_point(run).path == str(run / 'epoch_10.pth')
 
+    def test_checkpoints_with_the_names_of_the_config_are_found(self, run):
+        for epoch in (2, 3):
+            (run / f'epoch_{epoch}.pth').rename(run / f'net.{epoch}.pt')
+        (run / 'last_checkpoint').write_text('net.3.pt')
+        point = find_resume_point(run, 'net.{}.pt')
+        assert point.path == str(run / 'net.3.pt') and not point.notes
+        assert find_resume_point(run).path == str(run / 'epoch_1.pth')
+
     def test_an_empty_folder_starts_from_the_beginning_with_a_note(self, tmp_path):
         point = find_resume_point(tmp_path)
         assert point.path is None and 'from the beginning' in point.notes[0]
@@ -131,6 +139,20 @@ class TestSetResume:
             set_resume(cfg)
         notes = set_resume(cfg, allow_changes=True).notes
         assert len(notes) == 1 and 'changed setting' in notes[0]
+
+    def test_names_of_checkpoints_are_read_from_the_config(self, run, finished):
+        (run / 'epoch_3.pth').rename(run / 'net_3.pt')
+        cfg = config(run, finished[1])
+        cfg.merge_from_dict({'default_hooks.checkpoint.filename_tmpl': 'net_{}.pt'})
+        set_resume(cfg)
+        assert cfg.load_from == str(run / 'net_3.pt')
+
+    @pytest.mark.parametrize('allow_changes', [False, True])
+    def test_a_run_shorter_than_its_checkpoint_is_refused(self, finished, allow_changes):
+        cfg = config(*finished)
+        cfg.merge_from_dict({'train_cfg.max_epochs': 2})
+        with pytest.raises(ValueError, match='is from epoch 3, but train_cfg.max_epochs is 2'):
+            set_resume(cfg, allow_changes=allow_changes)
 
     @pytest.mark.parametrize(
         'options',

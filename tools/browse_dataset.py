@@ -8,21 +8,23 @@ from prkd_mm import cli
 from prkd_mm.browse import draw, training_views
 from prkd_mm.config import load_config
 
+_MOST = 100  # rows or columns that fit on the page
+
 
 def parse_args() -> argparse.Namespace:
     parser = cli.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='the config of the run')
     parser.add_argument(
         '--number',
-        type=cli.whole_number(1),
+        type=cli.whole_number(1, _MOST),
         default=8,
-        help='number of images; default: %(default)s',
+        help=f'number of images, at most {_MOST}; default: %(default)s',
     )
     parser.add_argument(
         '--epochs',
-        type=cli.whole_number(1),
+        type=cli.whole_number(1, _MOST),
         default=6,
-        help='number of epochs; default: %(default)s',
+        help=f'number of epochs, at most {_MOST}; default: %(default)s',
     )
     parser.add_argument(
         '--out',

@@ -16,6 +16,7 @@ from prkd_mm import cli
 from prkd_mm.experiments.run_comparison import report_records, run_comparison
 from prkd_mm.experiments.run_options import ComparisonOptions
 from prkd_mm.experiments.run_server import start_server
+from prkd_mm.launch import check_amp
 from prkd_mm.options import add_options, options_from
 
 
@@ -33,6 +34,7 @@ def parse_args() -> ComparisonOptions:
     options = options_from(ComparisonOptions, parser.parse_args())
     if not (options.config or options.records):
         parser.error('a config is required, or --records to report finished runs')
+    check_amp(options.amp)
     if not options.methods:
         parser.error('--methods names no method')
     return options

@@ -5,7 +5,6 @@ import contextlib
 import os
 
 from mmengine.config import Config
-from mmengine.device import get_device
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
@@ -15,8 +14,14 @@ from prkd_mm.checkpoints import read
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.failed_start import has_trained, restored_after_failed_start
 from prkd_mm.folder_lock import lock_folder
-from prkd_mm.launch import end_together, learning_rate_note, processes_of, use_gloo_without_gpu
-from prkd_mm.metric_checks import check_classes
+from prkd_mm.launch import (
+    check_amp,
+    end_together,
+    learning_rate_note,
+    processes_of,
+    use_gloo_without_gpu,
+)
+from prkd_mm.metric_checks import check_classes, check_images
 from prkd_mm.resume import check_initial_weights, check_same_teacher, set_resume
 from prkd_mm.teachers.run_config import prepare_store
 
@@ -35,9 +40,8 @@ def prepare(args: argparse.Namespace) -> Config:
         if not cfg.get(name):
             raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
     prepare_store(cfg, args.store_views)
+    check_amp(args.amp)
     if args.amp:
-        if get_device() == 'cpu':
-            raise ValueError('--amp needs a GPU, and PyTorch finds none here; omit the option')
         cfg.optim_wrapper.type = 'AmpOptimWrapper'
         cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
     if args.auto_scale_lr:
@@ -77,6 +81,7 @@ def main() -> None:
         if cfg.get('load_from') and not cfg.get('resume'):
             check_initial_weights(runner.model, cfg.load_from)
         notes += check_classes(runner)
+        check_images(runner)
         for note in notes:
             runner.logger.warning(note)
         runner.train()

@@ -16,6 +16,7 @@ from prkd_mm import cli
 from prkd_mm.experiments.run_options import TuningOptions
 from prkd_mm.experiments.run_server import start_server
 from prkd_mm.experiments.tune.tuning import Tuning
+from prkd_mm.launch import check_amp
 from prkd_mm.options import add_options, options_from
 
 
@@ -26,6 +27,7 @@ def parse_args() -> TuningOptions:
     parser.add_argument('config', help='a config that supports --methods, as in configs/prkd')
     add_options(parser, TuningOptions)
     options = options_from(TuningOptions, parser.parse_args())
+    check_amp(options.amp)
     if not options.methods:
         parser.error('--methods names no method')
     return options

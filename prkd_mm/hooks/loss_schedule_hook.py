@@ -93,6 +93,8 @@ class LossScheduleHook(Hook):
             )
         if not isinstance(schedules, (list, tuple)):
             raise ValueError(f'LossScheduleHook: schedules must be a list, got {schedules!r}')
+        if not isinstance(by_epoch, bool):
+            raise ValueError(f'LossScheduleHook: by_epoch must be True or False, got {by_epoch!r}')
         self.schedules: dict[Key, Schedule] = {}
         required = {'loss', 'attr', 'start'}
         for config in schedules:
@@ -147,6 +149,7 @@ class LossScheduleHook(Hook):
         self.set_length(num_epochs(runner) if self.by_epoch else runner.max_iters)
         self.epoch_length = iters_per_epoch(runner)
         self._restore_solved(runner)
+        self._check_other_hooks(runner)
         self.losses = self._find_losses(runner)
         for schedule in self.schedules.values():
             log_without_smoothing(runner, schedule.name)
@@ -180,6 +183,14 @@ class LossScheduleHook(Hook):
         for (loss, attr), value in values.items():
             setattr(self.losses[loss], attr, value)
             runner.message_hub.update_scalar(f'train/{loss}.{attr}', value)
+
+    def _check_other_hooks(self, runner: Runner) -> None:
+        for hook in runner.hooks:
+            if isinstance(hook, LossScheduleHook) and hook is not self:
+                for key in self.schedules.keys() & hook.schedules:
+                    raise ValueError(
+                        f'LossScheduleHook: two hooks set {self.schedules[key].name}; keep one'
+                    )
 
     def _find_losses(self, runner: Runner) -> dict[str, nn.Module]:
         distiller = getattr(unwrap(runner.model), 'distiller', None)

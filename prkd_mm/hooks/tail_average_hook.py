@@ -1,6 +1,7 @@
 import copy
 import math
 import os.path as osp
+import re
 from collections import OrderedDict
 from functools import partial
 from typing import Optional
@@ -83,6 +84,11 @@ class TailAverageHook(Hook):
             raise ValueError(
                 f'TailAverageHook: filename must be the name of a file without a folder, got '
                 f'{filename!r}'
+            )
+        if re.fullmatch(r'last_checkpoint|((epoch|iter)_\d+|best_.*)\.pth', filename):
+            raise ValueError(
+                f'TailAverageHook: filename {filename!r} is a name that the checkpoint hook uses; '
+                'choose another, such as student_avg.pth'
             )
         self.num_epochs = num_epochs
         self.interval = interval

@@ -77,6 +77,13 @@ class TestErrors:
     def test_a_model_without_a_distiller_is_an_error(self, refused):
         refused("no loss 'loss_prkd'; it has none", model=toy.classifier())
 
+    def test_two_hooks_for_one_attribute_are_an_error(self, ckpt, tmp_path):
+        hooks = [toy.prkd_schedule(), toy.prkd_schedule()]
+        runner = toy.start(toy.config(toy.distillation(ckpt), tmp_path, *hooks))
+        with toy.quickly(), pytest.raises(ValueError, match='two hooks set loss_prkd.*keep one'):
+            runner.train()
+        assert runner.iter == 0
+
     def test_an_unknown_attribute_is_an_error(self, refused):
         numbers = [f'{name}_weight' for name in ('cor', 'inter', 'intra', 'kl', 'loss')]
         listed = re.escape(str([*numbers, 'tau', 'tau_cor']))
