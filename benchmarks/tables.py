@@ -18,6 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 
 from prkd_mm.experiments.table import Table
+from prkd_mm.files import write_text
 from prkd_mm.version import __version__
 
 from .comparison import Comparison
@@ -155,8 +156,8 @@ def save(folder: Path, comparisons: Sequence[Comparison], peaks: Peaks, about: d
     folder.mkdir(parents=True, exist_ok=True)
     numbers = dict(about, peaks=asdict(peaks), comparisons=[asdict(each) for each in comparisons])
     paths = [folder / name for name in ('benchmark.json', 'tables.md', 'bars.png')]
-    paths[0].write_text(json.dumps(numbers, indent=1, ensure_ascii=False), encoding='utf-8')
-    paths[1].write_text(markdown(comparisons, about), encoding='utf-8')
+    write_text(paths[0], json.dumps(numbers, indent=1, ensure_ascii=False))
+    write_text(paths[1], markdown(comparisons, about))
     plot_bars(comparisons, paths[2])
     return paths
 

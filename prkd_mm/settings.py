@@ -105,6 +105,8 @@ def _check_channels(cfg: dict) -> None:
         _whole(settings, path, 'num_classes', 1)
         for value in std or []:
             _number(dict(std=value), path, 'std', above=0)
+        if (mean is None) != (std is None):
+            raise ValueError(f'{path} must have both mean and std, or neither of them')
         if mean is None or std is None:
             continue
         if len(mean) != len(std):

@@ -141,6 +141,7 @@ SETTINGS = [
     ('test_cfg', dict(type='NoLoop'), "test_cfg.type: there is no loop 'NoLoop'; omit it"),
     ('train_cfg', dict(type='EpochTrainLoop'), "did you mean 'EpochBasedTrainLoop'?"),
     ('data_preprocessor.std', [1, 2, 3], 'one number per channel, got 1 and 3 numbers'),
+    ('model.data_preprocessor.std', [1, 1], 'both mean and std, or neither of them'),
     ('data_preprocessor', dict(mean=[1, 2, 3], std=[1, 1, 1]), 'in_channels of the backbone is 1'),
     ('data_preprocessor.mean', 'x', "mean must be a list of numbers, .* got 'x'"),
     ('data_preprocessor.num_classes', 'x', "num_classes must be .* got 'x'"),
