@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+import re
 import shlex
 import sys
 import time
@@ -41,8 +42,10 @@ STUDIES = dict(topk=topk.run, views=views.run)  # they measure accuracy, not cos
 
 
 def _shape(text: str) -> tuple[int, int]:
-    samples, _, classes = text.partition('x')
-    return int(samples), int(classes)
+    match = re.fullmatch(r'([1-9]\d*)x([1-9]\d*)', text)
+    if not match:
+        raise argparse.ArgumentTypeError(f'must be two numbers, such as 64x100; got {text!r}')
+    return int(match[1]), int(match[2])
 
 
 _COUNT = cli.whole_number(1)

@@ -77,8 +77,10 @@ def explain(error: Exception) -> str:
         return f'the config has no {match[1]!r}, which this command needs'
     if isinstance(error, AssertionError) and not text and error.__traceback__:
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        text = f'{frame.line} is not true in {os.path.basename(frame.filename)}'
-    elif isinstance(error, (AssertionError, TypeError)) and _was_raised(error):
+        check = (frame.line or '').removeprefix('assert ')
+        file = os.path.basename(frame.filename)
+        return f'a setting fails the check `{check}` in {file} ({_DEBUG} shows where)'
+    if isinstance(error, (AssertionError, TypeError)) and _was_raised(error):
         return text
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f': cannot write {error.filename!r}' if error.filename else ''

@@ -14,6 +14,8 @@ from .number_checks import check_whole_number, is_number
 from .overrides import check_arguments, nearest
 
 _CLIP_GRAD = {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}
+_CHOICES = dict(launcher=(None, 'none', 'pytorch', 'slurm', 'mpi'), sync_bn=(None, 'torch', 'mmcv'))
+_LOGITS = {'views', 'folder', 'topk', 'seed', 'identity', 'complete', 'verify'}
 _LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 
 
@@ -30,10 +32,12 @@ def check_settings(cfg: dict) -> None:
         _whole(loader, f'{phase}_dataloader', 'num_workers', 0)
         if loader and not loader.get('dataset'):
             raise ValueError(f'{phase}_dataloader has no dataset')
+        _check_functions(loader, f'{phase}_dataloader')
     train_cfg = _part(cfg, '', 'train_cfg')
     for name in ('max_epochs', 'max_iters', 'val_interval', 'val_begin'):
         _whole(train_cfg, 'train_cfg', name, 1)
     _typed(train_cfg, 'train_cfg', 'by_epoch', bool, 'True or False')
+    _check_intervals(train_cfg.get('dynamic_intervals') or [])
     length = 'max_epochs' if train_cfg.get('by_epoch', True) else 'max_iters'
     if train_cfg and 'type' not in train_cfg and train_cfg.get(length) is None:
         raise ValueError(f'train_cfg has no {length}')
@@ -41,8 +45,9 @@ def check_settings(cfg: dict) -> None:
         _typed(cfg, '', name, bool, 'True or False')
     _typed(cfg, '', 'load_from', str, 'the name of a file')
     _typed(cfg, '', 'experiment_name', str, 'a text')
-    if cfg.get('sync_bn') not in (None, 'torch', 'mmcv'):
-        raise ValueError(f"sync_bn must be 'torch', 'mmcv' or None, got {cfg['sync_bn']!r}")
+    for name, choices in _CHOICES.items():
+        if cfg.get(name) not in choices:
+            raise ValueError(f'{name} must be one of {choices}, got {cfg[name]!r}')
     for name in ('val_cfg', 'test_cfg', 'env_cfg', 'log_processor', 'visualizer', 'custom_imports'):
         _part(cfg, '', name)
     _check_loops(cfg)
@@ -59,6 +64,26 @@ def check_settings(cfg: dict) -> None:
     _check_hooks(cfg)
     _check_work_dir(cfg.get('work_dir'))
     check_metrics(cfg)
+
+
+def _check_functions(loader: dict, path: str) -> None:
+    functions = mmengine.registry.FUNCTIONS
+    for name in ('collate_fn', 'worker_init_fn'):
+        part = loader.get(name)
+        kind = part.get('type') if isinstance(part, dict) else None
+        if isinstance(kind, str) and '.' not in kind and functions.get(kind) is None:
+            hint = nearest(kind, functions.module_dict)
+            raise ValueError(f'{path}.{name}.type: there is no function {kind!r}; {hint}')
+
+
+def _check_intervals(intervals: Any) -> None:
+    pairs = intervals if isinstance(intervals, (list, tuple)) else [intervals]
+    for pair in pairs:
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not all(map(is_number, pair)):
+            raise ValueError(
+                'train_cfg.dynamic_intervals must be a list of pairs (first epoch, interval), got '
+                f'{intervals!r}'
+            )
 
 
 def _check_loops(cfg: dict) -> None:
@@ -88,6 +113,8 @@ def _check_model(model: dict) -> None:
     if 'teacher' in model and not model['teacher'] and not logits:
         raise ValueError('model has no teacher; set model.teacher, or model.teacher_logits')
     if isinstance(logits, dict):
+        for name in logits.keys() - _LOGITS:
+            raise ValueError(f'model.teacher_logits has no {name!r}; {nearest(name, _LOGITS)}')
         _whole(logits, 'model.teacher_logits', 'views', 1)
         _whole(logits, 'model.teacher_logits', 'topk', 0)
 

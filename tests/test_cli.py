@@ -33,7 +33,7 @@ class TestRun:
             ),
             (KeyError('X is not in the registry'), 'KeyError: X is not in .* [(]--debug shows'),
             (Unexplained('text'), 'Unexplained: text [(]--debug shows where[)]'),
-            (AssertionError(), 'AssertionError: raise error is not true in test_cli.py [(]--debug'),
+            (AssertionError(), 'a setting fails the check `raise error` in test_cli.py [(]--debug'),
             (
                 AttributeError("'ConfigDict' object has no attribute 'model'"),
                 "the config has no 'model', which this command needs",

@@ -72,9 +72,8 @@ class TeacherLogits:
         self.header: dict = {}
         if not (self.folder / HEADER).is_file():
             raise FileNotFoundError(
-                f'there are no stored logits in {str(folder)!r}; to create '
-                'them:\n  python tools/cache_teacher.py <config> --views 16 '
-                f'--out {folder}'
+                f'there are no stored logits in {str(folder)!r}; to create them:\n'
+                f'  python tools/cache_teacher.py <config> --views 16 --out {folder}'
             )
         self.refresh()
         self.check(**identity or {})
@@ -122,6 +121,8 @@ class TeacherLogits:
             )
         identity = dict(identity, views=views, images=images, classes=classes, topk=topk)
         folder = Path(folder)
+        if folder.is_file():
+            raise ValueError(f'{str(folder)!r} is a file; name a folder for the logits')
         folder.mkdir(parents=True, exist_ok=True)
         with _header_lock(folder):
             if (folder / HEADER).is_file():

@@ -20,10 +20,13 @@ def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
         views: Number of views K; None keeps ``model.teacher_logits``.
 
     Raises:
-        ValueError: If there is no frozen teacher, the logits are stored
-            already, or the views of the images cannot be reproduced.
+        ValueError: If ``views`` is given and there is no frozen teacher, the
+            logits are stored already, or the views of the images cannot be
+            reproduced.
     """
     if is_type(cfg.model, 'StudentAlone'):
+        if views is not None:
+            raise ValueError('--store-views needs a teacher, but the student is trained alone')
         return
     if views is not None:
         check_config(cfg)

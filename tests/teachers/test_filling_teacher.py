@@ -250,6 +250,12 @@ class TestPrepareStore:
         prepare_store(cfg)
         assert [hook.type for hook in cfg.custom_hooks].count('mmengine.FillStoreHook') == 1
 
+    def test_a_student_alone_cannot_store_views(self, ckpt, tmp_path):
+        cfg = self.config(ckpt, tmp_path)
+        cfg.model.type = 'StudentAlone'
+        with pytest.raises(ValueError, match='--store-views needs a teacher'):
+            prepare_store(cfg, 2)
+
     def test_live_teacher_and_student_alone_are_not_changed(self, ckpt, tmp_path):
         cfg = self.config(ckpt, tmp_path)
         before = cfg.to_dict()
@@ -257,7 +263,7 @@ class TestPrepareStore:
         assert cfg.to_dict() == before
         cfg.model.type = 'mmrazor.StudentAlone'
         before = cfg.to_dict()
-        prepare_store(cfg, 8)
+        prepare_store(cfg)
         assert cfg.to_dict() == before
 
     def test_stored_logits_and_the_option_exclude_each_other(self, ckpt, tmp_path):

@@ -121,6 +121,9 @@ def test_bad_arguments_are_refused(tmp_path):
             )
     with pytest.raises(FileNotFoundError, match='cache_teacher.py'):
         TeacherLogits(tmp_path / 'none')
+    (tmp_path / 'file').touch()
+    with pytest.raises(ValueError, match='file. is a file; name a folder'):
+        TeacherLogits.create(tmp_path / 'file', 1, 2, 7)
     store = TeacherLogits.create(tmp_path / 'a', 1, 2, 7, **IDENTITY)
     with pytest.raises(ValueError, match='float16 cannot represent, up to 70000'):
         store.put((0, 0, 2), torch.full((2, 7), 7e4))
