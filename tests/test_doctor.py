@@ -93,6 +93,7 @@ def test_data_and_teachers_are_found_in_the_working_folder(monkeypatch, tmp_path
     assert re.fullmatch(r'teacher_digits: .*epoch_3\.pth', found.text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('folder', ['a checkout', 'an empty folder'])
 def test_the_commands_work_in_a_checkout_and_with_a_wheel(folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)

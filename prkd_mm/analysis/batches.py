@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Subset
 from ..batch_norm import recalibrate_bn, recalibration_loader
 from ..datasets import BatchClsDataPreprocessor
 from ..randomness import untouched_random_state
-from ..teachers.filling_teacher import stored_views
+from ..teachers.filling_teacher import use_views_of_run
 
 Batch = tuple[Tensor, Tensor]
 
@@ -139,12 +139,7 @@ def training_batches(
         seed: Seed of the run.
         epoch: 0-based epoch, which determines the augmentation: the last one of the run.
     """
-    if isinstance(preprocess, BatchClsDataPreprocessor):
-        preprocess.epoch = epoch
-        if stored := cfg.model.get('teacher_logits'):  # use the views in the store
-            preprocess.views, preprocess.seed = stored_views(stored)
-        if preprocess.seed is None:
-            preprocess.seed = seed
+    use_views_of_run(cfg, preprocess, epoch, seed)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
     if isinstance(preprocess, BatchClsDataPreprocessor):

@@ -11,6 +11,8 @@ from ..algorithms.student_alone import student_alone
 from ..averaging import State, add_to_sum, load_mean
 from ..batch_norm import recalibrate_on_training_images
 from ..checkpoints import epoch_checkpoints, load_strictly, plain_state_dict, read
+from ..datasets import BatchClsDataPreprocessor
+from ..teachers.filling_teacher import use_views_of_run
 from .student_config import describe_config
 
 
@@ -63,7 +65,12 @@ def average_checkpoints(
     if bn == 'recalibrate':
         seed = (cfg.get('randomness') or {}).get('seed') or 0
         train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
-        recalibrate_on_training_images(net, train, model.data_preprocessor, seed, bn_batches)
+        preprocess = model.data_preprocessor
+        last_epoch = checkpoint.get('meta', {}).get('epoch', 1) - 1
+        use_views_of_run(cfg, preprocess, last_epoch, seed)
+        if isinstance(preprocess, BatchClsDataPreprocessor):
+            preprocess.choose_view(train.dataset)
+        recalibrate_on_training_images(net, train, preprocess, seed, bn_batches)
     meta = dict(
         averaged=[path.name for path in paths],
         bn=bn,

@@ -4,6 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Optional, Union
 
+from mmengine.config import Config
 from mmengine.dist import all_gather_object
 from torch import Tensor, nn
 
@@ -149,6 +150,23 @@ def on_all_ranks(condition: bool) -> bool:
 def fills_a_store(logits: object) -> bool:
     """Whether ``teacher_logits`` of a config describes a store to fill during the run."""
     return isinstance(logits, dict) and 'views' in logits
+
+
+def use_views_of_run(cfg: Config, preprocess: nn.Module, epoch: int, seed: int) -> None:
+    """Make a data preprocessor draw the augmented views of a run, outside of that run.
+
+    Args:
+        cfg: Config of the run.
+        preprocess: Its data preprocessor. Only a ``BatchClsDataPreprocessor`` is changed.
+        epoch: The 0-based epoch.
+        seed: Seed of the run.
+    """
+    if isinstance(preprocess, BatchClsDataPreprocessor):
+        preprocess.epoch = epoch
+        if stored := cfg.model.get('teacher_logits'):
+            preprocess.views, preprocess.seed = stored_views(stored)
+        if preprocess.seed is None:
+            preprocess.seed = seed
 
 
 def stored_views(logits: Union[str, dict, list]) -> tuple[int, int]:

@@ -189,6 +189,7 @@ def train_on_ranks(rank, folder, ckpt):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_share_the_work_and_train_as_on_a_store_that_one_process_filled(ckpt, tmp_path):
     torch.multiprocessing.spawn(train_on_ranks, (str(tmp_path), ckpt), nprocs=RANKS)
     with FOUR_CHUNKS:
