@@ -137,7 +137,7 @@ SETTINGS = [
     ('train_cfg.dynamic_intervals', 3, 'a list of pairs .first epoch, interval., got 3'),
     ('train_dataloader.worker_init_fn', dict(type='nothing'), "there is no function 'nothing'"),
     ('train_dataloader.collate_fn.type', 'whole_bach', "did you mean 'whole_batch'?"),
-    ('model.teacher_logits', dict(vews=2), "has no 'vews'; did you mean 'views'?"),
+    ('model.teacher_logits', dict(view=2), "has no 'view'; did you mean 'views'?"),
     ('custom_imports', 3, 'custom_imports must be a dict of settings, got 3'),
     ('experiment_name', 3, 'experiment_name must be a text, got 3'),
     ('optim_wrapper.paramwise_cfg', 3, 'paramwise_cfg must be a dict of settings, got 3'),
