@@ -152,7 +152,7 @@ def fills_a_store(logits: object) -> bool:
     return isinstance(logits, dict) and 'views' in logits
 
 
-def use_views_of_run(cfg: Config, preprocess: nn.Module, epoch: int, seed: int) -> None:
+def use_views_of_run(cfg: Config, preprocess: object, epoch: int, seed: int) -> None:
     """Make a data preprocessor draw the augmented views of a run, outside of that run.
 
     Args:
