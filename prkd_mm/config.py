@@ -12,12 +12,7 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from .cli import ConfigOptions, first_line
-from .overrides import (  # noqa: F401  for other modules
-    check_overrides,
-    check_types,
-    is_type,
-    nearest,
-)
+from .overrides import check_overrides, check_types, nearest
 from .settings import check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off

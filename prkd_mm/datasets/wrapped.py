@@ -7,7 +7,7 @@ from typing import Optional, Union
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from ..config import is_type
+from ..overrides import is_type
 from .prepare.source import CIFAR_10, CIFAR_100
 
 _CIFAR = dict(CIFAR10=CIFAR_10, CIFAR100=CIFAR_100)

@@ -9,7 +9,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
-from ..config import is_type
+from ..overrides import is_type
 
 _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
-from ..config import is_type
+from ..overrides import is_type
 from ..teachers.fill_store import begin_store, check_config
 from ..teachers.logit_store import StoreMismatch
 from .job import Job, set_aside

@@ -4,7 +4,7 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..config import is_type
+from ..overrides import is_type
 from .fill_store import check_config, default_folder
 from .filling_teacher import fills_a_store
 

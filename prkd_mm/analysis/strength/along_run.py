@@ -8,10 +8,10 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from ...config import is_type
 from ...estimates import Estimate
 from ...hooks import LossScheduleHook
 from ...hooks.relaxation import solve_relax_to
+from ...overrides import is_type
 from ...strength import StrengthMeter, Term, terms_of
 from ..batches import Batches, collect_logits
 from ..nets import load_weights
