@@ -1,10 +1,9 @@
 """Patches for what newer PyTorch and setuptools broke in the OpenMMLab wheels.
 
-MMRazor 1.0, MMPretrain 1.2 and MMEngine 0.10 were written for PyTorch 1.13.
-:func:`apply` makes them work on newer versions, and lets them load the students
-of a run. Each patch first checks whether it is needed (no version is compared)
-and changes nothing if not. ``import prkd_mm`` calls it before
-``mmrazor.models`` is imported.
+MMRazor 1.0, MMPretrain 1.2 and MMEngine 0.10 were written for PyTorch 1.13. :func:`apply` makes
+them work on newer versions, and lets them load the students of a run. Each patch first checks
+whether it is needed (no version is compared) and changes nothing if not; it returns whether it was
+needed. ``import prkd_mm`` calls :func:`apply` before ``mmrazor.models`` is imported.
 """
 
 import logging

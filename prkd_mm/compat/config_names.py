@@ -7,7 +7,9 @@ import importlib.util
 import os.path as osp
 import sys
 import types
-from typing import Optional
+from typing import Callable
+
+from .wrapping import wrap
 
 PACKAGE = 'prkd_mm'
 CONFIGS = osp.join(osp.dirname(osp.dirname(osp.abspath(__file__))), '.mim', 'configs')
@@ -37,9 +39,6 @@ def mmcls_name() -> bool:
     MMRazor 1.0 imports MMPretrain under that name, and its distillation
     configs inherit from ``mmcls::`` and build types such as
     ``mmcls.ImageNet``. Nothing changes if MMClassification is installed.
-
-    Returns:
-        Whether the patch was needed.
     """
     from mmengine.config.utils import MODULE2PACKAGE
     from mmengine.registry import Registry
@@ -61,61 +60,48 @@ def mmcls_name() -> bool:
     return True
 
 
+def _path_without_own_scope(get_path: Callable, cfg_path: str, filename: str) -> tuple:
+    package, _, name = cfg_path.partition('::')
+    if package == PACKAGE and name:
+        return osp.join(CONFIGS, name), None
+    return get_path(cfg_path, filename)
+
+
 def prkd_mm_name() -> bool:
     """Let a config inherit from ``prkd_mm::prkd/<config>.py``.
 
-    MMEngine must know the package. It also adds ``_scope_='prkd_mm'`` to
-    everything that is inherited, and then no ``collate_fn`` can be built
-    (mmengine/runner/runner.py). This patch omits the scope, so that such a base
-    means the same as the file.
-
-    Returns:
-        Whether the patch was needed.
+    MMEngine must know the package. It also adds ``_scope_='prkd_mm'`` to everything that is
+    inherited, and then no ``collate_fn`` can be built (mmengine/runner/runner.py). This patch omits
+    the scope, so that such a base means the same as the file.
     """
     from mmengine.config import Config
     from mmengine.config.utils import MODULE2PACKAGE
 
-    if PACKAGE in MODULE2PACKAGE:
-        return False
     MODULE2PACKAGE[PACKAGE] = PACKAGE
-    get_cfg_path = Config._get_cfg_path
+    return wrap(Config, '_get_cfg_path', _path_without_own_scope)
 
-    def get_path_without_own_scope(cfg_path: str, filename: str) -> tuple[str, Optional[str]]:
-        package, _, name = cfg_path.partition('::')
-        if package == PACKAGE and name:
-            return osp.join(CONFIGS, name), None
-        return get_cfg_path(cfg_path, filename)
 
-    Config._get_cfg_path = staticmethod(get_path_without_own_scope)
-    return True
+def _parse_either_style(parse_lazy_import: Callable, filename: str) -> tuple:
+    from mmengine.config import Config
+
+    own = osp.realpath(filename).startswith(osp.realpath(CONFIGS) + osp.sep)
+    if own and not Config._is_lazy_import(filename):
+        return Config.fromfile(filename, lazy_import=False)._cfg_dict, set()
+    return parse_lazy_import(filename)
+
+
+def _folder_of_configs(get_installed_path: Callable, package: str) -> str:
+    return osp.dirname(CONFIGS) if package == PACKAGE else get_installed_path(package)
 
 
 def config_bases() -> bool:
     """Let pure-Python configs inherit from the configs of this package.
 
-    ``with read_base(): from prkd_mm.configs.prkd.x import *`` expects the base to
-    be a pure-Python config, too, but the configs of this package inherit by
-    ``_base_``. They exist only in the folder ``.mim``, since OpenMMLab's ``mim`` finds a
-    config by its file name and rejects a name that it finds twice.
-
-    Returns:
-        Whether the patch was needed.
+    ``with read_base(): from prkd_mm.configs.prkd.x import *`` expects the base to be a pure-Python
+    config, too, but the configs of this package inherit by ``_base_``. They exist only in the
+    folder ``.mim``, since OpenMMLab's ``mim`` finds a config by its file name and rejects a name
+    that it finds twice.
     """
     module = importlib.import_module('mmengine.config.config')
-    parse_lazy_import = module.Config._parse_lazy_import
-    if parse_lazy_import.__module__ == __name__:
-        return False
-    get_installed_path = module.get_installed_path
-
-    def parse_either_style(filename: str):
-        own = osp.realpath(filename).startswith(osp.realpath(CONFIGS) + osp.sep)
-        if own and not module.Config._is_lazy_import(filename):
-            return module.Config.fromfile(filename, lazy_import=False)._cfg_dict, set()
-        return parse_lazy_import(filename)
-
-    def folder_of_configs(package: str) -> str:
-        return osp.dirname(CONFIGS) if package == PACKAGE else get_installed_path(package)
-
-    module.Config._parse_lazy_import = staticmethod(parse_either_style)
-    module.get_installed_path = folder_of_configs
-    return True
+    wrap(module, 'get_installed_path', _folder_of_configs)
+    return wrap(module.Config, '_parse_lazy_import', _parse_either_style)

@@ -58,13 +58,9 @@ def torchvision_ops() -> bool:
     """Import torchvision even if its compiled operators cannot be loaded.
 
     This happens if torch is a CPU build and torchvision a CUDA build:
-    torchvision/_meta_registrations.py then describes an operator that is not
-    defined. A bare schema is enough for transforms and models. The operators
-    themselves remain unusable. Because torchvision raises an error when one is
-    called, there is no warning here.
-
-    Returns:
-        Whether the patch was needed.
+    torchvision/_meta_registrations.py then describes an operator that is not defined. A bare schema
+    is enough for transforms and models. The operators themselves remain unusable. Because
+    torchvision raises an error when one is called, there is no warning here.
     """
     try:
         importlib.import_module('torchvision')

@@ -1,7 +1,6 @@
 """Patches for MMEngine 0.10 on newer PyTorch and setuptools."""
 
 import codecs
-import functools
 import importlib
 import importlib.util
 import io
@@ -14,6 +13,8 @@ from typing import Any, Optional
 
 import numpy as np
 import torch
+
+from .wrapping import wrap
 
 
 def _stored_function(owner, name: str):
@@ -39,9 +40,6 @@ def checkpoint_globals() -> bool:
     every checkpoint, the annealing function of a one-cycle schedule, and the
     ``metainfo`` of the training set, which may contain parts of a config. Only
     the types that these consist of are allowed; the check itself stays on.
-
-    Returns:
-        Whether the patch was needed.
     """
     from mmengine.config import ConfigDict
     from mmengine.logging import HistoryBuffer
@@ -86,13 +84,9 @@ def _under_name(function: Any, module: str, name: str) -> Callable:
 def checkpoint_loaders() -> bool:
     """Let MMEngine read all files and URLs with ``weights_only=True`` and say why it refuses one.
 
-    MMEngine 0.10 (mmengine/runner/checkpoint.py) does not pass
-    ``weights_only``. Without it, torch before 2.6 executes code that is in a
-    file, and every version executes code that is in the file of a URL
-    (torch/hub.py).
-
-    Returns:
-        Whether the patch was needed.
+    MMEngine 0.10 (mmengine/runner/checkpoint.py) does not pass ``weights_only``. Without it, torch
+    before 2.6 executes code that is in a file, and every version executes code that is in the file
+    of a URL (torch/hub.py).
     """
     from ..checkpoints import load_from_local, read_url
 
@@ -110,63 +104,46 @@ def _folder(package: str) -> Optional[str]:
     return osp.dirname(spec.origin) if spec and spec.origin else None
 
 
+def _is_installed(is_installed: Callable, package: str) -> bool:
+    return _folder(package) is not None or is_installed(package)
+
+
+def _get_installed_path(get_installed_path: Callable, package: str) -> str:
+    return _folder(package) or get_installed_path(package)
+
+
 def package_lookup() -> bool:
     """Let MMEngine find the folder of a package as ``import`` does, for ``package::config``.
 
     Its own lookup (mmengine/utils/package_utils.py) does not follow editable installs, and it
     reloads pkg_resources each time, which is slow and warns, and which setuptools 82 removed.
-
-    Returns:
-        Whether the patch was needed.
     """
-    utils = importlib.import_module('mmengine.utils')
-    was_installed, installed_path = (utils.is_installed, utils.get_installed_path)
-    if hasattr(was_installed, '__wrapped__'):
-        return False
+    found = []
+    for name in ('utils', 'utils.package_utils', 'config.config', 'hub.hub'):
+        module = sys.modules.get(f'mmengine.{name}')
+        for function in (_is_installed, _get_installed_path):
+            own_name = function.__name__[1:]
+            if hasattr(module, own_name):  # each module holds its own reference
+                found.append(wrap(module, own_name, function))
+    return any(found)
 
-    @functools.wraps(was_installed)
-    def is_installed(package: str) -> bool:
-        return _folder(package) is not None or was_installed(package)
 
-    @functools.wraps(installed_path)
-    def get_installed_path(package: str) -> str:
-        return _folder(package) or installed_path(package)
+_last_text: dict[str, tuple] = {}
 
-    for name in (
-        'mmengine.utils',
-        'mmengine.utils.package_utils',
-        'mmengine.config.config',
-        'mmengine.hub.hub',
-    ):
-        if name in sys.modules:  # each holds its own reference to both
-            sys.modules[name].is_installed = is_installed
-            sys.modules[name].get_installed_path = get_installed_path
-    return True
+
+def _format_once(format_code: Callable, text: str, *args, **kwargs) -> tuple:
+    key = repr((text, args, kwargs))
+    if key not in _last_text:
+        formatted = format_code(text, *args, **kwargs)
+        _last_text.clear()
+        _last_text[key] = formatted
+    return _last_text[key]
 
 
 def config_format() -> bool:
     """Format the text of a config once, not for each log entry and checkpoint.
 
-    MMEngine writes the config into every checkpoint. Formatting it takes 0.1 s,
-    which is a large part of a short epoch.
-
-    Returns:
-        Whether the patch was needed.
+    MMEngine writes the config into every checkpoint. Formatting it takes 0.1 s, which is a large
+    part of a short epoch.
     """
-    config = importlib.import_module('mmengine.config.config')
-    format_code = config.FormatCode
-    if hasattr(format_code, '__wrapped__'):
-        return False
-    last: dict[str, tuple] = {}
-
-    @functools.wraps(format_code)
-    def format_once(text: str, *args, **kwargs) -> tuple:
-        key = repr((text, args, kwargs))
-        if key not in last:
-            formatted = format_code(text, *args, **kwargs)
-            last.clear()
-            last[key] = formatted
-        return last[key]
-
-    config.FormatCode = format_once
-    return True
+    return wrap(importlib.import_module('mmengine.config.config'), 'FormatCode', _format_once)

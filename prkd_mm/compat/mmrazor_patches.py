@@ -1,17 +1,16 @@
 """Patches for MMRazor 1.0 on PyTorch 2."""
 
-import contextlib
 import functools
 import importlib
 import importlib.util
 import sys
 import types
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import torch
 
 from .imports import forget
+from .wrapping import wrap
 
 _LIMIT_BEFORE = sys.getrecursionlimit()  # this module is imported before MMRazor
 _LIMIT_OF_TRACERS = 2**20  # what MMRazor sets for the whole process
@@ -30,14 +29,10 @@ class _NoQuantization(dict):
 def quantization() -> bool:
     """Import MMRazor although its quantization does not support this PyTorch.
 
-    mmrazor/structures/quantization/backend_config builds its tables from
-    helpers that torch 2.0 removed, and every MMRazor model imports it. It has
-    a code path for a torch older than these helpers, which it uses if the
-    version is 0 during the import. All MMRazor modules stay registered;
-    a quantizer that needs a table raises.
-
-    Returns:
-        Whether the patch was needed.
+    mmrazor/structures/quantization/backend_config builds its tables from helpers that torch 2.0
+    removed, and every MMRazor model imports it. It has a code path for a torch older than these
+    helpers, which it uses if the version is 0 during the import. All MMRazor modules stay
+    registered; a quantizer that needs a table raises.
     """
     import mmrazor
 
@@ -96,12 +91,8 @@ class _LazyModule(types.ModuleType):
 def lazy_predictors() -> bool:
     """Import scipy.stats and sklearn.tree only when MMRazor's search calls them.
 
-    Its predictors of the accuracy of searched nets
-    (mmrazor/models/task_modules/predictor) and one distiller import them at
-    the top, which takes longer than the rest of MMRazor.
-
-    Returns:
-        Whether the patch was needed.
+    Its predictors of the accuracy of searched nets (mmrazor/models/task_modules/predictor) and one
+    distiller import them at the top, which takes longer than the rest of MMRazor.
     """
     missing = {
         name: _LazyModule(name)
@@ -119,57 +110,39 @@ def lazy_predictors() -> bool:
     return True
 
 
-@contextlib.contextmanager
-def _recursion_limit(limit: int) -> Iterator[None]:
-    """Raise the interpreter's recursion limit inside a block."""
+def _with_the_limit_of_tracers(function: Callable, *args, **kwargs) -> Any:
     before = sys.getrecursionlimit()
-    sys.setrecursionlimit(max(limit, before))
+    sys.setrecursionlimit(max(_LIMIT_OF_TRACERS, before))
     try:
-        yield
+        return function(*args, **kwargs)
     finally:
         sys.setrecursionlimit(before)
-
-
-def _with_the_limit_of_tracers(function: Callable) -> Callable:
-    @functools.wraps(function)
-    def wrapped(*args, **kwargs):
-        with _recursion_limit(_LIMIT_OF_TRACERS):
-            return function(*args, **kwargs)
-
-    return wrapped
 
 
 def recursion_limit() -> bool:
     """Keep Python's recursion limit, which importing MMRazor sets to 1,048,576.
 
-    With that limit an endless recursion fills the memory of the machine
-    instead of raising RecursionError. MMRazor sets it at import
-    (mmrazor/structures/graph/channel_flow.py and
-    mmrazor/models/task_modules/tracer/fx_tracer.py); here it holds only while
-    one of its tracers runs.
-
-    Returns:
-        Whether the patch was needed.
+    With that limit an endless recursion fills the memory of the machine instead of raising
+    RecursionError. MMRazor sets it at import (mmrazor/structures/graph/channel_flow.py and
+    mmrazor/models/task_modules/tracer/fx_tracer.py); here it holds only while one of its tracers
+    runs.
     """
     importlib.import_module('mmrazor.models')
     if sys.getrecursionlimit() <= _LIMIT_BEFORE:
         return False
     sys.setrecursionlimit(_LIMIT_BEFORE)
     tracer = 'mmrazor.models.task_modules.tracer'
-    for module, owner, names in (
-        (f'{tracer}.backward_tracer', 'BackwardTracer', ['trace']),
-        (f'{tracer}.fx_tracer', 'FxTracer', ['trace']),
-        (f'{tracer}.fx.custom_tracer', 'CustomTracer', ['trace']),
-        (f'{tracer}.channel_analyzer', 'ChannelAnalyzer', ['analyze']),
-        (
-            'mmrazor.structures.graph.channel_graph',
-            'ChannelGraph',
-            ['forward', 'generate_units_config'],
-        ),
+    graph = 'mmrazor.structures.graph.channel_graph'
+    for module, owner, name in (
+        (f'{tracer}.backward_tracer', 'BackwardTracer', 'trace'),
+        (f'{tracer}.fx_tracer', 'FxTracer', 'trace'),
+        (f'{tracer}.fx.custom_tracer', 'CustomTracer', 'trace'),
+        (f'{tracer}.channel_analyzer', 'ChannelAnalyzer', 'analyze'),
+        (graph, 'ChannelGraph', 'forward'),
+        (graph, 'ChannelGraph', 'generate_units_config'),
     ):
         cls = getattr(importlib.import_module(module), owner)
-        for name in names:
-            setattr(cls, name, _with_the_limit_of_tracers(getattr(cls, name)))
+        wrap(cls, name, _with_the_limit_of_tracers)
     return True
 
 
@@ -183,13 +156,9 @@ def _set_module_inplace_false(self, architecture: Any, varstr: str) -> None:
 def in_place_activations() -> bool:
     """Let feature recorders keep a layer's output, without the in-place ReLU after it.
 
-    MMRazor switches ``inplace`` off in student and teacher
-    (mmrazor/models/algorithms/base.py), but looks only at children that are
-    held in an ``OrderedDict``. From torch 2.13 on they are held in a ``dict``,
-    and a recorder of a batch norm then returns its output after the ReLU.
-
-    Returns:
-        Whether the patch was needed.
+    MMRazor switches ``inplace`` off in student and teacher (mmrazor/models/algorithms/base.py), but
+    looks only at children that are held in an ``OrderedDict``. From torch 2.13 on they are held in
+    a ``dict``, and a recorder of a batch norm then returns its output after the ReLU.
     """
     from mmrazor.models.algorithms.base import BaseAlgorithm
 
@@ -218,9 +187,6 @@ def recorded_outputs() -> bool:
 
     In MMPretrain's residual blocks, ``out += identity`` changes the output of
     the last batch norm, which a recorder of it then returned as the sum.
-
-    Returns:
-        Whether the patch was needed.
     """
     from mmrazor.models.task_modules.recorder import ModuleOutputsRecorder
 
