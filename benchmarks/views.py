@@ -34,16 +34,16 @@ def run(
     rows: dict[str, list[Row]] = {}
     for number in (*views, 0):
         title = str(number) if number else 'live'
-        folder = out / title
+        records = out / title / 'records'
         command = [
             *(sys.executable, str(ROOT / 'tools/reproduce.py'), config),
             *('--methods', methods, '--seeds', str(seeds), '--figures', ''),
-            *('--store-views', str(number), '--records', str(folder), '--out', str(folder)),
+            *('--store-views', str(number), '--records', str(records), '--out', str(out / title)),
             *(['--cfg-options', *overrides] if overrides else []),
         ]
         if subprocess.run(command).returncode:
             raise RuntimeError(f'the comparison with {title} views failed; its messages are above')
-        rows[title] = [row for row in rows_of(read_records(folder)) if row.method]
+        rows[title] = [row for row in rows_of(read_records(records)) if row.method]
     console.print(table(rows).markdown(), highlight=False, soft_wrap=True)
     draw(rows, out / 'views.png')
 

@@ -65,3 +65,13 @@ def test_the_search_on_photographs_tries_settings_of_prkd(folder):
         'cor_weight',
     }
     assert (out / 'tuning.png').is_file()
+
+
+def test_a_study_of_views_compares_stored_logits_with_a_live_teacher(folder):
+    # the trial's teacher comes with the checkout, so that none is trained
+    command = ['tools/benchmark.py', 'views', TRIAL, '--views', '1', '--methods', 'kd']
+    few = [*FEW, f'{V}.skip_per_class=3', 'train_cfg.val_interval=2']
+    said = type_command(*command, '--seeds', '1', '--cfg-options', *few, cwd=folder)
+    cells = [line.split('|')[1].strip() for line in said.splitlines() if line.startswith('| ')]
+    assert cells == ['views', '---', '1', 'live']
+    assert (folder / 'results/views/views.png').is_file()
