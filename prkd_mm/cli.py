@@ -14,6 +14,7 @@ from typing import Any, Callable, Optional
 from mmengine.config import DictAction
 
 _DEBUG = '--debug'
+_TOOLS = Path(__file__).parent / '.mim/tools'
 _PICTURES = ('.png', '.jpg', '.pdf', '.svg')
 # The messages of these types are written for users; others are shown with their type.
 _EXPLAINED = (OSError, ValueError, FloatingPointError, NotImplementedError, ModuleNotFoundError)
@@ -55,7 +56,10 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
 def command_of(tool: str) -> str:
     """How to start a tool: as a file in a checkout, else by the name of the package."""
     file = os.path.join('tools', tool)
-    return f'python {file}' if os.path.isfile(file) else f'python -m prkd_mm prkd_mm::{tool}'
+    # a checkout of MMPretrain or MMRazor has a tools/train.py, too
+    if os.path.isfile(file) and os.path.samefile(file, _TOOLS / tool):
+        return f'python {file}'
+    return f'python -m prkd_mm prkd_mm::{tool}'
 
 
 def first_line(error: Exception) -> str:

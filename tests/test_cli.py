@@ -5,6 +5,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from project import ROOT, link_checkout
 
 from prkd_mm import cli
 
@@ -117,3 +118,26 @@ class TestTypes:
         for text in ('0', '-1', 'nan', 'inf', 'x', '1,0'):
             with pytest.raises(argparse.ArgumentTypeError, match='above 0'):
                 cli.positive_numbers(text)
+
+
+class TestCommandOf:
+    """The command in a message works in the folder where the message appears."""
+
+    def test_in_a_checkout_it_is_the_file(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(link_checkout(tmp_path))
+        assert cli.command_of('train.py') == 'python tools/train.py'
+
+    def test_elsewhere_it_is_the_name_of_the_package(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert cli.command_of('train.py') == 'python -m prkd_mm prkd_mm::train.py'
+
+    def test_the_file_of_another_project_is_not_used(self, tmp_path, monkeypatch):
+        (tmp_path / 'tools').mkdir()
+        (tmp_path / 'tools/train.py').touch()
+        monkeypatch.chdir(tmp_path)
+        assert cli.command_of('train.py') == 'python -m prkd_mm prkd_mm::train.py'
+
+    def test_no_message_names_a_file_that_only_a_checkout_has(self):
+        files = [*(ROOT / 'prkd_mm').rglob('*.py'), *(ROOT / 'tools').glob('*.py')]
+        texts = {str(path): path.read_text().replace('``', '') for path in files}
+        assert [path for path, text in texts.items() if 'python tools/' in text] == []

@@ -69,7 +69,7 @@ def main() -> None:
     folder = args.out or default_folder(cfg.model.get('teacher_config'), args.views)
     store_teacher(cfg, folder, args.views, args.topk, args.batch_size, args.seed)
     print(
-        f'{folder}: done. To train with it:\n  python tools/train.py '
+        f'{folder}: done. To train with it:\n  {cli.command_of("train.py")} '
         f'{args.config} --cfg-options model.teacher_logits={folder}'
     )
 

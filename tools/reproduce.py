@@ -42,7 +42,7 @@ def parse_args() -> ComparisonOptions:
 
 def main() -> None:
     options, console = parse_args(), Console()
-    command = shlex.join(['python', 'tools/reproduce.py', *sys.argv[1:]])
+    command = f'{cli.command_of("reproduce.py")} {shlex.join(sys.argv[1:])}'
     if options.config:
         run_comparison(options, str(Path(__file__).with_name('train.py')), command, console)
     elif options.records:

@@ -35,7 +35,7 @@ def parse_args() -> TuningOptions:
 
 def main() -> None:
     options = parse_args()
-    command = shlex.join(['python', 'tools/tune.py', *sys.argv[1:]])
+    command = f'{cli.command_of("tune.py")} {shlex.join(sys.argv[1:])}'
     tuning = Tuning(options, str(Path(__file__).with_name('train.py')), Console())
     tuning.run()
     tuning.write(command)

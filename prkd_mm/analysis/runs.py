@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional, Union
 from mmengine.config import Config
 
 from ..checkpoints import epoch_checkpoints, resolve
+from ..cli import command_of
 from ..config import METHODS, load_config, seed_suffix
 
 _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
@@ -68,7 +69,7 @@ class Run(NamedTuple):
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'{error}: {self.title} must be trained first '
-                f'(tools/train.py {self.cfg.filename} --method ...), or specify its '
+                f'({command_of("train.py")} {self.cfg.filename} --method ...), or specify its '
                 'weights with --checkpoints'
             ) from error
 

@@ -73,7 +73,7 @@ class Predictor:
             description = path.with_name('student.json')
             if not description.is_file():
                 raise FileNotFoundError(
-                    f'{path} needs student.json next to it, which tools/export_student.py writes'
+                    f'{path} needs student.json next to it, which export_student.py writes'
                 )
             try:
                 about = json.loads(description.read_text())

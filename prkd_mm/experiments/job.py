@@ -19,6 +19,7 @@ from typing import Optional
 from mmrazor.registry import MODELS
 
 from ..checkpoints import read, resolve
+from ..cli import command_of
 from ..config import add_train_arguments, load_config
 from ..files import write_json
 from ..scalars import read_scalars
@@ -170,7 +171,7 @@ class Job:
             self.settings,
             round(self.notes().get('seconds', 0.0), 1),
             self.num_parameters(),
-            shlex.join(['python', 'tools/train.py', *self.arguments]),
+            f'{command_of("train.py")} {shlex.join(self.arguments)}',
             raw.get(epochs),
             averaged.get(epochs),
             max(raw.values(), default=None),

@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from ..cli import command_of
 from ..files import write_json
 from .logit_arrays import Chunk, describe_arrays, pack, unpack
 
@@ -73,7 +74,7 @@ class TeacherLogits:
         if not (self.folder / HEADER).is_file():
             raise FileNotFoundError(
                 f'there are no stored logits in {str(folder)!r}; to create them:\n'
-                f'  python tools/cache_teacher.py <config> --views 16 --out {folder}'
+                f'  {command_of("cache_teacher.py")} <config> --views 16 --out {folder}'
             )
         self.refresh()
         self.check(**identity or {})
@@ -82,8 +83,7 @@ class TeacherLogits:
             raise ValueError(
                 f'the stored logits in {str(folder)!r} are unfinished: '
                 f'{len(self.missing())} of {len(self.chunks())} parts are '
-                'missing; repeat the tools/cache_teacher.py command that '
-                'started them'
+                'missing; repeat the cache_teacher.py command that started them'
             )
         if complete and verify:
             self.verify()
@@ -170,7 +170,7 @@ class TeacherLogits:
                 raise StoreMismatch(
                     f'the stored logits in {str(self.folder)!r} do not match: '
                     f'{key} is {self.header.get(key)!r}, expected {value!r}; create another '
-                    'store with tools/cache_teacher.py --out FOLDER'
+                    f'store with `{command_of("cache_teacher.py")} <config> --out FOLDER`'
                 )
 
     def _map(self, mode: Literal['r', 'r+']) -> None:

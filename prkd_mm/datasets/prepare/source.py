@@ -6,6 +6,8 @@ from os import path as osp
 
 from mmpretrain.datasets import CIFAR10, CIFAR100
 
+from ...cli import command_of
+
 
 @dataclass(frozen=True)
 class Source:
@@ -32,10 +34,14 @@ class Source:
     num_bytes: int
 
     @property
+    def _command(self) -> str:
+        return f'{command_of("prepare_data.py")} {self.name}'
+
+    @property
     def how_to_get(self) -> str:
         """Instructions for obtaining the data."""
         return (
-            f'Run `python tools/prepare_data.py {self.name}` (it downloads {self.url}, MD5 '
+            f'Run `{self._command}` (it downloads {self.url}, MD5 '
             f'{self.md5}, or uses an archive that you have), or set data_root to the folder '
             'that contains the data'
         )
@@ -57,7 +63,7 @@ class Source:
         if osp.isfile(data_root):
             raise ValueError(
                 f"data_root is the file '{data_root}', but must be a folder; unpack the file "
-                f"with `python tools/prepare_data.py {self.name} --source '{data_root}'`"
+                f"with `{self._command} --source '{data_root}'`"
             )
         if not osp.isdir(data_root):
             raise FileNotFoundError(
