@@ -16,10 +16,7 @@ from prkd_mm.doctor import main as doctor
 
 
 def find_script(name: str) -> str:
-    """Path of a script.
-
-    Args:
-        name: A file, or ``package::script.py`` for one in a package's tools.
+    """Path of a script: a file, or ``package::script.py`` for one in a package's tools.
 
     Raises:
         FileNotFoundError: If the script does not exist.

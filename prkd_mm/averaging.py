@@ -16,12 +16,7 @@ BN_MODES = ('recalibrate', 'average', 'latest')  # batch-norm statistics of an a
 
 
 def add_to_sum(total: State, state: State) -> None:
-    """Add a student's floating-point tensors to a running sum, in place.
-
-    Args:
-        total: Sums by name, float64 on the CPU; empty at first.
-        state: State dict of one student.
-    """
+    """Add a student's floating-point tensors to sums by name, float64 on the CPU, in place."""
     for name, value in state.items():
         if value.is_floating_point():
             if name not in total:
@@ -49,15 +44,10 @@ def mean_state(
 
 
 def load_mean(net: nn.Module, total: State, count: int, latest: State, bn: str) -> None:
-    """Load the mean of students into a net.
+    """Load the mean of students into a net; the arguments are those of :func:`mean_state`.
 
-    Args:
-        net: The net.
-        total: Sums by name, from :func:`add_to_sum`.
-        count: Number of students in the sum.
-        latest: State dict of the latest student.
-        bn: One of ``BN_MODES``. 'latest' loads the statistics of the latest student, others the
-            mean of the statistics.
+    With ``bn='latest'``, the batch-norm statistics are those of the latest student, otherwise
+    their mean.
     """
     keep = batch_norm_statistics(net) if bn == 'latest' else set()
     net.load_state_dict(mean_state(total, count, latest, keep))

@@ -24,15 +24,10 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 
 def recalibration_loader(train: DataLoader, seed: int) -> DataLoader:
-    """A loader of shuffled training images for :func:`recalibrate_bn`.
+    """A loader of training images for :func:`recalibrate_bn`, shuffled by a seed.
 
-    It is separate from the run's own training loader, whose workers may be in use. It loads the
-    same images in every call.
-
-    Args:
-        train: The run's training loader, whose data set, batch size, collation and number of
-            workers are used.
-        seed: Seed that determines the order of the images.
+    It has the data set, batch size, collation and number of workers of the run's training loader,
+    whose own workers may be in use. It loads the same images in every call.
     """
     batches: Any = train.batch_sampler
     size = train.batch_size or batches.batch_size
@@ -49,15 +44,11 @@ def recalibration_loader(train: DataLoader, seed: int) -> DataLoader:
 
 
 def recalibrate_bn(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Re-estimate batch-norm statistics as the mean over ``batches``.
+    """Re-estimate batch-norm statistics as the mean over ``batches``, at least one.
 
     Running mean and variance become the unweighted means of the batches' means and unbiased
     variances. Layers that a net keeps in evaluation mode (frozen stages, ``norm_eval``) are left
     unchanged. Modes and momenta are restored.
-
-    Args:
-        model: The net; called on each batch.
-        batches: Inputs, at least one batch.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.train()
@@ -81,14 +72,8 @@ def recalibrate_on_training_images(
 ) -> None:
     """Re-estimate batch-norm statistics on training images, without batch augmentation.
 
-    The random state of the process is unchanged.
-
-    Args:
-        model: The net.
-        train: See :func:`recalibration_loader`.
-        preprocess: The data preprocessor.
-        seed: Seed of the order of the images and of their augmentation.
-        number: Number of batches; at most one epoch is used.
+    At most ``number`` batches are used, and at most one epoch. The seed determines the order of the
+    images and their augmentation. The random state of the process is unchanged.
     """
     loader = recalibration_loader(train, seed)
     with untouched_random_state():

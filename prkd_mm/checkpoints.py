@@ -76,12 +76,7 @@ def read(path: str) -> dict:
 
 
 def load_from_local(filename: str, map_location: Any = None) -> Any:
-    """Load a checkpoint file, for MMEngine's ``CheckpointLoader``; see :func:`read`.
-
-    Args:
-        filename (str): The file.
-        map_location: As in ``torch.load``.
-    """
+    """Load a checkpoint file, for MMEngine's ``CheckpointLoader``; see :func:`read`."""
     path = os.path.expanduser(filename)
     if not os.path.isfile(path):
         raise FileNotFoundError(f'no checkpoint {path!r}')
@@ -112,12 +107,11 @@ def read_url(
 def load_exported(path: Union[str, Path]) -> nn.Module:
     """Load a ``torch.export`` file (``.pt2``), whose pickled parts are read as plain data.
 
-    ``torch.export.load`` reads these parts without restrictions if they hold
-    more than plain data (torch/_export/serde/serialize.py).
+    ``torch.export.load`` reads these parts without restrictions if they hold more than plain data
+    (torch/_export/serde/serialize.py).
 
     Raises:
-        ValueError: If the file is damaged, or its pickled parts would execute
-            code.
+        ValueError: If the file is damaged, or its pickled parts would execute code.
     """
     load = torch.load
 
@@ -141,8 +135,7 @@ def plain_data_only(path: str) -> Iterator[None]:
     """Turn the errors of torch's reader into one that names the file and the problem.
 
     Raises:
-        ValueError: If the file is damaged, not a checkpoint, or would execute
-            code.
+        ValueError: If the file is damaged, not a checkpoint, or would execute code.
     """
     try:
         yield
@@ -178,13 +171,10 @@ def _first_sentence(error: Exception) -> str:
 
 
 def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
-    """The weights of one plain net, from a checkpoint of a net or an algorithm.
+    """The weights of one plain net, and whether it was the student in a checkpoint of an algorithm.
 
     A net that was trained alone needs no change. A distillation algorithm keeps its student under
     ``architecture.``; MMRazor's algorithms also keep their teacher, which is dropped.
-
-    Returns:
-        tuple: The state dict, and whether it was the student of an algorithm.
     """
     state = checkpoint.get('state_dict', checkpoint)
     state = {k.removeprefix('module.'): value for k, value in state.items()}
@@ -196,14 +186,9 @@ def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
 def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None:
     """Load ``state`` into ``model``; all names and shapes must match.
 
-    Args:
-        model: The model.
-        state: Weights by name.
-        what: Description of ``state``, for the error message.
-
     Raises:
-        ValueError: If names are missing or unexpected, or shapes differ; the first of each kind are
-            listed.
+        ValueError: If names are missing or unexpected, or shapes differ. The message describes the
+            state as ``what`` and lists the first names of each kind.
     """
     own = model.state_dict()
     problems = dict(

@@ -29,12 +29,8 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
     """Run a tool; turn an error into one message and exit status 1.
 
     SIGTERM, the default of ``kill``, acts like Ctrl-C, so that a tool also ends the runs that it
-    started. ``--debug`` anywhere in the command line also prints the traceback. A distributed run
-    always prints it.
-
-    Args:
-        main: The tool.
-        interrupted: What to print after Ctrl-C or SIGTERM.
+    started; then ``interrupted`` is printed. ``--debug`` anywhere in the command line also prints
+    the traceback. A distributed run always prints it.
     """
     debug = _DEBUG in sys.argv or os.environ.get('WORLD_SIZE', '1') != '1'
     sys.argv = [argument for argument in sys.argv if argument != _DEBUG]

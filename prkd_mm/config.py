@@ -79,9 +79,7 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
 def find_config(path: str) -> str:
     """Path of a config file, which may be one that comes with the package.
 
-    Args:
-        path: A file. ``configs/prkd/<name>.py`` and ``prkd_mm::prkd/<name>.py`` also work outside a
-            checkout.
+    ``configs/prkd/<name>.py`` and ``prkd_mm::prkd/<name>.py`` also work outside a checkout.
 
     Raises:
         FileNotFoundError: If the config does not exist.
@@ -141,16 +139,14 @@ def load_config(
 
     Args:
         path: The config file.
-        method: Name of a file in ``configs/_base_/methods``. Defaults to None: the environment
-            variable ``PRKD_METHOD``, or the method of the config.
+        method: See :func:`choose_method`.
         options: Overrides, such as ``{'train_cfg.max_epochs': 3}``.
-        work_dir: Output folder. Defaults to None: the one in the config, or
-            ``./work_dirs/<name of the config>``, with the suffix ``_<method>`` if the method is not
-            that of the config.
+        work_dir: Output folder. Defaults to None: the one in the config, or ``./work_dirs/<name of
+            the config>``, with the suffix ``_<method>`` if the method is not that of the config.
 
     Raises:
         FileNotFoundError: If the config or the method does not exist.
-        ValueError: If the method of the config cannot be changed.
+        ValueError: If the method of the config cannot be changed, or a setting is invalid.
     """
     path = find_config(path)
     cfg = choose_method(path, method)
@@ -181,8 +177,8 @@ def choose_method(path: str, method: Optional[str] = None) -> Config:
 
     Args:
         path: The config file.
-        method: Name of the method. Defaults to None: the environment variable ``PRKD_METHOD``, if
-            the config reads it.
+        method: Name of a file in ``configs/_base_/methods``. Defaults to None: the environment
+            variable ``PRKD_METHOD``, or the method of the config.
 
     Raises:
         FileNotFoundError: If the method does not exist.
@@ -243,13 +239,7 @@ def _set_variables(values: dict[str, Optional[str]]) -> None:
 
 
 def default_work_dir(path: str, method: Optional[str], own_method: Optional[str]) -> str:
-    """Default work dir, for a config without ``work_dir``.
-
-    Args:
-        path: The config file.
-        method: The chosen method.
-        own_method: The default method of the config.
-    """
+    """Work dir for a config without one, whose own method may differ from the chosen one."""
     name = osp.splitext(osp.basename(path))[0]
     suffix = '' if method == own_method else f'_{method}'
     return f'./work_dirs/{name}{suffix}'

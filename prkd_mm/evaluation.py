@@ -17,15 +17,13 @@ def unwrap(model: torch.nn.Module) -> BaseModel:
 
 
 def evaluate(runner: Runner, predict: Callable) -> dict[str, float]:
-    """Metrics of ``predict`` on the validation set of ``runner``.
+    """Metrics of ``predict`` on the validation set of ``runner``, which has a validation loop.
 
     Uses the validation loop's data and evaluator but calls no hook, because MMEngine's hooks would
     log the result and select checkpoints by it. The random state of the run is unchanged.
 
-    Args:
-        runner: A runner with a validation loop.
-        predict: ``predict(inputs, data_samples)`` on preprocessed inputs, like a model's forward
-            with ``mode='predict'``.
+    ``predict(inputs, data_samples)`` gets preprocessed inputs, like a model's forward with
+    ``mode='predict'``.
     """
     loop = runner.val_loop
     with untouched_random_state(), autocast(enabled=loop.fp16):

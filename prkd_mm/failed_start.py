@@ -15,15 +15,10 @@ from .files import write_bytes
 def restored_after_failed_start(
     folder: Union[str, Path], has_started: Callable[[], bool] = lambda: False
 ) -> Iterator[None]:
-    """Restore a work dir if the run fails before it has computed anything.
+    """Restore a work dir, which exists, if the run fails before it has computed anything.
 
-    New files and folders are removed. Configs directly in ``folder``, which
-    MMEngine overwrites, get their old content back.
-
-    Args:
-        folder (str | Path): The work dir, which exists.
-        has_started (Callable): Whether the run has computed results; if so,
-            nothing is removed.
+    New files and folders are removed. Configs directly in ``folder``, which MMEngine overwrites,
+    get their old content back. Nothing changes if ``has_started()`` is true.
     """
     entries = set(Path(folder).iterdir())
     configs = {path: path.read_bytes() for path in Path(folder).glob('*.py')}
@@ -40,11 +35,6 @@ def restored_after_failed_start(
 
 
 def has_trained(runner: Optional[Runner], first: int = 0) -> bool:
-    """Whether a runner has completed an iteration.
-
-    Args:
-        runner (Runner, optional): The runner; None if it was not built.
-        first (int): The iteration from which it resumed.
-    """
+    """Whether a runner, None if it was not built, has trained beyond the iteration ``first``."""
     # `runner.iter` would build the loop, which may be what failed
     return getattr(getattr(runner, '_train_loop', None), 'iter', 0) > first

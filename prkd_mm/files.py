@@ -20,11 +20,8 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
     """Open a file that appears under its name only when it is complete and on disk.
 
     The content goes to a temporary file with a unique name next to ``path``. This file is synced
-    and then replaces ``path``; the folder is synced, too. Temporary files that killed processes
-    left for this path are removed.
-
-    Args:
-        path: The file to write. Its folder must exist.
+    and then replaces ``path``; the folder, which must exist, is synced, too. Temporary files that
+    killed processes left for this path are removed.
 
     Raises:
         OSError: If the file cannot be written. The message says so if the disk is full.

@@ -13,15 +13,11 @@ _NAME = '.lock'
 
 @contextmanager
 def lock_folder(folder: Union[str, Path], what: str = 'run') -> Iterator[None]:
-    """Lock a folder for this process.
+    """Lock a folder for this process, which the error message calls a ``what``.
 
     The operating system releases the lock when the process ends, even if it is killed. The file
-    ``.lock`` names the process that holds the lock.
-
-    Args:
-        folder: The folder. If it does not exist, it is created, and removed again if it is still
-            empty at the end.
-        what: Kind of process, for the error message.
+    ``.lock`` names the process that holds the lock. If the folder does not exist, it is created,
+    and removed again if it is still empty at the end.
 
     Raises:
         ValueError: If another process has locked the folder.

@@ -14,9 +14,6 @@ def check_metrics(cfg: dict) -> None:
 
     MMEngine reports both only after the first epoch.
 
-    Args:
-        cfg: The config of a run.
-
     Raises:
         ValueError: If ``topk`` of an ``Accuracy`` is above the number of classes, or if
             ``save_best`` names a metric that the validation does not compute.
@@ -31,11 +28,7 @@ def check_metrics(cfg: dict) -> None:
 
 
 def num_classes(net: Any) -> Optional[int]:
-    """Number of classes of a net or its config, or None if it is not declared.
-
-    Args:
-        net: The net, or an algorithm that trains it as its ``architecture``.
-    """
+    """Number of classes of a net, an algorithm or its config, or None if it is not declared."""
     net = _member(net, 'architecture') or net
     return _member(_member(net, 'head'), 'num_classes')
 
@@ -54,10 +47,7 @@ def metrics_of(evaluator: Any) -> list[dict]:
 
 
 def check_classes(runner: Runner) -> list[str]:
-    """Compare the classes of the training set with those of the net.
-
-    Returns:
-        list[str]: Messages for the user.
+    """Compare the classes of the training set with those of the net; returns messages for the user.
 
     Raises:
         ValueError: If the net has fewer classes than the training set.

@@ -10,16 +10,10 @@ def is_number(value: Any) -> bool:
 
 
 def check_whole_number(name: str, value: Any, at_least: int = 1, optional: bool = False) -> None:
-    """Check an integer with a lower bound.
-
-    Args:
-        name: Name of the setting, for the message.
-        value: Its value.
-        at_least: The lower bound.
-        optional: Whether None is also accepted.
+    """Check that the setting ``name`` is an integer with a lower bound.
 
     Raises:
-        ValueError: If the value is anything else.
+        ValueError: If the value is anything else; None is accepted if it is optional.
     """
     if optional and value is None:
         return

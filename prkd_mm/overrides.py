@@ -66,13 +66,10 @@ def check_overrides(cfg: dict, options: dict[str, Any]) -> None:
 
 
 def check_types(cfg: dict, options: dict[str, Any]) -> None:
-    """Reject overrides whose type differs from that of the value in the config.
+    """Reject overrides whose type differs from that of the value in the config without them.
 
-    A part of a run stays a dict, a number does not become a text, and a flag stays a flag.
-
-    Args:
-        cfg: The config without the overrides.
-        options: Values by dotted key, all of them known.
+    A part of a run stays a dict, a number does not become a text, and a flag stays a flag. All keys
+    of ``options`` are known.
 
     Raises:
         ValueError: If a type differs; the message names the key and both values.
@@ -94,11 +91,7 @@ def check_types(cfg: dict, options: dict[str, Any]) -> None:
 
 
 def check_arguments(cfg: dict, path: str) -> None:
-    """Reject settings that the class of a part does not accept.
-
-    Args:
-        cfg: The settings, with their ``type``.
-        path: Their dotted key, for the message.
+    """Reject settings, at a dotted key, that the class in their ``type`` does not accept.
 
     Raises:
         ValueError: If the class has no argument of this name.

@@ -13,8 +13,7 @@ from mmengine.registry import FUNCTIONS
 def untouched_random_state(gpu: bool = True) -> Iterator[None]:
     """Restore the states of all random number generators at the end.
 
-    Args:
-        gpu: Whether to include the generator of the current GPU, which data workers must not use.
+    ``gpu`` includes the generator of the current GPU, which data workers must not use.
     """
     states = random.getstate(), np.random.get_state()
     gpus = [torch.cuda.current_device()] if gpu and torch.cuda.is_available() else []

@@ -15,26 +15,17 @@ _SHOWN = 4  # changes listed in a message
 
 
 class Changes(NamedTuple):
-    """Differences between two configs, one sentence each.
+    """Differences between two configs, one sentence each."""
 
-    Attributes:
-        decisive: Differences that change the result.
-        harmless: Differences that do not, but are logged.
-    """
-
-    decisive: list[str]
-    harmless: list[str]
+    decisive: list[str]  # those that change the result
+    harmless: list[str]  # those that do not, but are logged
 
 
 def parse(text: str) -> dict:
-    """Read the text of a dumped config without executing it.
-
-    Args:
-        text: Assignments of literals and ``dict(...)``, as in the ``meta`` of MMEngine's
-            checkpoints.
+    """Read the text of a dumped config, as in the ``meta`` of a checkpoint, without executing it.
 
     Raises:
-        ValueError: If the text contains anything else.
+        ValueError: If the text is more than assignments of literals and ``dict(...)``.
     """
     try:
         statements: list[Any] = ast.parse(text).body

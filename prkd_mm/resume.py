@@ -18,29 +18,18 @@ _STATE = ('meta', 'state_dict', 'optimizer', 'message_hub')  # what a resume nee
 
 
 class Resumed(NamedTuple):
-    """Result of :func:`set_resume`.
+    """Result of :func:`set_resume`."""
 
-    Attributes:
-        notes (list[str]): Messages for the user, one sentence each.
-        meta (dict): The ``meta`` of the checkpoint; empty without one.
-    """
-
-    notes: list[str]
-    meta: dict
+    notes: list[str]  # messages for the user, one sentence each
+    meta: dict  # the `meta` of the checkpoint; empty without one
 
 
 class ResumePoint(NamedTuple):
-    """The checkpoint from which a run resumes.
+    """The checkpoint from which a run resumes."""
 
-    Attributes:
-        path: The checkpoint; None to train from the beginning.
-        checkpoint: Its content; empty for None.
-        notes: Messages for the user, one sentence each.
-    """
-
-    path: Optional[str]
-    checkpoint: dict
-    notes: list[str]
+    path: Optional[str]  # None to train from the beginning
+    checkpoint: dict  # its content; empty without one
+    notes: list[str]  # messages for the user, one sentence each
 
 
 def find_resume_point(work_dir: Union[str, Path], template: Optional[str] = None) -> ResumePoint:
@@ -48,12 +37,8 @@ def find_resume_point(work_dir: Union[str, Path], template: Optional[str] = None
 
     The search starts at the checkpoint named in ``last_checkpoint`` and continues with older ones.
     Only its file name is used, so that copied and moved work dirs use their own files. Without a
-    usable ``last_checkpoint``, the search starts at the highest number.
-
-    Args:
-        work_dir: The folder.
-        template: The ``filename_tmpl`` of the checkpoint hook. Defaults to None: ``epoch_{}.pth``
-            or ``iter_{}.pth``.
+    usable ``last_checkpoint``, the search starts at the highest number. ``template`` is the
+    ``filename_tmpl`` of the checkpoint hook; None stands for ``epoch_{}.pth`` or ``iter_{}.pth``.
 
     Raises:
         ValueError: If the work dir has checkpoints, but none can be read.
@@ -161,10 +146,7 @@ def set_resume(
 def check_same_run(
     point: ResumePoint, cfg: Config, allow_changes: bool = False, processes: int = 1
 ) -> list[str]:
-    """Compare the settings of a run with those recorded in its checkpoint.
-
-    Returns:
-        list[str]: The changes that are allowed.
+    """Compare the settings of a run with those in its checkpoint; returns allowed changes.
 
     Raises:
         ValueError: If a setting that affects the result has changed.
@@ -190,22 +172,13 @@ def check_same_run(
 def check_same_teacher(
     model: nn.Module, meta: dict, path: Optional[str], allow_changes: bool = False
 ) -> list[str]:
-    """Compare the teacher of a run with the hash of the teacher in its checkpoint.
+    """Compare the teacher of a run with the hash of the teacher in the ``meta`` of its checkpoint.
 
-    This detects a teacher that was replaced under the same path. Checkpoints
-    without the hash are accepted.
-
-    Args:
-        model (nn.Module): The model of the run.
-        meta (dict): The ``meta`` of the checkpoint.
-        path (str, optional): The checkpoint, for the message.
-        allow_changes (bool): Whether to accept another teacher.
-
-    Returns:
-        list[str]: Messages for the user.
+    This detects a teacher that was replaced under the same path. Checkpoints without the hash are
+    accepted. Returns messages for the user, which name the checkpoint by its path.
 
     Raises:
-        ValueError: If the teacher has changed.
+        ValueError: If the teacher has changed, unless changes are allowed.
     """
     before = meta.get(TEACHER)
     if before is None:
@@ -220,12 +193,8 @@ def check_same_teacher(
 def check_initial_weights(model: nn.Module, path: str) -> None:
     """Reject weights of another net, for which MMEngine logs a warning and loads nothing.
 
-    Args:
-        model (nn.Module): The model of the run.
-        path (str): The checkpoint to start from.
-
     Raises:
-        ValueError: If no name and shape is that of a weight of the model.
+        ValueError: If no name and shape in the checkpoint is that of a weight of the model.
     """
     own = {(name, value.shape) for name, value in unwrap(model).state_dict().items()}
     checkpoint = read(path)

@@ -51,16 +51,6 @@ SHAPES = dict(linear=linear, cosine=cosine, step=step, constant=constant)
 class Schedule:
     """The schedule of one attribute of one loss.
 
-    Attributes:
-        loss: Name of the loss in ``distill_losses``.
-        attr: Name of the attribute.
-        start: Value at r = 0.
-        end: Value at r = 1. Not needed by 'constant'. With ``relax_to``, it is None until it has
-            been solved for.
-        shape: A key of :data:`SHAPES`.
-        relax_to: Given instead of ``end``, for ``cor_weight``: see
-            :class:`~prkd_mm.hooks.LossScheduleHook`.
-
     Raises:
         TypeError: If a value is not a number.
         ValueError: If a value is not finite, the shape is unknown, or ``relax_to`` does not fit the
@@ -71,12 +61,12 @@ class Schedule:
         2.5
     """
 
-    loss: str
+    loss: str  # its name in `distill_losses`
     attr: str
-    start: float
-    end: Optional[float] = None
-    shape: str = 'linear'
-    relax_to: Optional[float] = None
+    start: float  # value at r = 0
+    end: Optional[float] = None  # value at r = 1; solved for if `relax_to` is given
+    shape: str = 'linear'  # a key of SHAPES
+    relax_to: Optional[float] = None  # instead of `end`, for cor_weight: see LossScheduleHook
 
     def __post_init__(self) -> None:
         what = f'LossScheduleHook: the schedule of {self.name}'
@@ -119,10 +109,10 @@ class Schedule:
         return f'{self.loss}.{self.attr}'
 
     def check_loss(self, loss: nn.Module) -> None:
-        """Check that a loss has the attribute and accepts its first and last value.
+        """Set the attribute to ``start``, and check that the loss accepts the first and last value.
 
         Raises:
-            ValueError: If it does not. Otherwise the attribute is set to ``start``.
+            ValueError: If it has no such attribute, or does not accept them.
         """
         owner = f'LossScheduleHook: {self.loss} ({type(loss).__name__})'
         public = [name for name in dir(loss) if not name.startswith('_')]

@@ -50,27 +50,19 @@ KINDS = ('logit', 'kl', 'inter', 'intra')
 
 
 class Term(NamedTuple):
-    """``weight · D``, one term of a loss.
+    """``weight · D``, one term of a loss."""
 
-    Attributes:
-        kind: One of 'logit', 'kl', 'inter', 'intra'.
-        tau: Temperature; ignored by 'logit'.
-        weight: Product of all factors of D, τ² included.
-    """
-
-    kind: str
-    tau: float = 1.0
-    weight: float = 1.0
+    kind: str  # 'logit', 'kl', 'inter' or 'intra'
+    tau: float = 1.0  # temperature; ignored by 'logit'
+    weight: float = 1.0  # product of all factors of D, τ² included
 
 
 def terms_of(loss: nn.Module) -> list[Term]:
     """The terms of a loss module with its current weights.
 
-    Args:
-        loss: ``PRKDLoss``, or MMRazor's ``KLDivergence``, ``DISTLoss`` or ``L2Loss``.
-
     Raises:
-        ValueError: If the loss has another type, or options that are not supported.
+        ValueError: If the loss is not ``PRKDLoss``, or MMRazor's ``KLDivergence``, ``DISTLoss`` or
+            ``L2Loss``, or has options that are not supported.
     """
     terms = _known_terms(loss)
     if terms is None:
@@ -210,22 +202,14 @@ class StrengthMeter:
         self._unweighted = unweighted
 
     def terms(self, loss: nn.Module) -> dict[str, float]:
-        """Strength of each term of a loss with its current weights, by kind.
-
-        Raises:
-            ValueError: See :func:`terms_of`.
-        """
+        """Strength of each term of a loss with its current weights; see :func:`terms_of`."""
         return {
             term.kind: term.weight * self._unweighted(term._replace(weight=1.0))
             for term in terms_of(loss)
         }
 
     def total(self, loss: nn.Module) -> float:
-        """Strength of a loss with its current weights.
-
-        Raises:
-            ValueError: See :func:`terms_of`.
-        """
+        """Strength of a loss with its current weights; see :func:`terms_of`."""
         return sum(self.terms(loss).values())
 
 

@@ -55,12 +55,10 @@ OTHER_STYLES = tuple(
 
 
 def method_styles(names: Sequence[str]) -> dict[str, Style]:
-    """The style of each name in a figure.
+    """The style of each name in a figure: methods by key (``kd``) or title (``KD``).
 
-    Args:
-        names: Methods, by key (``kd``) or title (``KD``). Each other name gets the next style in
-            :data:`OTHER_STYLES`, so that all lines of a figure differ. The style of such a name
-            depends on the names before it.
+    Each other name gets the next style in :data:`OTHER_STYLES`, so that all lines of a figure
+    differ. The style of such a name depends on the names before it.
     """
     keys = {title: key for key, title in METHODS.items()}
     others = cycle(OTHER_STYLES)
@@ -97,12 +95,8 @@ def bars(
 ) -> None:
     """Draw horizontal bars with error bars, the first on top.
 
-    Args:
-        axes: The panel.
-        estimates: Length and error by name.
-        label: Label of the x axis.
-        log: Whether the x axis is logarithmic.
-        color: One color for all bars, or a list of one color per bar.
+    ``label`` belongs to the x axis, which is logarithmic with ``log``. ``color`` is one color, or a
+    list of one per bar.
     """
     means, errors = zip(*estimates.values())
     positions = np.arange(len(estimates))

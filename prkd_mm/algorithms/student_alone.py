@@ -47,13 +47,9 @@ def typed_preprocessor(arguments: dict) -> dict:
 
 
 def student_alone(cfg: Config) -> ConfigDict:
-    """Config of the net that a run trains, without the teacher.
+    """Config of the net that a run trains, without the teacher, and of its data preprocessor.
 
-    Args:
-        cfg: Config of a distillation, or of a net trained alone.
-
-    Returns:
-        A model config that includes its data preprocessor.
+    The run may be a distillation, or that of a net trained alone.
     """
     model = copy.deepcopy(cfg.model)
     preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))

@@ -16,15 +16,7 @@ SPLITS = ('train', 'test')
 
 
 def read_classes(root: str) -> dict[str, str]:
-    """Find the folders of the classes.
-
-    Args:
-        root: Folder in the official layout.
-
-    Returns:
-        dict: ``{class: folder}``, sorted by the number of the folder, such as
-        ``{'ak47': '001.ak47', ...}``.
-    """
+    """Find the folders of the classes: ``{'ak47': '001.ak47', ...}``, sorted by their number."""
     folders = sorted(
         e.name for e in os.scandir(root) if e.is_dir() and re.fullmatch(r'\d{3}\..+', e.name)
     )
@@ -48,19 +40,11 @@ def find_images(folder: str) -> list[str]:
 
 
 def split_images(names: Sequence[str], split: str, seed: int) -> list[str]:
-    """Select the images of a split from those of one class.
+    """Select the images of a split, 'train' or 'test', from the names of all images of one class.
 
     One fifth of the images, rounded down, is for testing: the images with the lowest SHA-256 of
     ``'<seed> <name>'``. Therefore the split depends only on the names and the seed, and is the same
     on every machine.
-
-    Args:
-        names: All images of the class.
-        split: 'train' or 'test'.
-        seed: Seed of the split.
-
-    Returns:
-        list[str]: Images of the split, in the given order.
     """
     ranked = sorted(names, key=lambda n: hashlib.sha256(f'{seed} {n}'.encode()).digest())
     test = set(ranked[: len(names) // 5])

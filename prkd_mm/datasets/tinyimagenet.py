@@ -20,10 +20,7 @@ Found = TypeVar('Found')
 
 
 def read_classes(root: str) -> tuple[dict[str, str], list[str]]:
-    """Read the classes, in label order.
-
-    Args:
-        root: Folder in the official layout.
+    """Read the classes of a folder in the official layout.
 
     Returns:
         tuple: ``{wnid: class name}`` in the order of ``wnids.txt``, and a list of faults.
@@ -43,12 +40,7 @@ def read_classes(root: str) -> tuple[dict[str, str], list[str]]:
 
 
 def find_images(root: str, split: str, wnids: list[str]) -> tuple[Samples, list[str]]:
-    """Find the images of a split and their labels.
-
-    Args:
-        root: Folder in the official layout.
-        split: ``'train'`` or ``'val'``.
-        wnids: Classes, in label order.
+    """Find the images of a split, 'train' or 'val', and their labels, the indices of ``wnids``.
 
     Returns:
         tuple: ``[(path, label), ...]``, sorted by label and file name for ``train`` and in the

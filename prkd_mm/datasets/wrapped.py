@@ -16,12 +16,7 @@ _CIFAR = dict(CIFAR10=CIFAR_10, CIFAR100=CIFAR_100)
 def build_wrapped(
     wrapper: str, dataset: Union[dict, BaseDataset], pipeline: Optional[list] = None
 ) -> BaseDataset:
-    """Build a data set and list its images.
-
-    Args:
-        wrapper: Name of the class that uses the data set, for messages.
-        dataset: The data set or its config.
-        pipeline: Pipeline that replaces that of the config. None: its own.
+    """Build the data set of a wrapper, if needed with another pipeline, and list its images.
 
     Raises:
         FileNotFoundError: If there are no images in ``data_root``.

@@ -129,10 +129,7 @@ class LossScheduleHook(Hook):
         return self.progress_at(iteration // self.epoch_length if self.by_epoch else iteration)
 
     def set_length(self, length: float) -> None:
-        """Fit the window to a run.
-
-        Args:
-            length: Length of the run in epochs (iterations).
+        """Fit the window to the length of a run in epochs (iterations).
 
         Raises:
             ValueError: If the window lies outside the run.

@@ -35,9 +35,6 @@ def current_epoch(runner: Runner) -> int:
 
 
 def ends_epoch(runner: Runner) -> bool:
-    """Whether the iteration is the last of its epoch.
-
-    For ``after_train_iter`` of an iteration-based run.
-    """
+    """Whether an iteration-based run is in the last iteration of an epoch."""
     done = runner.iter + 1
     return done % iters_per_epoch(runner) == 0 or done == runner.max_iters

@@ -24,19 +24,12 @@ _MAX_REBOUND = 1.1
 
 @dataclass
 class Course:
-    """Scheduled values and strengths over a run.
+    """Scheduled values and strengths over a run."""
 
-    Attributes:
-        iterations: Iterations of the evaluation, from the first to the last.
-        values: Scheduled values by ``<loss>.<attr>``.
-        totals: Strength by loss.
-        terms: Strength by ``<loss>: <term>``.
-    """
-
-    iterations: list[int]
-    values: dict[str, list[float]] = field(default_factory=dict)
-    totals: dict[str, list[float]] = field(default_factory=dict)
-    terms: dict[str, list[float]] = field(default_factory=dict)
+    iterations: list[int]  # at which they are evaluated, from the first to the last
+    values: dict[str, list[float]] = field(default_factory=dict)  # by ``<loss>.<attr>``
+    totals: dict[str, list[float]] = field(default_factory=dict)  # strength by loss
+    terms: dict[str, list[float]] = field(default_factory=dict)  # strength by ``<loss>: <term>``
 
     def add_strengths(self, losses: dict[str, nn.Module], meter: StrengthMeter, i: int) -> None:
         for name, loss in losses.items():
@@ -67,12 +60,8 @@ def course_of(
 ) -> Course:
     """Evaluate the schedules of a run and the strengths that result from them.
 
-    Args:
-        hooks: All hooks of the run, ready to train.
-        max_iters: Iterations of the run.
-        epoch_length: Iterations of an epoch.
-        meter: Strength for the run's teacher. Without it, or for losses that it does not support,
-            there are no strengths.
+    The hooks are all those of the run, ready to train. There are no strengths without a meter, or
+    for losses that it does not support.
     """
     step = epoch_length if all(hook.by_epoch for hook in hooks) else 1
     total = math.ceil(max_iters / step)
@@ -167,13 +156,7 @@ def summary(name: str, strengths: Sequence[float]) -> str:
 
 
 def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule]) -> list[str]:
-    """List warnings about the strength of a loss over the run.
-
-    Args:
-        name: Name of the loss.
-        strengths: Its strength over the run.
-        schedules: All schedules of this loss.
-    """
+    """List warnings about the strength of a loss over the run, with all schedules of this loss."""
     first, last = strengths[0], strengths[-1]
     targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]
     found = []

@@ -25,11 +25,8 @@ def _images_to_keep(classes: int) -> int:
 class LogitSample:
     """Teacher logits of a sample of images, collected during validation.
 
-    The images are spread evenly over the data set, because many sets are sorted by class, and
-    shuffled, because the intra correlation depends on the batch.
-
-    Args:
-        total: Number of images in the data set.
+    The images are spread evenly over the ``total`` images of the data set, because many sets are
+    sorted by class, and shuffled, because the intra correlation depends on the batch.
     """
 
     def __init__(self, total: int) -> None:

@@ -29,19 +29,14 @@ Net = Union[BaseModel, dict, str, None]
 class Spec(NamedTuple):
     """One teacher, as the arguments of ``FrozenTeacherDistill`` describe it.
 
-    Attributes:
-        teacher: The net, its config, or the name of its source; not used with
-            ``logits``.
-        checkpoint: Its weights: a file, a URL or a work dir.
-        config: The config that trains the teacher, for error messages.
-        logits: The folder of its stored logits, or the arguments of
-            :class:`TeacherLogits`; or ``dict(views=K, ...)``, the arguments of
-            :class:`FillingTeacher`, to fill a store during the run.
+    ``logits`` is the folder of its stored logits, or the arguments of :class:`TeacherLogits`; or
+    ``dict(views=K, ...)``, the arguments of :class:`FillingTeacher`, to fill a store during the
+    run.
     """
 
-    teacher: Net
-    checkpoint: Optional[str] = None
-    config: Optional[str] = None
+    teacher: Net  # the net, its config, or the name of its source; not used with `logits`
+    checkpoint: Optional[str] = None  # a file, a URL or a work dir
+    config: Optional[str] = None  # the config that trains the teacher, for error messages
     logits: Union[str, dict, None] = None
 
     def split(self) -> list['Spec']:

@@ -1,11 +1,10 @@
 """Convert teachers of RepDistiller and mdistiller to MMPretrain checkpoints.
 
-Papers on distillation share the teachers for CIFAR-100 of
-`RepDistiller <https://github.com/HobbitLong/RepDistiller>`_ (`Contrastive
-Representation Distillation <https://arxiv.org/abs/1910.10699>`_) and
-`mdistiller <https://github.com/megvii-research/mdistiller>`_, as
-``{'model': state_dict, ...}``. This package has the same nets; only the names
-of their weights differ.
+Papers on distillation share the teachers for CIFAR-100 of `RepDistiller
+<https://github.com/HobbitLong/RepDistiller>`_ (`Contrastive Representation Distillation
+<https://arxiv.org/abs/1910.10699>`_) and `mdistiller
+<https://github.com/megvii-research/mdistiller>`_, as ``{'model': state_dict, ...}``. This package
+has the same nets; only the names of their weights differ.
 """
 
 import argparse
@@ -108,11 +107,7 @@ def rename(key: str) -> str:
 
 
 def net_of(state: dict[str, Tensor]) -> str:
-    """Name of the net that has these weights (with MMPretrain's names), as in the tables of papers.
-
-    Returns:
-        A name and number of classes, such as 'resnet56, 100 classes'.
-    """
+    """Name of the net with these weights, under MMPretrain's names: 'resnet56, 100 classes'."""
     blocks = {
         key.split('.conv')[0] for key in state if re.match(r'backbone\.layer\d\.\d+\.conv', key)
     }
@@ -137,19 +132,11 @@ def net_of(state: dict[str, Tensor]) -> str:
 
 
 def convert(source: dict[str, Tensor], model: nn.Module, what: str) -> str:
-    """Load all weights of a shared file into MMPretrain's net.
-
-    Args:
-        source: Weights with the names in the file.
-        model: MMPretrain's classifier.
-        what: Description of the file, for the error message.
-
-    Returns:
-        The name of the net, as :func:`net_of` gives it.
+    """Load all weights of a shared file into MMPretrain's net; returns the name of the net.
 
     Raises:
-        ValueError: If the net or its number of classes differs, or weights
-            are missing or unexpected; their names are listed.
+        ValueError: If the net or its number of classes differs, or weights are missing or
+            unexpected; their names are listed.
     """
     own = model.state_dict()
     state = {}

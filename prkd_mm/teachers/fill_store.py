@@ -48,9 +48,8 @@ def store_teacher(
 ) -> TeacherLogits:
     """Store the logits of a pair's teacher for K views of each image.
 
-    Prints how large the store will be, shows progress, and resumes an
-    unfinished store. The header also holds the teacher's accuracy on the
-    validation set.
+    Prints how large the store will be, shows progress, and resumes an unfinished store. The header
+    also holds the teacher's accuracy on the validation set.
 
     Args:
         cfg: A config with ``FrozenTeacherDistill``.
@@ -62,10 +61,9 @@ def store_teacher(
         seed: Seed of the views.
 
     Raises:
-        ValueError: If the config has no frozen teacher, its training images
-            are neither :class:`~prkd_mm.datasets.PackedImages` nor
-            :class:`~prkd_mm.datasets.ImageViews`, or the folder holds another
-            store.
+        ValueError: If the config has no frozen teacher, its training images are neither
+            :class:`~prkd_mm.datasets.PackedImages` nor :class:`~prkd_mm.datasets.ImageViews`, or
+            the folder holds another store.
         OSError: If there is not enough disk space.
     """
     model, dataset = build_live(cfg)
@@ -111,13 +109,10 @@ def create_store(
     topk: Optional[int] = None,
     seed: int = 0,
 ) -> TeacherLogits:
-    """Create or resume a store for a teacher and a data set.
-
-    The arguments are as in :func:`store_teacher`.
+    """Create or resume a store for a teacher and a data set; arguments as in :func:`store_teacher`.
 
     Raises:
-        ValueError: If the student's preprocessor mixes images, or the folder
-            holds another store.
+        ValueError: If the student's preprocessor mixes images, or the folder holds another store.
         OSError: If there is not enough disk space.
     """
     if preprocess.batch_augments or preprocess.to_onehot:
@@ -160,18 +155,9 @@ def fill(
 ) -> int:
     """Compute and store the logits of some chunks.
 
-    Several processes can fill the same store: each skips the chunks that
-    another one is working on, and waits for them at the end.
-
-    Args:
-        store: An unfinished store.
-        chunks: The chunks to fill.
-        teacher: The live teacher.
-        preprocess: The student's data preprocessor, which draws the views.
-        dataset: The training images.
-        batch_size: Number of images per batch.
-        workers: Number of processes that load images.
-        advance: Called with the number of images that have been finished.
+    Several processes can fill the same store: each skips the chunks that another one is working on,
+    and waits for them at the end. ``advance`` is called with the number of images that have been
+    finished.
 
     Returns:
         The number of images whose logits this process has computed.
@@ -233,8 +219,8 @@ def check_config(cfg: Config) -> None:
     """Check that the logits of a config's teacher can be stored.
 
     Raises:
-        ValueError: If there is no frozen teacher, or the views of the training
-            images cannot be reproduced.
+        ValueError: If there is no frozen teacher, or the views of the training images cannot be
+            reproduced.
     """
     if not is_type(cfg.model, 'FrozenTeacherDistill'):
         raise ValueError(

@@ -20,18 +20,17 @@ from .teacher import Evaluate, Teacher
 class FillingTeacher(StoredTeacher):
     """A teacher that stores its logits view by view, and replays them.
 
-    Before the first step on a view, :meth:`fill` computes the logits of all its
-    images with the live teacher. Every step replays stored logits, so the
-    student's weights equal those of a run whose store was filled beforehand,
-    bit for bit on a CPU. The live teacher is released at the
+    Before the first step on a view, :meth:`fill` computes the logits of all its images with the
+    live teacher. Every step replays stored logits, so the student's weights equal those of a run
+    whose store was filled beforehand, bit for bit on a CPU. The live teacher is released at the
     first step after all views are stored.
 
     Args:
         live: The live teacher.
         folder: The folder of the store. Several runs may fill one store.
         views: Number of views K of each image; epoch e uses view e mod K.
-        topk: Number of logits to keep per image. None keeps 32 if there are
-            1,000 classes or more, else all. 0 keeps all.
+        topk: Number of logits to keep per image. None keeps 32 if there are 1,000 classes or more,
+            else all. 0 keeps all.
         seed: Seed of the views.
     """
 
@@ -72,12 +71,6 @@ class FillingTeacher(StoredTeacher):
     ) -> str:
         """Store the logits of all images in one view, unless they are stored.
 
-        Args:
-            view: The view.
-            preprocess: The student's data preprocessor.
-            dataset: The training images.
-            workers: Number of processes that load images.
-
         Returns:
             A message for the log: whether the logits were computed or replayed.
         """
@@ -115,7 +108,6 @@ class FillingTeacher(StoredTeacher):
         return super().logits(inputs, data_samples)
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """Metrics of the live teacher, which are saved in the store."""
         # all ranks evaluate, or none, even if another run stores the metrics meanwhile
         if on_all_ranks(self.store is not None and 'metrics' in self.store.header):
             return self.store.header['metrics']
@@ -131,7 +123,6 @@ class FillingTeacher(StoredTeacher):
         return super().stored_logits(count)
 
     def fingerprint(self) -> str:
-        """Hash of the live teacher's weights."""
         return super().fingerprint() if self.store else self.live.fingerprint()
 
 
@@ -155,11 +146,8 @@ def fills_a_store(logits: object) -> bool:
 def use_views_of_run(cfg: Config, preprocess: object, epoch: int, seed: int) -> None:
     """Make a data preprocessor draw the augmented views of a run, outside of that run.
 
-    Args:
-        cfg: Config of the run.
-        preprocess: Its data preprocessor. Only a ``BatchClsDataPreprocessor`` is changed.
-        epoch: The 0-based epoch.
-        seed: Seed of the run.
+    Only a ``BatchClsDataPreprocessor`` is changed. The epoch is 0-based; the seed is that of the
+    run.
     """
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.epoch = epoch

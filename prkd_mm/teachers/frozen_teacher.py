@@ -67,12 +67,9 @@ class FrozenTeacher(Teacher):
         return interpolate(inputs, self.image_size, mode='bilinear', antialias=True)
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
-        """Logits ``(N, C)`` for the student's inputs."""
         return self.net(self.inputs(inputs), mode='tensor')
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """Metrics of the net on the validation set, in evaluation mode."""
-
         def predict(inputs: Tensor, data_samples: list) -> list:
             return self.net(self.inputs(inputs), data_samples, mode='predict')
 
@@ -84,23 +81,18 @@ class FrozenTeacher(Teacher):
         return metrics
 
     def fingerprint(self) -> str:
-        """Hash of the weights."""
         if self.checkpoint is None:
             return hash_of_weights(self.net.state_dict())
         return hash_of_weights(plain_state_dict(read(self.checkpoint))[0])
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """The backbone."""
         return [self.net.backbone] if hasattr(self.net, 'backbone') else []
 
 
 def load_teacher(net: BaseModel, path: str, hint: str = '') -> None:
-    """Load a checkpoint into a teacher, strictly.
+    """Load a checkpoint (a file, a URL or a work dir) into a teacher, strictly.
 
-    Args:
-        net: The teacher.
-        path: The checkpoint: a file, a URL or a work dir.
-        hint: Instructions for training the teacher, for the error message.
+    ``hint`` explains in the error message how to train the teacher.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.

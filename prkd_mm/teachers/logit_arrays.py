@@ -11,17 +11,11 @@ DEFAULT_TOPK = 32
 
 
 class ArrayFile(NamedTuple):
-    """One file of a store.
-
-    Attributes:
-        name (str): The file name.
-        dtype (type): Data type of the elements.
-        width (tuple): Shape of the values of one image.
-    """
+    """One file of a store."""
 
     name: str
-    dtype: type
-    width: tuple
+    dtype: type  # of the elements
+    width: tuple  # shape of the values of one image
 
 
 class Chunk(NamedTuple):
@@ -52,12 +46,7 @@ def describe_arrays(classes: int, topk: Optional[int]) -> list[ArrayFile]:
 
 
 def choose_topk(topk: Optional[int], classes: int) -> Optional[int]:
-    """Number of logits to keep per image, or None for all.
-
-    Args:
-        topk: The requested number; 0 for all, None for the default.
-        classes: Number of classes.
-    """
+    """Number of logits to keep per image, or None for all; a request of 0 means all."""
     if topk is None and classes >= MANY_CLASSES:
         return DEFAULT_TOPK
     return topk or None

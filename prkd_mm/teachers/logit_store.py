@@ -58,8 +58,7 @@ class TeacherLogits:
 
     Raises:
         FileNotFoundError: If there is no store.
-        ValueError: If it belongs to another teacher or other images, or is
-            unfinished or damaged.
+        ValueError: If it belongs to another teacher or other images, or is unfinished or damaged.
     """
 
     def __init__(
@@ -98,20 +97,16 @@ class TeacherLogits:
         topk: Optional[int] = None,
         **identity,
     ) -> 'TeacherLogits':
-        """Create a store, or resume the unfinished one in the folder.
+        """Create a store of K views of N images, or resume the unfinished one in the folder.
 
         Args:
             folder: The folder.
-            views: Number of views K.
-            images: Number of images N.
-            classes: Number of classes C.
+            views, images, classes: K, N and C.
             topk: Number of logits to keep per image; None keeps all.
-            **identity: As in the constructor, and further values for the
-                header.
+            **identity: As in the constructor, and further values for the header.
 
         Raises:
-            ValueError: If ``views`` or ``topk`` is out of range, or the folder
-                holds another store.
+            ValueError: If ``views`` or ``topk`` is out of range, or the folder holds another store.
         """
         if views < 1:
             raise ValueError(f'views must be at least 1, got {views}')
@@ -247,11 +242,7 @@ class TeacherLogits:
                 )
 
     def put(self, chunk: Chunk, logits: Tensor) -> None:
-        """Store the logits of a chunk and mark it as finished.
-
-        Args:
-            chunk: One of :meth:`missing`.
-            logits: ``(images of the chunk, C)``.
+        """Store the logits ``(images, C)`` of a missing chunk, and mark it as finished.
 
         Raises:
             ValueError: If ``float16`` cannot represent the logits.

@@ -10,10 +10,8 @@ from torch import Tensor, nn
 class LogitsHead(ClsHead):
     """A head that receives logits as features.
 
-    Recorders on ``head`` and on ``head.fc`` both record the logits.
-
-    Args:
-        num_classes: Number of classes, or None if it is unknown.
+    Recorders on ``head`` and on ``head.fc`` both record the logits. ``num_classes`` is None if it
+    is unknown.
     """
 
     def __init__(self, num_classes: Optional[int]) -> None:
@@ -22,17 +20,14 @@ class LogitsHead(ClsHead):
         self.fc = nn.Identity()
 
     def forward(self, feats: Tensor) -> Tensor:
-        """Return the logits ``(N, C)``."""
         return self.fc(feats)
 
 
 class LogitsNet(BaseModel):
     """A module that maps inputs to logits, with the interface of MMPretrain's classifiers.
 
-    Args:
-        backbone: The module.
-        num_classes: Number of classes, or None if it is unknown.
-        data_preprocessor: Config of the module's own data preprocessor.
+    ``num_classes`` is None if it is unknown; ``data_preprocessor`` is the config of the module's
+    own.
     """
 
     def __init__(

@@ -51,8 +51,7 @@ class MeanTeacher(Teacher):
         """Prepare every teacher.
 
         Raises:
-            ValueError: If stored logits belong to different views of the
-                images.
+            ValueError: If stored logits belong to different views of the images.
         """
         drawn = set()
         for teacher in self.teachers:
@@ -69,7 +68,6 @@ class MeanTeacher(Teacher):
         self.input_normalization = OWN_NORMALIZATION if own else normalizations[0]
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
-        """Logits ``(N, C)`` of the mean."""
         logits = [teacher.logits(inputs, data_samples) for teacher in self.teachers]
         return self.net(self._mean(logits))
 
@@ -81,10 +79,7 @@ class MeanTeacher(Teacher):
         return self.tau * (log_sum - math.log(len(self.teachers)))
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """Metrics of the mean; empty if a teacher is stored.
-
-        A logit store has no logits of validation images.
-        """
+        """Metrics of the mean; empty if a teacher is stored, since a store has training images."""
         if not self.is_live:
             return {}
 
@@ -100,11 +95,9 @@ class MeanTeacher(Teacher):
         return None if any(part is None for part in parts) else self._mean(parts)
 
     def fingerprint(self) -> str:
-        """Hash of the teachers' fingerprints and of the kind of mean."""
         parts = [teacher.fingerprint() for teacher in self.teachers]
         text = f'{self.of} {self.tau:g} {" ".join(parts)}'
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def modules_to_compile(self) -> list[nn.Module]:
-        """The backbones of all teachers."""
         return [module for teacher in self.teachers for module in teacher.modules_to_compile()]

@@ -7,21 +7,15 @@ from torch import Tensor, nn
 
 
 class Normalization(NamedTuple):
-    """``(image - mean) / std``, after an optional swap of the channels.
+    """``(image - mean) / std`` on the scale 0 to 255, after an optional swap of the channels.
 
-    Attributes:
-        mean (Tensor): ``(C, 1, 1)``, on the scale 0 to 255; zeros without
-            normalization.
-        std (Tensor): ``(C, 1, 1)``; ones without normalization.
-        swaps_channels (bool): Whether the channel order is reversed first.
-            Images are loaded as BGR, so the net then receives RGB.
-        enabled (bool): Whether mean and standard deviation are applied.
+    Images are loaded as BGR, so a net with ``swaps_channels`` receives RGB.
     """
 
-    mean: Tensor
-    std: Tensor
-    swaps_channels: bool
-    enabled: bool
+    mean: Tensor  # (C, 1, 1); zeros without normalization
+    std: Tensor  # (C, 1, 1); ones without normalization
+    swaps_channels: bool  # whether the order of the channels is reversed first
+    enabled: bool  # whether mean and standard deviation are applied
 
     @classmethod
     def of(cls, preprocessor: nn.Module) -> 'Normalization':

@@ -10,19 +10,14 @@ from .filling_teacher import fills_a_store
 
 
 def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
-    """Make a run fill a logit store, if its config or ``views`` requests it.
+    """Make a run fill a logit store of ``views`` views, or as its config requests.
 
-    Adds the :class:`~prkd_mm.hooks.FillStoreHook`. The config of a student
-    without a teacher is not changed.
-
-    Args:
-        cfg: The config, which is changed.
-        views: Number of views K; None keeps ``model.teacher_logits``.
+    Adds the :class:`~prkd_mm.hooks.FillStoreHook` to the config. The config of a student without a
+    teacher is not changed.
 
     Raises:
-        ValueError: If ``views`` is given and there is no frozen teacher, the
-            logits are stored already, or the views of the images cannot be
-            reproduced.
+        ValueError: If ``views`` is given and there is no frozen teacher, the logits are stored
+            already, or the views of the images cannot be reproduced.
     """
     if is_type(cfg.model, 'StudentAlone'):
         if views is not None:

@@ -15,19 +15,17 @@ from .sources import FileNet, load_source
 class SourceTeacher(FrozenTeacher):
     """A frozen teacher from timm, torchvision, Hugging Face or a file.
 
-    It receives RGB images in the normalization and size that its source
-    specifies. A file (TorchScript, ``torch.export``, ONNX) specifies no
-    normalization; without ``mean`` and ``std``, its net receives images in the
-    student's normalization.
+    It receives RGB images in the normalization and size that its source specifies. A file
+    (TorchScript, ``torch.export``, ONNX) specifies no normalization; without ``mean`` and ``std``,
+    its net receives images in the student's normalization.
 
     Args:
         source: The net; see :func:`~prkd_mm.teachers.sources.load_source`.
         checkpoint: Checkpoint with its weights.
         num_classes: Number of classes of the net in ``checkpoint``.
         mean, std: Normalization of the images, on the scale 0 to 255.
-        to_rgb: Whether the channels of loaded images are reversed to get RGB,
-            as in MMPretrain's data preprocessor. Only needed if the student
-            does not reverse them.
+        to_rgb: Whether the channels of loaded images are reversed to get RGB, as in MMPretrain's
+            data preprocessor. Only needed if the student does not reverse them.
         image_size: Height and width of the images; one integer stands for both.
         **options: Arguments of the library's function that creates the net.
     """
@@ -53,7 +51,7 @@ class SourceTeacher(FrozenTeacher):
         self.source, self.to_rgb = source, to_rgb
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Compute the map from the student's normalized images to the teacher's.
+        """Prepare as the parent class does.
 
         Raises:
             ValueError: If it is unknown whether loaded images are RGB or BGR.

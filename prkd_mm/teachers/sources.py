@@ -1,7 +1,7 @@
 """Load classifiers of other libraries and file formats as modules that compute logits.
 
-Each loader returns a :class:`SourceNet`. A library is imported only when it is
-needed. If it is missing, the error names the package to install.
+Each loader returns a :class:`SourceNet`. A library is imported only when it is needed. If it is
+missing, the error names the package to install.
 """
 
 import hashlib
@@ -18,24 +18,13 @@ from ..checkpoints import load_exported, load_strictly, plain_state_dict, read
 
 
 class SourceNet(NamedTuple):
-    """A classifier from another library, and properties of the images it was trained on.
+    """A classifier from another library, and the images it was trained on; None if unspecified."""
 
-    Attributes:
-        module (nn.Module): Maps images ``(N, 3, H, W)`` to logits ``(N, C)``.
-        num_classes (int, optional): Number of classes C, or None if the file
-            does not specify it.
-        mean, std (list, optional): Mean and standard deviation of the RGB
-            channels, on the scale 0 to 255; None if the source does not
-            specify them.
-        image_size (tuple, optional): Height and width, or None if the source
-            does not specify them.
-    """
-
-    module: nn.Module
+    module: nn.Module  # maps images (N, 3, H, W) to logits (N, C)
     num_classes: Optional[int] = None
-    mean: Optional[list[float]] = None
+    mean: Optional[list[float]] = None  # of the RGB channels, on the scale 0 to 255
     std: Optional[list[float]] = None
-    image_size: Optional[tuple[int, int]] = None
+    image_size: Optional[tuple[int, int]] = None  # height and width
 
 
 def _normalized(
@@ -52,14 +41,13 @@ def load_source(
     """Load a classifier.
 
     Args:
-        source: ``timm::NAME``, ``torchvision::NAME``, ``transformers::NAME``,
-            or the path of a TorchScript file (``.pt``, ``.torchscript``), a
-            ``torch.export`` file (``.pt2``) or an ONNX file (``.onnx``).
-        checkpoint: Weights for a net of a library: a file, a URL or a work
-            dir. Without it, the library downloads its pre-trained weights.
+        source: ``timm::NAME``, ``torchvision::NAME``, ``transformers::NAME``, or the path of a
+            TorchScript file (``.pt``, ``.torchscript``), a ``torch.export`` file (``.pt2``) or an
+            ONNX file (``.onnx``).
+        checkpoint: Weights for a net of a library: a file, a URL or a work dir. Without it, the
+            library downloads its pre-trained weights.
         num_classes: Number of classes of the net in ``checkpoint``.
-        **options: Further arguments of the library's function that creates
-            the net.
+        **options: Further arguments of the library's function that creates the net.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -172,8 +160,8 @@ def _transformers(name: str, pretrained: bool, options: dict) -> SourceNet:
 class FileNet(nn.Module):
     """A module from a file, which always stays in evaluation mode.
 
-    A frozen TorchScript file and an ONNX file have no parameters, so the
-    ``state_dict`` contains a hash of the file.
+    A frozen TorchScript file and an ONNX file have no parameters, so the ``state_dict`` contains a
+    hash of the file.
     """
 
     def __init__(self, path: str) -> None:
@@ -214,10 +202,8 @@ def _exported(path: str) -> SourceNet:
 class OnnxNet(FileNet):
     """An ONNX file, run by ONNX Runtime.
 
-    Args:
-        path: The file. Its first input is a batch of images, and its first
-            output the logits. If the file fixes the batch size, smaller batches
-            are padded with zeros.
+    Its first input is a batch of images, and its first output the logits. If the file fixes the
+    batch size, smaller batches are padded with zeros.
     """
 
     def __init__(self, path: str) -> None:

@@ -14,9 +14,7 @@ from .teacher import Evaluate, Teacher
 class StoredTeacher(Teacher):
     """Teacher that replays stored logits.
 
-    Args:
-        store: The store with the logits; None if a subclass creates it later.
-        num_classes: Number of classes, if there is no store yet.
+    A subclass may create the store later; ``num_classes`` is then the number of classes.
     """
 
     is_live = False
@@ -30,8 +28,8 @@ class StoredTeacher(Teacher):
         """Make the student's data preprocessor draw the stored views.
 
         Raises:
-            ValueError: If the preprocessor cannot draw them, or its
-                normalization differs from the one in the store.
+            ValueError: If the preprocessor cannot draw them, or its normalization differs from the
+                one in the store.
         """
         check_draws_views(preprocessor)
         self.input_normalization = self.store.header['normalization']
@@ -44,8 +42,8 @@ class StoredTeacher(Teacher):
         """Stored logits ``(B, C)`` of a batch of ``PackedImages`` or ``ImageViews``.
 
         Raises:
-            ValueError: If the batch does not come from ``PackedImages`` or
-                ``ImageViews``, or its images differ from those of the store.
+            ValueError: If the batch does not come from one of these, or its images differ from
+                those of the store.
         """
         sample = data_samples[0] if data_samples else None
         if len(data_samples or ()) != 1 or 'view' not in sample:
@@ -58,24 +56,17 @@ class StoredTeacher(Teacher):
         return self.net(logits.to(inputs.device, non_blocking=True))
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """The metrics that were measured when the logits were stored."""
         return self.store.header.get('metrics', {})
 
     def stored_logits(self, count: int) -> Optional[Tensor]:
-        """Logits of at most ``count`` evenly spaced images in the first view, ``(N, C)``."""
         return self.store.sample(count)
 
     def fingerprint(self) -> str:
-        """Hash of the weights of the teacher that computed the logits."""
         return self.store.header['teacher']
 
 
 def check_draws_views(preprocessor: nn.Module) -> None:
-    """Check that a data preprocessor can reproduce views of images.
-
-    Raises:
-        ValueError: If it cannot.
-    """
+    """Raise a ValueError if a data preprocessor cannot reproduce views of images."""
     if not isinstance(preprocessor, BatchClsDataPreprocessor):
         raise ValueError(
             'FrozenTeacherDistill: stored logits need a data_preprocessor '

@@ -10,29 +10,16 @@ Evaluate = Callable[[Predict], dict[str, float]]
 
 
 class Teacher(nn.Module):
-    """Interface of a teacher for distillation.
+    """Interface of a teacher for distillation, which is always in evaluation mode.
 
-    A teacher is always in evaluation mode.
-
-    Args:
-        net: The module that recorders are attached to. One forward pass of it
-            computes the logits.
-
-    Attributes:
-        is_live (bool): Whether the teacher can compute logits for any image,
-            not only for images whose logits are stored.
-        fills_a_store (bool): Whether the teacher stores its logits during the
-            run, with a method ``fill``.
-        measured (str): When or on which images :meth:`metrics` were measured,
-            for the log.
-        input_normalization: Normalization of the images that the teacher
-            receives, in the form that a logit store saves. Set by
-            :meth:`adapt_to`.
+    One forward pass of ``net``, which recorders are attached to, computes the logits.
+    ``input_normalization`` is the normalization of the images that the teacher receives, in the
+    form that a logit store saves; :meth:`adapt_to` sets it.
     """
 
-    is_live = True
-    fills_a_store = False
-    measured = 'on the validation set'
+    is_live = True  # whether it computes logits for any image, not only for stored ones
+    fills_a_store = False  # whether it stores its logits during the run, with a method `fill`
+    measured = 'on the validation set'  # when or where :meth:`metrics` was measured
 
     def __init__(self, net: BaseModel) -> None:
         super().__init__()
@@ -49,21 +36,11 @@ class Teacher(nn.Module):
         raise NotImplementedError
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
-        """Logits ``(N, C)`` for the student's inputs.
-
-        Args:
-            inputs: Images as the student receives them, ``(N, 3, H, W)``.
-            data_samples: The data samples of the batch.
-        """
+        """Logits ``(N, C)`` for images as the student receives them, ``(N, 3, H, W)``."""
         raise NotImplementedError
 
     def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """Metrics of the teacher on the validation set.
-
-        Args:
-            evaluate: Computes metrics from a function
-                ``predict(inputs, data_samples)``.
-        """
+        """Metrics on the validation set; ``evaluate`` computes them from ``predict``."""
         raise NotImplementedError
 
     def stored_logits(self, count: int) -> Optional[Tensor]:

@@ -17,11 +17,9 @@ def load_from_zoo(
     """Load a net from MMPretrain's model zoo, or from any MMPretrain config file.
 
     Args:
-        name: A model name, such as 'resnet50_8xb32_in1k', or the path of a
-            config.
+        name: A model name, such as 'resnet50_8xb32_in1k', or the path of a config.
         checkpoint: A checkpoint with its weights; None uses the published one.
-        image_size: Height and width of its images; None uses the size in the
-            config of the model.
+        image_size: Height and width of its images; None uses the size in the config of the model.
         **options: Overrides of the model config.
 
     Raises:

@@ -46,16 +46,9 @@ def _state(*names: int) -> int:
 
 
 def random_words(seed: int, epoch: int, stream: int, index: np.ndarray) -> np.ndarray:
-    """Draw 64 random bits for each image.
+    """Draw 64 random bits, ``uint64``, for each index of an image in the data set.
 
-    Args:
-        seed: Seed of the run.
-        epoch: Epoch or view.
-        stream: Stream, so that an image can have several random words.
-        index: Indices of the images in the data set.
-
-    Returns:
-        np.ndarray: ``uint64``, in the shape of ``index``.
+    ``epoch`` may be a view. An image can have several random words, one for each ``stream``.
     """
     return splitmix64(_state(seed, epoch, stream), index)
 
@@ -70,9 +63,7 @@ def choose(
     """Draw the crop and the flip of each image, independently of each other.
 
     Args:
-        seed: Seed of the run.
-        epoch: Epoch or view.
-        index: Indices of the images in the data set.
+        seed, epoch, index: See :func:`random_words`.
         positions: Number of rows and number of columns at which a crop can start.
         flip_prob: Probability of a flip.
 
@@ -114,8 +105,7 @@ def crop_and_flip(
 
     Args:
         images: ``(B, C, H, W)``, of any type and on any device.
-        top: ``(B, )``, first row in the padded image.
-        left: ``(B, )``, first column in the padded image.
+        top, left: ``(B, )``, first row and column in the padded image.
         flip: ``(B, )``, whether to flip the crop.
         size: Height and width of the crops.
         padding: Pixels to add on each side.

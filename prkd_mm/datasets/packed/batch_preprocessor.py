@@ -87,21 +87,15 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
         return hub.get_info('augmentation_seed')
 
     def choose_view(self, dataset: Dataset) -> None:
-        """Set the next view of a data set that augments in its workers.
-
-        Args:
-            dataset: A training set. Only :class:`ImageViews` is changed.
-        """
+        """Set the next view of an :class:`ImageViews`; other data sets are not changed."""
         if isinstance(dataset, ImageViews):
             dataset.choose(self.view_seed, self.view)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Augment as the data set requires, and normalize.
 
-        Args:
-            data: A batch of :class:`PackedImages`, :class:`ImageViews`, or any other data set.
-            training: Whether to return one ``DataSample`` for the whole batch, and to apply batch
-                augmentations.
+        In training, batches of :class:`PackedImages` and :class:`ImageViews` get one ``DataSample``
+        for the whole batch, and batch augmentations are applied.
 
         Returns:
             dict: ``inputs`` and ``data_samples`` for the model.

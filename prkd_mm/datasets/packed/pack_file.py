@@ -128,28 +128,18 @@ class Originals:
 
 
 class Packed(NamedTuple):
-    """All images of a data set in one array.
+    """All images of a data set in one array."""
 
-    Attributes:
-        path: File that is mapped, '' for an array in memory.
-        images: ``(N, C, H, W)``, ``uint8``.
-    """
-
-    path: str
-    images: np.ndarray
+    path: str  # file that is mapped, '' for an array in memory
+    images: np.ndarray  # (N, C, H, W), uint8
 
 
 def pack(originals: Originals, folders: Sequence[str] = ()) -> Packed:
     """Put all images into one array.
 
-    Args:
-        originals: The images.
-        folders: Folders that may contain the file to map. If it is missing, damaged or out of date
-            in all of them, rank 0 writes it into the first one that is not read-only. An empty list
-            means an array in memory.
-
-    Returns:
-        Packed: The file and the array.
+    The first of the ``folders`` with an intact file, which is up to date, provides it. If there is
+    none, rank 0 writes it into the first one that is not read-only. An empty list means an array in
+    memory.
 
     Raises:
         ValueError: If the sizes of the images differ or they are not ``uint8``.

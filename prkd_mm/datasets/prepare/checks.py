@@ -18,16 +18,10 @@ MIN_PER_CLASS = 80  # images in each class of Caltech-256
 
 
 class Findings(NamedTuple):
-    """Problems found in a folder.
+    """Problems found in a folder, one sentence each."""
 
-    Attributes:
-        faults: Sentences about errors that make the data set unusable.
-        missing: Sentences about missing parts of the official data set. The rest can be used
-            without them.
-    """
-
-    faults: list[str]
-    missing: list[str]
+    faults: list[str]  # errors that make the data set unusable
+    missing: list[str]  # missing parts, without which the rest can be used
 
 
 def check_tiny_imagenet(root: str) -> Findings:
@@ -102,10 +96,6 @@ def check_cifar(cifar: type[CIFAR10], root: str) -> Findings:
     """Check CIFAR: the MD5 of each official file.
 
     MMPretrain's class requires the same MD5s, so an incomplete data set cannot be used.
-
-    Args:
-        cifar: MMPretrain's class.
-        root: Folder of the data set.
     """
     faults = []
     meta = cifar.meta['filename'], cifar.meta['md5']
@@ -119,13 +109,10 @@ def check_cifar(cifar: type[CIFAR10], root: str) -> Findings:
 
 
 def find_damaged(paths: Sequence[str]) -> list[str]:
-    """Find unreadable and truncated images by decoding all of them.
+    """Find unreadable and truncated images by decoding all of them; returns at most one sentence.
 
     OpenCV, which loads the images for training, silently fills missing parts with gray. A JPEG with
     changed bytes in the middle usually remains valid and is not detected.
-
-    Returns:
-        list[str]: One sentence with the names of the damaged images, or an empty list.
     """
     damaged = []
     for path in track(paths, 'Reading the images'):

@@ -25,11 +25,6 @@ def download(url: str, path: str, md5: str) -> None:
 
     Until it is verified, the file is named ``path + '.part'``.
 
-    Args:
-        url: Address of the file.
-        path: Path of the local file.
-        md5: Expected MD5.
-
     Raises:
         ConnectionError: If the download is incomplete after several attempts. The received part is
             kept.
@@ -96,11 +91,7 @@ def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
 
 
 def copy_folder(folder: str, target: str) -> None:
-    """Copy a folder.
-
-    Args:
-        folder: Folder to copy.
-        target: Folder that receives the copy, under the same name.
+    """Copy a folder into another one, under the same name.
 
     Raises:
         OSError: If the disk has too little free space.

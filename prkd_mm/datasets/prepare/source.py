@@ -11,27 +11,16 @@ from ...cli import command_of
 
 @dataclass(frozen=True)
 class Source:
-    """Origin of a published data set.
+    """Origin of a published data set."""
 
-    Attributes:
-        name: Name on the command line.
-        title: Name in sentences.
-        folder: Name of the folder in the archive.
-        url: Official archive.
-        md5: MD5 of that archive.
-        marker: File at the top of every copy, or a pattern for :mod:`glob`.
-        num_files: Number of files in that archive, rounded up.
-        num_bytes: Their total size, rounded up.
-    """
-
-    name: str
-    title: str
-    folder: str
-    url: str
-    md5: str
-    marker: str
-    num_files: int
-    num_bytes: int
+    name: str  # on the command line
+    title: str  # name in sentences
+    folder: str  # name of the folder in the archive
+    url: str  # official archive
+    md5: str  # of that archive
+    marker: str  # file at the top of every copy, or a pattern for `glob`
+    num_files: int  # in that archive, rounded up
+    num_bytes: int  # total size, rounded up
 
     @property
     def _command(self) -> str:
@@ -47,13 +36,7 @@ class Source:
         )
 
     def expect_folder(self, data_root: str) -> str:
-        """Check that ``data_root`` is a folder.
-
-        Args:
-            data_root: Value given by the user.
-
-        Returns:
-            str: ``data_root`` with a leading ``~`` expanded.
+        """Check that ``data_root`` is a folder, and expand a leading ``~``.
 
         Raises:
             FileNotFoundError: If it does not exist.

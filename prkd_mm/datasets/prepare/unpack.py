@@ -38,36 +38,25 @@ _DAMAGED = (
 
 
 class Size(NamedTuple):
-    """Size of unpacked archives.
+    """Size of unpacked archives."""
 
-    Attributes:
-        files: Number of files.
-        total: Their total size in bytes.
-    """
-
-    files: int = 0
-    total: int = 0
+    files: int = 0  # number of files
+    total: int = 0  # in bytes
 
 
 NOTHING = Size()
 
 
 class Member(NamedTuple):
-    """A file in an archive.
+    """A file in an archive."""
 
-    Attributes:
-        name: Path in the archive.
-        size: Declared size in bytes; reading ends there.
-        open: Opens the content. None for a link or a device.
-    """
-
-    name: str
-    size: int
-    open: Optional[Callable[[], Any]]
+    name: str  # path in the archive
+    size: int  # declared size in bytes; reading ends there
+    open: Optional[Callable[[], Any]]  # opens the content; None for a link or a device
 
 
 def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) -> Size:
-    """Unpack a zip or tar archive (compressed or not).
+    """Unpack a zip or tar archive (compressed or not) into a folder.
 
     The list of files is checked before the first one is written. Only plain files inside ``target``
     are written, with default permissions. (The filter of ``tarfile`` for this is missing in older
@@ -77,8 +66,8 @@ def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) ->
         archive: Path of the archive.
         target: Folder to unpack into.
         source: The data set, which limits the number and size of the files.
-        before: Size of the archives of the data set that were unpacked before; the
-            limits apply to the sum.
+        before: Size of the archives of the data set that were unpacked before; the limits apply to
+            the sum.
 
     Returns:
         The size of all archives, including this one.
@@ -114,12 +103,7 @@ def progress_bar() -> Progress:
 
 
 def expect_space(folder: str, size: int, purpose: str) -> None:
-    """Check that a disk has space for new files.
-
-    Args:
-        folder: Existing folder on the disk.
-        size: Needed space in bytes.
-        purpose: Description of the action that needs it, for the message.
+    """Check that the disk of a folder has space for the files of an action, in bytes.
 
     Raises:
         OSError: If the disk has less free space.
