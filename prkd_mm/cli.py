@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Callable, Optional
 
 from mmengine.config import DictAction
+from rich.console import Console
 
 _DEBUG = '--debug'
 _TOOLS = Path(__file__).parent / '.mim/tools'
@@ -56,6 +57,14 @@ def command_of(tool: str) -> str:
     if os.path.isfile(file) and os.path.samefile(file, _TOOLS / tool):
         return f'python {file}'
     return f'python -m prkd_mm prkd_mm::{tool}'
+
+
+def wide_console() -> Console:
+    """A console that shows wide tables completely if the output is a file or a pipe."""
+    console = Console()
+    if not console.is_terminal:  # rich assumes 80 columns
+        console.width = max(console.width, 120)
+    return console
 
 
 def first_line(error: Exception) -> str:

@@ -141,3 +141,11 @@ class TestCommandOf:
         files = [*(ROOT / 'prkd_mm').rglob('*.py'), *(ROOT / 'tools').glob('*.py')]
         texts = {str(path): path.read_text().replace('``', '') for path in files}
         assert [path for path, text in texts.items() if 'python tools/' in text] == []
+
+
+@pytest.mark.parametrize('columns, width', [(None, 120), ('80', 120), ('200', 200)])
+def test_tables_in_a_log_file_are_not_cut_off(columns, width, monkeypatch):
+    monkeypatch.delenv('COLUMNS', raising=False)
+    if columns:
+        monkeypatch.setenv('COLUMNS', columns)
+    assert cli.wide_console().width == width

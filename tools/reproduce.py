@@ -9,8 +9,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.experiments.run_comparison import report_records, run_comparison
@@ -41,7 +39,7 @@ def parse_args() -> ComparisonOptions:
 
 
 def main() -> None:
-    options, console = parse_args(), Console()
+    options, console = parse_args(), cli.wide_console()
     command = f'{cli.command_of("reproduce.py")} {shlex.join(sys.argv[1:])}'
     if options.config:
         run_comparison(options, str(Path(__file__).with_name('train.py')), command, console)

@@ -9,8 +9,6 @@ import shlex
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.experiments.run_options import TuningOptions
@@ -36,7 +34,7 @@ def parse_args() -> TuningOptions:
 def main() -> None:
     options = parse_args()
     command = f'{cli.command_of("tune.py")} {shlex.join(sys.argv[1:])}'
-    tuning = Tuning(options, str(Path(__file__).with_name('train.py')), Console())
+    tuning = Tuning(options, str(Path(__file__).with_name('train.py')), cli.wide_console())
     tuning.run()
     tuning.write(command)
     print(f'Report: {tuning.out / "tuning.md"}')
