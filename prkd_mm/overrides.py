@@ -137,7 +137,8 @@ def _check_new(
     if part in known:
         return
     prefix = f'{path}.{part}' if path else part
-    is_new_part = f'{prefix}.type' in options or 'type' in _as_dict(options.get(prefix))
+    new = options.get(prefix)
+    is_new_part = f'{prefix}.type' in options or (isinstance(new, dict) and 'type' in new)
     if path and not closed and (is_new_part or not _holds_parts(node)):
         if not get_close_matches(part, node, n=1, cutoff=0.8):
             return
@@ -160,10 +161,6 @@ def _nearest_anywhere(cfg: dict, key: str) -> str:
     by_last.update({name: name for name in _TOP_LEVEL})
     similar = get_close_matches(last, by_last, n=1, cutoff=0.6)
     return f'did you mean {by_last[similar[0]]!r}?' if similar else nearest(first, cfg)
-
-
-def _as_dict(value: Any) -> dict:
-    return value if isinstance(value, dict) else {}
 
 
 def _holds_parts(node: dict) -> bool:

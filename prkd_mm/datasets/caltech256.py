@@ -109,19 +109,14 @@ class Caltech256(BaseDataset):
             self._metainfo['classes'] = classes
             missing = find_missing(self.folders.values(), total)
             if not missing and len(classes) != total:
-                self._raise_incomplete(f'{len(classes)} instead of {total} classes')
+                found = f'{len(classes)} instead of {total} classes'
+                raise CALTECH_256.incomplete(data_root, found)
         else:
             missing = [c for c in self.CLASSES if c not in self.folders]
         if missing:
-            self._raise_incomplete(f'there is no folder for {some(missing)}')
+            raise CALTECH_256.incomplete(data_root, f'there is no folder for {some(missing)}')
         if not lazy_init:
             self.full_init()
-
-    def _raise_incomplete(self, fault: str) -> None:
-        raise FileNotFoundError(
-            f"Caltech-256 in '{osp.abspath(self.data_root)}' is incomplete: "
-            f'{fault}. {CALTECH_256.how_to_get}'
-        )
 
     def load_data_list(self) -> list[dict]:
         """List the images of the split with their labels.
@@ -134,7 +129,8 @@ class Caltech256(BaseDataset):
             folder = osp.join(self.data_root, self.folders[name])
             images = find_images(folder)
             if not images:
-                self._raise_incomplete(f'no *.jpg in {self.folders[name]}')
+                fault = f'no *.jpg in {self.folders[name]}'
+                raise CALTECH_256.incomplete(self.data_root, fault)
             data_list += [
                 dict(img_path=osp.join(folder, image), gt_label=label)
                 for image in split_images(images, self.split, self.seed)

@@ -199,8 +199,5 @@ class TinyImageNet(BaseDataset):
 def _expect_complete(root: str, result: tuple[Found, list[str]]) -> Found:
     found, faults = result
     if faults:
-        raise FileNotFoundError(
-            f"Tiny ImageNet in '{osp.abspath(root)}' is incomplete: {'; '.join(faults)}. "
-            f'{TINY_IMAGENET.how_to_get}'
-        )
+        raise TINY_IMAGENET.incomplete(root, '; '.join(faults))
     return found

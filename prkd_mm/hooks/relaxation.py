@@ -31,14 +31,6 @@ class Course:
     totals: dict[str, list[float]] = field(default_factory=dict)  # strength by loss
     terms: dict[str, list[float]] = field(default_factory=dict)  # strength by ``<loss>: <term>``
 
-    def add_strengths(self, losses: dict[str, nn.Module], meter: StrengthMeter, i: int) -> None:
-        for name, loss in losses.items():
-            total = self.totals.setdefault(name, [0.0] * len(self.iterations))
-            for kind, value in meter.terms(loss).items():
-                label = f'{name}: {_TERM_NAMES[kind]}'
-                self.terms.setdefault(label, [0.0] * len(self.iterations))[i] = value
-                total[i] += value
-
 
 def losses_at(hooks: Sequence['LossScheduleHook'], iteration: int) -> dict[str, nn.Module]:
     """Copy the scheduled losses, with their values at an iteration."""
@@ -72,10 +64,13 @@ def course_of(
             values = hook.values_at(hook.progress_at_iteration(iteration))
             for (name, attr), value in values.items():
                 course.values.setdefault(f'{name}.{attr}', []).append(value)
-        if meter is not None:
-            losses = losses_at(hooks, iteration)
-            known = {name: loss for name, loss in losses.items() if has_strength(loss)}
-            course.add_strengths(known, meter, i)
+        for name, loss in losses_at(hooks, iteration).items() if meter else ():
+            if has_strength(loss):
+                terms = meter.terms(loss)
+                course.totals.setdefault(name, [0.0] * count)[i] = sum(terms.values())
+                for kind, value in terms.items():
+                    label = f'{name}: {_TERM_NAMES[kind]}'
+                    course.terms.setdefault(label, [0.0] * count)[i] = value
     return course
 
 
@@ -160,7 +155,10 @@ def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule
     first, last = strengths[0], strengths[-1]
     targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]
     found = []
-    if _is_meant_to_relax(schedules) and last > (1 + _SAME) * first:
+    relaxes = any(s.attr in ('tau', 'kl_weight') and s.end < s.start for s in schedules)
+    if targets:
+        relaxes = min(targets) <= 1
+    if relaxes and last > (1 + _SAME) * first:
         found.append(
             f'{name}: the schedule is meant to relax the supervision, but for this teacher it '
             f'tightens it {last / max(first, 1e-30):.1f} times. Give the schedule of cor_weight '
@@ -180,13 +178,3 @@ def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule
             'too low for this teacher; raise it'
         )
     return found
-
-
-def _is_meant_to_relax(schedules: Sequence[Schedule]) -> bool:
-    targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]
-    if targets:
-        return min(targets) <= 1
-    return any(
-        schedule.attr in ('tau', 'kl_weight') and schedule.end < schedule.start
-        for schedule in schedules
-    )

@@ -1,7 +1,7 @@
 """Build the teacher that a config describes."""
 
 from contextlib import suppress
-from typing import NamedTuple, Optional, Union
+from typing import Any, NamedTuple, Optional, Union
 
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
@@ -84,20 +84,12 @@ def build_teachers(
         if fills_a_store(spec.logits):
             teacher = _filling(spec, mean, fold_bn, num_classes)
         else:
-            teacher = _one_or_mean(spec, mean, fold_bn, num_classes)
+            teachers = [_build_teacher(each, fold_bn, num_classes) for each in spec.split()]
+            teacher = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers, **mean or {})
     return teacher.requires_grad_(False)
 
 
-def _one_or_mean(
-    spec: Spec, mean: Optional[dict], fold_bn: bool, num_classes: Optional[int]
-) -> Teacher:
-    teachers = [build_teacher(each, fold_bn, num_classes) for each in spec.split()]
-    return teachers[0] if len(teachers) == 1 else MeanTeacher(teachers, **mean or {})
-
-
-def _filling(
-    spec: Spec, mean: Optional[dict], fold_bn: bool, num_classes: Optional[int]
-) -> Teacher:
+def _filling(spec: Spec, *how: Any) -> Teacher:
     """A teacher that fills a store, or replays it if it is already complete."""
     options = dict(spec.logits)
     folder = options.pop('folder', None) or default_folder(spec.config, options['views'])
@@ -107,15 +99,12 @@ def _filling(
         expected = dict(views=options['views'], topk=choose_topk(options.get('topk'), classes))
         stored.store.check(seed=options.get('seed', 0), **expected)
         return stored
-    live = _one_or_mean(spec._replace(logits=None), mean, fold_bn, num_classes)
+    live = build_teachers(spec._replace(logits=None), *how)
     return FillingTeacher(live, folder, **options)
 
 
-def build_teacher(spec: Spec, fold_bn: bool = False, num_classes: Optional[int] = None) -> Teacher:
-    """Build a live teacher, or one that replays its stored logits.
-
-    Arguments and errors are as in :func:`build_teachers`.
-    """
+def _build_teacher(spec: Spec, fold_bn: bool, num_classes: Optional[int]) -> Teacher:
+    """A live teacher, or one that replays its stored logits."""
     if spec.logits is not None:
         return _stored(spec)
     teacher = _from_source(spec, num_classes) or _from_config(spec)
@@ -152,9 +141,8 @@ def _from_config(spec: Spec) -> FrozenTeacher:
     if isinstance(net, dict):
         if spec.checkpoint is None and not net.get('pretrained'):
             raise ValueError(
-                'FrozenTeacherDistill: teacher_ckpt is missing, so the '
-                "teacher would have random weights; set it to the teacher's "
-                f'checkpoint{hint}'
+                'FrozenTeacherDistill: teacher_ckpt is missing, so the teacher would have random '
+                f"weights; set it to the teacher's checkpoint{hint}"
             )
         net = MODELS.build(net)
     if spec.checkpoint is not None:

@@ -9,7 +9,6 @@ has the same nets; only the names of their weights differ.
 
 import argparse
 import hashlib
-import io
 import re
 from pathlib import Path
 from typing import Callable, Union
@@ -17,7 +16,7 @@ from typing import Callable, Union
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints import load_strictly
+from ..checkpoints import load_from_local, load_strictly
 from ..version import __version__
 
 # MMPretrain's statistics of CIFAR-100. The shared teachers were trained with
@@ -60,43 +59,26 @@ _RULES: list[tuple[str, Union[str, Callable[[re.Match], str]]]] = [
 
 
 def read(path: Union[str, Path]) -> tuple[dict[str, Tensor], dict]:
-    """Read a shared file without executing any code in it.
-
-    Returns:
-        The state dict, and ``meta``, which records its origin.
+    """The state dict in a shared file, read as plain data, and ``meta``, which records its origin.
 
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If the file contains code, or is not ``{'model': state_dict}``.
     """
+    # RepDistiller's *_last.pth files contain the command-line options as a Namespace.
+    torch.serialization.add_safe_globals([argparse.Namespace])
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f'there is no file {str(path)!r}')
-    data = path.read_bytes()
-    checkpoint = _load(data, path)
+    checkpoint = load_from_local(str(path), 'cpu')
     state = checkpoint.get('model') if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         found = list(checkpoint)[:5] if isinstance(checkpoint, dict) else type(checkpoint).__name__
         raise ValueError(f"{str(path)!r} should be {{'model': state_dict}}, but contains {found}")
     return state, dict(
         source=path.name,
-        source_sha256=hashlib.sha256(data).hexdigest(),
+        source_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
         converted_by=f'prkd_mm {__version__}',
         input_normalization=INPUT_NORMALIZATION,
     )
-
-
-def _load(data: bytes, path: Path) -> object:
-    # RepDistiller's *_last.pth files contain the command-line options as a Namespace.
-    torch.serialization.add_safe_globals([argparse.Namespace])
-    try:
-        return torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:  # arbitrary bytes can raise an error of any type
-        code = re.search(r'GLOBAL ([\w.]+)', str(error))
-        reason = 'is damaged, or not a file that torch.save wrote'
-        if code:
-            reason = f'contains {code[1]}, which could execute code, so the file is not loaded'
-        raise ValueError(f'{str(path)!r} {reason}') from error
 
 
 def rename(key: str) -> str:

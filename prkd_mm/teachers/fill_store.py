@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Callable, Optional, Union
@@ -73,7 +72,11 @@ def store_teacher(
     preprocess.seed = seed
     missing = store.missing()
     workers = cfg.train_dataloader.get('num_workers', 0)
-    with _progress_bar(store, missing) as advance:
+    total = store.views * len(dataset)
+    done = total - sum(chunk.images for chunk in missing)
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
+        bar = progress.add_task('images', total=total, completed=done)
+        advance = partial(progress.advance, bar)
         fill(store, missing, model.teacher, preprocess, dataset, batch_size, workers, advance)
     if 'metrics' not in store.header:
         store.note(metrics=_validate(cfg, model.teacher, preprocess))
@@ -129,7 +132,7 @@ def create_store(
         logger='current',
     )
     if not (folder / HEADER).exists():
-        _check_space(folder, size)
+        _check_space(folder.resolve(), size)
     return TeacherLogits.create(
         folder,
         views,
@@ -236,21 +239,10 @@ def check_config(cfg: Config) -> None:
 
 
 def _check_space(folder: Path, size: int) -> None:
-    disk = folder.resolve()
-    while not disk.exists():
-        disk = disk.parent
+    disk = next(each for each in (folder, *folder.parents) if each.exists())
     free = shutil.disk_usage(disk).free
     if free < size:
         raise OSError(f'not enough space on {disk}: {readable(free)} free, {readable(size)} needed')
-
-
-@contextmanager
-def _progress_bar(store: TeacherLogits, missing: list[Chunk]) -> Iterator[Callable[[int], None]]:
-    total = store.views * store.header['images']
-    left = sum(chunk.images for chunk in missing)
-    with Progress(*Progress.get_default_columns(), MofNCompleteColumn()) as progress:
-        bar = progress.add_task('images', total=total, completed=total - left)
-        yield partial(progress.advance, bar)
 
 
 def _validate(cfg: Config, teacher: Teacher, preprocess: BatchClsDataPreprocessor) -> dict:

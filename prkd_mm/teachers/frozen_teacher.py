@@ -120,7 +120,6 @@ def fold_batch_norms(net: BaseModel) -> None:
         net.backbone = fuse(net.backbone)
     except Exception as error:  # torch.fx raises errors of any type
         raise ValueError(
-            'FrozenTeacherDistill: fold_teacher_bn needs a backbone that '
-            'torch.fx can trace, without recorders in it; set it to False '
-            f'({type(error).__name__}: {error})'
+            'FrozenTeacherDistill: fold_teacher_bn needs a backbone that torch.fx can trace, '
+            f'without recorders in it; set it to False ({type(error).__name__}: {error})'
         ) from error

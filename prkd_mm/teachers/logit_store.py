@@ -80,9 +80,9 @@ class TeacherLogits:
         self._map('r' if complete else 'r+')
         if complete and self.missing():
             raise ValueError(
-                f'the stored logits in {str(folder)!r} are unfinished: '
-                f'{len(self.missing())} of {len(self.chunks())} parts are '
-                'missing; repeat the cache_teacher.py command that started them'
+                f'the stored logits in {str(folder)!r} are unfinished: {len(self.missing())} of '
+                f'{len(self.chunks())} parts are missing; repeat the cache_teacher.py command that '
+                'started them'
             )
         if complete and verify:
             self.verify()
@@ -236,9 +236,8 @@ class TeacherLogits:
             stored = self.header['crc32'].get(chunk.name)
             if stored is not None and stored != self._crc(chunk):
                 raise ValueError(
-                    f'the stored logits in {str(self.folder)!r} are damaged '
-                    f'(view {chunk.view}, images from {chunk.start} on); remove '
-                    'the folder and create them again'
+                    f'the stored logits in {str(self.folder)!r} are damaged (view {chunk.view}, '
+                    f'images from {chunk.start} on); remove the folder and create them again'
                 )
 
     def put(self, chunk: Chunk, logits: Tensor) -> None:
@@ -250,9 +249,8 @@ class TeacherLogits:
         parts = pack(logits.float(), self.header['topk'])
         if not all(np.isfinite(part).all() for part in parts):
             raise ValueError(
-                f'the teacher has logits that float16 cannot represent, up to '
-                f'{logits.abs().max():g}; check that it is trained and in '
-                'evaluation mode'
+                'the teacher has logits that float16 cannot represent, up to '
+                f'{logits.abs().max():g}; check that it is trained and in evaluation mode'
             )
         chunk = Chunk(*chunk)
         for array, part in zip(self._arrays, parts):

@@ -69,7 +69,7 @@ def check_draws_views(preprocessor: nn.Module) -> None:
     """Raise a ValueError if a data preprocessor cannot reproduce views of images."""
     if not isinstance(preprocessor, BatchClsDataPreprocessor):
         raise ValueError(
-            'FrozenTeacherDistill: stored logits need a data_preprocessor '
-            "of type='BatchClsDataPreprocessor', which can reproduce "
-            f'the stored views, got {type(preprocessor).__name__}'
+            'FrozenTeacherDistill: stored logits need a data_preprocessor of '
+            "type='BatchClsDataPreprocessor', which can reproduce the stored views, got "
+            f'{type(preprocessor).__name__}'
         )

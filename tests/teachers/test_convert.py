@@ -152,9 +152,7 @@ class TestRead:
             'in Namespace': dict(model={}, opt=argparse.Namespace(a=Malicious())),
         }[where]
         torch.save(checkpoint, 'a.pth', _use_new_zipfile_serialization=new)
-        with pytest.raises(
-            ValueError, match=f"'a.pth' contains {os.name}.system, which could.*not loaded"
-        ):
+        with pytest.raises(ValueError, match=f"'a.pth' was refused.*needs {os.name}.system"):
             read('a.pth')
         assert os.listdir() == ['a.pth']
         torch.load('a.pth', weights_only=False)  # executes the code
@@ -165,7 +163,7 @@ class TestRead:
         torch.save(dict(model=weights()[0]), 'a.pth')
         whole = Path('a.pth').read_bytes()
         Path('a.pth').write_bytes(whole[: len(whole) // 2] if content == b'cut' else content)
-        with pytest.raises(ValueError, match="'a.pth' is damaged, or not a file"):
+        with pytest.raises(ValueError, match="'a.pth' .* is damaged, cut short"):
             read('a.pth')
 
     @pytest.mark.parametrize(
@@ -186,7 +184,7 @@ class TestRead:
             read('a.pth')
 
     def test_a_missing_file_is_named(self):
-        with pytest.raises(FileNotFoundError, match="no file 'a.pth'"):
+        with pytest.raises(FileNotFoundError, match="no checkpoint 'a.pth'"):
             read('a.pth')
 
 

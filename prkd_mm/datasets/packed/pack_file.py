@@ -6,10 +6,9 @@ import os
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from os import path as osp
 from tempfile import TemporaryFile
-from typing import BinaryIO, NamedTuple, Optional
+from typing import Optional
 
 import numpy as np
 from mmcv.transforms import BaseTransform, LoadImageFromFile
@@ -127,32 +126,25 @@ class Originals:
                 yield np.stack(images)
 
 
-class Packed(NamedTuple):
-    """All images of a data set in one array."""
-
-    path: str  # file that is mapped, '' for an array in memory
-    images: np.ndarray  # (N, C, H, W), uint8
-
-
-def pack(originals: Originals, folders: Sequence[str] = ()) -> Packed:
-    """Put all images into one array.
+def pack(originals: Originals, folders: Sequence[str] = ()) -> tuple[str, np.ndarray]:
+    """Put all images into one array ``(N, C, H, W)``, ``uint8``, and return its file and the array.
 
     The first of the ``folders`` with an intact file, which is up to date, provides it. If there is
     none, rank 0 writes it into the first one that is not read-only. An empty list means an array in
-    memory.
+    memory, and '' as its file.
 
     Raises:
         ValueError: If the sizes of the images differ or they are not ``uint8``.
         OSError: If the file cannot be written.
     """
     if not folders:
-        return Packed('', np.concatenate(list(originals.chunks())))
+        return '', np.concatenate(list(originals.chunks()))
     paths = [osp.join(folder, originals.name) for folder in folders]
     path = _find_or_write(originals, paths) if is_main_process() else None
     barrier()
     if path is None:  # on the disk of another machine, the file may still be missing
         path = _find_or_write(originals, paths)
-    return Packed(path, np.asarray(map_file(path)))
+    return path, np.asarray(map_file(path))
 
 
 def default_folders(root: str) -> list[str]:
@@ -174,7 +166,7 @@ def _find_or_write(originals: Originals, paths: Sequence[str]) -> str:
         faults[path] = _fault(originals, path)
         if faults[path] is None:
             return path
-    path = next(filter(_is_writable, paths), paths[0])
+    path = _first_writable(paths)
     if path != paths[0]:
         print_log(
             f"'{osp.dirname(paths[0])}' is read-only: the packed images go to "
@@ -186,14 +178,20 @@ def _find_or_write(originals: Originals, paths: Sequence[str]) -> str:
     return path
 
 
-def _is_writable(path: str) -> bool:
-    folder = osp.dirname(path)
-    try:
-        os.makedirs(folder, exist_ok=True)
-        with TemporaryFile(dir=folder):  # os.access is not reliable on network file systems
-            return True
-    except OSError:
-        return False
+def _first_writable(paths: Sequence[str]) -> str:
+    faults = []
+    for path in paths:
+        try:
+            os.makedirs(osp.dirname(path), exist_ok=True)
+            # os.access is not reliable on network file systems
+            with TemporaryFile(dir=osp.dirname(path)):
+                return path
+        except OSError as error:
+            faults.append(error)
+    raise OSError(
+        f"PackedImages: cannot write into '{osp.dirname(paths[0])}' ({faults[0]}); choose another "
+        'folder with its option `cache`'
+    ) from faults[0]
 
 
 def _fault(originals: Originals, path: str) -> Optional[str]:
@@ -214,31 +212,17 @@ def _fault(originals: Originals, path: str) -> Optional[str]:
 
 
 def _write(originals: Originals, path: str) -> None:
-    folder = osp.dirname(path)
-    with ExitStack() as stack:
-        try:
-            os.makedirs(folder, exist_ok=True)
-            file = stack.enter_context(atomic_file(path))
-        except OSError as error:
-            raise OSError(
-                f"PackedImages: cannot write into '{folder}' ({error}); choose "
-                'another folder with its option `cache`'
-            ) from error
-        _write_to(file, originals)
-
-
-def _write_to(file: BinaryIO, originals: Originals) -> None:
     from rich.progress import track  # slow to import, and rarely needed
 
     crc = 0
     total = -(-len(originals) // _CHUNK)
-    for images in track(originals.chunks(), 'Decoding', total=total):
-        if not file.tell():
-            np.lib.format.write_array_header_1_0(
-                file,
-                dict(descr='|u1', fortran_order=False, shape=(len(originals), *images.shape[1:])),
-            )
-        file.write(images)
-        crc = zlib.crc32(images, crc)
-    # a trailer after the array: ignored by numpy.load, missing if the file is truncated
-    file.write(json.dumps(dict(format=_FORMAT, state=originals.state, crc32=crc)).encode())
+    with atomic_file(path) as file:
+        for images in track(originals.chunks(), 'Decoding', total=total):
+            if not file.tell():
+                shape = (len(originals), *images.shape[1:])
+                header = dict(descr='|u1', fortran_order=False, shape=shape)
+                np.lib.format.write_array_header_1_0(file, header)
+            file.write(images)
+            crc = zlib.crc32(images, crc)
+        # a trailer after the array: ignored by numpy.load, missing if the file is truncated
+        file.write(json.dumps(dict(format=_FORMAT, state=originals.state, crc32=crc)).encode())

@@ -54,6 +54,12 @@ class Source:
             )
         return data_root
 
+    def incomplete(self, data_root: str, faults: str) -> FileNotFoundError:
+        """Error for a folder that lacks a part of the data set."""
+        return FileNotFoundError(
+            f"{self.title} in '{osp.abspath(data_root)}' is incomplete: {faults}. {self.how_to_get}"
+        )
+
 
 def some(items: Sequence[str], most: int = 5) -> str:
     """List the first items and count the rest."""
