@@ -27,14 +27,10 @@ def add_to_sum(total: State, state: State) -> None:
 def mean_state(
     total: State, count: int, latest: State, keep_from_latest: Collection[str] = ()
 ) -> State:
-    """The state dict of the averaged student.
+    """The state dict of the averaged student, from the sums of ``count`` students.
 
-    Args:
-        total: Sums by name, from :func:`add_to_sum`.
-        count: Number of students in the sum.
-        latest: State dict of the latest student. It determines the order, the data types, and the
-            values of integer tensors.
-        keep_from_latest: Names of other tensors to copy from ``latest``.
+    The state dict of the latest student determines the order, the data types, and the values of
+    integer tensors and those named in ``keep_from_latest``.
     """
     state = dict(latest)
     for name, value in latest.items():

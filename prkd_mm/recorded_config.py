@@ -57,13 +57,9 @@ def _value(node: Any) -> Any:
 def changes(
     before: dict, now: dict, ranks_before: Optional[int] = None, ranks_now: int = 1
 ) -> Changes:
-    """The settings that differ between a recorded run and a new one.
+    """The settings that differ between a recorded run, from :func:`parse`, and a new one.
 
-    Args:
-        before: The recorded config, from :func:`parse`.
-        now: The config of the new run.
-        ranks_before: Number of processes of the recorded run; None if it was not recorded.
-        ranks_now: Number of processes of the new run.
+    The number of processes of the recorded run is None if it was not recorded.
     """
     old, new = _relevant(before, ranks_before or ranks_now), _relevant(now, ranks_now)
     decisive, harmless = [], []

@@ -124,10 +124,8 @@ _TERMS = dict(
 def strength(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> float:
     """``trace(H)/C`` of a sum of terms at the match, averaged over the samples.
 
-    Args:
-        terms: The terms of the loss.
-        logits: Teacher logits, ``(N, C)``, in any floating type; ``float64`` keeps the most digits.
-        batch_size: Number of consecutive samples that form a batch for 'intra'.
+    ``float64`` logits ``(N, C)`` keep the most digits. For 'intra', ``batch_size`` consecutive
+    samples form a batch.
 
     Examples:
         >>> loss = PRKDLoss(tau=4.0)
@@ -183,13 +181,9 @@ _TRACES = dict(logit=_trace_logit, kl=_trace_kl, inter=_trace_inter, intra=_trac
 
 
 class StrengthMeter:
-    """Strength of losses on the logits of one teacher.
+    """Strength of losses on the logits ``(N, C)`` of one teacher, in batches of the training.
 
     Each kind and temperature is computed once and cached, so a schedule of weights adds no cost.
-
-    Args:
-        logits: Teacher logits, ``(N, C)``.
-        batch_size: Batch size of the training, which 'intra' depends on.
     """
 
     def __init__(self, logits: Tensor, batch_size: int = 64) -> None:

@@ -125,8 +125,7 @@ def plot_schedules(
         curves: Scheduled values at those positions, by ``<loss>.<attr>``; those with 'tau' in the
             attribute's name are temperatures.
         path: The picture to write; its suffix is the format.
-        totals: Strength of each loss at those positions, drawn as thick lines. Defaults to None, if
-            it is unknown.
+        totals: Strength of each loss, drawn as thick lines; None if it is unknown.
         terms: Strength of each term, drawn as thin lines.
     """
     panels: dict[str, dict] = {'temperature τ': {}, 'weight': {}}
@@ -158,9 +157,7 @@ def plot_accuracy(
 ) -> None:
     """Draw top-1 over the epochs: thin for raw weights, thick for averaged weights.
 
-    Args:
-        curves: By name, ``{epoch: percent}`` of the raw weights and of the tail average.
-        path: The picture to write; its suffix is the format.
+    ``curves`` holds, by name, ``{epoch: percent}`` of the raw weights and of the tail average.
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()

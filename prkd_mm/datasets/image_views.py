@@ -114,7 +114,10 @@ class ImageViews(Dataset):
         samples = []
         words = random_words(seed, view, PIPELINE, np.asarray(indices)).tolist()
         for index, word in zip(indices, words):
-            _seed_generators(word)
+            random.seed(word)
+            np.random.seed([word & 0xFFFFFFFF, word >> 32])
+            # torch.manual_seed would also seed the GPUs, whose generators dropout uses
+            torch.default_generator.manual_seed(word >> 1)
             samples.append(self.dataset[index])
         return samples
 
@@ -144,10 +147,3 @@ def _fingerprint(dataset: BaseDataset) -> str:
         else:  # relative to the folder, which may be moved
             digest.update(info['img_path'].removeprefix(root).encode())
     return digest.hexdigest()[:16]
-
-
-def _seed_generators(word: int) -> None:
-    random.seed(word)
-    np.random.seed([word & 0xFFFFFFFF, word >> 32])
-    # torch.manual_seed would also seed the GPUs, whose generators dropout uses
-    torch.default_generator.manual_seed(word >> 1)

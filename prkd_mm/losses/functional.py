@@ -1,7 +1,8 @@
 """The terms of the distillation losses, as functions of two logit matrices.
 
-Each takes the student's and the teacher's logits ``(N, C)`` and returns a 0-dim tensor, which is
-not multiplied by a power of the temperature.
+Each takes the student's and the teacher's logits, ``preds_S`` and ``preds_T`` of shape ``(N, C)``,
+and a temperature ``tau`` above 0. It returns a 0-dim tensor, which is not multiplied by a power of
+the temperature.
 """
 
 import torch
@@ -10,16 +11,10 @@ from torch import Tensor
 
 
 def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
-    r"""``KL(p^T ‖ p^S) = 1/N Σ_i Σ_c p^T_ic (log p^T_ic − log p^S_ic)``.
+    r"""``KL(p^T ‖ p^S) = 1/N Σ_i Σ_c p^T_ic (log p^T_ic − log p^S_ic)``, ``p = softmax(z/τ)``.
 
-    ``p = softmax(z/τ)``. Exactly 0 for identical logits, and invariant to a shift of a sample's
-    logits. Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015,
-    https://arxiv.org/abs/1503.02531
-
-    Args:
-        preds_S: Student logits, ``(N, C)``.
-        preds_T: Teacher logits, ``(N, C)``.
-        tau: Temperature, above 0.
+    Exactly 0 for identical logits, and invariant to a shift of a sample's logits. Hinton, Vinyals &
+    Dean, "Distilling the Knowledge in a Neural Network", 2015, https://arxiv.org/abs/1503.02531
 
     Examples:
         >>> kl_divergence(torch.zeros(8, 10), torch.zeros(8, 10), tau=4.0)
@@ -34,14 +29,10 @@ def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
 
 
 def has_spread(length: Tensor, size: Tensor) -> Tensor:
-    """Whether a vector varies by more than rounding noise.
+    """Whether a vector of norm ``size``, and ``length`` if centered, varies beyond rounding noise.
 
     The rounding error of the mean is a few units in the last place of the vector's norm. A limit of
     32 units allows for sums over many classes.
-
-    Args:
-        length: Norm of the centered vector.
-        size: Norm of the vector.
     """
     return length > 32 * torch.finfo(length.dtype).eps * size
 
@@ -60,17 +51,12 @@ def _standardize(x: Tensor, dim: int) -> Tensor:
 
 
 def pearson_distance(x: Tensor, y: Tensor, dim: int) -> Tensor:
-    r"""``1 − Pearson(x, y)`` along ``dim``, averaged over the other dimension.
+    r"""``1 − Pearson(x, y)`` along ``dim`` of two matrices, averaged over the other dimension.
 
     Computed as ``½‖x̂ − ŷ‖²`` of the standardized vectors. This is the same number, but it is
     accurate near a match and exactly 0 at a match, at any scale. For a constant vector, Pearson's
     coefficient is undefined: the distance is then 0 to another constant vector and ½ to any other
     vector.
-
-    Args:
-        x: ``(N, C)``.
-        y: ``(N, C)``.
-        dim: 1 for the classes of a sample, 0 for the batch.
 
     Examples:
         >>> x = torch.rand(8, 10)
@@ -93,13 +79,6 @@ def correlation_distance(
     a sample's classes, *intra* over the batch for each class. Invariant to a shift and a positive
     scale of the probabilities. Huang et al., "Knowledge Distillation from A Stronger Teacher",
     NeurIPS 2022, https://arxiv.org/abs/2205.10536
-
-    Args:
-        preds_S: Student logits, ``(N, C)``.
-        preds_T: Teacher logits, ``(N, C)``.
-        tau: Temperature, above 0.
-        inter_weight: Weight of the inter term.
-        intra_weight: Weight of the intra term.
 
     Examples:
         >>> student, teacher = torch.randn(2, 8, 10)

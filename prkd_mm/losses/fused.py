@@ -99,7 +99,7 @@ def _plain(preds_S, preds_T, tau, tau_cor):
 def kl_and_correlation(
     preds_S: Tensor, preds_T: Tensor, tau: float, tau_cor: float
 ) -> tuple[Tensor, Tensor]:
-    """Compute :func:`kl_divergence` and the inter :func:`correlation_distance`.
+    """Compute :func:`kl_divergence` and the inter :func:`correlation_distance`, each 0-dim.
 
     For large logits, this is faster and uses less memory than the two functions. Values and
     gradients agree up to rounding. The gradient may be differentiated again
@@ -107,13 +107,8 @@ def kl_and_correlation(
     a gradient, logits of different types, :mod:`torch.func` and :func:`torch.compile`.
 
     Args:
-        preds_S: Student logits, ``(N, C)``.
-        preds_T: Teacher logits, ``(N, C)``.
-        tau: Temperature of KL, above 0.
-        tau_cor: Temperature of the correlation, above 0.
-
-    Returns:
-        tuple[Tensor, Tensor]: The two terms, each 0-dim.
+        preds_S, preds_T: Student and teacher logits, ``(N, C)``.
+        tau, tau_cor: Temperatures of KL and of the correlation, above 0.
 
     Examples:
         >>> student = torch.randn(256, 1000, requires_grad=True)

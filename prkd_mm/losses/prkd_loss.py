@@ -10,16 +10,8 @@ from ..number_checks import is_number
 from .functional import pearson_distance
 from .fused import kl_and_correlation
 
-# numbers that are checked whenever they are set, and whether 0 is allowed
-_ZERO_ALLOWED = dict(
-    tau=False,
-    tau_cor=False,
-    kl_weight=True,
-    cor_weight=True,
-    inter_weight=True,
-    intra_weight=True,
-    loss_weight=True,
-)
+_WEIGHTS = ('kl_weight', 'cor_weight', 'inter_weight', 'intra_weight', 'loss_weight')
+_NUMBERS = ('tau', 'tau_cor', *_WEIGHTS)  # checked whenever they are set
 
 
 class PRKDLoss(nn.Module):
@@ -164,8 +156,8 @@ class PRKDLoss(nn.Module):
         self._warned = False
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _ZERO_ALLOWED:
-            value = _check_number(name, value, _ZERO_ALLOWED[name])
+        if name in _NUMBERS:
+            value = _check_number(name, value, zero_allowed=name in _WEIGHTS)
         super().__setattr__(name, value)
 
     def _intra(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
@@ -195,7 +187,7 @@ class PRKDLoss(nn.Module):
         return super().train(mode)
 
     def extra_repr(self) -> str:
-        return ', '.join(f'{name}={getattr(self, name):g}' for name in _ZERO_ALLOWED)
+        return ', '.join(f'{name}={getattr(self, name):g}' for name in _NUMBERS)
 
 
 def _at_least_fp32(x: Tensor) -> Tensor:

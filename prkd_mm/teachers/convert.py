@@ -27,32 +27,16 @@ INPUT_NORMALIZATION = dict(
 )
 
 
-def _sequence_index(match: re.Match) -> str:
-    """Name of a layer in MobileNetV2's sequence of (conv, BN, ReLU) triples."""
-    triple, position = divmod(int(match[1]), 3)
-    layer = ('conv', 'bn')[position]  # the third layer has no weights
-    return f'.conv.{triple}.{layer}.'
-
-
-def _stem_index(match: re.Match) -> str:
-    """Name of a layer in one of MobileNetV2's (conv, BN, ReLU) triples."""
-    layer = ('conv', 'bn')[int(match[2])]
-    return f'{match[1]}.{layer}.'
-
-
-def _stage(match: re.Match) -> str:
-    """Name of a stage, numbered from 1 here and from 0 in the files."""
-    return f'layer{int(match[1]) + 1}.'
-
-
+_LAYERS = ('conv', 'bn')  # in MobileNetV2's triples; the third layer, ReLU, has no weights
 # Patterns and replacements, applied to each name in this order.
 _RULES: list[tuple[str, Union[str, Callable[[re.Match], str]]]] = [
     (r'^module\.', ''),  # DataParallel
     (r'^block(\d)\.layer\.', r'layer\1.'),  # WRN
     (r'\.(shortcut|convShortcut)\.', '.downsample.'),  # ResNet-50, WRN
-    (r'^blocks\.(\d)\.', _stage),  # MobileNetV2, and the next two
-    (r'\.conv\.([013467])\.', _sequence_index),
-    (r'^(conv\d)\.([01])\.', _stem_index),
+    # MobileNetV2: stages, numbered from 0 in the files; blocks, a sequence of triples; stem
+    (r'^blocks\.(\d)\.', lambda m: f'layer{int(m[1]) + 1}.'),
+    (r'\.conv\.([013467])\.', lambda m: f'.conv.{int(m[1]) // 3}.{_LAYERS[int(m[1]) % 3]}.'),
+    (r'^(conv\d)\.([01])\.', lambda m: f'{m[1]}.{_LAYERS[int(m[2])]}.'),
     (r'^(fc|linear|classifier\.0)\.', 'head.fc.'),
     (r'^(?!head\.)', 'backbone.'),
 ]

@@ -54,15 +54,13 @@ def store_teacher(
         cfg: A config with ``FrozenTeacherDistill``.
         folder: The folder of the store.
         views: Number of views K.
-        topk: Number of logits to keep per image. None keeps 32 if there are
-            1,000 classes or more, else all. 0 keeps all.
+        topk: Number of logits to keep per image. None keeps 32 if there are 1,000 classes or more,
+            else all. 0 keeps all.
         batch_size: Number of images per batch.
         seed: Seed of the views.
 
     Raises:
-        ValueError: If the config has no frozen teacher, its training images are neither
-            :class:`~prkd_mm.datasets.PackedImages` nor :class:`~prkd_mm.datasets.ImageViews`, or
-            the folder holds another store.
+        ValueError: See :func:`check_config`; or if the folder holds another store.
         OSError: If there is not enough disk space.
     """
     model, dataset = build_live(cfg)

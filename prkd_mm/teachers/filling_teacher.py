@@ -29,9 +29,7 @@ class FillingTeacher(StoredTeacher):
         live: The live teacher.
         folder: The folder of the store. Several runs may fill one store.
         views: Number of views K of each image; epoch e uses view e mod K.
-        topk: Number of logits to keep per image. None keeps 32 if there are 1,000 classes or more,
-            else all. 0 keeps all.
-        seed: Seed of the views.
+        topk, seed: See :func:`~prkd_mm.teachers.fill_store.store_teacher`.
     """
 
     fills_a_store = True

@@ -20,14 +20,12 @@ class SourceTeacher(FrozenTeacher):
     its net receives images in the student's normalization.
 
     Args:
-        source: The net; see :func:`~prkd_mm.teachers.sources.load_source`.
-        checkpoint: Checkpoint with its weights.
-        num_classes: Number of classes of the net in ``checkpoint``.
+        source, checkpoint, num_classes, **options: See
+            :func:`~prkd_mm.teachers.sources.load_source`.
         mean, std: Normalization of the images, on the scale 0 to 255.
         to_rgb: Whether the channels of loaded images are reversed to get RGB, as in MMPretrain's
             data preprocessor. Only needed if the student does not reverse them.
         image_size: Height and width of the images; one integer stands for both.
-        **options: Arguments of the library's function that creates the net.
     """
 
     def __init__(

@@ -16,19 +16,12 @@ _CROP, _FLIP, PIPELINE = range(3)  # streams of random words
 
 
 def splitmix64(state: int, index: np.ndarray) -> np.ndarray:
-    """Compute outputs of the generator SplitMix64, each independently of the others.
+    """Outputs of the generator SplitMix64, ``uint64``, at some indices; 0 is the first output.
 
     The n-th state is ``state + n·0x9E3779B97F4A7C15 mod 2^64``, and an output mixes the bits of one
-    state: Steele, Lea and Flood, `Fast splittable pseudorandom number generators
-    <https://doi.org/10.1145/2714064.2660195>`_ (OOPSLA 2014), with the constants of Vigna's
-    reference code.
-
-    Args:
-        state: State to start from, modulo 2^64.
-        index: Integers; 0 is the first output.
-
-    Returns:
-        np.ndarray: ``uint64``, in the shape of ``index``.
+    state, independently of the others: Steele, Lea and Flood, `Fast splittable pseudorandom number
+    generators <https://doi.org/10.1145/2714064.2660195>`_ (OOPSLA 2014), with the constants of
+    Vigna's reference code.
     """
     z = np.asarray(index).astype(np.uint64)  # arrays overflow without a warning
     z = (z + np.uint64(1)) * np.uint64(_GOLDEN) + np.uint64(state % _WORD)
@@ -89,7 +82,7 @@ def crop_and_flip(
     size: tuple[int, int],
     padding: int = 0,
 ) -> Tensor:
-    """Pad with zeros, crop and flip each image of a batch.
+    """Pad a batch ``(B, C, H, W)`` with zeros, crop and flip each image: ``(B, C, *size)``.
 
     Equivalent to torchvision's ``pad``, ``crop`` and, where ``flip`` is set, ``hflip`` of each
     image. One gather copies all crops from a padded batch and its mirror image, without waiting for
@@ -104,14 +97,11 @@ def crop_and_flip(
     copies the B crops that were drawn.
 
     Args:
-        images: ``(B, C, H, W)``, of any type and on any device.
+        images: The batch, of any type and on any device.
         top, left: ``(B, )``, first row and column in the padded image.
         flip: ``(B, )``, whether to flip the crop.
         size: Height and width of the crops.
         padding: Pixels to add on each side.
-
-    Returns:
-        Tensor: ``(B, C, *size)``, a new tensor.
 
     Raises:
         ValueError: If a crop exceeds its padded image.

@@ -26,10 +26,8 @@ _CHUNK = 1024  # number of images decoded before each write
 class Originals:
     """Images of a data set, and their fingerprint.
 
-    Args:
-        dataset: The data set.
-        once: Transforms applied to each image: ``LoadImageFromFile`` (always used for files),
-            ``Resize``.
+    Each image is transformed by ``once``: ``LoadImageFromFile`` (always used for files),
+    ``Resize``.
 
     Attributes:
         root: Folder of the data set, or '' if it has none.

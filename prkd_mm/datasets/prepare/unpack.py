@@ -60,17 +60,8 @@ def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) ->
 
     The list of files is checked before the first one is written. Only plain files inside ``target``
     are written, with default permissions. (The filter of ``tarfile`` for this is missing in older
-    patch releases of Python.)
-
-    Args:
-        archive: Path of the archive.
-        target: Folder to unpack into.
-        source: The data set, which limits the number and size of the files.
-        before: Size of the archives of the data set that were unpacked before; the limits apply to
-            the sum.
-
-    Returns:
-        The size of all archives, including this one.
+    patch releases of Python.) The data set, ``source``, limits the number and size of the files,
+    together with those of the archives that were unpacked ``before``; the sum is returned.
 
     Raises:
         ValueError: If the file is damaged, truncated, not an archive, contains links or paths
