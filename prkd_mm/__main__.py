@@ -16,11 +16,7 @@ from prkd_mm.doctor import main as doctor
 
 
 def find_script(name: str) -> str:
-    """Path of a script: a file, or ``package::script.py`` for one in a package's tools.
-
-    Raises:
-        FileNotFoundError: If the script does not exist.
-    """
+    """Path of a script: a file, or ``package::script.py`` for one in a package's tools."""
     path = name
     package, is_shipped, script = name.partition('::')
     if is_shipped:

@@ -132,11 +132,7 @@ def _is_trusted() -> bool:
 
 @contextmanager
 def plain_data_only(path: str) -> Iterator[None]:
-    """Turn the errors of torch's reader into one that names the file and the problem.
-
-    Raises:
-        ValueError: If the file is damaged, not a checkpoint, or would execute code.
-    """
+    """Turn the errors of torch's reader into a ValueError that names the file and the problem."""
     try:
         yield
     except pickle.UnpicklingError as error:
@@ -215,11 +211,7 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
 
 
 def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:
-    """Save a checkpoint; after a crash, ``path`` holds either the old or the new file.
-
-    Raises:
-        OSError: If the file cannot be written.
-    """
+    """Save a checkpoint; after a crash, ``path`` holds either the old or the new file."""
     buffer = io.BytesIO()  # torch.save hides the reason when it fails to write a file
     torch.save(checkpoint, buffer)
     write_bytes(path, buffer.getbuffer())

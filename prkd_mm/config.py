@@ -16,14 +16,7 @@ from .overrides import check_overrides, check_types, nearest
 from .settings import check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off
-_DEFAULT_HOOKS = (
-    'runtime_info',
-    'timer',
-    'sampler_seed',
-    'logger',
-    'param_scheduler',
-    'checkpoint',
-)
+_DEFAULT_HOOKS = 'runtime_info timer sampler_seed logger param_scheduler checkpoint'.split()
 METHOD_VARIABLE = 'PRKD_METHOD'  # environment variable: the `_base_/methods` file of a config
 
 METHODS = dict(

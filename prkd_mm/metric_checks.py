@@ -63,11 +63,7 @@ def check_classes(runner: Runner) -> list[str]:
 
 
 def check_images(runner: Runner) -> None:
-    """Compare the channels of packed training images with those that the net expects.
-
-    Raises:
-        ValueError: If they differ, or if the net has no head to train.
-    """
+    """Raise a ValueError if the net has no head, or expects images with other channels."""
     model = unwrap(runner.model)
     if getattr(getattr(model, 'architecture', model), 'with_head', True) is False:
         raise ValueError('the net has no head, so it has no loss; add model.head to the config')

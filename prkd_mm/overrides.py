@@ -91,11 +91,7 @@ def check_types(cfg: dict, options: dict[str, Any]) -> None:
 
 
 def check_arguments(cfg: dict, path: str) -> None:
-    """Reject settings, at a dotted key, that the class in their ``type`` does not accept.
-
-    Raises:
-        ValueError: If the class has no argument of this name.
-    """
+    """Raise a ValueError if the class in the ``type`` of some settings does not accept one."""
     known, complete = _arguments(cfg, path, {})
     for name in cfg if complete else ():
         if name not in known:

@@ -44,31 +44,26 @@ def find_resume_point(work_dir: Union[str, Path], template: Optional[str] = None
         ValueError: If the work dir has checkpoints, but none can be read.
     """
     work_dir = Path(work_dir)
-    candidates = _candidates(work_dir, template)
-    notes = []
-    if candidates:
-        last = _last_checkpoint(work_dir)
-        if last in candidates:
-            candidates = candidates[candidates.index(last) :]
-        else:
-            notes.append(
-                f"'{work_dir}/last_checkpoint' names no checkpoint of this folder; looking for "
-                'the newest one'
-            )
+    candidates, notes = _candidates(work_dir, template), []
+    if not candidates:
+        notes.append(f"there is no checkpoint in '{work_dir}': training from the beginning")
+        return ResumePoint(None, {}, notes)
+    last = _last_checkpoint(work_dir)
+    if last in candidates:
+        candidates = candidates[candidates.index(last) :]
+    else:
+        notes.append(
+            f"'{work_dir}/last_checkpoint' names no checkpoint of this folder; looking for the "
+            'newest one'
+        )
     for path in candidates:
         try:
-            checkpoint = read_for_resume(str(path))
+            return ResumePoint(str(path), read_for_resume(str(path)), notes)
         except (OSError, ValueError) as error:
             notes.append(f'skipped a checkpoint: {error}')
-            continue
-        return ResumePoint(str(path), checkpoint, notes)
-    if candidates:
-        raise ValueError(
-            f"no checkpoint in '{work_dir}' can be read: {'; '.join(notes)}. To train from the "
-            'beginning, run the command without --resume'
-        )
-    return ResumePoint(
-        None, {}, [f"there is no checkpoint in '{work_dir}': training from the beginning"]
+    raise ValueError(
+        f"no checkpoint in '{work_dir}' can be read: {'; '.join(notes)}. To train from the "
+        'beginning, run the command without --resume'
     )
 
 

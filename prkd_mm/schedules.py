@@ -109,11 +109,7 @@ class Schedule:
         return f'{self.loss}.{self.attr}'
 
     def check_loss(self, loss: nn.Module) -> None:
-        """Set the attribute to ``start``, and check that the loss accepts the first and last value.
-
-        Raises:
-            ValueError: If it has no such attribute, or does not accept them.
-        """
+        """Set the attribute to ``start``; a ValueError explains why a loss rejects the schedule."""
         owner = f'LossScheduleHook: {self.loss} ({type(loss).__name__})'
         public = [name for name in dir(loss) if not name.startswith('_')]
         numbers = [name for name in public if is_number(getattr(loss, name, None))]

@@ -47,10 +47,7 @@ def typed_preprocessor(arguments: dict) -> dict:
 
 
 def student_alone(cfg: Config) -> ConfigDict:
-    """Config of the net that a run trains, without the teacher, and of its data preprocessor.
-
-    The run may be a distillation, or that of a net trained alone.
-    """
+    """Config of the net that a run trains, without the teacher, and of its data preprocessor."""
     model = copy.deepcopy(cfg.model)
     preprocessor = model.get('data_preprocessor', cfg.get('data_preprocessor'))
     if 'architecture' in model:

@@ -25,11 +25,7 @@ def without_warning(start: str) -> Iterator[None]:
 
 
 def import_quietly() -> None:
-    """Import modules whose import-time warnings are noise, with those warnings suppressed.
-
-    Raises:
-        ImportError: If MMCV is not installed.
-    """
+    """Import modules whose import-time warnings are noise, with those warnings suppressed."""
     if importlib.util.find_spec('mmcv') is None:
         raise ImportError(
             'prkd_mm needs MMCV: `pip install mmcv-lite==2.1.0`, or mmcv '

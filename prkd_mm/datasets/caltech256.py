@@ -119,11 +119,7 @@ class Caltech256(BaseDataset):
             self.full_init()
 
     def load_data_list(self) -> list[dict]:
-        """List the images of the split with their labels.
-
-        Raises:
-            FileNotFoundError: If a class has no images.
-        """
+        """List the images of the split with their labels."""
         data_list = []
         for label, name in enumerate(self.CLASSES):
             folder = osp.join(self.data_root, self.folders[name])

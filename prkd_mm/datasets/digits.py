@@ -52,11 +52,7 @@ class Digits(BaseDataset):
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> list[dict]:
-        """List the images and labels of the split.
-
-        Raises:
-            ImportError: If scikit-learn is not installed.
-        """
+        """List the images of the split with their labels."""
         spec = importlib.util.find_spec('sklearn')
         if spec is None or spec.origin is None:
             raise ImportError(

@@ -53,20 +53,17 @@ class ImageViews(Dataset):
         ValueError: If the images of a batch differ in size.
 
     Examples:
+        >>> photos = dict(
+        ...     type='CustomDataset',
+        ...     data_root='data/photos/train',
+        ...     pipeline=[
+        ...         dict(type='LoadImageFromFile'),
+        ...         dict(type='RandomResizedCrop', scale=224),
+        ...         dict(type='PackInputs')])
         >>> train_dataloader = dict(
         ...     num_workers=8,
         ...     collate_fn=dict(type='whole_batch'),
-        ...     dataset=dict(
-        ...         type='ImageViews',
-        ...         dataset=dict(
-        ...             type='CustomDataset',
-        ...             data_root='data/photos/train',
-        ...             pipeline=[
-        ...                 dict(type='LoadImageFromFile'),
-        ...                 dict(type='RandomResizedCrop', scale=224),
-        ...                 dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-        ...                 dict(type='PackInputs'),
-        ...             ])))
+        ...     dataset=dict(type='ImageViews', dataset=photos))
     """
 
     def __init__(self, dataset: Union[dict, BaseDataset], pipeline: Optional[list] = None) -> None:

@@ -175,11 +175,7 @@ class TinyImageNet(BaseDataset):
             self.full_init()
 
     def load_data_list(self) -> list[dict]:
-        """List the images with their labels.
-
-        Raises:
-            FileNotFoundError: If a part of the data set is missing.
-        """
+        """List the images of the split with their labels."""
         used = {wnid: label for label, wnid in enumerate(self._metainfo['wnids'])}
         samples = []
         for split in self.split.split('+'):

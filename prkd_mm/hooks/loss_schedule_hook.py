@@ -129,11 +129,7 @@ class LossScheduleHook(Hook):
         return self.progress_at(iteration // self.epoch_length if self.by_epoch else iteration)
 
     def set_length(self, length: float) -> None:
-        """Fit the window to the length of a run in epochs (iterations).
-
-        Raises:
-            ValueError: If the window lies outside the run.
-        """
+        """Fit the window to the length of a run in epochs (iterations), which must contain it."""
         self.window_end = length if self.end is None else self.end
         if not 0 <= self.begin < self.window_end <= length:
             raise ValueError(

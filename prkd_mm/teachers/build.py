@@ -40,11 +40,7 @@ class Spec(NamedTuple):
     logits: Union[str, dict, None] = None
 
     def split(self) -> list['Spec']:
-        """Split lists of arguments into one description per teacher.
-
-        Raises:
-            ValueError: If the lists differ in length.
-        """
+        """Split lists of arguments, of the same length, into one description per teacher."""
         if self.logits is not None and not isinstance(self.logits, list):
             return [self]  # one store, even of the mean of several teachers
         lengths = {len(value) for value in self if isinstance(value, list)}

@@ -131,17 +131,10 @@ def create_store(
     )
     if not (folder / HEADER).exists():
         _check_space(folder.resolve(), size)
-    return TeacherLogits.create(
-        folder,
-        views,
-        len(dataset),
-        teacher.num_classes,
-        topk,
-        teacher=teacher.fingerprint(),
-        normalization=teacher.input_normalization,
-        source=dataset.source,
-        seed=seed,
-    )
+    shape = views, len(dataset), teacher.num_classes
+    identity = dict(teacher=teacher.fingerprint(), normalization=teacher.input_normalization)
+    identity.update(source=dataset.source, seed=seed)
+    return TeacherLogits.create(folder, *shape, topk, **identity)
 
 
 def fill(
@@ -217,12 +210,7 @@ def _logits(teacher: Teacher, batches: Iterator[Tensor], advance: Callable[[int]
 
 
 def check_config(cfg: Config) -> None:
-    """Check that the logits of a config's teacher can be stored.
-
-    Raises:
-        ValueError: If there is no frozen teacher, or the views of the training images cannot be
-            reproduced.
-    """
+    """Raise a ValueError if the logits of a config's teacher cannot be stored."""
     if not is_type(cfg.model, 'FrozenTeacherDistill'):
         raise ValueError(
             "to store a teacher's logits, the config's model must be a FrozenTeacherDistill, got "

@@ -50,11 +50,7 @@ class FillingTeacher(StoredTeacher):
         self._all_stored = False
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Make the student's data preprocessor draw K views.
-
-        Raises:
-            ValueError: If the preprocessor cannot draw them.
-        """
+        """Make the student's data preprocessor draw K views, if it can reproduce them."""
         check_draws_views(preprocessor)
         self.live.adapt_to(preprocessor)
         self.input_normalization = self.live.input_normalization
@@ -91,11 +87,7 @@ class FillingTeacher(StoredTeacher):
         return f'Teacher logits of view {view + 1} of {self.views}: {source} ({self.folder})'
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
-        """Stored logits ``(B, C)`` of a batch of training images.
-
-        Raises:
-            RuntimeError: If the logits have not been stored.
-        """
+        """Stored logits ``(B, C)`` of training images; a RuntimeError if there are none."""
         if self.store is None:
             raise RuntimeError(
                 'teacher_logits=dict(views=...) needs the hook that fills the store: '

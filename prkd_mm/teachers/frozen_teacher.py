@@ -110,11 +110,7 @@ def load_teacher(net: BaseModel, path: str, hint: str = '') -> None:
 
 
 def fold_batch_norms(net: BaseModel) -> None:
-    """Fold batch norms into the convolutions before them, in the backbone.
-
-    Raises:
-        ValueError: If ``torch.fx`` cannot trace the backbone.
-    """
+    """Fold batch norms into the convolutions before them; ``torch.fx`` must trace the backbone."""
     net.eval()
     try:
         net.backbone = fuse(net.backbone)

@@ -155,11 +155,7 @@ class TeacherLogits:
         self.header = header
 
     def check(self, **identity) -> None:
-        """Check properties of the store; the keys are as in the constructor.
-
-        Raises:
-            StoreMismatch: If a value differs; the first one is named.
-        """
+        """Raise a StoreMismatch for the first property that differs; keys as in the constructor."""
         for key, value in identity.items():
             if self.header.get(key) != value:
                 raise StoreMismatch(
@@ -227,11 +223,7 @@ class TeacherLogits:
         return crc
 
     def verify(self) -> None:
-        """Compare the checksums of all stored chunks.
-
-        Raises:
-            ValueError: If one differs.
-        """
+        """Raise a ValueError unless the checksums of all stored chunks are correct."""
         for chunk in self.chunks():
             stored = self.header['crc32'].get(chunk.name)
             if stored is not None and stored != self._crc(chunk):
@@ -241,11 +233,7 @@ class TeacherLogits:
                 )
 
     def put(self, chunk: Chunk, logits: Tensor) -> None:
-        """Store the logits ``(images, C)`` of a missing chunk, and mark it as finished.
-
-        Raises:
-            ValueError: If ``float16`` cannot represent the logits.
-        """
+        """Store the logits ``(images, C)`` of a missing chunk; ``float16`` must represent them."""
         parts = pack(logits.float(), self.header['topk'])
         if not all(np.isfinite(part).all() for part in parts):
             raise ValueError(

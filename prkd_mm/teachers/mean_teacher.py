@@ -48,11 +48,7 @@ class MeanTeacher(Teacher):
         self.is_live = all(teacher.is_live for teacher in teachers)
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Prepare every teacher.
-
-        Raises:
-            ValueError: If stored logits belong to different views of the images.
-        """
+        """Prepare every teacher; all stores must hold the same views of the images."""
         drawn = set()
         for teacher in self.teachers:
             teacher.adapt_to(preprocessor)

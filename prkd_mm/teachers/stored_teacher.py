@@ -25,12 +25,7 @@ class StoredTeacher(Teacher):
         self.store = store
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Make the student's data preprocessor draw the stored views.
-
-        Raises:
-            ValueError: If the preprocessor cannot draw them, or its normalization differs from the
-                one in the store.
-        """
+        """Make the student's data preprocessor draw the stored views; it must normalize as then."""
         check_draws_views(preprocessor)
         self.input_normalization = self.store.header['normalization']
         if self.input_normalization != OWN_NORMALIZATION:

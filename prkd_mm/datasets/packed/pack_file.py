@@ -103,11 +103,7 @@ class Originals:
         return image
 
     def chunks(self) -> Iterator[np.ndarray]:
-        """Yield all images in order, in chunks that are decoded in parallel.
-
-        Raises:
-            ValueError: If their sizes differ or they are not ``uint8``.
-        """
+        """Yield all images in order, in chunks that are decoded in parallel."""
         first = self.image(0)
         with ThreadPoolExecutor() as pool:  # OpenCV decodes without the GIL
             for start in range(0, len(self), _CHUNK):

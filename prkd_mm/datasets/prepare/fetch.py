@@ -91,11 +91,7 @@ def _receive(url: str, part: str, progress: Progress, task: TaskID) -> None:
 
 
 def copy_folder(folder: str, target: str) -> None:
-    """Copy a folder into another one, under the same name.
-
-    Raises:
-        OSError: If the disk has too little free space.
-    """
+    """Copy a folder into another one, under the same name."""
     folder = osp.abspath(folder)
     total = sum(
         osp.getsize(osp.join(path, name)) for path, _, names in os.walk(folder) for name in names

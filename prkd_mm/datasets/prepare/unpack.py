@@ -13,14 +13,7 @@ from functools import partial
 from os import path as osp
 from typing import Any, BinaryIO, NamedTuple, Optional
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
+from rich import progress as rich
 
 from .source import Source
 
@@ -85,20 +78,14 @@ def unpack(archive: str, target: str, source: Source, before: Size = NOTHING) ->
     return size
 
 
-def progress_bar() -> Progress:
+def progress_bar() -> rich.Progress:
     """Create a bar that counts bytes and shows the speed and the remaining time."""
-    text = TextColumn('{task.description}')
-    return Progress(
-        text, BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
-    )
+    columns = rich.BarColumn(), rich.DownloadColumn(), rich.TransferSpeedColumn()
+    return rich.Progress('{task.description}', *columns, rich.TimeRemainingColumn())
 
 
 def expect_space(folder: str, size: int, purpose: str) -> None:
-    """Check that the disk of a folder has space for the files of an action, in bytes.
-
-    Raises:
-        OSError: If the disk has less free space.
-    """
+    """Raise an OSError if the disk of a folder has too few free bytes for an action."""
     free = shutil.disk_usage(folder).free
     if size > free:
         raise OSError(
