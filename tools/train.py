@@ -23,7 +23,7 @@ from prkd_mm.launch import (
 )
 from prkd_mm.metric_checks import check_classes, check_images
 from prkd_mm.resume import check_initial_weights, check_same_teacher, set_resume
-from prkd_mm.teachers.run_config import prepare_store
+from prkd_mm.teachers.filling_teacher import prepare_store
 
 
 def parse_args() -> argparse.Namespace:

@@ -23,7 +23,7 @@ from ..cli import command_of
 from ..config import add_train_arguments, load_config
 from ..files import write_json
 from ..scalars import read_scalars
-from ..teachers.run_config import prepare_store
+from ..teachers.filling_teacher import prepare_store
 from .records import RunRecord, read_record, record_path, settings_of, write_record
 from .run_server import Run, start_run
 

@@ -29,10 +29,11 @@ def kl_divergence(preds_S: Tensor, preds_T: Tensor, tau: float) -> Tensor:
 
 
 def has_spread(length: Tensor, size: Tensor) -> Tensor:
-    """Whether a vector of norm ``size``, and ``length`` if centered, varies beyond rounding noise.
+    """Whether a vector varies by more than rounding noise.
 
-    The rounding error of the mean is a few units in the last place of the vector's norm. A limit of
-    32 units allows for sums over many classes.
+    ``size`` is its norm, and ``length`` that of the centered vector. The rounding error of the mean
+    is a few units in the last place of the vector's norm. A limit of 32 units allows for sums over
+    many classes.
     """
     return length > 32 * torch.finfo(length.dtype).eps * size
 

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
 from ..number_checks import check_whole_number
+from ..overrides import is_type
 from ..randomness import untouched_random_state
-from .fill_store import create_store, fill
+from .fill_store import check_config, create_store, default_folder, fill
 from .logit_store import TeacherLogits
 from .stored_teacher import StoredTeacher, check_draws_views
 from .teacher import Evaluate, Teacher
@@ -131,6 +132,35 @@ def on_all_ranks(condition: bool) -> bool:
 def fills_a_store(logits: object) -> bool:
     """Whether ``teacher_logits`` of a config describes a store to fill during the run."""
     return isinstance(logits, dict) and 'views' in logits
+
+
+def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
+    """Make a run fill a logit store of ``views`` views, or as its config requests.
+
+    Adds the :class:`~prkd_mm.hooks.FillStoreHook` to the config. The config of a student without a
+    teacher is not changed.
+
+    Raises:
+        ValueError: If ``views`` is given and there is no frozen teacher, the logits are stored
+            already, or the views of the images cannot be reproduced.
+    """
+    if is_type(cfg.model, 'StudentAlone'):
+        if views is not None:
+            raise ValueError('--store-views needs a teacher, but the student is trained alone')
+        return
+    if views is not None:
+        check_config(cfg)
+        if stored := cfg.model.get('teacher_logits'):
+            raise ValueError(
+                '--store-views fills a store, but the config already has '
+                f'model.teacher_logits={stored!r}; use only one of them'
+            )
+        folder = default_folder(cfg.model.get('teacher_config'), views)
+        cfg.model.teacher_logits = dict(views=views, folder=str(folder))
+    hooks = cfg.get('custom_hooks') or []
+    added = any(is_type(hook, 'FillStoreHook') for hook in hooks)
+    if fills_a_store(cfg.model.get('teacher_logits')) and not added:
+        cfg.custom_hooks = [*hooks, dict(type='mmengine.FillStoreHook')]
 
 
 def use_views_of_run(cfg: Config, preprocess: object, epoch: int, seed: int) -> None:

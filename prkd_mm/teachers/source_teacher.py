@@ -49,7 +49,7 @@ class SourceTeacher(FrozenTeacher):
         self.source, self.to_rgb = source, to_rgb
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Prepare, if it is known whether loaded images are RGB or BGR."""
+        """Prepare as a frozen teacher; a ValueError if the channel order of images is unknown."""
         students = Normalization.of(preprocessor)
         own = Normalization.of(self.net.data_preprocessor)
         ambiguous = own.enabled and not students.swaps_channels and students.mean.numel() == 3

@@ -25,7 +25,7 @@ class StoredTeacher(Teacher):
         self.store = store
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
-        """Make the student's data preprocessor draw the stored views; it must normalize as then."""
+        """Make the student's data preprocessor draw the stored views; check its normalization."""
         check_draws_views(preprocessor)
         self.input_normalization = self.store.header['normalization']
         if self.input_normalization != OWN_NORMALIZATION:

@@ -15,9 +15,8 @@ from prkd_mm.losses import PRKDLoss
 from prkd_mm.strength import strength, terms_of
 from prkd_mm.teachers import FillingTeacher, FrozenTeacher, StoredTeacher, fill_store
 from prkd_mm.teachers.fill_store import store_teacher
-from prkd_mm.teachers.filling_teacher import on_all_ranks
+from prkd_mm.teachers.filling_teacher import on_all_ranks, prepare_store
 from prkd_mm.teachers.logit_store import TeacherLogits
-from prkd_mm.teachers.run_config import prepare_store
 
 VIEWS = 2
 
