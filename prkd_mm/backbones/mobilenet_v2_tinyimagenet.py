@@ -1,6 +1,7 @@
 from typing import Any
 
 from mmcv.cnn import ConvModule
+from mmpretrain.models.backbones import MobileNetV2
 from mmpretrain.registry import MODELS
 
 from .mobilenet_v2_cifar import MobileNetV2_CIFAR
@@ -29,13 +30,7 @@ class MobileNetV2_TinyImageNet(MobileNetV2_CIFAR):
     """
 
     arch_settings = [
-        [1, 16, 1, 1],
-        [6, 24, 2, 2],
-        [6, 32, 3, 2],
-        [6, 64, 4, 2],
-        [6, 96, 3, 1],
-        [6, 160, 3, 1],
-        [6, 320, 1, 1],
+        [t, c, n, 1 if c == 160 else stride] for t, c, n, stride in MobileNetV2.arch_settings
     ]
 
     def __init__(

@@ -65,10 +65,7 @@ def _find_train(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
         samples += [(f'{folder}/{name}', label) for name in names]
         if not names:
             empty.append(wnid)
-    faults = []
-    if empty:
-        faults.append(f'no *.JPEG in train/<class>/images of {some(empty)}')
-    return samples, faults
+    return samples, [f'no *.JPEG in train/<class>/images of {some(empty)}'] if empty else []
 
 
 def _find_val(root: str, wnids: list[str]) -> tuple[Samples, list[str]]:
