@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
     )
     commands = parser.add_subparsers(dest='command', required=True)
     for name, study in STUDIES.items():
-        words = study.description
+        words = (study.run.__doc__ or '').partition('\n')[0]
         command = commands.add_parser(name, help=words, description=words)
         add_run_arguments(command, study)
         if name == 'landscape':

@@ -12,22 +12,11 @@ from . import agreement, landscape, spread, strength
 
 
 class Study(NamedTuple):
-    """A study.
+    """A study; the first line of the docstring of ``run`` describes it."""
 
-    Attributes:
-        run: ``run(runs, report, options)``; the first line of its docstring describes the study.
-        options: The class of its options.
-        checkpoints: How the study uses several ``--checkpoints``.
-    """
-
-    run: Callable[..., Any]
-    options: type
-    checkpoints: str
-
-    @property
-    def description(self) -> str:
-        """One line for ``--help``."""
-        return (self.run.__doc__ or '').partition('\n')[0]
+    run: Callable[..., Any]  # run(runs, report, options)
+    options: type  # the class of its options
+    checkpoints: str  # how the study uses several --checkpoints
 
 
 STUDIES = dict(

@@ -7,7 +7,6 @@ from typing import Callable, Optional
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
@@ -24,14 +23,8 @@ class Batches:
     """The same samples in every pass, as ``(inputs, labels)`` on the device.
 
     They stay in memory if all of them fit into ``memory`` bytes; otherwise every pass loads
-    them again, in the same order and with the random numbers of ``seed``.
-
-    Args:
-        loader: Loads the samples.
-        preprocess: The data preprocessor of a model.
-        limit: Number of batches per pass; default: all.
-        seed: Seed of each pass.
-        memory: Largest size of samples in memory, in bytes.
+    them again, in the same order and with the random numbers of ``seed``. A pass has at most
+    ``limit`` batches.
     """
 
     def __init__(
@@ -86,14 +79,11 @@ def load_batches(
     """Images of a config's training or validation set, without augmentation.
 
     Args:
-        cfg: The config.
+        cfg, preprocess: The config, and the preprocessor of :class:`~prkd_mm.analysis.nets.Nets`.
         split: 'val', or 'train' for the training images with the validation pipeline.
-        preprocess: See :class:`~prkd_mm.analysis.nets.Nets`.
-        samples: Number of images, drawn with ``seed``; default: all.
+        samples, seed: Number of images to draw, and the seed of this draw; default: all images.
         batch_size: Images per batch; default: the batch size of validation.
-        seed: Seed for drawing the images.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loader_cfg = copy.deepcopy(cfg.val_dataloader)
     if split == 'train':
         pipeline = _innermost(loader_cfg.dataset).pipeline
@@ -132,15 +122,10 @@ def training_batches(
 ) -> Batches:
     """The augmented batches with which ``TailAverageHook`` estimates batch-norm statistics.
 
-    Args:
-        cfg: The config.
-        preprocess: See :class:`~prkd_mm.analysis.nets.Nets`.
-        limit: Number of batches, at most one pass.
-        seed: Seed of the run.
-        epoch: 0-based epoch, which determines the augmentation: the last one of the run.
+    There are at most ``limit`` of them. The augmentation is that of the 0-based ``epoch``, the
+    last one of a run with this ``seed``. ``preprocess`` is as in :func:`load_batches`.
     """
     use_views_of_run(cfg, preprocess, epoch, seed)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.choose_view(train.dataset)

@@ -2,12 +2,12 @@
 
 import copy
 from pathlib import Path
-from typing import Callable, NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
-from torch import Tensor, nn
+from torch import nn
 
 from ..algorithms.student_alone import student_alone
 from ..checkpoints import load_strictly, plain_state_dict, read
@@ -19,14 +19,7 @@ class Nets(NamedTuple):
 
     student: nn.Module  # maps inputs to logits
     preprocess: nn.Module  # maps a batch of the loader to inputs and data samples
-
-
-class Pair(NamedTuple):
-    """:class:`Nets` with the trained teacher."""
-
-    student: nn.Module
-    preprocess: nn.Module
-    teacher: Callable[[Tensor], Tensor]  # maps inputs of the student to logits
+    teacher: Any = None  # of a pair: trained, maps inputs of the student to logits
 
 
 def build_nets(cfg: Config, device: Union[str, torch.device] = 'cpu') -> Nets:
@@ -36,7 +29,7 @@ def build_nets(cfg: Config, device: Union[str, torch.device] = 'cpu') -> Nets:
     return Nets(getattr(net, 'architecture', net), net.data_preprocessor)
 
 
-def build_pair(cfg: Config, device: Union[str, torch.device] = 'cpu') -> Pair:
+def build_pair(cfg: Config, device: Union[str, torch.device] = 'cpu') -> Nets:
     """Build the student and the trained teacher of a distillation.
 
     Raises:
@@ -57,7 +50,7 @@ def build_pair(cfg: Config, device: Union[str, torch.device] = 'cpu') -> Pair:
     teacher = teacher_of(net)
     if teacher is None:
         raise ValueError(missing)
-    return Pair(net.architecture, net.data_preprocessor, teacher.logits)
+    return Nets(net.architecture, net.data_preprocessor, teacher.logits)
 
 
 def load_weights(net: nn.Module, path: Union[str, Path]) -> nn.Module:

@@ -23,10 +23,7 @@ if TYPE_CHECKING:
 class Report:
     """Show the progress of a study, and print and write its results.
 
-    Args:
-        folder: Folder to write to.
-        name: First part of the file names.
-        console: Console to print on; default: standard output.
+    The names of the files in ``folder`` start with ``name``.
     """
 
     def __init__(

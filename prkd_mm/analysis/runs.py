@@ -25,9 +25,7 @@ class Run(NamedTuple):
     def tail(self, at_least: int = 2, last: Optional[int] = None) -> dict[str, str]:
         """The run's ``checkpoints``, or else those of its last epochs, by label, ascending.
 
-        Args:
-            at_least: Number of checkpoints needed.
-            last: Number of epochs; default: as many as the run averages, or 10.
+        ``last`` is the number of epochs; default: as many as the run averages, or 10.
 
         Raises:
             FileNotFoundError: If there are fewer than ``at_least``.
@@ -49,8 +47,7 @@ class Run(NamedTuple):
     def weights(self, which: str = 'latest') -> str:
         """The checkpoint to analyze: the last of ``checkpoints``, or the one in the work dir.
 
-        Args:
-            which: 'latest' for the raw student, 'average' for ``student_avg.pth``.
+        ``which`` is 'latest' for the raw student, 'average' for ``student_avg.pth``.
 
         Raises:
             FileNotFoundError: If the checkpoint is missing.
@@ -92,10 +89,9 @@ def find_runs(
     """The runs of a config with several methods.
 
     Args:
-        config: The config file.
+        config, options: The config file, and overrides of it.
         methods: Names of methods; default: the method of the config.
         checkpoints: Files of a single run, instead of those in its work dir.
-        options: Overrides for :func:`~prkd_mm.config.load_config`.
         work_dirs: One work dir per method; default: the default work dirs.
         trainings: Number of trainings per method, with the seeds 0, 1, ... in work dirs
             named as by ``tools/reproduce.py``.
@@ -144,12 +140,7 @@ def _with_unique_titles(runs: list[Run]) -> list[Run]:
 def tail_checkpoints(
     work_dir: Union[str, Path], at_least: int = 2, last: Optional[int] = None
 ) -> dict[int, Path]:
-    """The checkpoints ``epoch_N.pth`` that a run has kept, by N, ascending.
-
-    Args:
-        work_dir: The work dir of the run.
-        at_least: Number of checkpoints needed.
-        last: Look only at this many of the last epochs; default: all.
+    """The checkpoints ``epoch_N.pth`` of the ``last`` epochs (or of all) that a run kept, by N.
 
     Raises:
         FileNotFoundError: If there are fewer than ``at_least``.

@@ -1,10 +1,21 @@
 """Options of every study."""
 
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 from ..cli import whole_number
 from ..options import documented, option
+
+
+def split_option(default: str) -> Any:
+    """Declare the option ``--split``."""
+    return option(default, 'images to use, without augmentation', choices=['train', 'val'])
+
+
+def weights_option(default: str, verb: str = 'analyze') -> Any:
+    """Declare the option ``--weights``; ``verb`` says what the study does with them."""
+    text = f'weights to {verb}: the raw student (latest) or student_avg.pth (average)'
+    return option(default, text, choices=['latest', 'average'])
 
 
 @documented

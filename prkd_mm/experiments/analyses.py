@@ -23,16 +23,8 @@ def analyze(
     """Run studies on the students of seed 0; the landscape study uses all seeds.
 
     A study that lacks something (a teacher, the checkpoints of the tail) is reported and
-    skipped.
-
-    Args:
-        jobs: Finished jobs of :func:`~prkd_mm.experiments.plan.plan`.
-        names: Keys of :data:`~prkd_mm.analysis.STUDIES`.
-        folder: Output folder for numbers and figures.
-        console: Console for progress and numbers.
-
-    Returns:
-        The figures as PNG files.
+    skipped. ``names`` are keys of :data:`~prkd_mm.analysis.STUDIES`. Returns the figures as PNG
+    files.
     """
     # without methods all jobs train the same net
     students = [job for job in jobs if job.method] or list(jobs)

@@ -54,12 +54,9 @@ def write_report(
     about: dict[str, str],
     pictures: Sequence[Path] = (),
 ) -> None:
-    """Write ``results.json``, ``results.md`` and ``report.html``.
+    """Write ``results.json``, ``results.md`` and ``report.html``, which shows the PNG pictures.
 
-    Args:
-        rows, folder, title: The results, the output folder, and the heading of the page.
-        about: Protocol of the runs: values by name.
-        pictures: PNG files for the page.
+    ``about`` is the protocol of the runs: values by name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     found = finding(rows)

@@ -31,7 +31,7 @@ TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
 _POLL_SECONDS = 0.5
 _LINES_OF_AN_ERROR = 30
 
-Report = Callable[[str, int, int], None]  # called as report(state, done, total)
+Report = Callable[[str, int, int], None]  # report(state, epochs done, all epochs)
 
 
 class TrainingFailed(RuntimeError):
@@ -48,8 +48,7 @@ class Job:
     """One training run: its command, and the results in its work dir.
 
     Args:
-        title: Name shown for its method.
-        arguments: The command line of ``tools/train.py``.
+        title, arguments: Name shown for its method, and the command line of ``tools/train.py``.
         method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
         seed: Seed of the run, for its title and record.
         teacher: The job that trains its teacher, if one does.
@@ -197,10 +196,7 @@ class Job:
     ) -> None:
         """Train from the start, resume, or do nothing if the run is finished.
 
-        Args:
-            train_py: Path of ``tools/train.py``.
-            report: Called with the state as text, the finished epochs and all epochs.
-            environment: Environment variables to set for the command.
+        ``environment`` has variables to set for the command.
 
         Raises:
             TrainingFailed: If the command fails; the message has the last lines of its output.

@@ -19,14 +19,10 @@ def write_page(
     pictures: Sequence[Path],
     details: Mapping[str, Sequence[tuple[str, str]]],
 ) -> None:
-    """Write the page, with all figures embedded.
+    """Write the page, with the PNG pictures embedded under their names.
 
-    Args:
-        path, title: The file to write, and its heading.
-        finding: Main result, in one or two sentences.
-        tables, note: Tables by heading, and their explanation.
-        pictures: PNG files; their headings are the file names.
-        details: Collapsed sections by heading: pairs of a name, which may be empty, and code.
+    ``finding`` is the main result, and ``note`` explains the tables, which are given by heading.
+    ``details`` are collapsed sections by heading: pairs of a name, which may be empty, and code.
     """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),

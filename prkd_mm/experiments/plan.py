@@ -26,16 +26,13 @@ def training(
     """A run of ``tools/train.py``, in its own work dir.
 
     Args:
-        title: Name shown for its method.
-        config: Path of the config.
-        method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
+        title, config, method, **more: As for :class:`Job`.
         options: ``KEY=VALUE`` overrides.
         seed: Seed of the run; None for the seed of the config and the options. Seed 0 uses the
             default work dir of ``tools/train.py``.
         amp: Whether to use mixed precision.
         suffix: Suffix of the work dir.
         store_views: The value of ``--store-views``, which the method ``ce`` does not need; 0: none.
-        **more: Further arguments of :class:`Job`.
 
     Raises:
         ValueError: If ``seed`` and the options both set a seed, or if ``store_views`` does not fit
@@ -79,16 +76,7 @@ def plan(
     other checkpoint must exist. A config without methods, such as that of a teacher, has one job
     per seed. The runs of seed 0 keep all checkpoints that they average, for the studies.
 
-    Args:
-        config: Path of the config.
-        methods: Keys of :data:`~prkd_mm.config.METHODS`.
-        options: ``KEY=VALUE`` overrides for the runs of the students.
-        teacher_options: ``KEY=VALUE`` overrides for the run of the teacher.
-        seeds: Number of runs per method, with the seeds 0, 1, ...
-        amp: Whether to use mixed precision.
-        records: Folder of :class:`~prkd_mm.experiments.records.RunRecord` files.
-        store_views: Number of views of each image whose teacher logits the students store and
-            share; 0: the teacher of the config; None: :func:`default_views` of the config.
+    The arguments are those of :class:`~prkd_mm.experiments.run_options.ComparisonOptions`.
 
     Raises:
         ValueError: If the config counts iterations instead of epochs, if the options set the
@@ -108,7 +96,7 @@ def plan(
     train = partial(training, amp=amp, store_views=store_views, records=records)
     if 'method' not in own:
         return [train('alone', config, None, options, seed) for seed in range(seeds)]
-    teacher = _teacher(first, teacher_options, amp, records)
+    teacher = _teacher(first, teacher_options, amp=amp, records=records)
     averaged = [*_keep_the_tail(first), *options]
     students = [
         train(METHODS[method], config, method, options if seed else averaged, seed, teacher=teacher)
@@ -118,14 +106,12 @@ def plan(
     return [teacher, *students] if teacher else students
 
 
-def _teacher(
-    cfg: Config, options: Sequence[str], amp: bool, records: Optional[Path]
-) -> Optional[Job]:
+def _teacher(cfg: Config, options: Sequence[str], **more) -> Optional[Job]:
     """The job that trains the teacher of a pair; None if its checkpoint is not from a run."""
     model = cfg.model
     if not (model.get('teacher_config') and model.get('teacher_ckpt')):
         return None
-    job = training('teacher', model.teacher_config, None, options, amp=amp, records=records)
+    job = training('teacher', model.teacher_config, None, options, **more)
     return job if Path(model.teacher_ckpt).resolve() == job.work_dir.resolve() else None
 
 

@@ -21,12 +21,6 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
     The students with ``--store-views`` share one logit store. A recorded run is not repeated. A
     teacher is trained only if a student without a record needs it.
 
-    Args:
-        jobs: Jobs of a plan.
-        train_py: Path of ``tools/train.py``.
-        console: Console for the progress.
-        side_by_side: Number of students that are trained at a time.
-
     Raises:
         TrainingFailed: If a job fails.
     """
@@ -42,13 +36,7 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
 
 
 class Pool:
-    """Runs jobs, several at a time: one GPU is assigned to each, or a share of the CPU cores.
-
-    Args:
-        train_py: Path of ``tools/train.py``.
-        console: Console for the progress.
-        side_by_side: Number of jobs at a time.
-    """
+    """Runs jobs, several at a time: one GPU is assigned to each, or a share of the CPU cores."""
 
     def __init__(self, train_py: str, console: Console, side_by_side: int = 1) -> None:
         self.train_py, self.console, self.side_by_side = train_py, console, side_by_side

@@ -112,9 +112,7 @@ def recorded_sources(rows: Sequence[Row]) -> str:
 def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
     """Top-1 of all methods, and the differences if there are several seeds or methods.
 
-    Args:
-        rows: One row per method.
-        about: Protocol of the runs; its ``teacher_logits`` become the caption.
+    The ``teacher_logits`` in ``about``, the protocol of the runs, become the caption.
     """
     source = about.get('teacher_logits')
     top1 = Table(

@@ -21,13 +21,7 @@ from .run_options import ComparisonOptions
 def run_comparison(
     options: ComparisonOptions, train_py: str, command: str, console: Console
 ) -> None:
-    """Train what is missing, print the tables and write the report.
-
-    Args:
-        options: Options of the comparison.
-        train_py: Path of ``tools/train.py``.
-        command: The command that reproduces the report.
-        console: Console for progress and tables.
+    """Train what is missing, print the tables and write the report, which shows ``command``.
 
     Raises:
         FileNotFoundError: If a config or a checkpoint does not exist.
@@ -67,12 +61,6 @@ def run_comparison(
 
 def report_records(records: Path, out: Optional[Path], command: str, console: Console) -> None:
     """Print the tables and write the report of all runs recorded in a folder.
-
-    Args:
-        records: The folder with the records.
-        out: Folder of the report; None: ``results/<name of the folder>``.
-        command: The command that reproduces the report.
-        console: Console for the tables.
 
     Raises:
         FileNotFoundError: If the folder has no records.

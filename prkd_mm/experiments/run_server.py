@@ -54,13 +54,7 @@ def start_server() -> None:
 
 
 def start_run(command: Sequence[str], output: IO[str], environment: Mapping[str, str]) -> 'Run':
-    """Start a Python script.
-
-    Args:
-        command: Path of the script, and its arguments.
-        output: File for everything that it prints.
-        environment: All of its environment variables.
-    """
+    """Start a Python script with all of its environment variables; it prints to ``output``."""
     if _server:
         with contextlib.suppress(OSError):  # the server was killed
             return ForkedRun(_server, command, output, environment)

@@ -52,12 +52,8 @@ def teacher_source(model: dict) -> str:
 def begin_shared_store(jobs: Sequence[Job], console: Console) -> None:
     """Create or check the store of the unfinished jobs with ``--store-views``.
 
-    Their teacher must be trained. The folder is renamed if it holds the logits of another
-    teacher or of other images.
-
-    Args:
-        jobs: Runs on the same images with the same teacher.
-        console: Console to report a renamed folder.
+    They have the same images and the same teacher, which must be trained. The folder is renamed
+    if it holds the logits of another teacher or of other images.
 
     Raises:
         ValueError: If the student's preprocessor mixes images.

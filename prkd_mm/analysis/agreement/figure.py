@@ -26,7 +26,10 @@ def agreement(nets: dict[str, Agreement]) -> Figure:
     diagram, calibration, same = figure.subplots(1, 3, width_ratios=[1.2, 1, 1])
     styles = method_styles(list(nets))
     _draw_reliability(diagram, nets, styles)
-    _draw_calibration(calibration, nets, styles)
+    errors = {name: Estimate(100 * net.ece, math.nan) for name, net in nets.items()}
+    colors = [styles[name].color for name in nets]
+    bars(calibration, errors, 'expected calibration error, points', color=colors)
+    calibration.set_title('calibration')
     _draw_same_top1(same, {name: net for name, net in nets.items() if name != 'teacher'})
     return figure
 
@@ -42,13 +45,6 @@ def _draw_reliability(axes: Axes, nets: dict[str, Agreement], styles: dict[str, 
     finish(axes, 'confidence (largest probability)', 'accuracy', legend=False)
     legend_below(axes, 3)
     axes.set_title('reliability; area: share of the images')
-
-
-def _draw_calibration(axes: Axes, nets: dict[str, Agreement], styles: dict[str, Style]) -> None:
-    errors = {name: Estimate(100 * net.ece, math.nan) for name, net in nets.items()}
-    colors = [styles[name].color for name in nets]
-    bars(axes, errors, 'expected calibration error, points', color=colors)
-    axes.set_title('calibration')
 
 
 def _draw_same_top1(axes: Axes, students: dict[str, Agreement]) -> None:

@@ -65,16 +65,11 @@ def class_correlation(logits: Tensor) -> Tensor:
 
 
 def reliability(logits: Tensor, labels: Tensor, bins: int = 15) -> Reliability:
-    """Accuracy against confidence, and the expected calibration error.
+    """Accuracy against confidence for logits ``(N, C)``, and the expected calibration error.
 
-    ``ECE = Σ_b n_b/N · |accuracy_b − confidence_b|`` over equal bins of the
-    largest probability: Guo et al., "On Calibration of Modern Neural
-    Networks", ICML 2017, https://arxiv.org/abs/1706.04599
-
-    Args:
-        logits: ``(N, C)``.
-        labels: ``(N,)``.
-        bins: Number of bins over [0, 1].
+    ``ECE = Σ_b n_b/N · |accuracy_b − confidence_b|`` over equal bins of the largest probability:
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017,
+    https://arxiv.org/abs/1706.04599
     """
     confidence, predicted = F.softmax(logits.double(), 1).max(1)
     correct = (predicted == labels).double()
@@ -116,14 +111,9 @@ def compare(
     bins: int = 15,
     classes: Sequence[str] = (),
 ) -> Comparison:
-    """Compare several students with their teacher.
+    """Compare the logits ``(N, C)`` of several students with those of their teacher.
 
-    Args:
-        students: Logits ``(N, C)`` of each student by name.
-        preds_T: Logits of the teacher, ``(N, C)``.
-        labels: ``(N,)``.
-        bins: Number of bins for the confidence.
-        classes: Names of the classes; default: their numbers.
+    ``classes`` are the names of the classes; default: their numbers.
     """
     logits = dict(teacher=preds_T, **students)
     reference = next(iter(students)) if len(students) > 1 else 'teacher'

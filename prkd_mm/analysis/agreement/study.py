@@ -9,10 +9,10 @@ from ...cli import whole_number
 from ...options import documented, option
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
-from ..nets import Pair, build_pair, load_weights
+from ..nets import Nets, build_pair, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions
+from ..study_options import StudyOptions, split_option, weights_option
 from . import figure, measure
 
 
@@ -21,12 +21,8 @@ from . import figure, measure
 class AgreementOptions(StudyOptions):
     """Options of the agreement study."""
 
-    split: str = option('val', 'images to use, without augmentation', choices=['train', 'val'])
-    weights: str = option(
-        'average',
-        'weights to compare: the raw student (latest) or student_avg.pth (average)',
-        choices=['latest', 'average'],
-    )
+    split: str = split_option('val')
+    weights: str = weights_option('average', 'compare')
     bins: int = option(15, 'number of bins for the confidence', type=whole_number(1))
 
 
@@ -90,9 +86,8 @@ def _checkpoints(runs: Sequence[Run], weights: str) -> dict[str, str]:
 
 
 def _all_logits(
-    nets: Pair, paths: dict[str, str], batches: Batches, report: Report
+    nets: Nets, paths: dict[str, str], batches: Batches, report: Report
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Logits of the teacher and of each student, on the same images."""
     logits, labels = collect_logits(dict(teacher=nets.teacher), report.track('teacher')(batches))
     for name, path in paths.items():
         load_weights(nets.student, path)

@@ -54,9 +54,7 @@ class Surface(NamedTuple):
 def over_trainings(draws: Sequence[Draw], values: Sequence[float]) -> Estimate:
     """Mean and standard deviation over the trainings, or over the draws of a single one.
 
-    Args:
-        draws: The draws.
-        values: One number per draw. Draws of the same training are averaged first.
+    There is one value per draw. Draws of the same training are averaged first.
     """
     by_training = defaultdict(list)
     for draw, value in zip(draws, values):
@@ -103,15 +101,8 @@ def plane_surface(
 ) -> Surface:
     """Loss and error in the plane through three weight vectors.
 
-    The grid extends beyond their coordinates by half of their range. The vectors and their
-    mean are marked.
-
-    Args:
-        objectives: Objectives by split.
-        vectors: Three weight vectors ``(P,)`` by label.
-        size: Number of points along each axis.
-        recalibrate: Re-estimates the batch-norm statistics of a net at each point.
-        progress: Wraps the iteration over the points.
+    The grid has ``size`` points along each axis, and extends beyond the coordinates of the
+    vectors by half of their range. The vectors and their mean are marked.
     """
     directions, coordinates = plane(list(vectors.values()))
     marks = dict(zip(vectors, coordinates), mean=np.mean(coordinates, 0).tolist())
@@ -122,8 +113,7 @@ def plane_surface(
     origin = next(iter(vectors.values()))
     points = [*marks.values(), *product(*axes)]
     values = values_at(objectives, origin, directions, points, recalibrate, progress)
-    a, b = axes
-    return Surface(a, b, values[len(marks) :], marks, dict(zip(marks, values)))
+    return Surface(*axes, values[len(marks) :], marks, dict(zip(marks, values)))
 
 
 def values_at(
@@ -136,13 +126,8 @@ def values_at(
 ) -> list[dict[str, Value]]:
     """Loss and error at the points ``origin + Σ_k a_k · direction_k``, by objective.
 
-    Args:
-        objectives: Objectives by name, of one net, whose weights are restored at the end.
-        origin: Weight vector ``(P,)``.
-        directions: Vectors ``(P,)``.
-        points: The coordinates ``a`` of each point.
-        recalibrate: Re-estimates the batch-norm statistics of the net at each point.
-        progress: Wraps the iteration over the points.
+    The objectives are those of one net, whose weights are restored at the end. The batch-norm
+    statistics are re-estimated at each point by ``recalibrate``, if it is given.
     """
     first = next(iter(objectives.values()))
     before, values = first.weights, []

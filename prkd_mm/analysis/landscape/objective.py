@@ -23,10 +23,8 @@ class Value(NamedTuple):
 class Objective:
     """The mean loss of a net over fixed samples, as a function of its weight vector.
 
-    Args:
-        net: Maps inputs to logits. It is set to evaluation mode.
-        batches: ``(inputs, targets)``, the same in every pass.
-        loss: ``loss(logits, targets)``, the mean over a batch.
+    The net is set to evaluation mode. The batches ``(inputs, targets)`` are the same in every
+    pass, and ``loss(logits, targets)`` is the mean over one of them.
     """
 
     def __init__(

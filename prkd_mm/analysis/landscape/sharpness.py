@@ -1,6 +1,6 @@
 """Measures of the sharpness of the loss at the weights of a net."""
 
-from typing import NamedTuple, Optional
+from typing import NamedTuple, Union
 
 import torch
 import torch.nn.functional as F
@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ...estimates import Estimate, mean_and_standard_error
 from .objective import Objective, num_filters
+
+Scale = Union[float, Tensor]  # s, one number per weight or the same for all
 
 
 class Sharpness(NamedTuple):
@@ -26,19 +28,12 @@ class Sharpness(NamedTuple):
 
 
 def sharpness(objective: Objective, seed: int, radius: float, probes: int) -> Sharpness:
-    """All measures of sharpness of the train loss at the current weights.
-
-    Args:
-        objective: The train loss.
-        seed: Seed for :func:`top_eigenvalue`, :func:`trace` and :func:`worst_loss`.
-        radius: Radius for :func:`worst_loss`.
-        probes: Number of probes for :func:`trace`.
-    """
+    """All measures of sharpness of the train loss at the current weights."""
     scale, loss = objective.filter_norms(), objective.value().loss
     worst = worst_loss(objective, radius, scale, seed)
     return Sharpness(
-        top_eigenvalue(objective, None, seed),
-        *trace(objective, None, seed, probes),
+        top_eigenvalue(objective, 1.0, seed),
+        *trace(objective, 1.0, seed, probes),
         top_eigenvalue(objective, scale, seed),
         *trace(objective, scale, seed, probes),
         loss,
@@ -49,20 +44,15 @@ def sharpness(objective: Objective, seed: int, radius: float, probes: int) -> Sh
 
 
 def top_eigenvalue(
-    objective: Objective, scale: Optional[Tensor] = None, seed: int = 0, tolerance: float = 1e-2
+    objective: Objective, scale: Scale = 1.0, seed: int = 0, tolerance: float = 1e-2
 ) -> float:
-    """The largest eigenvalue of the Hessian, by ARPACK's Lanczos iteration.
+    """The largest eigenvalue of the Hessian ``diag(s) H diag(s)`` with the scale s.
 
-    Args:
-        objective: The loss.
-        scale: ``s`` in the Hessian ``diag(s) H diag(s)``; default: ones.
-        seed: Seed for the start vector.
-        tolerance: Relative error of the eigenvalue.
+    It is computed by ARPACK's Lanczos iteration up to a relative error, the ``tolerance``.
     """
     from scipy.sparse.linalg import LinearOperator, eigsh
 
     weights = objective.weights
-    scale = torch.ones_like(weights) if scale is None else scale
     generator = torch.Generator().manual_seed(seed)
     start = torch.randn(len(weights), generator=generator).to(weights)
 
@@ -86,19 +76,12 @@ def top_eigenvalue(
     )
 
 
-def trace(
-    objective: Objective, scale: Optional[Tensor] = None, seed: int = 0, probes: int = 10
-) -> Estimate:
-    """Hutchinson's estimate of the Hessian's trace: mean of ``vᵀHv``, v = ±1.
+def trace(objective: Objective, scale: Scale = 1.0, seed: int = 0, probes: int = 10) -> Estimate:
+    """Hutchinson's estimate of the trace of the Hessian in :func:`top_eigenvalue`.
 
-    Args:
-        objective: The loss.
-        scale: As for :func:`top_eigenvalue`.
-        seed: Seed for the probes.
-        probes: Number of vectors v, over which the standard error is computed.
+    It is the mean of ``vᵀHv`` over several probes v = ±1, with its standard error.
     """
     weights = objective.weights
-    scale = torch.ones_like(weights) if scale is None else scale
     generator = torch.Generator().manual_seed(seed)
     values = []
     for _ in range(probes):
@@ -109,11 +92,7 @@ def trace(
 
 
 def worst_loss(
-    objective: Objective,
-    radius: float,
-    scale: Optional[Tensor] = None,
-    seed: int = 0,
-    steps: int = 10,
+    objective: Objective, radius: float, scale: Tensor, seed: int = 0, steps: int = 10
 ) -> float:
     """The largest loss found within ``‖u‖ ≤ radius·√F``, ``δ = s ⊙ u``.
 
@@ -121,20 +100,10 @@ def worst_loss(
     point. With F filters, a random direction (:func:`random_direction`) of length ``radius``
     lies on the surface of this ball. The method follows Kwon et al., "ASAM: Adaptive
     Sharpness-Aware Minimization", ICML 2021, https://arxiv.org/abs/2102.11600, but scales by
-    filters instead of elements.
-
-    Args:
-        objective: The loss; the weights of its net are restored.
-        radius: Radius in filter norms.
-        scale: ``s``; default: ones, and F = 1.
-        seed: Seed for the starting point.
-        steps: Number of ascent steps, each a quarter of the radius long.
+    filters instead of elements. Each ascent step is a quarter of the radius long.
     """
     origin, worst = objective.weights, -torch.inf
-    if scale is None:
-        scale, bound = torch.ones_like(origin), radius
-    else:
-        bound = radius * num_filters(objective) ** 0.5
+    bound = radius * num_filters(objective) ** 0.5
     generator = torch.Generator().manual_seed(seed)
     u = torch.randn(len(origin), generator=generator).to(origin)
     u = u * (scale > 0)

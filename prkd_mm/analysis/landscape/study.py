@@ -15,7 +15,7 @@ from ..device import choose_device, exact_float32
 from ..nets import Nets, build_nets, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions
+from ..study_options import StudyOptions, weights_option
 from . import figure, measure
 from .measure import Draw, Surface
 from .objective import Objective, Value
@@ -40,11 +40,7 @@ class LandscapeOptions(StudyOptions):
         'number of training images and of validation images, drawn with --seed',
         type=whole_number(1),
     )
-    weights: str = option(
-        'latest',
-        'weights to analyze: the raw student (latest) or student_avg.pth (average)',
-        choices=['latest', 'average'],
-    )
+    weights: str = weights_option('latest')
     seeds: int = option(
         3,
         'draws of images and directions per training; the first has the seed --seed',
@@ -178,7 +174,13 @@ def _save(
     planes = {title: x.plane for title, x in found.items() if x.plane}
     rows = dict(
         _curves={title: _curve_rows(x.draws) for title, x in found.items()},
-        _sharpness={title: _sharpness_rows(x.draws) for title, x in found.items()},
+        _sharpness={
+            title: [
+                dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
+                for draw in x.draws
+            ]
+            for title, x in found.items()
+        },
         _surface={title: _surface_rows(x.surface) for title, x in found.items()},
     )
     if planes:
@@ -243,13 +245,6 @@ def _curve_rows(draws: Sequence[Draw]) -> list[dict]:
         dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **_columns(values))
         for draw in draws
         for a, values in draw.curve.items()
-    ]
-
-
-def _sharpness_rows(draws: Sequence[Draw]) -> list[dict]:
-    return [
-        dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
-        for draw in draws
     ]
 
 

@@ -83,12 +83,8 @@ def disagreement(predictions: Sequence[Tensor]) -> float:
 def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> Estimate:
     """Top-1 of the average minus the mean top-1 of the raw nets, in points.
 
-    The error is the standard error over the images. The differences are paired by image.
-
-    Args:
-        averaged: Classes that the averaged net predicts, ``(N,)``.
-        raw: Classes that each of the averaged nets predicts, ``(N,)``.
-        labels: ``(N,)``.
+    Both are given by their predicted classes ``(N,)``. The error is the standard error over the
+    images, by which the differences are paired.
     """
     correct = [(x == labels).double() for x in raw]
     difference = 100 * ((averaged == labels).double() - torch.stack(correct).mean(0))
@@ -98,26 +94,21 @@ def gain(averaged: Tensor, raw: Sequence[Tensor], labels: Tensor) -> Estimate:
 def average_results(
     averaged: dict[int, Tensor], raw: Sequence[Tensor], labels: Tensor
 ) -> list[AverageResult]:
-    """Compare each average with the students that it averages.
+    """Compare the means of the last I students, by I, with these students, in order of epochs.
 
-    Args:
-        averaged: Predicted classes ``(N,)`` of the mean of the last I students, by I.
-        raw: Predicted classes of each student, in ascending order of epochs.
-        labels: ``(N,)``.
+    Both are given by their predicted classes ``(N,)``.
     """
-    results = []
     raw_top1 = [accuracy(x, labels) for x in raw]
-    for number, predicted in averaged.items():
-        results.append(
-            AverageResult(
-                number,
-                accuracy(predicted, labels),
-                float(np.mean(raw_top1[-number:])),
-                raw_top1[-number],
-                *gain(predicted, raw[-number:], labels),
-            )
+    return [
+        AverageResult(
+            number,
+            accuracy(predicted, labels),
+            float(np.mean(raw_top1[-number:])),
+            raw_top1[-number],
+            *gain(predicted, raw[-number:], labels),
         )
-    return results
+        for number, predicted in averaged.items()
+    ]
 
 
 def averages(
@@ -129,13 +120,8 @@ def averages(
 ) -> dict[int, Tensor]:
     """Predictions of the mean of the last I students, by I from 1 on.
 
-    Args:
-        states: State dicts by epoch, ascending.
-        net: The net to load weights into; it keeps the last mean.
-        recalibrate: Re-estimates the batch-norm statistics of averaged weights. A single student
-            keeps its own.
-        predict: Computes the predictions of the net.
-        progress: Wraps the iteration over I.
+    ``recalibrate`` re-estimates the batch-norm statistics of averaged weights; a single student
+    keeps its own. The states are in order of epochs; the net keeps the last mean.
     """
     tail: list[State] = list(states.values())
     result = {}

@@ -15,7 +15,7 @@ from ..device import choose_device, exact_float32
 from ..nets import build_nets, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions
+from ..study_options import StudyOptions, split_option
 from . import figure, measure
 from .measure import RunSpread
 
@@ -25,7 +25,7 @@ from .measure import RunSpread
 class SpreadOptions(StudyOptions):
     """Options of the spread study."""
 
-    split: str = option('val', 'images to use, without augmentation', choices=['train', 'val'])
+    split: str = split_option('val')
     tail: Optional[int] = option(
         None, 'use the last N epochs', 'as many as the run averages', type=int, metavar='N'
     )

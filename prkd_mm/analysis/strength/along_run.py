@@ -35,10 +35,7 @@ class StrengthOverRun(NamedTuple):
 class RunLosses:
     """The distillation losses of a run, with their values in a given epoch.
 
-    Args:
-        cfg: The config of the run.
-        meter: Meter of the strength for its teacher, which determines the schedules
-            with ``relax_to``.
+    The ``meter`` of the strength for its teacher determines the schedules with ``relax_to``.
 
     Raises:
         ValueError: If the config has no distillation loss, or is iteration-based.
@@ -65,9 +62,6 @@ class RunLosses:
         self._epoch_length = 1
         if not all(hook.by_epoch for hook in self.hooks):
             self._epoch_length = len(Runner.build_dataloader(cfg.train_dataloader))
-        self._prepare_hooks(meter)
-
-    def _prepare_hooks(self, meter: StrengthMeter) -> None:
         iterations = self.length * self._epoch_length
         for hook in self.hooks:
             hook.losses, hook.epoch_length = self.losses, self._epoch_length
@@ -95,13 +89,8 @@ def strength_over_run(
 ) -> StrengthOverRun:
     """Compute the strength of a run's loss over its epochs.
 
-    Args:
-        run: The run.
-        student: The net to load the run's checkpoints into.
-        batches: The images.
-        preds_T: Logits of the teacher on the first of these images, ``(N, C)``.
-        batch_size: Number of samples over which 'intra' correlates.
-        report: Shows the progress.
+    The run's checkpoints are loaded into ``student``. ``preds_T`` are the logits ``(N, C)`` of
+    the teacher on the first of the images. 'intra' correlates over ``batch_size`` samples.
 
     Raises:
         ValueError: If the run is iteration-based, or its losses are not supported.

@@ -71,12 +71,8 @@ def _inverse(length: Tensor, size: Tensor) -> Tensor:
 def hessians(term: Term, logits: Tensor, selected: slice = slice(None)) -> Tensor:
     """Hessians ``(N, C, C)`` of a term with respect to the logits, at the match.
 
-    The docstring of the module lists the closed forms.
-
-    Args:
-        term: The term.
-        logits: ``(N, C)``, the same for teacher and student; the batch, for 'intra'.
-        selected: The samples whose Hessians are returned.
+    The docstring of the module lists the closed forms. The logits ``(N, C)`` are those of teacher
+    and student; for 'intra', of the whole batch. Only ``selected`` samples are returned.
     """
     N, C = logits.shape
     eye = torch.eye(C, dtype=logits.dtype, device=logits.device)
@@ -101,12 +97,9 @@ def hessians(term: Term, logits: Tensor, selected: slice = slice(None)) -> Tenso
 
 
 def eigenvalues(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> Tensor:
-    """Ascending eigenvalues ``(N, C)`` of each sample's Hessian at the match.
+    """Ascending eigenvalues ``(N, C)`` of each sample's Hessian at the match, summed over terms.
 
-    Args:
-        terms: The terms of a loss, whose Hessians are added.
-        logits: ``(N, C)``, the same for teacher and student.
-        batch_size: Number of samples over which 'intra' correlates.
+    'intra' correlates over ``batch_size`` samples.
     """
     values = torch.cat([torch.linalg.eigvalsh(H) for H in _parts(terms, logits, batch_size)])
     # with two classes a correlation has no curvature, only rounding noise
@@ -126,14 +119,7 @@ def _parts(terms: Sequence[Term], logits: Tensor, batch_size: int) -> Iterator[T
 def gradients(
     terms: Sequence[Term], preds_S: Tensor, preds_T: Tensor, batch_size: int = 64
 ) -> Tensor:
-    """Gradient ``(N, C)`` for each sample's logits: N times the gradient of the mean loss.
-
-    Args:
-        terms: The terms of a loss.
-        preds_S: Logits of the student, ``(N, C)``.
-        preds_T: Logits of the teacher, ``(N, C)``.
-        batch_size: Number of samples over which 'intra' correlates.
-    """
+    """Gradient ``(N, C)`` for each sample's logits: N times the gradient of the mean loss."""
     parts = []
     for z_S, z_T in zip(preds_S.split(batch_size), preds_T.split(batch_size)):
         z_S = z_S.detach().requires_grad_()
@@ -176,14 +162,7 @@ def over_samples(x: Tensor) -> Estimate:
 
 
 def summary(term: Term, preds_S: Tensor, preds_T: Tensor, batch_size: int = 64) -> Summary:
-    """Strength and gradient of one term, computed in float64.
-
-    Args:
-        term: The term.
-        preds_S: Logits of the student, ``(N, C)``, for the gradients.
-        preds_T: Logits of the teacher, ``(N, C)``.
-        batch_size: Number of samples over which 'intra' correlates.
-    """
+    """Strength, and gradient for the logits ``(N, C)`` of a student, computed in float64."""
     preds_T = preds_T.double()
     values = eigenvalues([term], preds_T, batch_size).flip(1)
     gradient = gradients([term], preds_S.double(), preds_T, batch_size)

@@ -10,10 +10,10 @@ from ...options import documented, option
 from ...strength import Term
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
-from ..nets import Pair, build_pair, load_weights
+from ..nets import Nets, build_pair, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions
+from ..study_options import StudyOptions, split_option, weights_option
 from . import figure, measure
 from .along_run import StrengthOverRun, strength_over_run
 from .measure import Summary
@@ -29,12 +29,8 @@ class StrengthOptions(StudyOptions):
         'number of images, drawn with --seed, cut to whole batches of the run',
         type=whole_number(1),
     )
-    split: str = option('train', 'images to use, without augmentation', choices=['train', 'val'])
-    weights: str = option(
-        'latest',
-        'weights to analyze: the raw student (latest) or student_avg.pth (average)',
-        choices=['latest', 'average'],
-    )
+    split: str = split_option('train')
+    weights: str = weights_option('latest')
     taus: Sequence[float] = option(
         (8.0, 4.0, 2.0, 1.0), 'temperatures of KL', '8,4,2,1', type=positive_numbers, metavar='T,T'
     )
@@ -94,8 +90,8 @@ def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[s
     return schemes
 
 
-def _logits(run: Run, nets: Pair, batches: Batches, report: Report) -> tuple[Tensor, Tensor, int]:
-    """Logits of student and teacher in whole batches of the run, as 'intra' needs them."""
+def _logits(run: Run, nets: Nets, batches: Batches, report: Report) -> tuple[Tensor, Tensor, int]:
+    """Logits in whole batches of the run, as 'intra' needs them."""
     logits, labels = collect_logits(
         dict(teacher=nets.teacher, student=nets.student),
         report.track('logits of teacher and student')(batches),

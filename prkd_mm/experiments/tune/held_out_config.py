@@ -32,12 +32,9 @@ def write_held_out(
     images either; it requires a ``teacher_config`` and is None without one.
 
     Args:
-        config: The config of a pair.
-        folder: Output folder.
-        every: Every N-th image of each class is held out; see
-            :func:`~prkd_mm.datasets.held_out_split`.
-        options: Overrides of the data of the student's config.
-        teacher_options: Overrides of the data of the teacher's config.
+        config, folder: The config of a pair, and the output folder.
+        every: See :func:`~prkd_mm.datasets.held_out_split`.
+        options, teacher_options: Overrides of the data of the two configs.
 
     Raises:
         ValueError: If the two configs have the same file name.

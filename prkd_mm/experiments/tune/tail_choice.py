@@ -24,13 +24,9 @@ def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[
     images. The batch-norm statistics use the same training batches as ``TailAverageHook``. Every
     epoch is averaged, regardless of the ``interval`` of that hook.
 
-    Args:
-        cfg: The config of the run.
-        device: The device.
-
     Returns:
-        list[dict]: Rows of ``bn``, ``num_epochs`` and ``top1`` in percent. A single student has
-        one row, with its own statistics (bn='latest').
+        Rows of ``bn``, ``num_epochs`` and ``top1`` in percent. A single student has one row, with
+        its own statistics (bn='latest').
 
     Raises:
         FileNotFoundError: If the run kept fewer than two checkpoints.

@@ -79,16 +79,10 @@ def value_at(cfg: Config, key: str) -> float:
 
 
 def settings(cfg: Config, method: str, number: int, seed: int = 0) -> list[Trial]:
-    """The settings to try: the setting of the config, then evenly spread points.
+    """The settings to try: that of the config, in which the method is chosen, then spread points.
 
     The points are a scrambled Halton sequence on a logarithmic scale over :data:`RANGES`, rounded
-    to two significant digits.
-
-    Args:
-        cfg: A config with the method chosen.
-        method: Name of the method.
-        number: Total number of settings.
-        seed: Seed of the sequence.
+    to two significant digits. ``number`` includes the setting of the config.
     """
     keys = parameters(cfg)
     own = {name: value_at(cfg, where[0]) for name, where in keys.items()}

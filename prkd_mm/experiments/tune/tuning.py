@@ -39,11 +39,6 @@ def _split(options: Sequence[str]) -> tuple[dict, list[str]]:
 class Tuning:
     """Trials of several methods, each with the same budget.
 
-    Args:
-        options: Options of the search.
-        train_py: Path of ``tools/train.py``.
-        console: Console for the progress.
-
     Raises:
         ValueError: If the config has no methods, no validated tail average or not enough epochs,
             if ``store_views`` does not fit it, or if the options name another teacher than the one

@@ -43,17 +43,10 @@ def write_search(
     tails: dict[str, list[dict]],
     protocol: dict[str, str],
 ) -> str:
-    """Write ``tuning.json``, ``tuning.md`` and ``tuning.png``.
+    """Write ``tuning.json``, ``tuning.md`` and ``tuning.png``, and return the chosen settings.
 
-    Args:
-        folder: Output folder.
-        found: All trials by method.
-        finals: The trials with all seeds, by method.
-        tails: Results of :func:`average_over_seeds` by method.
-        protocol: Protocol of the search: values by name.
-
-    Returns:
-        The chosen settings, for printing.
+    All but the folder are given by method or by name: all trials, those with all seeds, the
+    results of :func:`average_over_seeds`, and the protocol of the search.
     """
     winners = {method: winner(final) for method, final in finals.items()}
     chosen = '\n'.join(
