@@ -23,11 +23,8 @@ from .lower_bounds import measure_peaks
 
 EPILOG = (
     'All cases are first checked to compute the same thing. They are then timed '
-    'alternately in one process: A B B A. On a CPU, the times are CPU times. (The former '
-    'subject `scaling` was removed; its formulas are in docs/performance.md.)'
+    'alternately in one process: A B B A. On a CPU, the times are CPU times.'
 )
-
-
 # What each command runs. The defaults of its options are those of the function's arguments.
 SUBJECTS: dict[str, Callable] = dict(
     feed=feed.run,

@@ -101,9 +101,7 @@ def compare(
 ) -> Comparison:
     """Measure cases that are warmed up and checked to be equal.
 
-    Args:
-        settings, subject, title, unit, cases: What to measure, as in :class:`Comparison`.
-        **fields: Its further fields. ``clock`` is CPU on a CPU, else wall.
+    The arguments are those of :class:`Comparison`. ``clock`` is CPU on a CPU, else wall.
     """
     clock = fields.pop('clock', 'CPU' if settings.on_cpu else 'wall')
     with settings.console.status(title):
@@ -119,10 +117,7 @@ def summarize(
 ) -> list[Result]:
     """Results of some cases, with speed-ups over the fastest case of each baseline.
 
-    Args:
-        sides: Side of each case.
-        seconds: CPU and wall seconds per unit of each case, (rounds, 2).
-        clock: The times of the results, 'CPU' or 'wall'.
+    The CPU and wall seconds (rounds, 2) per unit are given by case; ``clock`` selects one of them.
     """
     times = {name: rows[:, CLOCKS.index(clock)] for name, rows in seconds.items()}
     results = [

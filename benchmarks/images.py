@@ -38,13 +38,7 @@ class Images:
 
 
 def make_images(name: str, count: int, folder: Path) -> Images:
-    """Make images that cost as much to load as those of a data set.
-
-    Args:
-        name: A key of ``SETS``.
-        count: Number of images.
-        folder: Folder for the image files.
-    """
+    """Make images that cost as much to load as those of a data set, a key of ``SETS``."""
     cfg = load_config(str(ROOT / f'configs/_base_/datasets/{name}.py'))
     stock = cfg.train_dataloader.dataset
     stock = stock.get('dataset', stock)  # without PackedImages or ImageViews
@@ -70,8 +64,7 @@ def our_preprocessor(stock: dict) -> dict:
 
 
 class _InMemory(BaseDataset):
-    """Images in the memory layout of MMPretrain's CIFAR classes: an array
-    N × C × H × W, viewed as N × H × W × C."""
+    """Images as in MMPretrain's CIFAR classes: an array (N, C, H, W), viewed as (N, H, W, C)."""
 
     def __init__(self, images: np.ndarray, num_classes: int, **kwargs) -> None:
         self._images, self._num_classes = images, num_classes

@@ -54,11 +54,9 @@ def make_steps(pair: Pair, folder: Path) -> dict[str, tuple[str, Step]]:
 
 
 def check_equal(logged: dict[str, dict[str, torch.Tensor]], exact: bool) -> None:
-    """Check that the first steps of all cases have the same losses, up to the precision.
+    """Check that the first steps of all cases log the same losses, up to the precision.
 
-    Args:
-        logged: Log values of each step, by case name.
-        exact: Whether all cases use float32. Stored logits always have 11 significant bits.
+    They are ``exact`` if all cases use float32. Stored logits always have 11 significant bits.
 
     Raises:
         UnequalError: If the losses differ.

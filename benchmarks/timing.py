@@ -44,9 +44,8 @@ class Clock:
     def __call__(self, workers: Sequence[int] = ()) -> tuple[float, float]:
         """Read CPU time and wall time in seconds.
 
-        Args:
-            workers: Ids of living processes whose CPU time is included. (``getrusage``
-                includes a child only after it has ended, and persistent workers do not end.)
+        The CPU time includes that of living processes, the ``workers``. (``getrusage`` includes a
+        child only after it has ended, and persistent workers do not end.)
 
         Raises:
             OSError: If this system cannot read the CPU time of another process.
@@ -99,13 +98,9 @@ class Case:
 def measure(
     cases: Sequence[Case], rounds: int, seconds: float, clock: Callable
 ) -> dict[str, np.ndarray]:
-    """Time the cases alternately, with one call of each per round.
+    """Time warmed-up cases alternately, with one call of each per round.
 
-    Args:
-        cases: Cases, all warmed up.
-        rounds: Maximum number of rounds.
-        seconds: Time after which no new round starts, but at least three are run.
-        clock: Function with the signature of :class:`Clock`.
+    After some ``seconds``, no new round starts, but at least three are run.
 
     Returns:
         By case, an array (rounds, 2) of CPU and wall seconds per unit.

@@ -55,13 +55,9 @@ class Parts(NamedTuple):
 
 
 def total(rounds: Sequence[Parts], epochs: int, scale: float = 1.0, runs: int = 1) -> np.ndarray:
-    """CPU and wall seconds (rounds, 2) of runs that share a store.
+    """CPU and wall seconds (rounds, 2) of runs that share a store, extrapolated from the parts.
 
-    Args:
-        rounds: The measured parts.
-        epochs: Number of epochs.
-        scale: Number of images, relative to the measured runs.
-        runs: Number of runs.
+    ``scale`` is the number of images, relative to the measured runs.
     """
     views = min(VIEWS, epochs)
     return np.array(

@@ -17,27 +17,15 @@ from .visualization import new_figure
 
 
 class Views(NamedTuple):
-    """Augmented training images.
+    """Augmented training images."""
 
-    Attributes:
-        images: ``(epochs, N, channels, height, width)``, 0 to 255, RGB or gray.
-        labels: Class of each image.
-        classes: Names of the classes; empty if there are none.
-    """
-
-    images: Tensor
-    labels: list[int]
-    classes: list[str]
+    images: Tensor  # (epochs, N, channels, height, width), 0 to 255, RGB or gray
+    labels: list[int]  # class of each image
+    classes: list[str]  # names of the classes; empty if there are none
 
 
 def training_views(cfg: Config, number: int, epochs: int) -> Views:
-    """Augmented versions of some training images in the first epochs, as the net receives them.
-
-    Args:
-        cfg: Config of a run.
-        number: Number of images, evenly spaced in the data set.
-        epochs: Number of epochs.
-    """
+    """Augmented versions of evenly spaced training images in the first epochs of a run."""
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loader = Runner.build_dataloader(dict(cfg.train_dataloader, num_workers=0,
                                           persistent_workers=False), seed=0)  # fmt: skip

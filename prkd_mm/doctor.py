@@ -39,15 +39,10 @@ _CONFIGS = Path(__file__).parent / '.mim' / 'configs'
 
 @dataclass
 class Finding:
-    """One line of the report.
-
-    Attributes:
-        text: The finding.
-        remedy: How to fix the problem, usually a command; None if there is no problem.
-    """
+    """One line of the report."""
 
     text: str
-    remedy: Optional[str] = None
+    remedy: Optional[str] = None  # how to fix a problem, usually a command
 
 
 def version_of(package: str) -> Optional[str]:
@@ -175,11 +170,7 @@ SECTIONS = {
 
 
 def main() -> int:
-    """Print the report.
-
-    Returns:
-        The number of problems, which is the exit status.
-    """
+    """Print the report, and return the number of problems, which is the exit status."""
     print(f'prkd_mm {__version__} in {Path(__file__).parent}, Python {sys.executable}')
     problems = 0
     for title, check in SECTIONS.items():

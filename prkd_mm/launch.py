@@ -16,15 +16,10 @@ _VARIABLES = dict(
 
 
 class Processes(NamedTuple):
-    """The processes of a run.
+    """The processes of a run."""
 
-    Attributes:
-        rank: Index of this process, starting at 0.
-        number: Number of processes.
-    """
-
-    rank: int = 0
-    number: int = 1
+    rank: int = 0  # index of this process
+    number: int = 1  # number of processes
 
 
 def processes_of(launcher: str) -> Processes:

@@ -35,17 +35,11 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
 def average_checkpoints(
     cfg: Config, paths: Sequence[Path], bn: str = 'recalibrate', bn_batches: int = 100
 ) -> dict:
-    """Average students, as ``TailAverageHook`` does during a run.
+    """Average students to a plain MMPretrain checkpoint, as ``TailAverageHook`` does in a run.
 
     Args:
-        cfg: Config of the run.
-        paths: Checkpoints of the run, oldest first.
-        bn: Source of the batch-norm statistics: training batches, the mean of
-            the checkpoints, or the latest checkpoint.
-        bn_batches: Number of training batches for ``bn='recalibrate'``.
-
-    Returns:
-        A plain MMPretrain checkpoint.
+        cfg, paths: Config of the run, and its checkpoints, oldest first.
+        bn, bn_batches: As for that hook.
 
     Raises:
         ValueError: If a checkpoint does not match the net of the config.
@@ -54,8 +48,6 @@ def average_checkpoints(
     model = MODELS.build(student_alone(cfg)).eval()
     net = getattr(model, 'architecture', model)
     total: State = {}
-    state: State = {}
-    checkpoint: dict = {}
     for path in paths:
         checkpoint = read(str(path))
         state = plain_state_dict(checkpoint)[0]

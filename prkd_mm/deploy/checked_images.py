@@ -11,25 +11,15 @@ from .student_config import reads_bgr
 
 
 class CheckedImages(NamedTuple):
-    """Images on which exported files are checked or calibrated.
+    """Images on which exported files are checked or calibrated."""
 
-    Attributes:
-        images: ``(N, channels, size, size)``, float32 from 0 to 255, RGB or gray.
-        labels: ``(N,)``, or None if unknown.
-        description: Source of the images.
-    """
-
-    images: np.ndarray
-    labels: Optional[np.ndarray]
-    description: str
+    images: np.ndarray  # (N, channels, size, size), float32 from 0 to 255, RGB or gray
+    labels: Optional[np.ndarray]  # (N,), or None if unknown
+    description: str  # source of the images
 
 
 def of_test_set(student: Student, number: int) -> CheckedImages:
-    """Evenly spaced images of the test set in the config.
-
-    Args:
-        student: The student, whose config has the data set.
-        number: Maximum number of images.
+    """At most ``number`` evenly spaced images of the test set in the student's config.
 
     Raises:
         FileNotFoundError: If the data set is missing.
@@ -39,10 +29,6 @@ def of_test_set(student: Student, number: int) -> CheckedImages:
 
 def of_training_set(student: Student, number: int) -> CheckedImages:
     """Evenly spaced training images, prepared as the test images are, to calibrate int8.
-
-    Args:
-        student: The student, whose checkpoint or config has the data set.
-        number: Maximum number of images.
 
     Raises:
         FileNotFoundError: If the data set is missing.

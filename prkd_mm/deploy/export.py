@@ -16,33 +16,23 @@ from ..checkpoints import load_exported
 from ..files import write_json, write_text
 from .student import Student
 
-FORMATS = ('pth', 'safetensors', 'pt2', 'onnx', 'int8')
 _SUFFIXES = dict(
     pth='.pth', safetensors='.safetensors', pt2='.pt2', onnx='.onnx', int8='.int8.onnx'
 )
+FORMATS = tuple(_SUFFIXES)
 TOLERANCE = 1e-4  # largest allowed difference from the logits of the PyTorch net
 
 
 class Exported(NamedTuple):
-    """An exported file, compared with the PyTorch net.
+    """An exported file, compared with the PyTorch net."""
 
-    Attributes:
-        format: One of :data:`FORMATS`.
-        path: The file.
-        megabytes: Size of the file.
-        difference: Largest absolute difference of the logits.
-        same_class: Share of images with the same predicted class.
-        top1: Accuracy in percent, if the labels are known.
-        milliseconds: Median time for one image on this computer.
-    """
-
-    format: str
+    format: str  # one of FORMATS
     path: Path
     megabytes: float
-    difference: float
-    same_class: float
-    top1: Optional[float]
-    milliseconds: float
+    difference: float  # largest absolute difference of the logits
+    same_class: float  # share of images with the same predicted class
+    top1: Optional[float]  # accuracy in percent, if the labels are known
+    milliseconds: float  # median time for one image on this computer
 
 
 def export(
@@ -53,22 +43,18 @@ def export(
     formats: Sequence[str] = FORMATS,
     calibration: Optional[np.ndarray] = None,
 ) -> list[Exported]:
-    """Export the student and check each file on images.
+    """Export the student to files ``student.*`` and check each of them on images.
 
     Args:
-        student: The student.
-        folder: Output folder; the files are named ``student.*``.
-        images: ``(N, channels, size, size)``, values from 0 to 255.
-        labels: Labels of the images. Defaults to None: unknown.
+        student, folder: The student, and the output folder.
+        images, labels: ``(N, channels, size, size)``, values from 0 to 255, and their labels.
         formats: Some of :data:`FORMATS`.
-        calibration: Other images, which set the ranges of the activations in
-            the int8 file. Required by that format.
+        calibration: Other images, which set the ranges of the activations in the int8 file.
 
     Raises:
         ImportError: If a format needs a package that is not installed.
-        ValueError: If the logits of a file, except for int8, differ from those
-            of the net by more than :data:`TOLERANCE`, or if the int8 file has no
-            images for its calibration.
+        ValueError: If the logits of a file, except for int8, differ from those of the net by more
+            than :data:`TOLERANCE`, or if there are no images to calibrate the int8 file.
     """
     if 'int8' in formats and calibration is None:
         raise ValueError('int8 needs calibration images, other than those that it is checked on')
@@ -136,9 +122,7 @@ def latency(run: Callable[[], object], repeats: int = 20) -> float:
 def predictor(path: Path, student: Optional[Student] = None) -> Callable[[np.ndarray], np.ndarray]:
     """Load an exported file as a function from images to logits.
 
-    Args:
-        path: The exported file.
-        student: The student; provides the net if the file has weights only.
+    The student provides the net if the file has weights only.
 
     Raises:
         ValueError: If the file has weights only and ``student`` is None.

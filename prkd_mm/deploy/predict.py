@@ -15,13 +15,7 @@ SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
 
 class Prediction(NamedTuple):
-    """Predicted classes of one image, most probable first.
-
-    Attributes:
-        image: The file.
-        classes: Names of the classes.
-        probabilities: Probabilities of these classes.
-    """
+    """Predicted classes of one image file, most probable first."""
 
     image: Path
     classes: list[str]
@@ -54,11 +48,9 @@ class Predictor:
     """Predict with a student, loaded from any of its files.
 
     Args:
-        student: A work dir, a checkpoint, or a file of
-            ``tools/export_student.py`` with its ``student.json`` (for
-            safetensors, its ``student.pth``) next to it.
-        config: Config of the run, for a checkpoint without its config.
-        size: Side length of the images in pixels, for a config without it.
+        student: A work dir, a checkpoint, or a file of ``tools/export_student.py`` with its
+            ``student.json`` (for safetensors, its ``student.pth``) next to it.
+        config, size: As for :func:`load_student`.
 
     Raises:
         FileNotFoundError: If a file is missing.
@@ -77,9 +69,8 @@ class Predictor:
                 )
             try:
                 about = json.loads(description.read_text())
-                self.classes, self.size, self.channels = (
-                    about[key] for key in ('classes', 'size', 'channels')
-                )
+                self.classes, self.size = about['classes'], about['size']
+                self.channels = about['channels']
             except (ValueError, LookupError, TypeError) as error:
                 raise ValueError(f"'{description}' is damaged; export the student again") from error
             self._logits = predictor(path)
@@ -93,12 +84,7 @@ class Predictor:
             )
 
     def predict(self, paths: Sequence[Path], top: int = 5, batch: int = 64) -> list[Prediction]:
-        """Predict image files.
-
-        Args:
-            paths: The files.
-            top: Number of classes per image.
-            batch: Batch size.
+        """Predict the ``top`` classes of image files, in batches.
 
         Raises:
             ValueError: If a file is not an image.

@@ -24,11 +24,7 @@ AVERAGE = 'student_avg.pth'
 class StudentNet(nn.Module):
     """A classifier that includes the normalization of its images.
 
-    Args:
-        net: Net from normalized images to logits.
-        mean: Mean of each channel, for values from 0 to 255.
-        std: Standard deviation of each channel, for values from 0 to 255.
-        is_bgr: Whether the net was trained on BGR images.
+    ``mean`` and ``std`` of each channel are for values from 0 to 255.
     """
 
     def __init__(
@@ -49,32 +45,18 @@ class StudentNet(nn.Module):
 
 @dataclass
 class Student:
-    """A trained student, with the information needed to use it.
+    """A trained student, with the information needed to use it."""
 
-    Attributes:
-        net: Net from images (values 0 to 255) to logits, in evaluation mode.
-        config: Plain MMPretrain config.
-        state: Weights of the plain MMPretrain model.
-        classes: Names of the classes; their numbers if there are no names.
-        size: Side length of the training images in pixels.
-        channels: Number of channels: 3 (RGB) or 1 (gray).
-        source: Path of the checkpoint.
-        meta: The ``meta`` of the checkpoint.
-        train_dataset: Config of the training images, prepared as the test
-            images are; None if unknown.
-        teacher: Config of its teacher; None if unknown.
-    """
-
-    net: StudentNet
-    config: Config
-    state: dict[str, Tensor]
-    classes: list[str]
-    size: int
-    channels: int
-    source: str
-    meta: dict[str, Any] = field(default_factory=dict)
-    train_dataset: Optional[dict] = None
-    teacher: Optional[dict] = None
+    net: StudentNet  # from images (values 0 to 255) to logits, in evaluation mode
+    config: Config  # plain MMPretrain config
+    state: dict[str, Tensor]  # weights of the plain MMPretrain model
+    classes: list[str]  # names of the classes; their numbers if there are no names
+    size: int  # side length of the training images in pixels
+    channels: int  # 3 (RGB) or 1 (gray)
+    source: str  # path of the checkpoint
+    meta: dict[str, Any] = field(default_factory=dict)  # of the checkpoint
+    train_dataset: Optional[dict] = None  # training images, prepared as the test images are
+    teacher: Optional[dict] = None  # config of its teacher
 
 
 def find_checkpoint(path: str) -> str:
@@ -88,14 +70,13 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
 
     Args:
         path: A work dir or a checkpoint (``student_avg.pth``, ``epoch_N.pth``).
-        config: Config of the run. Not needed if the checkpoint has it.
-        size: Side length of the images in pixels. Defaults to None: the size
-            in the pipelines of the config.
+        config: Config of the run; default: the one in the checkpoint.
+        size: Side length of the images in pixels; default: that in the pipelines of the config.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If there is no config, or it belongs to another net, or it
-            does not define the size of the images.
+        ValueError: If there is no config, or it belongs to another net, or it does not define the
+            size of the images.
     """
     source = find_checkpoint(path)
     checkpoint = read(source)
@@ -125,7 +106,6 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
 
 
 def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
-    """The description of the run's config: see :func:`.student_config.describe`."""
     if config is not None:
         return describe(load_config(config))
     try:
@@ -141,17 +121,9 @@ def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
 
 
 def load_image(path: Path, size: int, channels: int) -> np.ndarray:
-    """Load an image in the input format of a student.
+    """Load an image as ``(channels, size, size)``, float32 from 0 to 255, RGB or gray.
 
     The shorter side is resized to ``size``, then the center is cropped.
-
-    Args:
-        path: The image file.
-        size: Side length in pixels.
-        channels: 3 for RGB, 1 for gray.
-
-    Returns:
-        ``(channels, size, size)``, float32 from 0 to 255.
 
     Raises:
         ValueError: If the file is not an image.

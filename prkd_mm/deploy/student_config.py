@@ -15,10 +15,7 @@ _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPre
 
 
 def student_config(cfg: Config) -> Config:
-    """Config with which MMPretrain alone builds, tests and runs the student.
-
-    Args:
-        cfg: Config of a distillation, or of a net trained alone.
+    """Config with which MMPretrain alone builds, tests and runs the student (or a net alone).
 
     Raises:
         ValueError: If the config has no data preprocessor or no test images.
@@ -36,7 +33,12 @@ def student_config(cfg: Config) -> Config:
             plain[key] = copy.deepcopy(cfg[key])
     if 'test_dataloader' not in plain:
         raise ValueError('the config has no test_dataloader, which defines how images are prepared')
-    plain['test_dataloader'] = _stock_loader(plain['test_dataloader'])
+    loader = plain['test_dataloader']
+    loader.dataset = _unwrapped(loader)
+    loader.pop('collate_fn', None)
+    loader.collate_fn = dict(type='default_collate')
+    loader.num_workers, loader.persistent_workers = 0, False
+    loader.pop('worker_init_fn', None)
     if any(_is_own(kind) for kind in _types(plain)):
         plain['custom_imports'] = dict(imports=['prkd_mm'], allow_failed_imports=False)
     return Config(Config(plain).to_dict())
@@ -74,16 +76,6 @@ def _unwrapped(loader: ConfigDict) -> ConfigDict:
     if pipeline:
         found.pipeline = pipeline
     return found
-
-
-def _stock_loader(loader: ConfigDict) -> ConfigDict:
-    """The data loader, with its data set unwrapped."""
-    loader.dataset = _unwrapped(loader)
-    loader.pop('collate_fn', None)
-    loader.collate_fn = dict(type='default_collate')
-    loader.num_workers, loader.persistent_workers = 0, False
-    loader.pop('worker_init_fn', None)
-    return loader
 
 
 def _types(value: Any) -> Iterator[str]:
@@ -124,12 +116,7 @@ def reads_bgr(plain: Config) -> bool:
 
 
 def pipeline_for_files(plain: Config, size: int) -> list[dict]:
-    """Pipeline of a plain config for image files of any size, which MMCV reads as BGR.
-
-    Args:
-        plain: The plain config.
-        size: Side length of the images in pixels.
-    """
+    """Pipeline of a plain config for image files of any size, which MMCV reads as BGR."""
     pipeline = list(plain.test_dataloader.dataset.get('pipeline') or [])
     if _image_size(pipeline) is None:
         crop = dict(type='CenterCrop', crop_size=size)
@@ -141,9 +128,6 @@ def pipeline_for_files(plain: Config, size: int) -> list[dict]:
 
 def describe(cfg: Config) -> dict[str, Any]:
     """What a checkpoint stores about the config of its run, in plain types.
-
-    Args:
-        cfg: Config of a distillation, or of a net trained alone.
 
     Returns:
         A dict with these keys:

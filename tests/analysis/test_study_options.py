@@ -18,7 +18,7 @@ def test_an_empty_command_line_gives_a_studys_defaults(name):
     add_options(parser, study.options)
     assert study.options(**vars(parser.parse_args([]))) == study.options()
     assert {'samples', 'batch_size', 'seed', 'device'} < {x.name for x in fields(study.options)}
-    assert study.description.endswith('.')
+    assert study.run.__doc__.partition('\n')[0].endswith('.')
     assert 'samples: ' in study.options.__doc__
 
 
