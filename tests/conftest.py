@@ -1,8 +1,11 @@
 """Fixtures that all tests share."""
 
+import copy
 import functools
 import gc
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +13,7 @@ import prkd_mm  # noqa: F401  # before a test imports mmrazor by itself, isort: 
 import project
 import pytest
 import toy
+from mmengine.config import Config, utils
 from mmengine.dataset import base_dataset
 from mmengine.hub import hub
 
@@ -35,13 +39,33 @@ def pytest_collection_finish() -> None:
 def fast_mmengine():
     """Let MMEngine skip work that takes most of the time of small tests.
 
-    It runs the garbage collector for each data set that it builds, and ``get_config`` parses all
-    metafiles of a package for each config.
+    It runs the garbage collector for each data set that it builds, parses all metafiles of a
+    package for each config named by it, and reads the same configs again and again.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(base_dataset, 'gc', SimpleNamespace(collect=lambda: 0))
-        patch.setattr(hub, '_get_cfg_metainfo', functools.cache(hub._get_cfg_metainfo))
+        known = functools.cache(utils._get_cfg_metainfo)
+        for module in (hub, utils):
+            patch.setattr(module, '_get_cfg_metainfo', known)
+        patch.setattr(Config, '_file2dict', read_once(Config._file2dict))
         yield
+
+
+def read_once(read: Callable) -> Callable:
+    """A function that reads config files, but each file in ``configs`` only once."""
+    known = {}
+
+    def file2dict(filename, *args, **kwargs):
+        path = os.path.realpath(filename)
+        if not path.startswith(f'{project.ROOT / "configs"}{os.sep}'):
+            return read(filename, *args, **kwargs)
+        variables = (os.environ.get(name) for name in ('PRKD_METHOD', 'PRKD_CIFAR10'))
+        key = (path, *variables, args, *kwargs.items())
+        if key not in known:
+            known[key] = read(filename, *args, **kwargs)
+        return copy.deepcopy(known[key])
+
+    return file2dict
 
 
 @pytest.fixture(scope='session')
