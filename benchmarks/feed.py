@@ -30,9 +30,6 @@ def run(settings: Settings, images: int = 1024, batch: int = 64) -> list[Compari
     """Data loading, from the data set to the normalized batch on the device.
 
     A round is one epoch of ``images``, or of a quarter of them for photos.
-
-    Raises:
-        UnequalError: If the batches differ.
     """
     init_default_scope('mmpretrain')
     cv2.setNumThreads(0)  # as in all configs
@@ -149,11 +146,7 @@ def _compare(settings: Settings, name: str, images: Images, common: dict) -> Com
 
 
 def check_equal(images: Images, ours: type, **common: Any) -> None:
-    """Check that all loaders give the same images, and that all augment them.
-
-    Raises:
-        UnequalError: If they differ.
-    """
+    """Raise an error unless all loaders give the same images, and all augment them."""
     common['shuffle'] = False
     expected = Feed(images, images.plain(), **common).first()
     for name, options in dict(stock={}, tuned=_TUNED, ours=dict(ours=ours)).items():

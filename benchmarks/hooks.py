@@ -30,9 +30,6 @@ def run_average(settings: Settings, pairs: Sequence[str] = PAIRS[:1]) -> list[Co
     """Averaging the weights.
 
     MMEngine's average is compared with the tail average, per epoch.
-
-    Raises:
-        UnequalError: If their means differ.
     """
     return [_compare_averages(settings, name) for name in pairs]
 
@@ -84,11 +81,7 @@ def _in_tail(model: nn.Module) -> SimpleNamespace:
 
 @torch.no_grad()
 def check_same_mean(net: nn.Module) -> None:
-    """Check that both hooks average three nets to the same weights.
-
-    Raises:
-        UnequalError: If they differ.
-    """
+    """Raise an error unless both hooks average three nets to the same weights."""
     runner = _in_tail(net)
     hook = TailAverageHook(num_epochs=10, bn='latest', evaluate=False)
     swa = StochasticWeightAverage(net)
@@ -148,9 +141,6 @@ def run_logging(
     """An iteration's scalars, early and late in a run.
 
     The hooks that record them are compared after each number of ``iterations``, ascending.
-
-    Raises:
-        UnequalError: If the hooks log different numbers.
     """
     check_same_log(settings.device)
     ours, comparisons = _Run(LeanRuntimeInfoHook(), settings.device), []
@@ -185,11 +175,7 @@ def _compare_scalars(settings: Settings, stock: _Run, ours: _Run, length: int) -
 
 
 def check_same_log(device: torch.device) -> None:
-    """Check that the log lines contain the same numbers.
-
-    Raises:
-        UnequalError: If they differ.
-    """
+    """Raise an error unless the log lines contain the same numbers."""
     logged: list[dict[str, float]] = []
     for hook in (RuntimeInfoHook(), LeanRuntimeInfoHook()):
         run = _Run(hook, device)

@@ -59,11 +59,7 @@ class Problem:
 
 
 def check_equal(problem: Problem, functions: Sequence[Loss]) -> None:
-    """Check that all losses have the same value and the same gradient.
-
-    Raises:
-        UnequalError: If they differ.
-    """
+    """Raise an error unless all losses have the same value and the same gradient."""
     expected = problem.step(functions[0])
     gradient = problem.student.grad
     for function in functions[1:]:
@@ -78,11 +74,7 @@ def check_equal(problem: Problem, functions: Sequence[Loss]) -> None:
 def run(
     settings: Settings, shapes: Sequence[tuple[int, int]] = tuple(SPEEDUPS)
 ) -> list[Comparison]:
-    """The loss, forward and backward, next to MMRazor's.
-
-    Raises:
-        UnequalError: If the losses differ.
-    """
+    """The loss, forward and backward, next to MMRazor's."""
     return [_compare(settings, *shape) for shape in shapes]
 
 

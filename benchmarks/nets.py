@@ -38,12 +38,8 @@ def load_pair(name: str, method: str) -> Config:
 class Pair:
     """A teacher and a student of ``configs/prkd``, and a batch of images for them.
 
-    The weights are random, since the cost does not depend on them. The teacher's
-    batch-norm statistics are estimated from the images, so that its logits
-    have a realistic magnitude.
-
-    Raises:
-        FileNotFoundError: If there is no such config.
+    The weights are random, since the cost does not depend on them. The teacher's batch-norm
+    statistics are estimated from the images, so that its logits have a realistic magnitude.
     """
 
     def __init__(self, name: str, device: torch.device, batch: int = 64, size: int = 32) -> None:

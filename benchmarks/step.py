@@ -21,12 +21,7 @@ _NOISE = 0.03  # run-to-run noise of two identical steps
 def run(
     settings: Settings, pairs: Sequence[str] = PAIRS, batch: int = 64, size: int = 32
 ) -> list[Comparison]:
-    """A training step without data loading, and its sections.
-
-    Raises:
-        FileNotFoundError: If there is no such pair.
-        UnequalError: If the steps compute different losses.
-    """
+    """A training step without data loading, and its sections."""
     comparisons = []
     for name in pairs:
         pair = Pair(name, settings.device, batch, size)
@@ -54,12 +49,9 @@ def make_steps(pair: Pair, folder: Path) -> dict[str, tuple[str, Step]]:
 
 
 def check_equal(logged: dict[str, dict[str, torch.Tensor]], exact: bool) -> None:
-    """Check that the first steps of all cases log the same losses, up to the precision.
+    """Raise an error unless the first steps of all cases log the same losses.
 
     They are ``exact`` if all cases use float32. Stored logits always have 11 significant bits.
-
-    Raises:
-        UnequalError: If the losses differ.
     """
     expected = _losses('stock', logged['stock'])
     for name, values in logged.items():

@@ -46,9 +46,6 @@ class Clock:
 
         The CPU time includes that of living processes, the ``workers``. (``getrusage`` includes a
         child only after it has ended, and persistent workers do not end.)
-
-        Raises:
-            OSError: If this system cannot read the CPU time of another process.
         """
         self.wait()
         return time.process_time() + sum(map(_cpu_time_of, workers)), time.perf_counter()
@@ -100,10 +97,8 @@ def measure(
 ) -> dict[str, np.ndarray]:
     """Time warmed-up cases alternately, with one call of each per round.
 
-    After some ``seconds``, no new round starts, but at least three are run.
-
-    Returns:
-        By case, an array (rounds, 2) of CPU and wall seconds per unit.
+    After some ``seconds``, no new round starts, but at least three are run. Returns, by case, an
+    array (rounds, 2) of CPU and wall seconds per unit.
     """
     samples: dict[str, list] = {case.name: [] for case in cases}
     start = clock()[1]

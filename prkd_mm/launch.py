@@ -38,17 +38,15 @@ def processes_of(launcher: str) -> Processes:
             'launcher sets; start the run with tools/dist_train.sh or tools/slurm_train.sh, or '
             'omit the option'
         )
-    rank, number = (_number_in(name) for name in names)
+    for name in names:
+        if not os.environ[name].isdecimal():
+            raise ValueError(
+                f'the environment variable {name} must be a number, got {os.environ[name]!r}'
+            )
+    rank, number = (int(os.environ[name]) for name in names)
     if rank >= number:
         raise ValueError(f'{names[0]} must be below {names[1]}, {number}; got {rank}')
     return Processes(rank, number)
-
-
-def _number_in(variable: str) -> int:
-    text = os.environ[variable]
-    if not text.isdecimal():
-        raise ValueError(f'the environment variable {variable} must be a number, got {text!r}')
-    return int(text)
 
 
 def use_gloo_without_gpu(cfg: Config) -> None:
@@ -80,11 +78,7 @@ def use_gloo_without_gpu(cfg: Config) -> None:
 
 
 def check_amp(amp: bool) -> None:
-    """Reject ``--amp`` without a GPU.
-
-    Raises:
-        ValueError: If mixed precision is requested, and PyTorch finds no GPU.
-    """
+    """Raise a ValueError if mixed precision is requested, and PyTorch finds no GPU."""
     if amp and get_device() == 'cpu':
         raise ValueError('--amp needs a GPU, and PyTorch finds none here; omit the option')
 

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from ..batch_norm import recalibrate_bn, recalibration_loader
-from ..datasets import BatchClsDataPreprocessor
+from ..deploy.average import training_loader
 from ..randomness import untouched_random_state
-from ..teachers.filling_teacher import use_views_of_run
 
 Batch = tuple[Tensor, Tensor]
 
@@ -118,18 +117,15 @@ def _innermost(dataset: ConfigDict) -> ConfigDict:
 
 
 def training_batches(
-    cfg: Config, preprocess: Callable, limit: int = 100, seed: int = 0, epoch: int = 0
+    cfg: Config, preprocess: nn.Module, limit: int = 100, seed: int = 0, epoch: int = 0
 ) -> Batches:
     """The augmented batches with which ``TailAverageHook`` estimates batch-norm statistics.
 
     There are at most ``limit`` of them. The augmentation is that of the 0-based ``epoch``, the
     last one of a run with this ``seed``. ``preprocess`` is as in :func:`load_batches`.
     """
-    use_views_of_run(cfg, preprocess, epoch, seed)
-    train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
-    if isinstance(preprocess, BatchClsDataPreprocessor):
-        preprocess.choose_view(train.dataset)
-    return Batches(recalibration_loader(train, seed), preprocess, limit, seed)
+    loader = recalibration_loader(training_loader(cfg, preprocess, epoch, seed), seed)
+    return Batches(loader, preprocess, limit, seed)
 
 
 @torch.no_grad()

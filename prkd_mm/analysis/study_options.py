@@ -7,6 +7,11 @@ from ..cli import whole_number
 from ..options import documented, option
 
 
+def count(default: Optional[int], help: str, shown: Optional[str] = None, at_least: int = 1) -> Any:
+    """Declare an option that is a whole number."""
+    return option(default, help, shown, type=whole_number(at_least))
+
+
 def split_option(default: str) -> Any:
     """Declare the option ``--split``."""
     return option(default, 'images to use, without augmentation', choices=['train', 'val'])
@@ -23,12 +28,8 @@ def weights_option(default: str, verb: str = 'analyze') -> Any:
 class StudyOptions:
     """Options of every study."""
 
-    samples: Optional[int] = option(
-        None, 'number of images, drawn with --seed', 'all', type=whole_number(1)
-    )
-    batch_size: Optional[int] = option(
-        None, 'images per batch', 'the batch size of validation', type=whole_number(1)
-    )
+    samples: Optional[int] = count(None, 'number of images, drawn with --seed', 'all')
+    batch_size: Optional[int] = count(None, 'images per batch', 'the batch size of validation')
     seed: int = option(0, 'seed of all random draws')
     device: Optional[str] = option(
         None, 'device to compute on', "'cuda' if there is a GPU, else 'cpu'", type=str

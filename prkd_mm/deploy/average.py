@@ -6,6 +6,8 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, weights_to_cpu
+from torch import nn
+from torch.utils.data import DataLoader
 
 from ..algorithms.student_alone import student_alone
 from ..averaging import State, add_to_sum, load_mean
@@ -32,6 +34,15 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
     return found[-number:]
 
 
+def training_loader(cfg: Config, preprocess: nn.Module, epoch: int, seed: int) -> DataLoader:
+    """The training images of a run, for batches as in its 0-based epoch from ``preprocess``."""
+    use_views_of_run(cfg, preprocess, epoch, seed)
+    loader = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
+    if isinstance(preprocess, BatchClsDataPreprocessor):
+        preprocess.choose_view(loader.dataset)
+    return loader
+
+
 def average_checkpoints(
     cfg: Config, paths: Sequence[Path], bn: str = 'recalibrate', bn_batches: int = 100
 ) -> dict:
@@ -56,12 +67,9 @@ def average_checkpoints(
     load_mean(net, total, len(paths), state, bn)
     if bn == 'recalibrate':
         seed = (cfg.get('randomness') or {}).get('seed') or 0
-        train = Runner.build_dataloader(cfg.train_dataloader, seed=seed)
         preprocess = model.data_preprocessor
         last_epoch = checkpoint.get('meta', {}).get('epoch', 1) - 1
-        use_views_of_run(cfg, preprocess, last_epoch, seed)
-        if isinstance(preprocess, BatchClsDataPreprocessor):
-            preprocess.choose_view(train.dataset)
+        train = training_loader(cfg, preprocess, last_epoch, seed)
         recalibrate_on_training_images(net, train, preprocess, seed, bn_batches)
     meta = dict(
         averaged=[path.name for path in paths],

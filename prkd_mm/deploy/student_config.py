@@ -129,14 +129,9 @@ def pipeline_for_files(plain: Config, size: int) -> list[dict]:
 def describe(cfg: Config) -> dict[str, Any]:
     """What a checkpoint stores about the config of its run, in plain types.
 
-    Returns:
-        A dict with these keys:
-
-        - config: config with which MMPretrain alone builds and tests the student
-        - size: side length of the images; None if no pipeline crops or resizes
-        - train_dataset: the training images, prepared as the test images are;
-          None if there are none
-        - teacher: config of the teacher; None if it has none
+    ``config`` is that of :func:`student_config`. The others are None if they are unknown: the
+    ``size`` of the images, the ``train_dataset``, prepared as the test images are, and the
+    ``teacher``.
 
     Raises:
         ValueError: As :func:`student_config` does.

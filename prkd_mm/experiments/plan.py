@@ -30,9 +30,8 @@ def training(
         options: ``KEY=VALUE`` overrides.
         seed: Seed of the run; None for the seed of the config and the options. Seed 0 uses the
             default work dir of ``tools/train.py``.
-        amp: Whether to use mixed precision.
+        amp, store_views: Options of that tool; the method ``ce`` does not need ``store_views``.
         suffix: Suffix of the work dir.
-        store_views: The value of ``--store-views``, which the method ``ce`` does not need; 0: none.
 
     Raises:
         ValueError: If ``seed`` and the options both set a seed, or if ``store_views`` does not fit

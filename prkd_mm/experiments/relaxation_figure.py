@@ -21,10 +21,8 @@ def relax_to(method: str) -> Fraction:
 def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
     """Plot top-1 against ``relax_to``, and the other methods as horizontal lines.
 
-    Error bars and bands are the standard error over the seeds.
-
-    Returns:
-        The picture; none with fewer than two values of ``relax_to``.
+    Error bars and bands are the standard error over the seeds. There is no picture with fewer
+    than two values of ``relax_to``.
     """
     relaxed = [row for row in rows if (row.method or '').startswith(_PREFIX)]
     if len({row.method for row in relaxed}) < 2:

@@ -40,6 +40,10 @@ def _methods(default: str, known: Sequence[str]) -> Any:
     )
 
 
+def _count(default: int, help: str, at_least: int = 1) -> Any:
+    return option(default, help, type=whole_number(at_least), metavar='N')
+
+
 def _overrides(runs: str) -> Any:
     words = f'override settings for the {runs}'
     return option((), words, 'none', type=str, nargs='+', metavar='KEY=VALUE')
@@ -84,12 +88,10 @@ class ComparisonOptions(RunOptions):
     """Options of ``tools/reproduce.py``."""
 
     methods: Sequence[str] = _methods('ce,kd,prkd', list(METHODS))
-    seeds: int = option(
+    seeds: int = _count(
         3,
         'number of runs per method, with the seeds 0 to N-1; one run is not enough to compare '
         'methods',
-        type=whole_number(1),
-        metavar='N',
     )
     figures: Sequence[str] = option(
         tuple(STUDIES),
@@ -115,30 +117,14 @@ class TuningOptions(RunOptions):
     """Options of ``tools/tune.py``."""
 
     methods: Sequence[str] = _methods('kd,dist,prkd', [name for name in METHODS if name != 'ce'])
-    trials: int = option(
-        8,
-        'number of settings per method; the first is that of the config',
-        type=whole_number(1),
-        metavar='N',
+    trials: int = _count(8, 'number of settings per method; the first is that of the config')
+    finalists: int = _count(
+        2, 'number of settings per method, in addition to the first, to run with all seeds'
     )
-    finalists: int = option(
-        2,
-        'number of settings per method, in addition to the first, to run with all seeds',
-        type=whole_number(1),
-        metavar='N',
+    seeds: int = _count(
+        3, 'number of runs per finalist, with the seeds 0 to N-1; other settings use seed 0 only'
     )
-    seeds: int = option(
-        3,
-        'number of runs per finalist, with the seeds 0 to N-1; other settings use seed 0 only',
-        type=whole_number(1),
-        metavar='N',
-    )
-    held_out: int = option(
-        5, 'every N-th training image of each class is held out', type=whole_number(2), metavar='N'
-    )
-    tail: int = option(
-        15,
-        'average at most this many of the last epochs; every run keeps their checkpoints',
-        type=whole_number(1),
-        metavar='N',
+    held_out: int = _count(5, 'every N-th training image of each class is held out', at_least=2)
+    tail: int = _count(
+        15, 'average at most this many of the last epochs; every run keeps their checkpoints'
     )

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...cli import whole_number
-from ...options import documented, option
+from ...options import documented
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
 from ..nets import Nets, build_pair, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions, split_option, weights_option
+from ..study_options import StudyOptions, count, split_option, weights_option
 from . import figure, measure
 
 
@@ -23,7 +22,7 @@ class AgreementOptions(StudyOptions):
 
     split: str = split_option('val')
     weights: str = weights_option('average', 'compare')
-    bins: int = option(15, 'number of bins for the confidence', type=whole_number(1))
+    bins: int = count(15, 'number of bins for the confidence')
 
 
 @exact_float32()

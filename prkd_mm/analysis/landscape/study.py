@@ -8,14 +8,14 @@ from typing import Any, NamedTuple, Optional
 
 import numpy as np
 
-from ...cli import positive_number, whole_number
+from ...cli import positive_number
 from ...options import documented, option
 from ..batches import load_batches, recalibrate, training_batches
 from ..device import choose_device, exact_float32
 from ..nets import Nets, build_nets, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions, weights_option
+from ..study_options import StudyOptions, count, weights_option
 from . import figure, measure
 from .measure import Draw, Surface
 from .objective import Objective, Value
@@ -35,29 +35,23 @@ _HEADINGS = dict(
 class LandscapeOptions(StudyOptions):
     """Options of the landscape study."""
 
-    samples: int = option(
-        128,
-        'number of training images and of validation images, drawn with --seed',
-        type=whole_number(1),
+    samples: int = count(
+        128, 'number of training images and of validation images, drawn with --seed'
     )
     weights: str = weights_option('latest')
-    seeds: int = option(
-        3,
-        'draws of images and directions per training; the first has the seed --seed',
-        type=whole_number(1),
+    seeds: int = count(
+        3, 'draws of images and directions per training; the first has the seed --seed'
     )
     span: float = option(
         1.0, 'half the length of the curves, in filter norms', type=positive_number
     )
-    grid: int = option(9, 'number of points along each axis of a surface', type=whole_number(2))
+    grid: int = count(9, 'number of points along each axis of a surface', at_least=2)
     radius: float = option(
         0.005, 'radius of the search for the worst loss, in filter norms', type=positive_number
     )
-    probes: int = option(10, 'number of random vectors to estimate a trace', type=whole_number(1))
-    bn_batches: int = option(
-        5,
-        'training batches for the batch-norm statistics at each point of the plane',
-        type=whole_number(1),
+    probes: int = count(10, 'number of random vectors to estimate a trace')
+    bn_batches: int = count(
+        5, 'training batches for the batch-norm statistics at each point of the plane'
     )
 
 

@@ -8,14 +8,13 @@ from typing import Optional
 import torch
 
 from ...checkpoints import plain_state_dict, read
-from ...cli import whole_number
 from ...options import documented, option
 from ..batches import load_batches, predict, recalibrate, training_batches
 from ..device import choose_device, exact_float32
 from ..nets import build_nets, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions, split_option
+from ..study_options import StudyOptions, count, split_option
 from . import figure, measure
 from .measure import RunSpread
 
@@ -29,9 +28,7 @@ class SpreadOptions(StudyOptions):
     tail: Optional[int] = option(
         None, 'use the last N epochs', 'as many as the run averages', type=int, metavar='N'
     )
-    bn_batches: int = option(
-        100, "training batches for the averages' batch-norm statistics", type=whole_number(1)
-    )
+    bn_batches: int = count(100, "training batches for the averages' batch-norm statistics")
 
 
 @exact_float32()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ...cli import positive_number, positive_numbers, whole_number
+from ...cli import positive_number, positive_numbers
 from ...options import documented, option
 from ...strength import Term
 from ..batches import Batches, collect_logits, load_batches
@@ -13,7 +13,7 @@ from ..device import choose_device, exact_float32
 from ..nets import Nets, build_pair, load_weights
 from ..output import Report
 from ..runs import Run
-from ..study_options import StudyOptions, split_option, weights_option
+from ..study_options import StudyOptions, count, split_option, weights_option
 from . import figure, measure
 from .along_run import StrengthOverRun, strength_over_run
 from .measure import Summary
@@ -24,10 +24,8 @@ from .measure import Summary
 class StrengthOptions(StudyOptions):
     """Options of the strength study."""
 
-    samples: int = option(
-        512,
-        'number of images, drawn with --seed, cut to whole batches of the run',
-        type=whole_number(1),
+    samples: int = count(
+        512, 'number of images, drawn with --seed, cut to whole batches of the run'
     )
     split: str = split_option('train')
     weights: str = weights_option('latest')

@@ -22,11 +22,8 @@ def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[
 
     The students come from the checkpoints that a run kept, and are measured on its validation
     images. The batch-norm statistics use the same training batches as ``TailAverageHook``. Every
-    epoch is averaged, regardless of the ``interval`` of that hook.
-
-    Returns:
-        Rows of ``bn``, ``num_epochs`` and ``top1`` in percent. A single student has one row, with
-        its own statistics (bn='latest').
+    epoch is averaged, regardless of the ``interval`` of that hook. A single student has one row,
+    with its own statistics (bn='latest').
 
     Raises:
         FileNotFoundError: If the run kept fewer than two checkpoints.
