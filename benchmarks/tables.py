@@ -20,6 +20,7 @@ from rich.console import Console
 from prkd_mm.experiments.table import Table
 from prkd_mm.files import write_text
 from prkd_mm.version import __version__
+from prkd_mm.visualization import new_figure
 
 from .comparison import Comparison
 from .lower_bounds import Peaks
@@ -164,10 +165,8 @@ def save(folder: Path, comparisons: Sequence[Comparison], peaks: Peaks, about: d
 
 def plot_bars(comparisons: Sequence[Comparison], path: Path) -> None:
     """Draw the speed of each case, relative to the first of its comparison."""
-    from matplotlib.figure import Figure
-
     heights = [1.1 + 0.3 * len(c.results) for c in comparisons]
-    figure = Figure(figsize=(8, sum(heights)), layout='constrained')
+    figure = new_figure(8, sum(heights))
     panels = figure.subplots(len(comparisons), squeeze=False, height_ratios=heights)[:, 0]
     for axes, comparison in zip(panels, comparisons):
         first = comparison.results[0].time.median

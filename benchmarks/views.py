@@ -11,6 +11,7 @@ from prkd_mm.experiments.paired import mean_std
 from prkd_mm.experiments.records import read_records
 from prkd_mm.experiments.results import Row, compared_by, rows_of
 from prkd_mm.experiments.table import Table
+from prkd_mm.visualization import new_figure
 
 from .images import ROOT
 
@@ -60,9 +61,7 @@ def table(rows: dict[str, list[Row]]) -> Table:
 
 def draw(rows: dict[str, list[Row]], path: Path) -> None:
     """Draw top-1 against the number of views, with each seed as a point."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), layout='constrained')
+    figure = new_figure(6, 4)
     axes = figure.subplots()
     for i, first in enumerate(next(iter(rows.values()))):
         values = [list(found[i].by_seed(compared_by(found)).values()) for found in rows.values()]

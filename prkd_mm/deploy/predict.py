@@ -8,6 +8,7 @@ from typing import NamedTuple, Optional
 import numpy as np
 import torch
 
+from ..visualization import new_figure
 from .export import predictor, predictor_of_net
 from .student import load_image, load_student
 
@@ -108,11 +109,10 @@ class Predictor:
 
 def contact_sheet(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
     """Draw the images with their classes on one page."""
-    from matplotlib.figure import Figure
     from PIL import Image
 
     rows = -(-len(predictions) // columns)
-    figure = Figure(figsize=(2 * columns, 2.3 * rows), layout='constrained')
+    figure = new_figure(2 * columns, 2.3 * rows)
     for index, prediction in enumerate(predictions):
         axes = figure.add_subplot(rows, columns, index + 1)
         with Image.open(prediction.image) as image:

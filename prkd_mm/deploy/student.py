@@ -18,8 +18,6 @@ from ..config import load_config
 from ..recorded_config import parse
 from .student_config import describe, reads_bgr
 
-AVERAGE = 'student_avg.pth'
-
 
 class StudentNet(nn.Module):
     """A classifier that includes the normalization of its images.
@@ -59,17 +57,11 @@ class Student:
     teacher: Optional[dict] = None  # config of its teacher
 
 
-def find_checkpoint(path: str) -> str:
-    """Path of a checkpoint; for a work dir, of its averaged student or else its latest one."""
-    average = osp.join(path, AVERAGE)
-    return average if osp.isfile(average) else resolve(path)
-
-
 def load_student(path: str, config: Optional[str] = None, size: Optional[int] = None) -> Student:
     """Load the student of a run.
 
     Args:
-        path: A work dir or a checkpoint (``student_avg.pth``, ``epoch_N.pth``).
+        path: A checkpoint, or a work dir, for its averaged student or else its latest one.
         config: Config of the run; default: the one in the checkpoint.
         size: Side length of the images in pixels; default: that in the pipelines of the config.
 
@@ -78,7 +70,8 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
         ValueError: If there is no config, or it belongs to another net, or it does not define the
             size of the images.
     """
-    source = find_checkpoint(path)
+    average = osp.join(path, 'student_avg.pth')
+    source = average if osp.isfile(average) else resolve(path)
     checkpoint = read(source)
     meta = checkpoint.get('meta', {})
     described = _describe(source, meta, config)

@@ -95,7 +95,10 @@ def class_gains(comparison: Comparison) -> Figure:
     }
     styles = method_styles(list(comparison.nets))
     if few:
-        _draw_bars(axes, gains, styles)
+        width = 0.8 / len(gains)
+        for i, (name, values) in enumerate(gains.items()):
+            positions = np.arange(len(values)) + (i - (len(gains) - 1) / 2) * width
+            axes.bar(positions, values, width, color=styles[name].color, label=name)
         names = [result.name.split(',')[0] for result in classes]  # without synonyms
         # more characters do not fit side by side
         slant: dict[str, Any] = dict(rotation=40, ha='right') if sum(map(len, names)) > 80 else {}
@@ -109,10 +112,3 @@ def class_gains(comparison: Comparison) -> Figure:
     finish(axes, x, f'top-1 gain over {reference}, points', legend=False)
     figure.legend(loc='outside upper center', ncols=7, fontsize='small')
     return figure
-
-
-def _draw_bars(axes: Axes, gains: dict[str, np.ndarray], styles: dict[str, Style]) -> None:
-    width = 0.8 / len(gains)
-    for i, (name, values) in enumerate(gains.items()):
-        positions = np.arange(len(values)) + (i - (len(gains) - 1) / 2) * width
-        axes.bar(positions, values, width, color=styles[name].color, label=name)

@@ -74,7 +74,7 @@ def _chosen(trial: Trial, final: Sequence[Trial], tails: Optional[list[dict]]) -
     """The chosen trial of a method, compared with the config, and the options that set it."""
     options = list(trial.options)
     if tails:
-        best = best_tail(tails)
+        best = max(tails, key=lambda row: statistics.fmean(row['top1']))
         options += [f'default_hooks.tail_average.{key}={best[key]}' for key in ('num_epochs', 'bn')]
     config = next(other for other in final if not other.number)
     text = (
@@ -106,11 +106,6 @@ def _trials(title: str, trials: Sequence[Trial], chosen: Trial) -> str:
             ]
         )
     return f'{Table(header, rows).markdown()}\n'
-
-
-def best_tail(choices: Sequence[dict]) -> dict:
-    """The row of :func:`average_over_seeds` with the best mean."""
-    return max(choices, key=lambda row: statistics.fmean(row['top1']))
 
 
 def _tails(tails: dict[str, list[dict]]) -> str:
