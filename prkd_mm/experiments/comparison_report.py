@@ -1,17 +1,18 @@
 """Report of a comparison: tables, numbers, and one HTML page that opens offline."""
 
 import platform
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 
 from ..files import write_json, write_text
 from ..version import __version__
 from .finding import finding
 from .job import Job
-from .page import write_page
 from .results import Row, differences, tables
 from .shared_store import teacher_source
 
@@ -76,8 +77,24 @@ def write_report(
     write_json(folder / 'results.json', numbers, indent=1)
     write_text(folder / 'results.md', '\n\n'.join(parts) + '\n')
     commands = [('', run.command) for row in rows for run in row.runs]
+    figures = {
+        picture.stem.replace('_', ' ').capitalize(): b64encode(picture.read_bytes()).decode()
+        for picture in pictures
+    }
     details = dict(Protocol=entries, Commands=commands)
-    write_page(folder / 'report.html', title, found, shown, NOTE, pictures, details)
+    page = dict(title=title, finding=found, tables=shown, note=NOTE, figures=figures)
+    write_text(folder / 'report.html', _page_template().render(**page, details=details))
+
+
+def _page_template() -> Template:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template('page.html.j2')
 
 
 def _row_numbers(row: Row) -> dict:

@@ -94,9 +94,9 @@ def test_the_logged_strength_is_that_of_the_runs_own_loss_and_teacher(tmp_path, 
 @pytest.mark.parametrize('sharpness', [0.3, 1.0])
 def test_relax_to_is_reached_in_the_last_epoch(tmp_path, sharpness, relax_to):
     ckpt = teacher_of(tmp_path / 't.pth', sharpness)
-    run(config(ckpt, tmp_path, CHECK, schedule(relax_to), epochs=24))
+    run(config(ckpt, tmp_path, CHECK, schedule(relax_to), epochs=12))
     found = list(logged(tmp_path).values())
-    assert len(found) == 24
+    assert len(found) == 12
     assert found[-1] / found[0] == pytest.approx(relax_to, rel=1e-3)
     assert max(found) <= 1.001 * max(found[0], found[-1])
     text = toy.log_text(tmp_path)
