@@ -168,13 +168,7 @@ def _save(
     planes = {title: x.plane for title, x in found.items() if x.plane}
     rows = dict(
         _curves={title: _curve_rows(x.draws) for title, x in found.items()},
-        _sharpness={
-            title: [
-                dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
-                for draw in x.draws
-            ]
-            for title, x in found.items()
-        },
+        _sharpness={title: _sharpness_rows(x.draws) for title, x in found.items()},
         _surface={title: _surface_rows(x.surface) for title, x in found.items()},
     )
     if planes:
@@ -239,6 +233,13 @@ def _curve_rows(draws: Sequence[Draw]) -> list[dict]:
         dict(checkpoint=draw.checkpoint, seed=draw.seed, a=a, **_columns(values))
         for draw in draws
         for a, values in draw.curve.items()
+    ]
+
+
+def _sharpness_rows(draws: Sequence[Draw]) -> list[dict]:
+    return [
+        dict(checkpoint=draw.checkpoint, seed=draw.seed, **draw.sharpness._asdict())
+        for draw in draws
     ]
 
 
