@@ -19,7 +19,9 @@ def config(work_dir, ckpt, num_workers, *hooks):
     )
 
 
-@pytest.fixture(scope='module', params=[0, 2], ids='{} workers'.format)
+@pytest.fixture(
+    scope='module', params=[0, pytest.param(2, marks=pytest.mark.slow)], ids='{} workers'.format
+)
 def runs(request, tmp_path_factory):
     """Work dirs of the uninterrupted run, and of both halves of the killed run."""
     path = tmp_path_factory.mktemp('runs')
