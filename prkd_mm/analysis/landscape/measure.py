@@ -113,7 +113,8 @@ def plane_surface(
     origin = next(iter(vectors.values()))
     points = [*marks.values(), *product(*axes)]
     values = values_at(objectives, origin, directions, points, recalibrate, progress)
-    return Surface(*axes, values[len(marks) :], marks, dict(zip(marks, values)))
+    a, b = axes
+    return Surface(a, b, values[len(marks) :], marks, dict(zip(marks, values)))
 
 
 def values_at(
