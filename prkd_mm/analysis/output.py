@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from ..cli import wide_console
 from ..estimates import Estimate
 from ..files import write_text
 
@@ -30,7 +31,7 @@ class Report:
         self, folder: Union[str, Path], name: str, console: Optional[Console] = None
     ) -> None:
         self.stem = Path(folder) / name
-        self.console = console or Console()
+        self.console = console or wide_console()
         self.pictures: list[Path] = []
         self._progress: Optional[Progress] = None
 
