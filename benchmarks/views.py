@@ -7,11 +7,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from prkd_mm.estimates import mean_and_standard_error
 from prkd_mm.experiments.paired import mean_std
 from prkd_mm.experiments.records import read_records
-from prkd_mm.experiments.results import Row, compared_by, rows_of
+from prkd_mm.experiments.results import Row, compare, compared_by, rows_of
 from prkd_mm.experiments.table import Table
-from prkd_mm.visualization import new_figure
+from prkd_mm.visualization import finish, method_styles, new_figure
 
 from .images import ROOT
 
@@ -50,25 +51,49 @@ def run(
 
 
 def table(rows: dict[str, list[Row]]) -> Table:
-    """Top-1 of each method by the number of views: mean and standard deviation."""
-    names = [row.name for row in next(iter(rows.values()))]
+    """Top-1 of each method by the number of views, and the difference from a live teacher.
+
+    Means and standard deviations over the seeds; the differences are paired by seed, with their
+    95 % confidence intervals.
+    """
+    live = rows['live']
+    header = [cell for row in live for cell in (f'{row.name}, %', f'{row.name} − live, 95 %')]
     cells = [
-        [title, *(mean_std(row.by_seed(compared_by(found)).values()) for row in found)]
+        [title, *(cell for row, base in zip(found, live) for cell in _cells(row, base, title))]
         for title, found in rows.items()
     ]
-    return Table(['views', *names], cells)
+    return Table(['views', *header], cells)
+
+
+def _cells(row: Row, live: Row, title: str) -> tuple[str, str]:
+    by = compared_by([row, live])
+    top1 = mean_std(row.by_seed(by).values())
+    paired = compare(row, live, by)
+    if title == 'live' or paired is None:
+        return top1, '–'
+    if paired.interval is None:
+        return top1, f'{paired.mean:+.2f}'
+    return top1, '{:+.2f} ({:+.2f} to {:+.2f})'.format(paired.mean, *paired.interval)
 
 
 def draw(rows: dict[str, list[Row]], path: Path) -> None:
-    """Draw top-1 against the number of views, with each seed as a point."""
+    """Draw top-1 against the number of views, with the standard error over the seeds."""
     figure = new_figure(6, 4)
     axes = figure.subplots()
-    for i, first in enumerate(next(iter(rows.values()))):
-        values = [list(found[i].by_seed(compared_by(found)).values()) for found in rows.values()]
-        means = [sum(each) / len(each) for each in values]
-        (line,) = axes.plot(list(rows), means, marker='o', label=first.name)
-        for title, each in zip(rows, values):
-            axes.plot([title] * len(each), each, '.', alpha=0.4, color=line.get_color())
-    axes.set(xlabel='number of stored views', ylabel='top-1, %')
-    axes.legend()
+    names = [row.name for row in rows['live']]
+    for i, (name, style) in enumerate(method_styles(names).items()):
+        values = [found[i].by_seed(compared_by(found)).values() for found in rows.values()]
+        means, errors = zip(*(mean_and_standard_error(list(each)) for each in values))
+        axes.errorbar(
+            range(len(rows)),
+            means,
+            yerr=errors,
+            marker='o',
+            capsize=3,
+            color=style.color,
+            linestyle=style.dash,
+            label=name,
+        )
+    axes.set_xticks(range(len(rows)), list(rows))
+    finish(axes, 'number of stored views', 'top-1, %')
     figure.savefig(path, dpi=120)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from matplotlib.image import imread
+from scipy.stats import ttest_rel
 
 from benchmarks import topk, views
 from prkd_mm.experiments.results import Row
@@ -16,11 +17,14 @@ def test_accuracy_is_listed_by_the_number_of_views(tmp_path):
         runs = [SimpleNamespace(seed=i, averaged=a, last=0.0) for i, a in enumerate(accuracies)]
         return Row('KD', 'kd', runs)
 
-    rows = {'1': [row(50.0, 52.0)], 'live': [row(60.0, 60.0)]}
+    rows = {'1': [row(50.0, 52.0, 51.5)], 'live': [row(60.0, 60.0, 60.5)]}
     table = views.table(rows)
-    assert table.header == ['views', 'KD']
+    assert table.header == ['views', 'KD, %', 'KD − live, 95 %']
     assert [cells[0] for cells in table.rows] == ['1', 'live']
-    assert table.rows[0][1].startswith('51.00') and table.rows[1][1].startswith('60.00')
+    (_, few, paired), (_, live, none) = table.rows
+    assert few.startswith('51.17') and live.startswith('60.17') and none == '–'
+    interval = ttest_rel([50.0, 52.0, 51.5], [60.0, 60.0, 60.5]).confidence_interval(0.95)
+    assert paired == f'-9.00 ({interval.low:+.2f} to {interval.high:+.2f})'
     views.draw(rows, tmp_path / 'views.png')
     assert (imread(tmp_path / 'views.png')[..., :3] < 0.9).any()
 

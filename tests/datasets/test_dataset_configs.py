@@ -58,7 +58,7 @@ def test_the_tinyimagenet20_config_halves_the_images(mini, tmp_path):
 
 def test_the_digits_config_has_the_statistics_of_the_images():
     cfg, sets, preprocessor = build('digits')
-    assert [len(d) for d in sets] == [646, 1151, 1151]
+    assert [len(d) for d in sets] == [1287, 510, 510]
     for data in sets:
         assert batch(data, preprocessor).shape == (200, 1, 8, 8)
     train = sets[0].images

@@ -71,7 +71,7 @@ def test_int8_is_calibrated_on_training_images_without_augmentation(student, che
     others = of_training_set(student, 64)
     assert others.description == '64 training images of Digits'
     digits = load_digits()
-    train = digits.images[:646] * 255 / 16
+    train = digits.images[:256] * 255 / 16
     found = others.images[:, 0]
     distances = np.abs(found[:, None] - train[None]).max(axis=(2, 3))
     assert (distances.min(1) <= 0.5).all() and len(set(distances.argmin(1))) == 64
