@@ -23,7 +23,7 @@ class Digits(BaseDataset):
     parts (a writer may be), both parts have similar proportions of the classes, and no random
     generator is involved. This split is harder than a shuffled one, where both parts contain digits
     of every writer: a support vector machine (``SVC(gamma=0.001)``) reaches 96.7 % instead of 99 %.
-    With ``num_train=646``, the first five forms are for training.
+    With ``num_train=256``, the first two forms are for training.
 
     Each sample contains ``img``, a ``uint8`` array of shape (8, 8) with values from 0 to 255, as in
     MMPretrain's MNIST. Models therefore need ``in_channels=1``.
