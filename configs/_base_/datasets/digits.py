@@ -19,8 +19,7 @@ train_dataloader = dict(
     batch_size=64,  # 20 steps per epoch
     drop_last=True,  # the last 7 images are too few for batch normalization
     dataset=dict(
-        type='PackedImages',
-        dataset=dict(type='Digits', split='train', pipeline=train_pipeline),
+        type='PackedImages', dataset=dict(type='Digits', split='train', pipeline=train_pipeline)
     ),
 )
 val_dataloader = dict(
