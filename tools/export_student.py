@@ -73,14 +73,15 @@ def images_of(
 
 def cost_of_teacher(student: Student, image: np.ndarray) -> str:
     if student.teacher is None:
-        return 'teacher: not measured, since the checkpoint does not contain its config'
+        return 'Teacher: not measured, since the checkpoint does not contain its config'
     net = MODELS.build(student.teacher).eval()
     parameters = sum(value.numel() for value in net.parameters())
     megabytes = sum(value.nbytes for value in net.state_dict().values()) / 1e6
     predict = predictor_of_net(net)
     milliseconds = latency(lambda: predict(image))
     return (
-        f'teacher: {parameters:,} parameters, {megabytes:.2f} MB, {milliseconds:.2f} ms per image'
+        f'Teacher, in PyTorch on this computer: {parameters:,} parameters, {megabytes:.2f} MB, '
+        f'{milliseconds:.2f} ms per image'
     )
 
 
@@ -89,7 +90,7 @@ def show(student: Student, checked: CheckedImages, exported: list[Exported]) -> 
     table = Table(
         title=f'{student.source}: {parameters:,} parameters, '
         f'{student.channels}x{student.size}x{student.size}, checked on {checked.description}',
-        caption=f'In PyTorch on this computer, the {cost_of_teacher(student, checked.images[:1])}',
+        caption=cost_of_teacher(student, checked.images[:1]),
     )
     for heading in (
         'file',

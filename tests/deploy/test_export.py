@@ -169,7 +169,7 @@ def test_the_tools(run, folder, tmp_path):
         '32',
     )
     assert '2,626 parameters' in shown and '32 test images of Digits' in shown
-    assert 'teacher: 701,178 parameters, 2.81 MB' in shown
+    assert 'Teacher, in PyTorch on this computer: 701,178 parameters, 2.81 MB' in shown
     shown = type_command(
         'tools/predict.py',
         folder,
