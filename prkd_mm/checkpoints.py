@@ -87,12 +87,7 @@ def load_from_local(filename: str, map_location: Any = None) -> Any:
 def read_url(
     url: str, model_dir: Optional[str] = None, map_location: Any = None, progress: bool = True
 ) -> Any:
-    """Load a checkpoint from a URL, with the arguments of ``torch.utils.model_zoo.load_url``.
-
-    Raises:
-        OSError: If the file cannot be downloaded.
-        ValueError: As in :func:`read`.
-    """
+    """Load a checkpoint from a URL, with the arguments of ``torch.utils.model_zoo.load_url``."""
     folder = model_dir or os.path.join(torch.hub.get_dir(), 'checkpoints')
     file = os.path.join(folder, os.path.basename(urlparse(url).path))
     try:
@@ -109,9 +104,6 @@ def load_exported(path: Union[str, Path]) -> nn.Module:
 
     ``torch.export.load`` reads these parts without restrictions if they hold more than plain data
     (torch/_export/serde/serialize.py).
-
-    Raises:
-        ValueError: If the file is damaged, or its pickled parts would execute code.
     """
     load = torch.load
 

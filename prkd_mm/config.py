@@ -73,9 +73,6 @@ def find_config(path: str) -> str:
     """Path of a config file, which may be one that comes with the package.
 
     ``configs/prkd/<name>.py`` and ``prkd_mm::prkd/<name>.py`` also work outside a checkout.
-
-    Raises:
-        FileNotFoundError: If the config does not exist.
     """
     if osp.isfile(path):
         return path

@@ -90,12 +90,7 @@ def _last_checkpoint(work_dir: Path) -> Optional[Path]:
 
 
 def read_for_resume(path: str) -> dict:
-    """Read a checkpoint that contains the complete training state.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If it cannot be read, or a part of the state is missing.
-    """
+    """Read a checkpoint; a ValueError names the parts of the training state that it lacks."""
     checkpoint = read(path)
     missing = [key for key in _STATE if key not in checkpoint]
     if missing:

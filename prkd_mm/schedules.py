@@ -15,12 +15,7 @@ from .strength import has_strength
 
 
 def progress(position: float, end: float, begin: float = 0) -> float:
-    """``r = (position − begin) / (end − begin)``, clamped to [0, 1].
-
-    Examples:
-        >>> progress(60, end=240)
-        0.25
-    """
+    """``r = (position − begin) / (end − begin)``, clamped to [0, 1]; for 60 of 240 epochs, 0.25."""
     return min(max((position - begin) / (end - begin), 0.0), 1.0)
 
 

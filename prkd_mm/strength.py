@@ -126,10 +126,6 @@ def strength(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> flo
 
     ``float64`` logits ``(N, C)`` keep the most digits. For 'intra', ``batch_size`` consecutive
     samples form a batch.
-
-    Examples:
-        >>> loss = PRKDLoss(tau=4.0)
-        >>> strength(terms_of(loss), torch.randn(512, 100).double())
     """
     return sum(term.weight * _unweighted(term, logits, batch_size) for term in terms)
 

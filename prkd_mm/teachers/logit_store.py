@@ -129,12 +129,7 @@ class TeacherLogits:
         return cls(folder, complete=False)
 
     def refresh(self) -> None:
-        """Read the header again to see the chunks that other processes have stored.
-
-        Raises:
-            ValueError: If another store has replaced this one, the header is damaged, or its
-                format is unknown.
-        """
+        """Read the header again to see the chunks that other processes have stored."""
         path = self.folder / HEADER
         try:
             header = dict(json.loads(path.read_text()))

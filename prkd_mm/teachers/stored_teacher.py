@@ -34,12 +34,7 @@ class StoredTeacher(Teacher):
         preprocessor.seed = self.store.header['seed']
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
-        """Stored logits ``(B, C)`` of a batch of ``PackedImages`` or ``ImageViews``.
-
-        Raises:
-            ValueError: If the batch does not come from one of these, or its images differ from
-                those of the store.
-        """
+        """Stored logits ``(B, C)`` of a batch of ``PackedImages`` or ``ImageViews``."""
         sample = data_samples[0] if data_samples else None
         if len(data_samples or ()) != 1 or 'view' not in sample:
             raise ValueError(
