@@ -46,8 +46,8 @@ def run(settings: Settings, images: int = 1024, batch: int = 64) -> list[Compari
 class Feed:
     """A data loader, with a packed file in ``folder``, and a data preprocessor.
 
-    ``ours`` is ``PackedImages`` or ``ImageViews``; None for the stock data set, which
-    ``collate_fn`` is for.
+    ``ours`` is ``PackedImages`` or ``ImageViews``; None means the stock data set and its
+    ``collate_fn``.
     """
 
     def __init__(

@@ -52,12 +52,13 @@ def fast_mmengine():
 
 
 def read_once(read: Callable) -> Callable:
-    """A function that reads config files, but each file in ``configs`` only once."""
+    """A function that reads config files, but each one of a package or of ``configs`` only once."""
     known = {}
+    own = f'{project.ROOT / "configs"}{os.sep}'
 
     def file2dict(filename, *args, **kwargs):
         path = os.path.realpath(filename)
-        if not path.startswith(f'{project.ROOT / "configs"}{os.sep}'):
+        if not path.startswith(own) and '.mim' not in Path(path).parts:
             return read(filename, *args, **kwargs)
         variables = (os.environ.get(name) for name in ('PRKD_METHOD', 'PRKD_CIFAR10'))
         key = (path, *variables, args, *kwargs.items())

@@ -8,7 +8,10 @@ students), ``nets``, ``batches`` (fixed images), ``study_options``, ``device`` a
 
 from typing import Any, Callable, NamedTuple
 
-from . import agreement, landscape, spread, strength
+from .agreement import study as agreement
+from .landscape import study as landscape
+from .spread import study as spread
+from .strength import study as strength
 
 
 class Study(NamedTuple):

@@ -2,7 +2,7 @@
 
 import copy
 import importlib
-import time
+import timeit
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -111,12 +111,7 @@ def _check(
 def latency(run: Callable[[], object], repeats: int = 20) -> float:
     """Median time of a call in milliseconds, after one warm-up call."""
     run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times) * 1e3)
+    return float(np.median(timeit.repeat(run, number=1, repeat=repeats)) * 1e3)
 
 
 def predictor(path: Path, student: Optional[Student] = None) -> Callable[[np.ndarray], np.ndarray]:

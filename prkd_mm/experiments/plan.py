@@ -75,7 +75,8 @@ def plan(
     other checkpoint must exist. A config without methods, such as that of a teacher, has one job
     per seed. The runs of seed 0 keep all checkpoints that they average, for the studies.
 
-    The arguments are those of :class:`~prkd_mm.experiments.run_options.ComparisonOptions`.
+    The arguments are the options of ``tools/reproduce.py``; ``options`` is ``--cfg-options``, and
+    ``store_views`` None its default.
 
     Raises:
         ValueError: If the config counts iterations instead of epochs, if the options set the

@@ -62,8 +62,7 @@ class Objective:
         for inputs, targets in self.batches:
             logits = self.net(inputs)
             loss = loss + len(targets) * self.loss(logits, targets)
-            if not targets.is_floating_point():
-                wrong = wrong + (logits.argmax(1) != targets).sum()
+            wrong = wrong + (logits.argmax(1) != targets).sum()
             samples += len(targets)
         return Value(float(loss / samples), 100 * float(wrong / samples))
 
