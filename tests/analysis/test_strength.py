@@ -174,13 +174,13 @@ def run_terms(cfg, epochs):
 
 
 def test_the_terms_of_prkd_follow_its_schedules():
-    start, middle, last = run_terms(load_config(QUICKSTART), [0, 20, 39])
+    start, middle, last = run_terms(load_config(QUICKSTART), [0, 40, 79])
     assert start == [Term('kl', 4.0, pytest.approx(0.9 * 16))]
     assert middle == [
         Term('kl', 2.5, pytest.approx(0.9 * 0.5 * 2.5**2)),
         Term('inter', 4.0, pytest.approx(0.9 * 0.5 * 16)),
     ]
-    tau, r = 4 - 3 * 39 / 40, 39 / 40
+    tau, r = 4 - 3 * 79 / 80, 79 / 80
     assert last == [
         Term('kl', pytest.approx(tau), pytest.approx(0.9 * (1 - r) * tau**2)),
         Term('inter', 4.0, pytest.approx(0.9 * r * 16)),
@@ -189,12 +189,12 @@ def test_the_terms_of_prkd_follow_its_schedules():
 
 def test_constant_and_iteration_based_schedules_are_followed():
     assert (
-        len({tuple(terms) for terms in run_terms(load_config(QUICKSTART, 'kd'), [0, 20, 39])}) == 1
+        len({tuple(terms) for terms in run_terms(load_config(QUICKSTART, 'kd'), [0, 40, 79])}) == 1
     )
     cfg = load_config(QUICKSTART, 'prkd_a')
-    by_epoch = run_terms(cfg, [0, 20])
+    by_epoch = run_terms(cfg, [0, 40])
     cfg.custom_hooks[-1].by_epoch = False
-    assert run_terms(cfg, [0, 20]) == by_epoch  # 20 of 40, 400 of 800
+    assert run_terms(cfg, [0, 40]) == by_epoch  # 40 of 80, 320 of 640
 
 
 def test_relax_to_is_solved_for_the_teachers_logits():
@@ -205,7 +205,7 @@ def test_relax_to_is_solved_for_the_teachers_logits():
             schedule['relax_to'] = 0.25
     z = logits(64, 10)
     losses = RunLosses(cfg, StrengthMeter(z))
-    first, last = (strength(losses.terms(epoch), z) for epoch in (0, 39))
+    first, last = (strength(losses.terms(epoch), z) for epoch in (0, 79))
     assert last == pytest.approx(0.25 * first)
 
 

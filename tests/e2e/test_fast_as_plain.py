@@ -43,7 +43,7 @@ def test_losses_and_weights_of_five_steps_are_equal(tmp_path):
     ours.model.teacher_ckpt = str(tmp_path / 'teacher.pth')
     data = DATASETS.build(ours.train_dataloader.dataset)
     data._augment = {}  # the images as they are
-    index = torch.randperm(len(data))[: 5 * 64].view(5, 64).tolist()
+    index = torch.randperm(len(data))[: 5 * 32].view(5, 32).tolist()
 
     stock = copy.deepcopy(ours)
     stock.model.type = 'SingleTeacherDistill'

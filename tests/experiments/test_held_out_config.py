@@ -20,7 +20,8 @@ def test_the_written_configs_hold_out_images(checkout, path):
     cfg, own = load_config(str(pair)), load_config(path)
     assert cfg.model.teacher_config == str(teacher)
     assert cfg.model.teacher_ckpt == f'work_dirs/{teacher.stem}'
-    for each in (cfg, load_config(str(teacher))):
+    teachers = load_config(str(teacher)), load_config(own.model.teacher_config)
+    for each, own in ((cfg, own), teachers):
         sets = []
         for name in ('train', 'val', 'test'):
             loader = each[f'{name}_dataloader']
@@ -48,11 +49,14 @@ def test_an_existing_teacher_is_used_unchanged(tmp_path, monkeypatch):
 
 
 def test_a_held_out_image_is_never_trained_on(checkout):
-    pair, _ = write_held_out(DIGITS, Path('out'))
-    cfg = load_config(str(pair))
+    pair, teacher = write_held_out(DIGITS, Path('out'))
     init_default_scope('mmpretrain')
-    train, val = (
-        DATASETS.build(cfg[f'{name}_dataloader'].dataset).images for name in ('train', 'val')
-    )
-    train = {image.tobytes() for image in train}
-    assert len(val) == 125 and not any(x.tobytes() in train for x in val)
+
+    def images(config: Path, name: str) -> set[bytes]:
+        data = DATASETS.build(load_config(str(config))[f'{name}_dataloader'].dataset)
+        return {image.tobytes() for image in data.images}
+
+    val = images(pair, 'val')
+    assert len(val) == 50 and not val & images(pair, 'train')
+    # the teacher trains on more digits than the student
+    assert len(images(teacher, 'train')) > 1000 and not val & images(teacher, 'train')

@@ -11,7 +11,7 @@ from prkd_mm.experiments import plan, run_all
 from prkd_mm.experiments.records import read_record, read_records
 from prkd_mm.experiments.run_comparison import report_records
 
-# replaces tools/train.py: records its command and writes a log of 40 epochs
+# replaces tools/train.py: records its command and writes a log of 80 epochs
 TRAIN = """
 import json, sys
 from pathlib import Path
@@ -27,8 +27,8 @@ with open('trained.txt', 'a') as file:
 log = Path(folder, '1/vis_data/scalars.json')
 log.parent.mkdir(parents=True)
 top1 = 50 + len(arguments)
-rows = [{'accuracy/top1': top1 + e / 40, 'student_avg/accuracy/top1': top1 + 2, 'step': e}
-        for e in range(1, 41)]
+rows = [{'accuracy/top1': top1 + e / 80, 'student_avg/accuracy/top1': top1 + 2, 'step': e}
+        for e in range(1, 81)]
 rows = [{'loss': 2.5, 'epoch': 1, 'step': 9}] + rows
 log.write_text(''.join(json.dumps(row) + '\\n' for row in rows))
 """
@@ -133,8 +133,8 @@ def test_progress_comes_from_the_scalars(folder):
     (*_, job) = plan(DIGITS, ['kd'])
     said = []
     job.run('train.py', lambda *state: said.append(state))
-    assert said[0] == ('epoch 1/40  loss 2.5000', 0, 40)
-    assert said[-1] == (f'epoch 40/40  loss 2.5000  top-1 {job.record().last:.1f} %', 40, 40)
+    assert said[0] == ('epoch 1/80  loss 2.5000', 0, 80)
+    assert said[-1] == (f'epoch 80/80  loss 2.5000  top-1 {job.record().last:.1f} %', 80, 80)
 
 
 def edit_rows(job, edit):
@@ -147,11 +147,11 @@ def edit_rows(job, edit):
 @pytest.mark.parametrize(
     'edit, words',
     [
-        (lambda rows: rows[:-1], 'no validation after the last epoch, 40'),
+        (lambda rows: rows[:-1], 'no validation after the last epoch, 80'),
         (lambda rows: [row for row in rows if row['step'] % 3 == 0], 'no validation after'),
         (
-            lambda rows: [*rows[:-1], {'accuracy/top1': 50.0, 'step': 40}],
-            'no validation of the average after the last epoch, 40',
+            lambda rows: [*rows[:-1], {'accuracy/top1': 50.0, 'step': 80}],
+            'no validation of the average after the last epoch, 80',
         ),
     ],
     ids=['the last row is missing', 'every third epoch', 'the average is missing'],
@@ -171,7 +171,7 @@ def test_no_other_epoch_replaces_a_last_epoch_without_validation(folder, edit, w
 def test_the_last_row_of_an_epoch_that_was_repeated_counts(folder):
     (*_, job) = plan(DIGITS, ['kd'])
     job.run('train.py', lambda *state: None)
-    again = {'accuracy/top1': 12.5, 'student_avg/accuracy/top1': 13.5, 'step': 40}
+    again = {'accuracy/top1': 12.5, 'student_avg/accuracy/top1': 13.5, 'step': 80}
     edit_rows(job, lambda rows: [*rows, again])
     assert (job.record().last, job.record().averaged) == (12.5, 13.5)
 

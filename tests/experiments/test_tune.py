@@ -129,12 +129,12 @@ def test_the_report_shows_trials_and_choices(tmp_path):
     assert (tmp_path / 'tuning.png').stat().st_size > 5000
 
 
-@pytest.mark.parametrize('kept', [(38, 39), (38, 40)])
+@pytest.mark.parametrize('kept', [(78, 79), (78, 80)])
 def test_averages_of_other_epochs_than_the_last_are_not_compared(tmp_path, kept):
     cfg = load_config(DIGITS, work_dir=str(tmp_path))
     for epoch in kept:
         (tmp_path / f'epoch_{epoch}.pth').touch()
-    words = f'epochs {kept[0]}, {kept[1]}, but needs those of the last 2 of 40 epochs'
+    words = f'epochs {kept[0]}, {kept[1]}, but needs those of the last 2 of 80 epochs'
     with pytest.raises(ValueError, match=words):
         tail_choices(cfg)
 
@@ -153,8 +153,8 @@ class TestTuning:
     @pytest.mark.parametrize(
         'kwargs, words',
         [
-            (dict(tail=1), 'from 2 to 40, the epochs of a run; got 1'),
-            (dict(tail=41), 'from 2 to 40.*; got 41'),
+            (dict(tail=1), 'from 2 to 80, the epochs of a run; got 1'),
+            (dict(tail=81), 'from 2 to 80.*; got 81'),
             (
                 dict(cfg_options=['default_hooks.tail_average=None']),
                 'needs a default_hooks.tail_average',
@@ -193,12 +193,12 @@ class TestTuning:
         log.parent.mkdir(parents=True)
         rows = [
             {'accuracy/top1': 50.0, 'student_avg/accuracy/top1': 60.0, 'step': epoch}
-            for epoch in (39, 40)
+            for epoch in (79, 80)
         ]
         del rows[1][lost]
         log.write_text(''.join(json.dumps(row) + '\n' for row in rows))
         monkeypatch.setattr(Pool, 'run', lambda *_: None)
-        with pytest.raises(ValueError, match='after the last epoch, 40'):
+        with pytest.raises(ValueError, match='after the last epoch, 80'):
             tuning._run([trial], 1)
         assert trial.last == trial.averaged == []
 
