@@ -17,11 +17,11 @@ DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
 def test_the_written_configs_hold_out_images(checkout, path):
     pair, teacher = write_held_out(path, Path('out'), 4)
     assert load_config(str(pair), 'kd').method == 'kd'
-    cfg, own = load_config(str(pair)), load_config(path)
+    cfg, whole = load_config(str(pair)), load_config(path)
     assert cfg.model.teacher_config == str(teacher)
     assert cfg.model.teacher_ckpt == f'work_dirs/{teacher.stem}'
-    teachers = load_config(str(teacher)), load_config(own.model.teacher_config)
-    for each, own in ((cfg, own), teachers):
+    teachers = load_config(str(teacher)), load_config(whole.model.teacher_config)
+    for each, own in ((cfg, whole), teachers):
         sets = []
         for name in ('train', 'val', 'test'):
             loader = each[f'{name}_dataloader']
