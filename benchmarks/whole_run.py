@@ -15,23 +15,22 @@ from mmengine.config import Config
 
 from prkd_mm.checkpoints import write_atomically
 
-from .comparison import Comparison, Settings, summarize
+from .comparison import Comparison, Settings, Target, summarize
 from .images import ROOT, stock_preprocessor, write_images
 from .nets import build, load_pair
 from .timing import ALONE, OURS, STOCK
 
-PAIR = 'wrn_40_2_wrn_16_2_cifar10'
+PAIR = 'wrn_40_2_wrn_16_2_cifar100'
 VIEWS = 8
 EPOCHS = (10, 30, 240)  # extrapolated
 ALL_IMAGES = 50_000  # extrapolated
 METHODS, SEEDS = 6, 3  # distillation methods and seeds of a table, which also has the student alone
-_EPOCHS = (2, 6)  # measured
-_VALIDATION = 96  # images at most, too few for TeacherCheckHook to refuse the random teacher
+_FEW, _MANY = 2, 10  # epochs that are measured
 _OUR_TRAIN = [str(ROOT / 'tools/train.py')]
 _STOCK_TRAIN = ['-m', 'prkd_mm', 'mmrazor::train.py']
 _OUR_HOOKS = ('epoch_seed', 'channels_last', 'sync_buffers', 'tail_average')
 _STORED = f'ours, --store-views {VIEWS}'
-_STORED_TABLE = f'one store of {VIEWS} views'
+_LIVE_TABLE, _STORED_TABLE = 'live teachers, ours', f'one store of {VIEWS} views'
 # side of each case, its method, and whether it stores views
 _CASES = {
     'stock': (STOCK, 'kd', False),
@@ -39,9 +38,9 @@ _CASES = {
     'ours, live': (OURS, 'prkd', False),
     _STORED: (OURS, 'prkd', True),
 }
-# expected over stock at 30 epochs: a run, and a table
+# expected at 30 epochs: a run over stock, and a table over one with our live teachers
 _SPEEDUPS = {
-    'wrn_40_2_wrn_16_2_cifar10': (1.7, 1.0),
+    'wrn_40_2_wrn_16_2_cifar100': (1.7, 1.0),
     'resnet32x4_resnet8x4_cifar100': (1.9, 2.3),
     'quickstart/prkd_tinyimagenet20': (1.0, 1.7),
 }
@@ -51,7 +50,8 @@ class Parts(NamedTuple):
     """Cost of the parts of a run in one round, each as CPU and wall seconds."""
 
     start: np.ndarray  # all work outside of the epochs
-    epoch: np.ndarray  # training, validation, checkpoint and logs
+    epoch: np.ndarray  # checkpoint, logs and other work that does not depend on the images
+    images: np.ndarray  # training on all images once, and validation
     view: np.ndarray  # computing and storing one view of all images
 
 
@@ -62,16 +62,19 @@ def total(rounds: Sequence[Parts], epochs: int, scale: float = 1.0, runs: int = 
     """
     views = min(VIEWS, epochs)
     return np.array(
-        [runs * s + scale * (runs * epochs * epoch + views * view) for s, epoch, view in rounds]
+        [
+            runs * start + runs * epochs * (epoch + scale * images) + views * scale * view
+            for start, epoch, images, view in rounds
+        ]
     )
 
 
-def run(settings: Settings, pairs: Sequence[str] = (PAIR,), images: int = 512) -> list[Comparison]:
+def run(settings: Settings, pairs: Sequence[str] = (PAIR,), images: int = 256) -> list[Comparison]:
     """Whole training runs, as processes (several minutes).
 
     A run includes the start of Python, imports, data, training, validation, checkpoints and
-    logs. Each case is run for two and for six epochs, on the CPU with one thread, which gives
-    the costs of its start and of an epoch. The images are synthetic.
+    logs. Each case is run for two and for ten epochs, and for ten epochs with twice the images,
+    on the CPU with one thread. This gives the costs of its parts. The images are synthetic.
 
     Raises:
         RuntimeError: If a run fails, or the runs are too short to be measured.
@@ -94,20 +97,21 @@ def run(settings: Settings, pairs: Sequence[str] = (PAIR,), images: int = 512) -
 
 
 def measure(runs: '_Runs', name: str) -> Parts:
-    """Run a case three times, which gives the cost of its parts."""
-    few, many = _EPOCHS
-    stores = _CASES[name][2]
-    views = few if stores else 0
-    short, long = (runs.time(name, epochs, views) for epochs in _EPOCHS)
-    # the same number of epochs with more views gives the cost of a view
-    more_views = runs.time(name, many, many) if stores else long
-    view, epoch = (more_views - long) / (many - few), (long - short) / (many - few)
-    if epoch.min() <= 0 or view.min() < 0:
+    """Run a case three or four times, which gives the cost of its parts."""
+    few, many = (_FEW, VIEWS) if _CASES[name][2] else (0, 0)
+    short = runs.time(name, _FEW, few)
+    long = runs.time(name, _MANY, few)
+    large = runs.time(name, _MANY, few, images=2)
+    # the same run with more views gives the cost of a view
+    view = (runs.time(name, _MANY, many) - long) / (many - few) if many else np.zeros(2)
+    whole = (long - short) / (_MANY - _FEW)
+    images = (large - long - few * view) / _MANY
+    if images.min() <= 0 or view.min() < 0:
         raise RuntimeError(
-            f'{name}: {epoch.min():.3g} s per epoch and {view.min():.3g} s per view cannot be '
+            f'{name}: {images.min():.3g} s per epoch and {view.min():.3g} s per view cannot be '
             'right; the runs are too short for this machine, so increase --images'
         )
-    return Parts(short - few * epoch - views * view, epoch, view)
+    return Parts(short - _FEW * whole - few * view, whole - images, images, view)
 
 
 def compare_runs(pair: str, epochs: int, parts: dict[str, list[Parts]], images: int) -> Comparison:
@@ -122,8 +126,8 @@ def compare_runs(pair: str, epochs: int, parts: dict[str, list[Parts]], images: 
         len(parts['stock']),
         summarize(sides, totals),
         f'{ALL_IMAGES:,} training images of 32x32; CPU time of all processes, extrapolated from '
-        f'runs of {_EPOCHS[0]} and {_EPOCHS[1]} epochs on {images:,} images, to '
-        f'which the costs of an epoch and a view refer',
+        f'runs of {_FEW} and {_MANY} epochs on {images:,} and {2 * images:,} images; the costs of '
+        f'the parts are for {images:,} images',
     )
     for result in comparison.results:
         cpu = np.array(parts[result.name])[:, :, 0]  # (rounds, parts)
@@ -142,7 +146,7 @@ def compare_tables(pair: str, parts: dict[str, list[Parts]], images: int) -> Com
     alone = total(parts['student alone'], 30, scale, SEEDS)
     cases = {
         'live teachers, stock': (STOCK, 'stock'),
-        'live teachers, ours': (OURS, 'ours, live'),
+        _LIVE_TABLE: (OURS, 'ours, live'),
         _STORED_TABLE: (OURS, _STORED),
     }
     totals = {
@@ -159,7 +163,9 @@ def compare_tables(pair: str, parts: dict[str, list[Parts]], images: int) -> Com
         f'the student alone and {METHODS} distillation methods, extrapolated from the same runs',
     )
     if pair in _SPEEDUPS:
-        comparison.expect_speedup(_STORED_TABLE, STOCK, _SPEEDUPS[pair][1])
+        live, stored = (comparison[each].time.median for each in (_LIVE_TABLE, _STORED_TABLE))
+        text = f'{comparison.title}: {_STORED_TABLE}, speed-up over {_LIVE_TABLE}'
+        comparison.targets.append(Target(text, live / stored, at_least=_SPEEDUPS[pair][1]))
     return comparison
 
 
@@ -169,32 +175,35 @@ class _Runs:
     def __init__(self, pair: str, folder: Path, images: int) -> None:
         self.pair, self.folder = pair, folder
         teacher = load_pair(pair, 'kd').model.teacher
-        # as in CIFAR, one test image for five training images
-        for split, count in (('train', images), ('test', min(images // 5, _VALIDATION))):
-            write_images(folder / split, count, 32, teacher.head.num_classes, '.png')
+        classes = teacher.head.num_classes
+        # with ten test images per class, TeacherCheckHook would refuse the random teacher
+        tests = min(2 * images // 5, max(99, 10 * classes - 1))
+        for size in (1, 2):  # as in CIFAR, one test image for five training images
+            for split, count in (('train', size * images), ('test', size * tests // 2)):
+                write_images(folder / f'{split}{size}', count, 32, classes, '.png')
         torch.manual_seed(0)
         state = build(teacher).state_dict()
         write_atomically(dict(state_dict=state), folder / 'teacher.pth')
 
-    def load(self, method: str) -> Config:
-        """Load the config of a run on the synthetic images."""
+    def load(self, method: str, images: int = 1) -> Config:
+        """Load the config of a run on the synthetic images, or on twice as many."""
         cfg = load_pair(self.pair, method)
         for phase, split in (('train', 'train'), ('val', 'test'), ('test', 'test')):
             packed = cfg[f'{phase}_dataloader'].dataset
             steps = [s for s in packed.dataset.pipeline if s['type'].startswith('Random')]
             packed.dataset = dict(
                 type='CustomDataset',
-                data_root=str(self.folder / split),
+                data_root=str(self.folder / f'{split}{images}'),
                 pipeline=[dict(type='LoadImageFromFile'), *steps, dict(type='PackInputs')],
             )
             packed.pop('pipeline', None)
         cfg.default_hooks.tail_average.num_epochs = 1
         return cfg
 
-    def time(self, name: str, epochs: int, views: int) -> np.ndarray:
+    def time(self, name: str, epochs: int, views: int, images: int = 1) -> np.ndarray:
         """Measure the CPU and wall seconds of a run."""
         method = _CASES[name][1]
-        cfg = self.load(method)
+        cfg = self.load(method, images)
         cfg.train_cfg.max_epochs = epochs
         if name == 'stock':
             self.make_stock(cfg)

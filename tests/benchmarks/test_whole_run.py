@@ -13,24 +13,27 @@ from benchmarks.whole_run import Parts, total
 
 
 class FakeRuns:
-    """Runs of 10 s plus 2 s per epoch plus 3 s per stored view; wall time is double."""
+    """Runs of 10 s, 1 s per epoch, 2 s for its images, 3 s per stored view; wall time is double."""
 
-    def time(self, name, epochs, views):
-        cpu = 10 + 2 * epochs + 3 * min(views, epochs)
+    def time(self, name, epochs, views, images=1):
+        cpu = 10 + epochs + images * (2 * epochs + 3 * min(views, epochs))
         return np.array([cpu, 2 * cpu])
 
 
 @pytest.mark.parametrize('name, view', [('ours, live', 0), (whole_run._STORED, 3)])
 def test_cost_of_a_whole_run_is_extrapolated_from_its_parts(name, view):
     parts = whole_run.measure(FakeRuns(), name)
-    assert [part.tolist() for part in parts] == [[10, 20], [2, 4], [view, 2 * view]]
+    expected = [[10, 20], [1, 2], [2, 4], [view, 2 * view]]
+    np.testing.assert_allclose(parts, expected, atol=1e-12)
     for epochs, options, seconds in (
-        (5, {}, 20 + 5 * view),
-        (100, {}, 210 + whole_run.VIEWS * view),
-        (100, dict(scale=10), 10 + 10 * (200 + whole_run.VIEWS * view)),
-        (100, dict(runs=3), 3 * 210 + whole_run.VIEWS * view),  # on one store
+        (5, {}, 25 + 5 * view),
+        (100, {}, 310 + whole_run.VIEWS * view),
+        (100, dict(scale=10), 110 + 10 * (200 + whole_run.VIEWS * view)),
+        (100, dict(runs=3), 3 * 310 + whole_run.VIEWS * view),  # on one store
     ):
-        assert total([parts] * 2, epochs, **options).tolist() == [[seconds, 2 * seconds]] * 2
+        np.testing.assert_allclose(
+            total([parts] * 2, epochs, **options), [[seconds, 2 * seconds]] * 2
+        )
 
 
 def both(*seconds):
@@ -40,10 +43,10 @@ def both(*seconds):
 
 def test_a_table_pays_for_its_store_once():
     parts = {
-        'stock': both(10, 3, 0),
-        'student alone': both(10, 1, 0),
-        'ours, live': both(10, 2, 0),
-        whole_run._STORED: both(10, 1, 1),
+        'stock': both(10, 0, 3, 0),
+        'student alone': both(10, 0, 1, 0),
+        'ours, live': both(10, 0, 2, 0),
+        whole_run._STORED: both(10, 0, 1, 1),
     }
     table = whole_run.compare_tables('some pair', parts, images=whole_run.ALL_IMAGES)
     alone = 3 * 40
@@ -53,24 +56,33 @@ def test_a_table_pays_for_its_store_once():
     assert speedups == [stock / live, stock / stored]
 
 
+def test_target_of_a_table_is_relative_to_our_live_teachers():
+    parts = {name: both(0, 0, 4, 0) for name in whole_run._CASES}
+    parts['ours, live'] = both(0, 0, 2, 0)
+    (target,) = whole_run.compare_tables(
+        'quickstart/prkd_tinyimagenet20', parts, images=whole_run.ALL_IMAGES
+    ).targets
+    assert target.value == (3 * 4 + 18 * 2) / (21 * 4) and not target.reached
+
+
 def test_runs_list_the_median_of_each_part():
-    parts = {name: both(10, 2, 1) + both(20, 4, 2) for name in whole_run._CASES}
+    parts = {name: both(10, 0, 2, 1) + both(20, 0, 4, 2) for name in whole_run._CASES}
     runs = whole_run.compare_runs('some pair', 10, parts, images=whole_run.ALL_IMAGES)
-    assert runs['stock'].sections == dict(start=15, epoch=3, view=1.5)
+    assert runs['stock'].sections == dict(start=15, epoch=0, images=3, view=1.5)
     assert runs['stock'].time.median == (10 + 20 + 8 + 20 + 40 + 16) / 2
 
 
 def test_runs_too_short_to_be_measured_are_an_error():
     class Noise:
-        def time(self, name, epochs, views):
-            return np.array([10 - epochs, 10 - epochs])
+        def time(self, name, epochs, views, images=1):
+            return np.array([10 - images, 10 - images])
 
     with pytest.raises(RuntimeError, match='increase --images'):
         whole_run.measure(Noise(), 'stock')
 
 
 @pytest.mark.parametrize(
-    'pair, classes', [('wrn_40_2_wrn_16_2_cifar10', 10), ('quickstart/prkd_tinyimagenet20', 20)]
+    'pair, classes', [('wrn_40_2_wrn_16_2_cifar100', 100), ('quickstart/prkd_tinyimagenet20', 20)]
 )
 def test_stock_run_uses_nothing_of_ours(pair, classes, tmp_path):
     runs = whole_run._Runs(pair, tmp_path, images=classes)
