@@ -91,6 +91,8 @@ def run(settings: Settings, pairs: Sequence[str] = (PAIR,), images: int = 256) -
                         parts[name].append(measure(runs, name))
                 if time.perf_counter() - begin > settings.seconds:
                     break
+        for name, found in parts.items():
+            check_parts(name, found)
         comparisons += [compare_runs(pair, epochs, parts, images) for epochs in EPOCHS]
         comparisons.append(compare_tables(pair, parts, images))
     return comparisons
@@ -106,12 +108,17 @@ def measure(runs: '_Runs', name: str) -> Parts:
     view = (runs.time(name, _MANY, many) - long) / (many - few) if many else np.zeros(2)
     whole = (long - short) / (_MANY - _FEW)
     images = (large - long - few * view) / _MANY
+    return Parts(short - _FEW * whole - few * view, whole - images, images, view)
+
+
+def check_parts(name: str, rounds: Sequence[Parts]) -> None:
+    """Raise a RuntimeError if the medians of the parts cannot be right."""
+    _, _, images, view = np.median(rounds, 0)
     if images.min() <= 0 or view.min() < 0:
         raise RuntimeError(
             f'{name}: {images.min():.3g} s per epoch and {view.min():.3g} s per view cannot be '
             'right; the runs are too short for this machine, so increase --images'
         )
-    return Parts(short - _FEW * whole - few * view, whole - images, images, view)
 
 
 def compare_runs(pair: str, epochs: int, parts: dict[str, list[Parts]], images: int) -> Comparison:
