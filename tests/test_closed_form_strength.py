@@ -77,10 +77,11 @@ def test_sharp_logits_stay_finite():
 
 
 def test_many_classes_need_no_hessian_matrix():
-    z = logits(8, 21841)
-    start = time.perf_counter()
+    z = logits(64, 21841)  # as many as the teacher check keeps
     values = [strength([Term(kind, 4.0, 16.0)], z) for kind in KINDS]
-    assert time.perf_counter() - start < 2  # the Hessians would take 30 GB
+    start = time.process_time()
+    strength([Term('kl', 4.0, 16.0), Term('inter', 4.0, 16.0)], z)
+    assert time.process_time() - start < 0.5  # about 0.1 s; the Hessians would take 240 GB
     assert all(value > 0 for value in values)
 
 

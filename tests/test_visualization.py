@@ -11,6 +11,20 @@ EPOCHS = [0, 1, 2, 3]
 TAU, WEIGHT = [4, 3, 2, 1], [1, 0.5, 0.25, 0]
 
 
+def drawn_by(folder, *args):
+    """The figure of plot_schedules, which it also writes to ``folder / 'a.png'``."""
+    figures = []
+    savefig = Figure.savefig
+
+    def keep(figure, *args, **kwargs):
+        figures.append(figure)
+        return savefig(figure, *args, **kwargs)
+
+    with mock.patch.object(Figure, 'savefig', keep):
+        plot_schedules(*args[:2], folder / 'a.png', *args[2:])
+    return figures[0]
+
+
 @pytest.mark.parametrize(
     'curves, panels',
     [
@@ -24,26 +38,31 @@ TAU, WEIGHT = [4, 3, 2, 1], [1, 0.5, 0.25, 0]
     ids=['temperature', 'weight', 'both'],
 )
 def test_there_is_one_panel_for_each_kind_of_value(tmp_path, curves, panels):
-    figures = []
-    savefig = Figure.savefig
-
-    def keep(figure, *args, **kwargs):
-        figures.append(figure)
-        return savefig(figure, *args, **kwargs)
-
-    with mock.patch.object(Figure, 'savefig', keep):
-        plot_schedules(EPOCHS, curves, tmp_path / 'a.png')
-    drawn = {
-        axes.get_ylabel(): [line.get_label() for line in axes.lines] for axes in figures[0].axes
-    }
+    figure = drawn_by(tmp_path, EPOCHS, curves)
+    drawn = {axes.get_ylabel(): [line.get_label() for line in axes.lines] for axes in figure.axes}
     assert drawn == panels
-    for axes in figures[0].axes:
+    for axes in figure.axes:
         for line in axes.lines:
             assert list(line.get_xdata()) == EPOCHS
             assert list(line.get_ydata()) == curves[line.get_label()]
-    assert figures[0].axes[-1].get_xlabel() == 'epoch'
+    assert figure.axes[-1].get_xlabel() == 'epoch'
     width, height = struct.unpack('>II', (tmp_path / 'a.png').read_bytes()[16:24])
     assert width > 400 and height > 200 * len(panels)
+
+
+def test_the_third_panel_has_the_strength_of_each_term_and_their_sum(tmp_path):
+    kl, cor, total = [4, 2, 1], [0, 1, 3], [4, 3, 4]
+    curves = {'a.tau': TAU[:3], 'a.kl_weight': WEIGHT[:3]}
+    terms = {'a: KL': kl, 'a: Cor': cor}
+    axes = drawn_by(tmp_path, EPOCHS, curves, dict(a=total), terms).axes
+    assert [x.get_ylabel() for x in axes] == ['temperature τ', 'weight', 'strength']
+    lines = {line.get_label(): line for line in axes[2].lines}
+    # the last epoch lasts until the end of the run
+    assert {name: list(line.get_ydata()) for name, line in lines.items()} == {
+        'a: KL': [*kl, 1], 'a: Cor': [*cor, 3], 'a: sum': [*total, 4]
+    }  # fmt: skip
+    assert all(list(line.get_xdata()) == EPOCHS for line in lines.values())
+    assert lines['a: sum'].get_linewidth() > lines['a: KL'].get_linewidth()
 
 
 def test_lines_differ_without_colors(tmp_path):

@@ -18,6 +18,7 @@ model = dict(
 train_dataloader = dict(batch_size=32, dataset=dict(dataset=dict(num_train=256)))
 train_cfg = dict(max_epochs=80)
 param_scheduler = dict(milestones=[48])
-# Averaged top-1 of the student alone at learning rates 0.05, 0.1 and 0.2, three seeds each: 76.6,
-# 80.5 and 81.7 %. A lower rate would make distillation look better than it is.
+# Averaged top-1 of the student alone, mean of three seeds: 76.6 % at learning rate 0.05, 80.5 % at
+# 0.1 and 81.7 % at 0.2. The last two differ by less than the standard deviation over the seeds, 2.6
+# points at 0.1. At 0.05, distillation would look better than it is.
 optim_wrapper = dict(optimizer=dict(lr=0.1))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional
 
+import numpy as np
 from torch import nn
 
 from ..schedules import Schedule
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 AFTER_THE_RUN = 2**62  # an iteration at which every schedule has r = 1
 _MAX_POINTS = 300  # of a curve
+_MAX_STRENGTHS = 60  # of a curve; each temperature requires a softmax over all logits
 _TERM_NAMES = dict(kl='KL', inter='Cor', intra='Cor intra', logit='logit')
 _SAME = 0.01  # relative changes up to this are not reported
 _MAX_REBOUND = 1.1
@@ -56,22 +58,38 @@ def course_of(
     for losses that it does not support.
     """
     step = epoch_length if all(hook.by_epoch for hook in hooks) else 1
-    total = math.ceil(max_iters / step)
-    count = min(total, _MAX_POINTS)
-    course = Course([step * (i * (total - 1) // max(count - 1, 1)) for i in range(count)])
-    for i, iteration in enumerate(course.iterations):
+    course = Course([step * i for i in _evenly(math.ceil(max_iters / step), _MAX_POINTS)])
+    for iteration in course.iterations:
         for hook in hooks:
             values = hook.values_at(hook.progress_at_iteration(iteration))
             for (name, attr), value in values.items():
                 course.values.setdefault(f'{name}.{attr}', []).append(value)
-        for name, loss in losses_at(hooks, iteration).items() if meter else ():
+    if meter is not None:
+        _add_strengths(course, hooks, meter)
+    return course
+
+
+def _evenly(total: int, most: int) -> list[int]:
+    """At most ``most`` of ``range(total)``, evenly spaced, with the first and the last."""
+    count = min(total, most)
+    return [i * (total - 1) // max(count - 1, 1) for i in range(count)]
+
+
+def _add_strengths(
+    course: Course, hooks: Sequence['LossScheduleHook'], meter: StrengthMeter
+) -> None:
+    chosen = [course.iterations[i] for i in _evenly(len(course.iterations), _MAX_STRENGTHS)]
+    for i, iteration in enumerate(chosen):
+        for name, loss in losses_at(hooks, iteration).items():
             if has_strength(loss):
                 terms = meter.terms(loss)
-                course.totals.setdefault(name, [0.0] * count)[i] = sum(terms.values())
+                course.totals.setdefault(name, [0.0] * len(chosen))[i] = sum(terms.values())
                 for kind, value in terms.items():
                     label = f'{name}: {_TERM_NAMES[kind]}'
-                    course.terms.setdefault(label, [0.0] * count)[i] = value
-    return course
+                    course.terms.setdefault(label, [0.0] * len(chosen))[i] = value
+    for curves in (course.totals, course.terms):
+        for name, values in curves.items():
+            curves[name] = np.interp(course.iterations, chosen, values).tolist()
 
 
 def solve_relax_to(
@@ -161,20 +179,31 @@ def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule
     if relaxes and last > (1 + _SAME) * first:
         found.append(
             f'{name}: the schedule is meant to relax the supervision, but for this teacher it '
-            f'tightens it {last / max(first, 1e-30):.1f} times. Give the schedule of cor_weight '
-            'relax_to=0.25 instead of end, or set scale_cor_by_tau2=False'
+            f'tightens it {last / max(first, 1e-30):.1f} times. {_how_to_relax(schedules)}'
         )
-    if targets and max(strengths) > (1 + _SAME) * max(first, last):
+    top = max(first, last)
+    if targets and max(strengths) > (1 + _SAME) * top:
         found.append(
             f'{name}: in between, the strength reaches {max(strengths):#.2g}, more than at '
-            'either end; let the other weights and temperatures of this loss change monotonically'
+            'either end, because one term grows before another has fallen. Give all schedules of '
+            'this loss the same begin, end and shape, let tau fall, and keep scale_by_tau2=True'
         )
-    if targets and largest_rebound(strengths) > _MAX_REBOUND:
+    rebound = largest_rebound([min(value, top) for value in strengths])
+    if targets and rebound > _MAX_REBOUND:
         tau_end = [schedule.end for schedule in schedules if schedule.attr == 'tau']
         found.append(
-            f'{name}: in between, the strength falls to {min(strengths):#.2g} and climbs back to '
-            f'{last:#.2g}, because KL vanishes before Cor has grown: the final temperature τ_L, '
-            f'the end of the schedule of tau{"".join(f" (now {end:g})" for end in tau_end)}, is '
-            'too low for this teacher; raise it'
+            f'{name}: in between, the strength falls and climbs back by a factor of '
+            f'{rebound:.2g}, because KL vanishes before Cor has grown. For this teacher, raise the '
+            'final temperature τ_L, the end of the schedule of tau'
+            f'{"".join(f" (now {end:g})" for end in tau_end)}, or let cor_weight start above 0'
         )
     return found
+
+
+def _how_to_relax(schedules: Sequence[Schedule]) -> str:
+    if any(schedule.attr == 'cor_weight' for schedule in schedules):
+        return (
+            'Give the schedule of cor_weight relax_to=0.25 instead of end, or set '
+            'scale_cor_by_tau2=False'
+        )
+    return 'Raise the end of tau, or multiply the loss by τ² (scale_by_tau2=True of PRKDLoss)'

@@ -24,7 +24,8 @@ class TeacherCheckHook(Hook):
 
     The logits of up to 1,024 of these images are kept. The strength of each distillation loss
     (:mod:`prkd_mm.strength`) is computed from them, and logged every epoch as
-    ``train/<loss>.strength``.
+    ``train/<loss>.strength``. For a loss that no :class:`LossScheduleHook` changes, a log line
+    before the first batch reports its constant strength.
 
     Args:
         min_top1 (float, optional): Stop the run if the teacher's top-1 accuracy on the validation
@@ -86,8 +87,11 @@ class TeacherCheckHook(Hook):
         if logits is None:
             return
         self.meter = StrengthMeter(logits, runner.train_dataloader.batch_size)
-        for name in known_losses(runner):
+        for name, loss in known_losses(runner).items():
             log_without_smoothing(runner, f'{name}.strength')
+            if not getattr(loss, 'scheduled', False):  # set by LossScheduleHook, which runs earlier
+                strength = self.meter.total(loss)
+                runner.logger.info(f'{name}: supervision {strength:#.2g} during the whole run')
 
     def _check(self, metrics: dict) -> None:
         top1 = metrics.get('accuracy/top1')

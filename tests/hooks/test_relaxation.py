@@ -2,6 +2,7 @@
 
 import copy
 import re
+from unittest import mock
 
 import pytest
 import torch
@@ -10,9 +11,12 @@ from mmengine.hooks import Hook
 from torch.func import hessian, vmap
 
 from prkd_mm.evaluation import unwrap
-from prkd_mm.hooks.relaxation import summary, warnings
+from prkd_mm.hooks import LossScheduleHook
+from prkd_mm.hooks.relaxation import course_of, losses_at, summary, warnings
 from prkd_mm.hooks.strength_log import LogitSample
+from prkd_mm.losses import PRKDLoss
 from prkd_mm.schedules import Schedule
+from prkd_mm.strength import StrengthMeter, largest_rebound
 
 EPOCHS, LENGTH = 8, toy.TRAIN_SIZE // toy.BATCH_SIZE
 CHECK = dict(type='TeacherCheckHook')
@@ -105,6 +109,8 @@ def test_relax_to_is_reached_in_the_last_epoch(tmp_path, sharpness, relax_to):
     if relax_to == 0.25:
         assert 'it relaxes to 0.25 of its initial strength' in text
     assert 'tightens it' not in text
+    regular = (sharpness, relax_to) != (1.0, 1)  # otherwise KL vanishes before Cor has grown
+    assert (largest_rebound(found) <= 1.1) == regular == ('in between' not in text)
 
 
 def test_relax_to_is_reached_in_an_iteration_based_run(tmp_path):
@@ -150,16 +156,16 @@ def test_a_new_run_from_a_checkpoint_solves_for_its_own_teacher(tmp_path):
 
 
 def test_the_strength_is_logged_even_without_a_schedule(tmp_path):
-    losses = dict(
-        loss_kl=dict(type='mmrazor.KLDivergence', tau=3.0), loss_other=dict(type='mmrazor.PKDLoss')
-    )
-    distiller = toy.logits_distiller(loss_kl=losses['loss_kl'])
+    distiller = toy.logits_distiller(loss_kl=dict(type='mmrazor.KLDivergence', tau=3.0))
     probe = Autograd('loss_kl')
     run(
         config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, epochs=2, distiller=distiller),
         probe,
     )
     assert logged(tmp_path, 'loss_kl.strength') == pytest.approx(probe.found, rel=1e-4)
+    line = f'loss_kl: supervision {probe.found[1]:#.2g} during the whole run'
+    before, after = toy.log_text(tmp_path).split(line)
+    assert 'Epoch(train)' not in before and 'Epoch(train)' in after
 
 
 def test_without_a_teacher_check_the_strength_is_unknown(tmp_path):
@@ -168,13 +174,34 @@ def test_without_a_teacher_check_the_strength_is_unknown(tmp_path):
     assert not logged(tmp_path)
 
 
+def test_a_long_schedule_costs_few_evaluations_before_the_first_batch():
+    hook = LossScheduleHook(schedule()['schedules'])
+    hook.set_length(240)
+    hook.losses = dict(loss_prkd=PRKDLoss())
+    generator = torch.Generator().manual_seed(0)
+    meter = StrengthMeter(3 * torch.randn(32, 10, generator=generator))
+    exact = [meter.total(losses_at([hook], epoch)['loss_prkd']) for epoch in range(240)]
+    with mock.patch.object(meter, 'terms', wraps=meter.terms) as terms:
+        course = course_of([hook], 240, 1, meter)
+    assert terms.call_count <= 60
+    assert course.iterations == list(range(240))
+    assert len(course.values['loss_prkd.tau']) == 240
+    found = course.totals['loss_prkd']
+    assert (found[0], found[-1]) == (exact[0], exact[-1])
+    assert found == pytest.approx(exact, rel=2e-3)
+    parts = zip(course.terms['loss_prkd: KL'], course.terms['loss_prkd: Cor'])
+    assert found == pytest.approx([kl + cor for kl, cor in parts], rel=1e-9)
+
+
 def test_a_sharp_teacher_gets_a_warning_about_the_final_temperature(tmp_path):
     ckpt = teacher_of(tmp_path / 't.pth', 10.0)
     run(config(ckpt, tmp_path, CHECK, schedule(0.9), epochs=12))
-    assert 'climbs back' in toy.log_text(tmp_path)
+    text = toy.log_text(tmp_path)
     found = list(logged(tmp_path).values())
+    assert f'climbs back by a factor of {found[-1] / min(found):.2g}' in text
     assert found[-1] / min(found) > 1.1
-    assert 'end of the schedule of tau (now 1), is too low' in toy.log_text(tmp_path)
+    assert 'raise the final temperature τ_L, the end of the schedule of tau (now 1)' in text
+    assert 'more than at either end' not in text
 
 
 def test_a_run_of_two_epochs_reaches_the_target_beyond_its_end(tmp_path):
@@ -203,6 +230,9 @@ class TestSentences:
         assert 'meant to relax' in text and 'tightens it 2.1 times' in text
         assert 'relax_to=0.25' in text
         assert not warnings('a', [0.04, 0.02], self.PRKD)
+        # without a schedule of cor_weight, there is none to replace
+        (text,) = warnings('a', [0.04, 0.083], [Schedule('a', 'tau', 4, 1)])
+        assert 'relax_to' not in text and 'scale_by_tau2=True' in text
         # a warm-up is not meant to relax
         assert not warnings('a', [0.04, 0.083], [Schedule('a', 'loss_weight', 0, 1)])
 
@@ -211,13 +241,17 @@ class TestSentences:
         [
             ([4, 3, 2, 1], []),
             ([4, 1, 1.05], []),
-            ([4, 1, 1.2], ['climbs back']),
-            ([4, 5, 1], ['more than at either end', 'climbs back']),
+            ([4, 1, 1.2], ['falls and climbs back by a factor of 1.2']),
+            ([1, 0.5, 2], ['falls and climbs back by a factor of 2']),
+            ([4, 5, 1], ['reaches 5.0, more than at either end']),
+            ([1, 3, 2], ['reaches 3.0, more than at either end']),
+            ([4, 1, 5, 2], ['more than at either end', 'climbs back by a factor of 4']),
         ],
         ids=str,
     )
     def test_a_strength_that_is_not_monotonic_gets_a_warning(self, course, words):
-        schedules = [*self.PRKD[:2], Schedule('a', 'cor_weight', 0, relax_to=0.25)]
+        relax_to = course[-1] / course[0]
+        schedules = [*self.PRKD[:2], Schedule('a', 'cor_weight', 0, relax_to=relax_to)]
         found = warnings('a', course, schedules)
         assert len(found) == len(words)
         assert all(word in text for word, text in zip(words, found))
