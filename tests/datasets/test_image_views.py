@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from pathlib import Path
 
 import cv2
 import mmcv
@@ -18,6 +19,7 @@ from prkd_mm.datasets import BatchClsDataPreprocessor, ImageViews
 from prkd_mm.datasets.packed.packed_images import whole_batch
 from prkd_mm.evaluation import unwrap
 from prkd_mm.teachers.fill_store import store_teacher
+from prkd_mm.teachers.filling_teacher import prepare_store
 from prkd_mm.teachers.logit_store import TeacherLogits
 
 CROP = dict(type='RandomResizedCrop', scale=8)
@@ -237,6 +239,25 @@ def test_stored_logits_are_those_of_the_teacher_on_the_same_views(tmp_path, teac
     with toy.quickly():
         runner.train()
     assert seen == [0] * 4 + [1] * 4 + [0] * 4
+
+
+def test_photos_of_any_size_are_stored_during_the_run_as_beforehand(tmp_path, teacher):
+    photos(tmp_path)
+    loading = [dict(type='LoadImageFromFile'), *AUGMENTED]
+    folder = dict(type='CustomDataset', data_root=str(tmp_path / 'photos'), pipeline=loading)
+    states, stores = [], []
+    for workers, filled in ((0, True), (2, False)):
+        cfg = config(tmp_path / f'{workers}', teacher, epochs=3, num_workers=workers)
+        cfg.train_dataloader.dataset.dataset = folder
+        logits = str(tmp_path / f'logits_{workers}')
+        if filled:
+            store_teacher(cfg, Path(logits), views=2)
+        cfg.model.teacher_logits = logits if filled else dict(views=2, folder=logits)
+        prepare_store(cfg)
+        states.append(toy.student(toy.train(cfg)).state_dict())
+        stores.append(TeacherLogits(logits).header)
+    toy.assert_same(*states)
+    assert stores[0]['crc32'] == stores[1]['crc32']
 
 
 def test_a_run_without_the_hook_is_an_error(tmp_path, teacher):
