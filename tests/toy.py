@@ -136,6 +136,15 @@ def config(
     return cfg
 
 
+def pack(cfg: Config) -> None:
+    """Let a run augment its images in whole batches, reproducibly."""
+    cfg.model.data_preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
+    for part in ('train', 'val'):
+        loader = cfg[f'{part}_dataloader']
+        loader.collate_fn = dict(type='whole_batch')
+        loader.dataset = dict(type='PackedImages', dataset=loader.dataset)
+
+
 @contextlib.contextmanager
 def quickly(draw: bool = False):
     """Run on the CPU, without slow steps that tests do not need."""

@@ -66,7 +66,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args.config, options=args.cfg_options)
-    folder = args.out or default_folder(cfg.model.get('teacher_config'), args.views)
+    folder = args.out or default_folder(cfg.model, args.views)
     store_teacher(cfg, folder, args.views, args.topk, args.batch_size, args.seed)
     print(
         f'{folder}: done. To train with it:\n  {cli.command_of("train.py")} '

@@ -1,6 +1,6 @@
 """Build the teacher that a config describes."""
 
-from contextlib import suppress
+import logging
 from typing import Any, NamedTuple, Optional, Union
 
 from mmengine.logging import print_log
@@ -8,12 +8,12 @@ from mmengine.model import BaseModel
 from mmrazor.registry import MODELS
 from torch import nn
 
-from ..checkpoints import plain_state_dict, read, resolve
+from ..checkpoints import plain_state_dict, read
 from ..cli import command_of
 from ..randomness import untouched_random_state
-from .fill_store import default_folder
+from .fill_store import default_folder, is_net_config
 from .filling_teacher import FillingTeacher, fills_a_store, is_complete, on_all_ranks
-from .frozen_teacher import FrozenTeacher, fold_batch_norms, load_teacher
+from .frozen_teacher import FrozenTeacher, MissingWeights, fold_batch_norms, load_teacher
 from .logit_arrays import choose_topk
 from .logit_store import TeacherLogits, hash_of_weights
 from .mean_teacher import MeanTeacher
@@ -38,6 +38,11 @@ class Spec(NamedTuple):
     checkpoint: Optional[str] = None  # a file, a URL or a work dir
     config: Optional[str] = None  # the config that trains the teacher, for error messages
     logits: Union[str, dict, None] = None
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether lists describe several teachers."""
+        return any(isinstance(value, list) for value in self)
 
     def split(self) -> list['Spec']:
         """Split lists of arguments, of the same length, into one description per teacher."""
@@ -73,36 +78,41 @@ def build_teachers(
         FileNotFoundError: If there is no such checkpoint, file or store.
         ValueError: If the weights would be random, or do not match the net.
     """
-    if mean is not None and not any(isinstance(value, list) for value in spec):
+    if mean is not None and not spec.has_lists:
         raise ValueError('FrozenTeacherDistill: teacher_mean needs a list of teachers')
     # A seed produces the same student with and without a teacher.
     with untouched_random_state():
         if fills_a_store(spec.logits):
             teacher = _filling(spec, mean, fold_bn, num_classes)
         else:
-            teachers = [_build_teacher(each, fold_bn, num_classes) for each in spec.split()]
+            teachers = [_build_teacher(each, mean, fold_bn, num_classes) for each in spec.split()]
             teacher = teachers[0] if len(teachers) == 1 else MeanTeacher(teachers, **mean or {})
+    teacher.students_classes = num_classes
     return teacher.requires_grad_(False)
 
 
-def _filling(spec: Spec, *how: Any) -> Teacher:
+def _filling(spec: Spec, mean: Optional[dict], *how: Any) -> Teacher:
     """A teacher that fills a store, or replays it if it is already complete."""
     options = dict(spec.logits)
-    folder = options.pop('folder', None) or default_folder(spec.config, options['views'])
+    model = dict(teacher=spec.teacher, teacher_ckpt=spec.checkpoint, teacher_config=spec.config)
+    default = default_folder(dict(model, teacher_mean=mean), options['views'])
+    folder = options.pop('folder', None) or default
     if on_all_ranks(is_complete(folder)):  # another run may complete it meanwhile
-        stored = _stored(spec._replace(logits=str(folder)))
+        stored = _stored(spec._replace(logits=str(folder)), mean, *how)
         classes = stored.store.num_classes
         expected = dict(views=options['views'], topk=choose_topk(options.get('topk'), classes))
         stored.store.check(seed=options.get('seed', 0), **expected)
         return stored
-    live = build_teachers(spec._replace(logits=None), *how)
+    live = build_teachers(spec._replace(logits=None), mean, *how)
     return FillingTeacher(live, folder, **options)
 
 
-def _build_teacher(spec: Spec, fold_bn: bool, num_classes: Optional[int]) -> Teacher:
+def _build_teacher(
+    spec: Spec, mean: Optional[dict], fold_bn: bool, num_classes: Optional[int]
+) -> Teacher:
     """A live teacher, or one that replays its stored logits."""
     if spec.logits is not None:
-        return _stored(spec)
+        return _stored(spec, mean, fold_bn, num_classes)
     teacher = _from_source(spec, num_classes) or _from_config(spec)
     if fold_bn:
         fold_batch_norms(teacher.net)
@@ -136,7 +146,7 @@ def _from_config(spec: Spec) -> FrozenTeacher:
     hint = f'. To train it:\n  {command_of("train.py")} {spec.config}' if spec.config else ''
     if isinstance(net, dict):
         if spec.checkpoint is None and not net.get('pretrained'):
-            raise ValueError(
+            raise MissingWeights(
                 'FrozenTeacherDistill: teacher_ckpt is missing, so the teacher would have random '
                 f"weights; set it to the teacher's checkpoint{hint}"
             )
@@ -146,19 +156,30 @@ def _from_config(spec: Spec) -> FrozenTeacher:
     return FrozenTeacher(net, spec.checkpoint)
 
 
-def _stored(spec: Spec) -> StoredTeacher:
+def _stored(spec: Spec, *how: Any) -> StoredTeacher:
     options = dict(folder=spec.logits) if isinstance(spec.logits, str) else spec.logits
     store = TeacherLogits(**options)  # type: ignore[arg-type]
-    verified = 'checkpoint not verified'
-    from_config = isinstance(spec.teacher, dict) and 'source' not in spec.teacher
-    with suppress(FileNotFoundError):
-        if from_config and spec.checkpoint and '://' not in spec.checkpoint:
-            state = plain_state_dict(read(spec.checkpoint))[0]
-            store.check(teacher=hash_of_weights(state))
-            verified = f'checkpoint {resolve(spec.checkpoint)} verified'
+    teacher = _fingerprint(spec._replace(logits=None), *how)
+    if teacher is not None:
+        store.check(teacher=teacher)
+    status = 'verified' if teacher else 'not verified, because it is not available'
     print_log(
         f'Using stored teacher logits from {store.folder} ({store.views} views of '
-        f'{store.header["images"]:,} images; {verified})',
+        f'{store.header["images"]:,} images; teacher {status})',
         logger='current',
+        level=logging.INFO if teacher else logging.WARNING,
     )
     return StoredTeacher(store)
+
+
+def _fingerprint(spec: Spec, mean: Optional[dict], *how: Any) -> Optional[str]:
+    """Fingerprint of a live teacher, or None if the teacher is not available."""
+    if spec.teacher is None:
+        return None
+    try:
+        if is_net_config(spec.teacher) and isinstance(spec.checkpoint, str):
+            # faster than to build the net
+            return hash_of_weights(plain_state_dict(read(spec.checkpoint))[0])
+        return build_teachers(spec, mean if spec.has_lists else None, *how).fingerprint()
+    except (OSError, ImportError, MissingWeights):
+        return None

@@ -1,5 +1,7 @@
 """Fill a store with a teacher's logits."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Iterator
 from functools import partial
@@ -31,9 +33,25 @@ from .teacher import Teacher
 BATCH_SIZE = 256 if torch.cuda.is_available() else 64
 
 
-def default_folder(teacher_config: Union[str, list, None], views: int) -> Path:
-    """Default folder of the logits of the teacher that a config trains."""
-    name = Path(teacher_config).stem if isinstance(teacher_config, str) else 'teacher'
+def is_net_config(teacher: object) -> bool:
+    """Whether a teacher is the config of a net, not the name of a source or a list."""
+    return isinstance(teacher, dict) and 'source' not in teacher
+
+
+def default_folder(model: dict, views: int) -> Path:
+    """Default folder of the logits of the teacher in the config of a model.
+
+    It has the name of the config that trains the teacher. Without a single such config (several
+    teachers, or one from a library, a file or the model zoo), it has a hash of the settings.
+    """
+    config, net, checkpoint = (model.get(f'teacher{key}') for key in ('_config', '', '_ckpt'))
+    if isinstance(config, str) and is_net_config(net) and not isinstance(checkpoint, list):
+        name = Path(config).stem
+    else:
+        settings = json.dumps(
+            [net, checkpoint, model.get('teacher_mean')], sort_keys=True, default=str
+        )
+        name = f'teacher_{hashlib.sha256(settings.encode()).hexdigest()[:8]}'
     return Path('work_dirs') / f'{name}_{views}_views'
 
 
@@ -113,13 +131,19 @@ def create_store(
     """Create or resume a store for a teacher and a data set; arguments as in :func:`store_teacher`.
 
     Raises:
-        ValueError: If the student's preprocessor mixes images, or the folder holds another store.
+        ValueError: If the student's preprocessor mixes images, the number of classes is unknown, or
+            the folder holds another store.
         OSError: If there is not enough disk space.
     """
     if preprocess.batch_augments or preprocess.to_onehot:
         raise ValueError(
             'logits can only be stored for single images; remove batch_augments (mixup ...) and '
             'to_onehot from the data_preprocessor'
+        )
+    if teacher.num_classes is None:
+        raise ValueError(
+            'logits can only be stored if the head of the teacher or of the student has '
+            'num_classes; use the live teacher (for reproduce.py and tune.py: --views 0)'
         )
     topk = choose_topk(topk, teacher.num_classes)
     size = size_in_bytes(views, len(dataset), teacher.num_classes, topk)

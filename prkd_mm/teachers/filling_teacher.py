@@ -1,11 +1,14 @@
 """A teacher that stores its logits view by view, and replays them."""
 
+import time
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Optional, Union
 
 from mmengine.config import Config
 from mmengine.dist import all_gather_object
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
@@ -16,6 +19,8 @@ from .fill_store import check_config, create_store, default_folder, fill
 from .logit_store import TeacherLogits
 from .stored_teacher import StoredTeacher, check_draws_views
 from .teacher import Evaluate, Teacher
+
+_LOG_SECONDS = 30  # between two messages about the progress of a view
 
 
 class FillingTeacher(StoredTeacher):
@@ -74,18 +79,23 @@ class FillingTeacher(StoredTeacher):
             self.store = create_store(self.folder, self.live, preprocess, dataset, *options)
             self.store.verify()
         missing = [chunk for chunk in self.store.missing() if chunk.view == view]
-        source = 'replayed'
+        title, source = f'Teacher logits of view {view + 1} of {self.views}', 'replayed'
         if missing:
+            total = sum(chunk.images for chunk in missing)
+            progress = _Progress(title, total)
+            images = preprocess, dataset
             with untouched_random_state():
-                own = fill(self.store, missing, self.live, preprocess, dataset, workers=workers)
-            others = sum(chunk.images for chunk in missing) - own
+                own = fill(
+                    self.store, missing, self.live, *images, workers=workers, advance=progress
+                )
+            others = total - own
             source = f'computed for {own:,} images and stored'
             if others:
                 source += f', for {others:,} images by other processes'
         if not self.store.missing() and not self._all_stored:
             self._all_stored = True
             source += '; all views are stored, and the teacher is released'
-        return f'Teacher logits of view {view + 1} of {self.views}: {source} ({self.folder})'
+        return f'{title}: {source} ({self.folder})'
 
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
         """Stored logits ``(B, C)`` of training images; a RuntimeError if there are none."""
@@ -115,6 +125,25 @@ class FillingTeacher(StoredTeacher):
 
     def fingerprint(self) -> str:
         return super().fingerprint() if self.store else self.live.fingerprint()
+
+
+class _Progress:
+    """Logs the number of finished images and the remaining time, at most every 30 seconds."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self.start = self.last = time.monotonic()
+
+    def __call__(self, images: int) -> None:
+        self.done += images
+        now = time.monotonic()
+        if now - self.last < _LOG_SECONDS:
+            return
+        self.last = now
+        left = timedelta(seconds=round((now - self.start) * (self.total / self.done - 1)))
+        print_log(
+            f'{self.title}: {self.done:,} of {self.total:,} images, eta: {left}', logger='current'
+        )
 
 
 def is_complete(folder: Union[str, Path]) -> bool:
@@ -155,7 +184,7 @@ def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
                 '--store-views fills a store, but the config already has '
                 f'model.teacher_logits={stored!r}; use only one of them'
             )
-        folder = default_folder(cfg.model.get('teacher_config'), views)
+        folder = default_folder(cfg.model, views)
         cfg.model.teacher_logits = dict(views=views, folder=str(folder))
     hooks = cfg.get('custom_hooks') or []
     added = any(is_type(hook, 'FillStoreHook') for hook in hooks)

@@ -14,6 +14,10 @@ from .normalization import Normalization
 from .teacher import Evaluate, Teacher
 
 
+class MissingWeights(ValueError):
+    """A config does not name the weights of a teacher."""
+
+
 class FrozenTeacher(Teacher):
     """A trained net that receives images in its own normalization and size.
 

@@ -155,8 +155,9 @@ class TeacherLogits:
             if self.header.get(key) != value:
                 raise StoreMismatch(
                     f'the stored logits in {str(self.folder)!r} do not match: '
-                    f'{key} is {self.header.get(key)!r}, expected {value!r}; create another '
-                    f'store with `{command_of("cache_teacher.py")} <config> --out FOLDER`'
+                    f'{key} is {self.header.get(key)!r}, expected {value!r}; rename that '
+                    'folder, or use another one: model.teacher_logits=dict(views=K, '
+                    f'folder=FOLDER), or `{command_of("cache_teacher.py")} <config> --out FOLDER`'
                 )
 
     def _map(self, mode: Literal['r', 'r+']) -> None:
@@ -229,6 +230,11 @@ class TeacherLogits:
 
     def put(self, chunk: Chunk, logits: Tensor) -> None:
         """Store the logits ``(images, C)`` of a missing chunk; ``float16`` must represent them."""
+        if logits.size(1) != self.num_classes:
+            raise ValueError(
+                f'the teacher computes {logits.size(1)} logits per image, expected one for each of '
+                f'{self.num_classes} classes; use a teacher with the classes of the student'
+            )
         parts = pack(logits.float(), self.header['topk'])
         if not all(np.isfinite(part).all() for part in parts):
             raise ValueError(

@@ -25,11 +25,13 @@ class Teacher(nn.Module):
         super().__init__()
         self.net = net
         self.input_normalization: object = None
+        self.students_classes: Optional[int] = None
 
     @property
     def num_classes(self) -> Optional[int]:
-        """Number of classes, or None if the net does not declare it."""
-        return getattr(getattr(self.net, 'head', None), 'num_classes', None)
+        """Number of classes: the net's, or the student's if the net declares none, or None."""
+        own = getattr(getattr(self.net, 'head', None), 'num_classes', None)
+        return self.students_classes if own is None else own
 
     def adapt_to(self, preprocessor: nn.Module) -> None:
         """Prepare for the images that the student's data preprocessor produces."""

@@ -5,7 +5,7 @@ from typing import Optional, Union
 from mmengine.config import Config
 from mmpretrain.apis import ModelHub, get_model, list_models
 
-from .frozen_teacher import FrozenTeacher, load_teacher
+from .frozen_teacher import FrozenTeacher, MissingWeights, load_teacher
 
 
 def load_from_zoo(
@@ -31,7 +31,7 @@ def load_from_zoo(
         config, weights = _look_up(name)
     checkpoint = checkpoint or weights
     if not checkpoint:
-        raise ValueError(
+        raise MissingWeights(
             f'FrozenTeacherDistill: teacher_ckpt is missing, and {name!r} has no published weights'
         )
     net = get_model(name, pretrained=False, **options)

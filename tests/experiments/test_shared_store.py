@@ -18,9 +18,8 @@ from prkd_mm.experiments.plan import training
 from prkd_mm.experiments.run_options import ComparisonOptions, TuningOptions
 from prkd_mm.experiments.shared_store import begin_shared_store, default_views
 from prkd_mm.options import add_options, options_from
+from prkd_mm.teachers.fill_store import default_folder
 from prkd_mm.teachers.logit_store import TeacherLogits
-
-STORE = Path('work_dirs/teacher_2_views')
 
 
 @pytest.fixture
@@ -44,6 +43,10 @@ def save_teacher(seed):
     torch.save(dict(state_dict=net.state_dict()), 't.pth')
 
 
+def folder_of_store():
+    return default_folder(load_config('pair.py', 'kd').model, 2)
+
+
 def lines(job, words):
     return [line for line in toy.log_text(job.work_dir).splitlines() if words in line]
 
@@ -53,11 +56,12 @@ def test_two_methods_fill_one_store_and_ask_the_teacher_once(pair):
     options = ['custom_hooks=[]']  # no check of the teacher, whose weights are random
     jobs = plan(pair, ['kd', 'dist'], options, store_views=2)
     run_all(jobs, str(ROOT / 'tools/train.py'), Console(quiet=True))
-    store = TeacherLogits(STORE)  # complete, with the right checksums
+    folder = folder_of_store()
+    store = TeacherLogits(folder)  # complete, with the right checksums
     assert store.views == 2 and store.header['images'] == 128
     first, second = jobs
     assert len(lines(first, 'computed for 128 images and stored')) == 2
-    assert len(lines(second, f'Using stored teacher logits from {STORE} (2 views')) == 1
+    assert len(lines(second, f'Using stored teacher logits from {folder} (2 views')) == 1
     assert not lines(second, 'computed for')
     assert protocol(jobs)['teacher_logits'] == 'stored logits, 2 views'
 
@@ -73,16 +77,17 @@ def test_stored_views_are_another_setting_unless_the_student_is_alone(pair):
 
 def test_a_store_of_another_teacher_is_renamed(pair):
     (job,) = plan(pair, ['kd'], store_views=2)
+    folder = folder_of_store()
     begin_shared_store([job], Console(quiet=True))
-    first = TeacherLogits(STORE, complete=False).header['teacher']
+    first = TeacherLogits(folder, complete=False).header['teacher']
     begin_shared_store([job], Console(quiet=True))  # the same store
-    assert not Path(f'{STORE}.1').exists()
+    assert not Path(f'{folder}.1').exists()
     save_teacher(seed=1)
     console = Console(record=True, width=300)
     begin_shared_store([job], console)
-    assert f'These logits are kept as {STORE}.1' in console.export_text()
-    assert TeacherLogits(f'{STORE}.1', complete=False).header['teacher'] == first
-    assert TeacherLogits(STORE, complete=False).header['teacher'] != first
+    assert f'These logits are kept as {folder}.1' in console.export_text()
+    assert TeacherLogits(f'{folder}.1', complete=False).header['teacher'] == first
+    assert TeacherLogits(folder, complete=False).header['teacher'] != first
 
 
 def test_runs_that_need_no_store_create_none(pair):
@@ -90,7 +95,7 @@ def test_runs_that_need_no_store_create_none(pair):
     finished, alone, live = training('', pair, 'kd', store_views=2), *plan(pair, ['ce', 'kd'])
     finished.note(finished=True)
     begin_shared_store([finished, alone, live], Console(quiet=True))
-    assert not STORE.exists()
+    assert not folder_of_store().exists()
 
 
 def test_a_config_without_a_frozen_teacher_is_refused_before_any_run(checkout):

@@ -1,7 +1,10 @@
 """A store that is filled during a run equals one that was filled beforehand."""
 
+import itertools
 import multiprocessing
 import os
+import re
+from types import SimpleNamespace
 from unittest import mock
 
 import numpy as np
@@ -13,12 +16,26 @@ from torch import distributed as dist
 from prkd_mm.evaluation import unwrap
 from prkd_mm.losses import PRKDLoss
 from prkd_mm.strength import strength, terms_of
-from prkd_mm.teachers import FillingTeacher, FrozenTeacher, StoredTeacher, fill_store
+from prkd_mm.teachers import (
+    FillingTeacher,
+    FrozenTeacher,
+    StoredTeacher,
+    fill_store,
+    filling_teacher,
+)
 from prkd_mm.teachers.fill_store import store_teacher
 from prkd_mm.teachers.filling_teacher import on_all_ranks, prepare_store
-from prkd_mm.teachers.logit_store import TeacherLogits
+from prkd_mm.teachers.logit_store import StoreMismatch, TeacherLogits
+from prkd_mm.teachers.mean_teacher import MEANS
 
 VIEWS = 2
+FOUR_CHUNKS = mock.patch('prkd_mm.teachers.logit_store._CHUNK', toy.TRAIN_SIZE // 4)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def four_chunks():
+    with FOUR_CHUNKS:
+        yield
 
 
 @pytest.fixture(scope='module')
@@ -41,12 +58,8 @@ def config(ckpt, folder, logits, *hooks, epochs=4):
     cfg.custom_hooks[0].schedules[2] = dict(
         loss='loss_prkd', attr='cor_weight', start=0.0, relax_to=0.25
     )
-    cfg.model.data_preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
+    toy.pack(cfg)
     cfg.model.teacher_logits = logits
-    for part in ('train', 'val'):
-        loader = cfg[f'{part}_dataloader']
-        loader.collate_fn = dict(type='whole_batch')
-        loader.dataset = dict(type='PackedImages', dataset=loader.dataset)
     prepare_store(cfg)
     return cfg
 
@@ -112,11 +125,21 @@ def test_the_size_is_logged_before_any_logits_are_computed(ckpt, tmp_path, monke
     assert '1000 views of 32 images, all 4 classes: 0.256 MB in' in messages[0]
 
 
-def test_a_killed_run_resumes_filling(ckpt, reference, tmp_path):
+@pytest.mark.parametrize('stored', [5, 8])
+def test_a_killed_run_resumes_filling(ckpt, reference, tmp_path, stored):
+    """Each view has four chunks, so the kill comes in the middle of view 2, or after it."""
     _, expected = reference
     logits = filling(tmp_path / 'logits')
-    with pytest.raises(toy.Killed):
+    put_in_store = TeacherLogits.put
+
+    def put(store, chunk, logits):
+        if len(store.header['crc32']) == stored:
+            raise toy.Killed
+        put_in_store(store, chunk, logits)
+
+    with pytest.raises(toy.Killed), mock.patch.object(TeacherLogits, 'put', put):
         toy.train(config(ckpt, tmp_path / 'run', logits, dict(type='KillHook', iteration=6)))
+    assert len(TeacherLogits(logits['folder'], complete=False).missing()) == 8 - stored
     runner = toy.resume(config(ckpt, tmp_path / 'resumed', logits), tmp_path / 'run/epoch_1.pth')
     toy.assert_same(toy.student(runner).state_dict(), expected)
 
@@ -127,6 +150,60 @@ def test_a_second_run_computes_nothing(ckpt, reference, tmp_path, monkeypatch):
     runner = toy.train(config(ckpt, tmp_path, filling(folder / 'logits')))
     assert isinstance(unwrap(runner.model).teacher, StoredTeacher)
     toy.assert_same(toy.student(runner).state_dict(), expected)
+
+
+def save_script(path, seed):
+    """Write a TorchScript file, which does not declare its number of classes."""
+    torch.manual_seed(seed)
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, toy.NUM_CLASSES))
+    torch.jit.script(net).save(str(path))
+    return str(path)
+
+
+def two_teachers(kind, ckpt, folder):
+    """Settings of two models that differ in their teacher."""
+    if kind == 'file':
+        paths = [save_script(folder / f'{i}.pt', i) for i in range(2)]
+        return [dict(teacher=path, teacher_ckpt=None) for path in paths]
+    other = toy.save_teacher(folder / 'other.pth')
+    state = torch.load(other)
+    state['state_dict']['head.fc.bias'] += 1
+    torch.save(state, other)
+    if kind == 'checkpoints':
+        return [dict(teacher_ckpt=[ckpt, path]) for path in (ckpt, other)]
+    return [dict(teacher_ckpt=[ckpt, other], teacher_mean=dict(of=of)) for of in MEANS]
+
+
+@pytest.mark.parametrize('kind', ['file', 'checkpoints', 'mean'])
+def test_a_complete_store_is_used_for_its_teacher_only(ckpt, tmp_path, kind):
+    one, other = two_teachers(kind, ckpt, tmp_path)
+    cfg = config(ckpt, tmp_path / 'run', None)
+    cfg.model.update(one)
+    store_teacher(cfg, tmp_path / 'logits', VIEWS)
+    for logits in (filling(tmp_path / 'logits'), str(tmp_path / 'logits')):
+        cfg = config(ckpt, tmp_path / 'run', logits)
+        cfg.model.update(one)
+        assert isinstance(toy.build(cfg.model).teacher, StoredTeacher)
+        cfg.model.update(other)
+        with pytest.raises(StoreMismatch, match='teacher is .* rename that folder'):
+            toy.build(cfg.model)
+    folders = set()
+    for teacher in (one, other):
+        cfg = config(ckpt, tmp_path / 'run', None)
+        cfg.model.update(teacher)
+        prepare_store(cfg, VIEWS)
+        folders.add(cfg.model.teacher_logits['folder'])
+        del cfg.model.teacher_logits['folder']
+        assert str(toy.build(cfg.model).teacher.folder) in folders
+    assert len(folders) == 2
+
+
+def test_progress_and_the_remaining_time_are_logged_every_30_seconds(ckpt, tmp_path, monkeypatch):
+    clock = itertools.count(step=10)  # ten seconds for each quarter of the images
+    monkeypatch.setattr(filling_teacher, 'time', SimpleNamespace(monotonic=lambda: next(clock)))
+    toy.train(config(ckpt, tmp_path / 'run', filling(tmp_path / 'logits'), epochs=2))
+    found = re.findall(r'(view . of 2: .* images, eta: .*)', toy.log_text(tmp_path / 'run'))
+    assert found == [f'view {i} of 2: 24 of 32 images, eta: 0:00:10' for i in (1, 2)]
 
 
 def train_alongside(ckpt, folder, logits, barrier):
@@ -154,10 +231,12 @@ def test_runs_side_by_side_compute_each_view_once(ckpt, reference, tmp_path):
     for i in range(2):
         state = torch.load(tmp_path / f'{i}/epoch_4.pth', weights_only=False)['state_dict']
         toy.assert_same({k.partition('.')[2]: v for k, v in state.items()}, dict(expected))
+    log = toy.log_text(tmp_path / '0') + toy.log_text(tmp_path / '1')
+    computed = re.findall(r'computed for (\d+) images and stored', log)
+    assert sum(map(int, computed)) == VIEWS * toy.TRAIN_SIZE
 
 
 RANKS = 2
-FOUR_CHUNKS = mock.patch('prkd_mm.teachers.logit_store._CHUNK', toy.TRAIN_SIZE // 4)
 
 
 def train_on_ranks(rank, folder, ckpt):
@@ -191,13 +270,11 @@ def train_on_ranks(rank, folder, ckpt):
 @pytest.mark.slow
 def test_ranks_share_the_work_and_train_as_on_a_store_that_one_process_filled(ckpt, tmp_path):
     torch.multiprocessing.spawn(train_on_ranks, (str(tmp_path), ckpt), nprocs=RANKS)
-    with FOUR_CHUNKS:
-        cfg = config(ckpt, tmp_path / 'run', None)
-        one = store_teacher(cfg, tmp_path / 'one', VIEWS)
-        store = TeacherLogits(tmp_path / 'logits')
-        assert store.header['crc32'] == one.header['crc32']
-        assert store.header['metrics'] == one.header['metrics']
-        names = sorted(chunk.name for chunk in store.chunks())
+    one = store_teacher(config(ckpt, tmp_path / 'run', None), tmp_path / 'one', VIEWS)
+    store = TeacherLogits(tmp_path / 'logits')
+    assert store.header['crc32'] == one.header['crc32']
+    assert store.header['metrics'] == one.header['metrics']
+    names = sorted(chunk.name for chunk in store.chunks())
     ranks = [torch.load(tmp_path / f'rank_{rank}.pth') for rank in range(RANKS)]
     computed = [rank['computed'] for rank in ranks]
     assert all(computed)

@@ -127,6 +127,8 @@ def test_bad_arguments_are_refused(tmp_path):
     store = TeacherLogits.create(tmp_path / 'a', 1, 2, 7, **IDENTITY)
     with pytest.raises(ValueError, match='float16 cannot represent, up to 70000'):
         store.put((0, 0, 2), torch.full((2, 7), 7e4))
+    with pytest.raises(ValueError, match='8 logits per image, expected one for each of 7'):
+        store.put((0, 0, 2), torch.zeros(2, 8))
     assert store.missing()
 
 

@@ -11,9 +11,11 @@ from mmengine.config import Config
 from mmpretrain import get_model
 from torch import nn
 
+from prkd_mm.teachers.fill_store import store_teacher
 from prkd_mm.teachers.sources import load_source
 
 STUDENT = dict(mean=[127.5] * 3, std=[60.0] * 3)  # the normalization in toy.distillation
+PACK = [dict(type='PackInputs')]
 MEAN, STD = [100.0, 110.0, 120.0], [50.0, 60.0, 70.0]
 
 
@@ -149,6 +151,16 @@ class TestFiles:
         assert any('teacher/accuracy/top1' in row for row in rows)
         assert any(row.get('distill.loss_prkd', 0) > 0 for row in rows)
         assert all(name.startswith('architecture.') for name in runner.model.state_dict())
+
+    def test_its_logits_can_be_stored(self, suffix, net, request, tmp_path):
+        cfg = toy.config(distillation(self.path(suffix, request)), tmp_path)
+        cfg.train_dataloader.dataset.pipeline = PACK
+        toy.pack(cfg)
+        store = store_teacher(cfg, tmp_path / 'logits', views=1)
+        images = torch.stack([image['inputs'] for image in toy.ToyImages(pipeline=PACK)])
+        by_hand = expected(net, images, STUDENT['mean'], STUDENT['std'])
+        stored = store.get(0, np.arange(toy.TRAIN_SIZE))
+        torch.testing.assert_close(stored, by_hand, rtol=2**-10, atol=1e-4)
 
     def test_a_teacher_from_a_file_can_be_copied_and_identified(self, suffix, request):
         model, images = toy.build(distillation(self.path(suffix, request))), raw_images()

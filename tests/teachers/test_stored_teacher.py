@@ -8,9 +8,11 @@ import torch
 import toy
 from mmengine.runner import Runner
 
+from prkd_mm.datasets import BatchClsDataPreprocessor
 from prkd_mm.evaluation import unwrap
-from prkd_mm.teachers.fill_store import store_teacher
+from prkd_mm.teachers.fill_store import create_store, store_teacher
 from prkd_mm.teachers.logit_store import TeacherLogits
+from prkd_mm.teachers.teacher import Teacher
 
 VIEWS = 2
 
@@ -25,16 +27,11 @@ def config(ckpt, folder, logits=None, min_top1=None, epochs=3, **options):
         dict(type='TailAverageHook', num_epochs=2),
         epochs=epochs,
     )
-    preprocessor = cfg.model.data_preprocessor
-    preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
+    toy.pack(cfg)
     if logits:
         cfg.model.teacher_logits = str(logits)
     else:
-        preprocessor.update(views=VIEWS, seed=0)
-    for part in ('train', 'val'):
-        loader = cfg[f'{part}_dataloader']
-        loader.collate_fn = dict(type='whole_batch')
-        loader.dataset = dict(type='PackedImages', dataset=loader.dataset)
+        cfg.model.data_preprocessor.update(views=VIEWS, seed=0)
     cfg.merge_from_dict(options)
     return cfg
 
@@ -148,6 +145,8 @@ def test_mixed_images_missing_space_and_missing_weights_are_refused(ckpt, tmp_pa
     cfg.model.teacher_ckpt = None
     with pytest.raises(ValueError, match='teacher_ckpt is missing'):
         store_teacher(cfg, tmp_path / 'c', 1)
+    with pytest.raises(ValueError, match='head of the teacher or of the student has num_classes'):
+        create_store(tmp_path, Teacher(torch.nn.Identity()), BatchClsDataPreprocessor(), [], 1)
 
 
 def test_compile_hook_runs_without_a_live_teacher(ckpt, store, tmp_path):
@@ -165,6 +164,7 @@ def test_another_teacher_is_refused(store, tmp_path):
 
 def test_training_needs_no_checkpoint_of_the_teacher(store, tmp_path):
     assert toy.train(config(tmp_path / 'gone.pth', tmp_path, store, epochs=2)).epoch == 2
+    assert 'teacher not verified, because it is not available' in toy.log_text(tmp_path)
 
 
 def test_a_bad_teacher_is_refused(ckpt, store, tmp_path):
