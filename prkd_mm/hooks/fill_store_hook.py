@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Optional
 
 from mmengine.hooks import Hook
@@ -7,6 +8,7 @@ from mmengine.runner import Runner
 from ..datasets import ImageViews, PackedImages
 from ..evaluation import unwrap
 from ..teachers import teacher_of
+from .teacher_check_hook import TeacherCheckHook
 
 
 @HOOKS.register_module()
@@ -33,13 +35,13 @@ class FillStoreHook(Hook):
         self._view: Optional[int] = None
 
     def before_train(self, runner: Runner) -> None:
-        """Store the first view before other hooks request the teacher's metrics."""
-        self._fill(runner)
+        """Store the first view before other hooks read it, unless a check rejects the teacher."""
+        self._fill(runner, [hook for hook in runner.hooks if isinstance(hook, TeacherCheckHook)])
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
         self._fill(runner)
 
-    def _fill(self, runner: Runner) -> None:
+    def _fill(self, runner: Runner, checks: Sequence[TeacherCheckHook] = ()) -> None:
         model = unwrap(runner.model)
         teacher = teacher_of(model)
         if teacher is None or not teacher.fills_a_store:
@@ -53,6 +55,9 @@ class FillStoreHook(Hook):
         view = model.data_preprocessor.view
         if view == self._view:
             return
+        teacher.open(model.data_preprocessor, dataset)
+        for hook in checks:
+            hook.check(runner)
         workers = runner.train_dataloader.num_workers
         runner.logger.info(teacher.fill(view, model.data_preprocessor, dataset, workers))
         self._view = view

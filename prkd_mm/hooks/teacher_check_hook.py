@@ -59,13 +59,7 @@ class TeacherCheckHook(Hook):
                 'TeacherCheckHook: there is no validation set, so the teacher is not checked'
             )
             return
-        sample = LogitSample(len(runner.val_dataloader.dataset))
-
-        def evaluate_and_keep(predict: Callable) -> dict[str, float]:
-            return evaluate(runner, sample.watching(predict))
-
-        metrics = teacher.metrics(evaluate_and_keep)
-        logits = sample.gather()
+        metrics, logits = self._validate(runner)
         if self.meter is None:
             self._keep(runner, logits)
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
@@ -73,15 +67,27 @@ class TeacherCheckHook(Hook):
             f'Teacher, {teacher.measured}: '
             + ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
         )
-        if logits is not None:
-            _check_not_at_chance(logits, metrics, len(runner.val_dataloader.dataset))
-        if self.min_top1 is not None:
-            self._check(metrics)
+        self._reject_bad(runner, metrics, logits)
+
+    def check(self, runner: Runner) -> None:
+        """Raise a ValueError for a bad teacher, before its logits are stored."""
+        if runner.val_loop is not None:
+            self._reject_bad(runner, *self._validate(runner))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         if self.meter is not None and runner.iter % iters_per_epoch(runner) == 0:
             for name, loss in known_losses(runner).items():
                 runner.message_hub.update_scalar(f'train/{name}.strength', self.meter.total(loss))
+
+    def _validate(self, runner: Runner) -> tuple[dict[str, float], Optional[Tensor]]:
+        """Metrics of the teacher, and its logits for some images; None if it does not run."""
+        sample = LogitSample(len(runner.val_dataloader.dataset))
+
+        def evaluate_and_keep(predict: Callable) -> dict[str, float]:
+            return evaluate(runner, sample.watching(predict))
+
+        metrics = teacher_of(unwrap(runner.model)).metrics(evaluate_and_keep)
+        return metrics, sample.gather()
 
     def _keep(self, runner: Runner, logits: Optional[Tensor]) -> None:
         if logits is None:
@@ -93,7 +99,11 @@ class TeacherCheckHook(Hook):
                 strength = self.meter.total(loss)
                 runner.logger.info(f'{name}: supervision {strength:#.2g} during the whole run')
 
-    def _check(self, metrics: dict) -> None:
+    def _reject_bad(self, runner: Runner, metrics: dict, logits: Optional[Tensor]) -> None:
+        if logits is not None:
+            _check_not_at_chance(logits, metrics, len(runner.val_dataloader.dataset))
+        if self.min_top1 is None:
+            return
         top1 = metrics.get('accuracy/top1')
         if top1 is None:
             raise ValueError(

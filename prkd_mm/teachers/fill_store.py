@@ -145,6 +145,8 @@ def create_store(
             'logits can only be stored if the head of the teacher or of the student has '
             'num_classes; use the live teacher (for reproduce.py and tune.py: --views 0)'
         )
+    # the fastest memory format, in every run, so that the same sums give the same bits
+    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     topk = choose_topk(topk, teacher.num_classes)
     size = size_in_bytes(views, len(dataset), teacher.num_classes, topk)
     kept = f'the {topk} largest of' if topk else 'all'
@@ -180,8 +182,6 @@ def fill(
     Returns:
         The number of images whose logits this process has computed.
     """
-    # the fastest memory format, in every run, so that the same sums give the same bits
-    teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     computed = 0
     for timeout in (0, -1):  # skip the chunks that others are working on, then wait for them
         waiting, chunks = chunks, []

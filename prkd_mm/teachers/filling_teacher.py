@@ -62,6 +62,15 @@ class FillingTeacher(StoredTeacher):
         self.input_normalization = self.live.input_normalization
         preprocessor.views, preprocessor.seed = self.views, self.seed
 
+    def open(
+        self, preprocess: BatchClsDataPreprocessor, dataset: Union[PackedImages, ImageViews]
+    ) -> None:
+        """Create the store, or check the one in the folder."""
+        if self.store is None:
+            options = self.views, self.topk, self.seed
+            self.store = create_store(self.folder, self.live, preprocess, dataset, *options)
+            self.store.verify()
+
     def fill(
         self,
         view: int,
@@ -74,10 +83,7 @@ class FillingTeacher(StoredTeacher):
         Returns:
             A message for the log: whether the logits were computed or replayed.
         """
-        if self.store is None:
-            options = self.views, self.topk, self.seed
-            self.store = create_store(self.folder, self.live, preprocess, dataset, *options)
-            self.store.verify()
+        self.open(preprocess, dataset)
         missing = [chunk for chunk in self.store.missing() if chunk.view == view]
         title, source = f'Teacher logits of view {view + 1} of {self.views}', 'replayed'
         if missing:

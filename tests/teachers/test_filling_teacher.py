@@ -106,6 +106,14 @@ def test_a_single_view_is_stored_and_the_teacher_validated_before_its_release(ck
     assert [row['teacher/accuracy/top1'] for row in rows] == [top1]
 
 
+def test_a_bad_teacher_is_rejected_before_its_logits_are_stored(ckpt, tmp_path):
+    cfg = config(ckpt, tmp_path / 'run', filling(tmp_path / 'logits'))
+    cfg.custom_hooks[1].min_top1 = 100
+    with pytest.raises(ValueError, match='below min_top1=100'):
+        toy.train(cfg)
+    assert not TeacherLogits(tmp_path / 'logits', complete=False).header['crc32']
+
+
 def test_strength_comes_from_the_first_stored_view(ckpt, reference, tmp_path):
     folder, _ = reference
     toy.train(config(ckpt, tmp_path / 'run', filling(tmp_path / 'logits'), epochs=2))
