@@ -88,6 +88,8 @@ def load_batches(
         pipeline = _innermost(loader_cfg.dataset).pipeline
         loader_cfg.dataset = copy.deepcopy(cfg.train_dataloader.dataset)
         _innermost(loader_cfg.dataset).pipeline = pipeline
+        # a wrapper such as ImageViews needs its own
+        loader_cfg.collate_fn = cfg.train_dataloader.get('collate_fn', dict(type='pseudo_collate'))
     loader = Runner.build_dataloader(loader_cfg, seed=seed)
     dataset = loader.dataset
     if samples is not None and samples < len(dataset):

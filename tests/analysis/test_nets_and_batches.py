@@ -35,7 +35,14 @@ def test_only_a_distillation_has_a_teacher(tmp_path):
         build_pair(cfg)
 
 
-def test_images_are_not_augmented(cfg):
+@pytest.mark.parametrize('reproducible', [False, True])
+def test_images_are_not_augmented(cfg, reproducible):
+    if reproducible:  # with a collate function that the validation images do not need
+        train = cfg.train_dataloader
+        train.dataset = dict(type='ImageViews', dataset=train.dataset)
+        train.collate_fn = dict(type='whole_batch')
+        cfg.val_dataloader.pop('collate_fn')
+        cfg.model.data_preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
     preprocess = build_nets(cfg).preprocess
     batches = load_batches(cfg, 'train', preprocess, batch_size=10)
     inputs, labels = (torch.cat(x) for x in zip(*batches))

@@ -40,6 +40,14 @@ def test_the_written_configs_hold_out_images(checkout, path):
         assert sets == [('rest', None), ('held_out', pipeline), ('held_out', pipeline)]
 
 
+def test_held_out_images_are_collated_like_the_training_images(checkout):
+    options = {'val_dataloader.collate_fn.type': 'default_collate'}
+    pair, _ = write_held_out(
+        'configs/prkd/resnet34_resnet18_caltech256.py', Path('out'), 4, options
+    )
+    assert load_config(str(pair)).val_dataloader.collate_fn.type == 'whole_batch'
+
+
 def test_an_existing_teacher_is_used_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'pair.py').write_text(f'_base_ = {DIGITS!r}\nmodel = dict(teacher_config=None)\n')

@@ -65,6 +65,8 @@ def _write_one(
             train, 'held_out', every, validation.get('pipeline') or validation.dataset.pipeline
         ),
     )
+    if collate := cfg.train_dataloader.get('collate_fn'):  # a wrapper such as ImageViews needs it
+        held_out['collate_fn'] = collate
     rest = _with_part(train, 'rest', every)
     changes = Config(
         dict(
