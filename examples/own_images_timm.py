@@ -8,7 +8,7 @@ _base_ = [
 ]
 num_classes = 2
 data_preprocessor = dict(
-    type='mmpretrain.ClsDataPreprocessor',
+    type='mmpretrain.BatchClsDataPreprocessor',
     num_classes=num_classes,
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
@@ -35,15 +35,19 @@ train_dataloader = dict(
     num_workers=4,
     persistent_workers=True,
     drop_last=True,
+    collate_fn=dict(type='whole_batch'),
     dataset=dict(
-        type='CustomDataset',
-        data_prefix='photos/train',
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='RandomResizedCrop', scale=224),
-            dict(type='RandomFlip', prob=0.5),
-            dict(type='PackInputs'),
-        ],
+        type='ImageViews',  # reproducible augmentation, for stored logits
+        dataset=dict(
+            type='CustomDataset',
+            data_prefix='photos/train',
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                dict(type='RandomResizedCrop', scale=224),
+                dict(type='RandomFlip', prob=0.5),
+                dict(type='PackInputs'),
+            ],
+        ),
     ),
     sampler=dict(type='DefaultSampler', shuffle=True),
 )
