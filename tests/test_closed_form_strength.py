@@ -81,7 +81,7 @@ def test_many_classes_need_no_hessian_matrix():
     values = [strength([Term(kind, 4.0, 16.0)], z) for kind in KINDS]
     start = time.process_time()
     strength([Term('kl', 4.0, 16.0), Term('inter', 4.0, 16.0)], z)
-    assert time.process_time() - start < 0.5  # about 0.1 s; the Hessians would take 240 GB
+    assert time.process_time() - start < 0.3  # 0.03 s; the Hessians would take 240 GB
     assert all(value > 0 for value in values)
 
 
