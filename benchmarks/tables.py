@@ -50,7 +50,7 @@ def machine(device: torch.device) -> dict:
 def format_seconds(value: float) -> str:
     """Format a time in a suitable unit."""
     for unit, size in (('s', 1.0), ('ms', 1e-3), ('µs', 1e-6)):
-        if value >= size:
+        if abs(value) >= size:  # noise can make a small difference negative
             # no exponent for the seconds of a long run
             return f'{value / size:,.0f} {unit}' if value >= 1000 else f'{value / size:.3g} {unit}'
     return f'{value * 1e9:.3g} ns'

@@ -1,5 +1,6 @@
 """Compare whole training runs, as processes: stock, live teacher, stored views."""
 
+import json
 import os
 import subprocess
 import sys
@@ -25,7 +26,7 @@ VIEWS = 8
 EPOCHS = (10, 30, 240)  # extrapolated
 ALL_IMAGES = 50_000  # extrapolated
 METHODS, SEEDS = 6, 3  # distillation methods and seeds of a table, which also has the student alone
-_FEW, _MANY = 2, 10  # epochs that are measured
+_EPOCHS, _VIEWS, _BATCH = 11, 5, 64  # of a measured run
 _OUR_TRAIN = [str(ROOT / 'tools/train.py')]
 _STOCK_TRAIN = ['-m', 'prkd_mm', 'mmrazor::train.py']
 _OUR_HOOKS = ('epoch_seed', 'channels_last', 'sync_buffers', 'tail_average')
@@ -55,6 +56,14 @@ class Parts(NamedTuple):
     view: np.ndarray  # computing and storing one view of all images
 
 
+class Measured(NamedTuple):
+    """Cost of a run, each as CPU and wall seconds."""
+
+    rest: np.ndarray  # all but the measured epochs: the last one, and what is outside of epochs
+    epoch: np.ndarray  # median, without storing logits
+    filling: np.ndarray  # median of the epochs that store logits
+
+
 def total(rounds: Sequence[Parts], epochs: int, scale: float = 1.0, runs: int = 1) -> np.ndarray:
     """CPU and wall seconds (rounds, 2) of runs that share a store, extrapolated from the parts.
 
@@ -73,12 +82,16 @@ def run(settings: Settings, pairs: Sequence[str] = (PAIR,), images: int = 256) -
     """Whole training runs, as processes (several minutes).
 
     A run includes the start of Python, imports, data, training, validation, checkpoints and
-    logs. Each case is run for two and for ten epochs, and for ten epochs with twice the images,
-    on the CPU with one thread. This gives the costs of its parts. The images are synthetic.
+    logs. Each case is run on one batch of images and on all ``images``, on the CPU with one
+    thread. The medians over the epochs of both runs give the costs of the parts. The images are
+    synthetic.
 
     Raises:
+        ValueError: If ``images`` is less than two batches.
         RuntimeError: If a run fails, or the runs are too short to be measured.
     """
+    if images < 2 * _BATCH:
+        raise ValueError(f'images must be at least {2 * _BATCH}, got {images}')
     comparisons = []
     for pair in pairs:
         parts: dict[str, list[Parts]] = {name: [] for name in _CASES}
@@ -99,16 +112,25 @@ def run(settings: Settings, pairs: Sequence[str] = (PAIR,), images: int = 256) -
 
 
 def measure(runs: '_Runs', name: str) -> Parts:
-    """Run a case three or four times, which gives the cost of its parts."""
-    few, many = (_FEW, VIEWS) if _CASES[name][2] else (0, 0)
-    short = runs.time(name, _FEW, few)
-    long = runs.time(name, _MANY, few)
-    large = runs.time(name, _MANY, few, images=2)
-    # the same run with more views gives the cost of a view
-    view = (runs.time(name, _MANY, many) - long) / (many - few) if many else np.zeros(2)
-    whole = (long - short) / (_MANY - _FEW)
-    images = (large - long - few * view) / _MANY
-    return Parts(short - _FEW * whole - few * view, whole - images, images, view)
+    """Run a case on one batch and on all images, which gives the cost of its parts."""
+    views = _VIEWS if _CASES[name][2] else 0
+    batch, whole = (runs.time(name, views, count) for count in (_BATCH, runs.images))
+    images = (whole.epoch - batch.epoch) / (1 - _BATCH / runs.images)
+    view = whole.filling - whole.epoch
+    start = whole.rest - whole.epoch - (view if views else 0)
+    return Parts(start, whole.epoch - images, images, view)
+
+
+def split_epochs(total: np.ndarray, marks: Sequence, views: int) -> Measured:
+    """Cost of a run from its total and the times at the beginning of its epochs.
+
+    The first view is stored before the first mark. The last epoch has no end.
+    """
+    seconds = np.diff(marks, axis=0)
+    filling = seconds[1:views]
+    epoch = np.median(np.concatenate([seconds[:1], seconds[max(views, 1) :]]), 0)
+    rest = total - seconds.sum(0)
+    return Measured(rest, epoch, np.median(filling, 0) if views else epoch)
 
 
 def check_parts(name: str, rounds: Sequence[Parts]) -> None:
@@ -133,8 +155,8 @@ def compare_runs(pair: str, epochs: int, parts: dict[str, list[Parts]], images: 
         len(parts['stock']),
         summarize(sides, totals),
         f'{ALL_IMAGES:,} training images of 32x32; CPU time of all processes, extrapolated from '
-        f'runs of {_FEW} and {_MANY} epochs on {images:,} and {2 * images:,} images; the costs of '
-        f'the parts are for {images:,} images',
+        f'runs of {_EPOCHS} epochs on {_BATCH} and {images:,} images; the costs of the parts are '
+        f'for {images:,} images',
     )
     for result in comparison.results:
         cpu = np.array(parts[result.name])[:, :, 0]  # (rounds, parts)
@@ -180,20 +202,21 @@ class _Runs:
     """Images, a teacher and configs for the runs of a pair."""
 
     def __init__(self, pair: str, folder: Path, images: int) -> None:
-        self.pair, self.folder = pair, folder
+        self.pair, self.folder, self.images = pair, folder, images
         teacher = load_pair(pair, 'kd').model.teacher
         classes = teacher.head.num_classes
-        # with ten test images per class, TeacherCheckHook would refuse the random teacher
-        tests = min(2 * images // 5, max(99, 10 * classes - 1))
-        for size in (1, 2):  # as in CIFAR, one test image for five training images
-            for split, count in (('train', size * images), ('test', size * tests // 2)):
-                write_images(folder / f'{split}{size}', count, 32, classes, '.png')
+        # as in CIFAR, one test image for five training images; but with 100 of them and ten per
+        # class, TeacherCheckHook would refuse the random teacher
+        for train in {_BATCH, images}:
+            test = min(train // 5, max(99, 10 * classes - 1))
+            for split, count in (('train', train), ('test', test)):
+                write_images(folder / f'{split}{train}', count, 32, classes, '.png')
         torch.manual_seed(0)
         state = build(teacher).state_dict()
         write_atomically(dict(state_dict=state), folder / 'teacher.pth')
 
-    def load(self, method: str, images: int = 1) -> Config:
-        """Load the config of a run on the synthetic images, or on twice as many."""
+    def load(self, method: str, images: int) -> Config:
+        """Load the config of a run on some of the synthetic images."""
         cfg = load_pair(self.pair, method)
         for phase, split in (('train', 'train'), ('val', 'test'), ('test', 'test')):
             packed = cfg[f'{phase}_dataloader'].dataset
@@ -207,22 +230,29 @@ class _Runs:
         cfg.default_hooks.tail_average.num_epochs = 1
         return cfg
 
-    def time(self, name: str, epochs: int, views: int, images: int = 1) -> np.ndarray:
-        """Measure the CPU and wall seconds of a run."""
+    def time(self, name: str, views: int, images: int) -> Measured:
+        """Measure a run."""
         method = _CASES[name][1]
         cfg = self.load(method, images)
-        cfg.train_cfg.max_epochs = epochs
+        cfg.train_cfg.max_epochs = _EPOCHS
         if name == 'stock':
             self.make_stock(cfg)
         elif method != 'ce':
             cfg.model.teacher_ckpt = str(self.folder / 'teacher.pth')
         with tempfile.TemporaryDirectory(dir=self.folder) as work_dir:
             cfg.work_dir = work_dir
-            path = Path(work_dir) / 'config.py'
+            path, clock = Path(work_dir) / 'config.py', Path(work_dir) / 'clock.json'
             if views:
                 cfg.model.teacher_logits = dict(views=views, folder=f'{work_dir}/logits')
+            imports = cfg.get('custom_imports') or dict(imports=[])
+            cfg.custom_imports = dict(imports=[*imports['imports'], 'benchmarks.epoch_clock'])
+            cfg.custom_hooks = [
+                *cfg.get('custom_hooks', []),
+                dict(type='EpochClock', path=str(clock)),
+            ]
             cfg.dump(str(path))
-            return _time([*(_STOCK_TRAIN if name == 'stock' else _OUR_TRAIN), str(path)])
+            spent = _time([*(_STOCK_TRAIN if name == 'stock' else _OUR_TRAIN), str(path)])
+            return split_epochs(spent, json.loads(clock.read_text()), views)
 
     def make_stock(self, cfg: Config) -> None:
         """Replace the parts of a config that this project defines by stock ones."""

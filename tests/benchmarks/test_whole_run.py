@@ -13,11 +13,21 @@ from benchmarks.whole_run import Parts, total
 
 
 class FakeRuns:
-    """Runs of 10 s, 1 s per epoch, 2 s for its images, 3 s per stored view; wall time is double."""
+    """Runs of 10 s, 1 s per epoch, 2 s for its images, 3 s per stored view; wall time is double.
 
-    def time(self, name, epochs, views, images=1):
-        cpu = 10 + epochs + images * (2 * epochs + 3 * min(views, epochs))
-        return np.array([cpu, 2 * cpu])
+    One epoch is disturbed.
+    """
+
+    images = 128
+
+    def time(self, name, views, images):
+        share = images / self.images
+        first = 5 + 3 * share * bool(views)  # the first view is stored before the first epoch
+        epochs = [1 + 2 * share + 3 * share * (0 < i < views) for i in range(11)]
+        epochs[7] += 100
+        marks = np.cumsum([first, *epochs[:-1]])
+        total = marks[-1] + epochs[-1] + 5
+        return whole_run.split_epochs(np.array([total, 2 * total]), np.outer(marks, [1, 2]), views)
 
 
 @pytest.mark.parametrize('name, view', [('ours, live', 0), (whole_run._STORED, 3)])
@@ -83,8 +93,8 @@ def test_runs_too_short_to_be_measured_are_an_error():
     'pair, classes', [('wrn_40_2_wrn_16_2_cifar100', 100), ('quickstart/prkd_tinyimagenet20', 20)]
 )
 def test_stock_run_uses_nothing_of_ours(pair, classes, tmp_path):
-    runs = whole_run._Runs(pair, tmp_path, images=classes)
-    cfg = runs.load('kd')
+    runs = whole_run._Runs(pair, tmp_path, images=128)
+    cfg = runs.load('kd', 128)
     runs.make_stock(cfg)
     model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
     assert type(model) is SingleTeacherDistill
@@ -93,4 +103,4 @@ def test_stock_run_uses_nothing_of_ours(pair, classes, tmp_path):
     for ours in ('PackedImages', 'whole_batch', 'TailAverage', 'Lean', 'EpochSeed', 'TeacherCheck'):
         assert ours not in text
     images = DATASETS.build(cfg.train_dataloader.dataset)
-    assert len(images) == classes and images[0]['inputs'].shape == (3, 32, 32)
+    assert len(images) == 128 and images[0]['inputs'].shape == (3, 32, 32)
