@@ -200,6 +200,9 @@ class ConfigOptions(DictAction):
         setattr(namespace, self.dest, options)
 
     def _parse(self, parser: argparse.ArgumentParser, text: str, value: str) -> Any:
+        if value.strip().startswith(('dict(', '{')):
+            key = text.partition('=')[0].strip()
+            parser.error(f'{text!r} is a dict; set its items instead: {key}.NAME=VALUE')
         # MMEngine removes all spaces, which is correct for lists and tuples only
         if ' ' in value.strip() and not value.strip().startswith(('[', '(')):
             return value

@@ -101,6 +101,12 @@ class TestConfigOptions:
             options(text)
         assert repr(text) in capsys.readouterr().err
 
+    @pytest.mark.parametrize('text', ['a.b=dict(c=1,d=2)', "a.b={'c': 1}", 'a.b={}'])
+    def test_the_items_of_a_dict_are_set_one_by_one(self, capsys, text):
+        with pytest.raises(SystemExit):
+            options(text)
+        assert 'a.b.NAME=VALUE' in capsys.readouterr().err
+
     @given(st.text('abc /._-', min_size=1).filter(lambda text: text == text.strip()))
     def test_paths_are_kept(self, path):
         assert options(f'a={path}') == {'a': path}
