@@ -168,6 +168,7 @@ def test_the_tools(run, folder, tmp_path):
         '--number',
         '32',
     )
+    shown = ' '.join(shown.split())  # long paths break the lines
     assert '2,626 parameters' in shown and '32 test images of Digits' in shown
     assert 'Teacher, in PyTorch on this computer: 701,178 parameters, 2.81 MB' in shown
     shown = type_command(
