@@ -21,7 +21,7 @@ PAIRS = sorted(
     [
         *CONFIGS.glob('prkd/*.py'),
         *CONFIGS.glob('quickstart/prkd_*.py'),
-        CONFIGS / 'trials/too_small.py',
+        *CONFIGS.glob('trials/too_small*.py'),
     ]
 )
 TEACHERS = sorted([*CONFIGS.glob('teachers/*.py'), *CONFIGS.glob('*/teacher_*.py')])
