@@ -24,6 +24,7 @@ model = dict(
     ),
 )
 default_hooks = dict(
+    teacher_check=dict(type='TeacherCheckHook'),
     schedule=dict(
         type='LossScheduleHook',
         schedules=[

@@ -6,7 +6,7 @@ _base_ = [
     'prkd_mm::_base_/distill_runtime.py',
     'prkd_mm::_base_/methods/prkd.py',
 ]
-num_classes = 2
+num_classes = 10  # number of folders; for two classes, choose kd instead of prkd
 data_preprocessor = dict(
     type='mmpretrain.BatchClsDataPreprocessor',
     num_classes=num_classes,

@@ -12,7 +12,7 @@ from project import ROOT
 EXAMPLES = {
     'cifar10_from_mmpretrain': (10, 32, 'loss_prkd'),
     'imagenet_from_mmrazor': (1000, 64, 'loss_kl'),
-    'own_images_timm': (2, 64, 'loss_prkd'),
+    'own_images_timm': (10, 64, 'loss_prkd'),
 }
 
 
@@ -25,7 +25,7 @@ def with_random_teacher(cfg: Config, tmp_path) -> Config:
     if isinstance(model.teacher, str):
         import timm
 
-        net = timm.create_model(model.teacher.partition('::')[2], num_classes=2)
+        net = timm.create_model(model.teacher.partition('::')[2], num_classes=10)
     else:
         init_default_scope('mmpretrain')
         net = MODELS.build(model.teacher)
@@ -56,7 +56,7 @@ def test_the_example_trains_from_a_stock_config(name, tmp_path):
     named = {schedule['loss'] for hook in hooks_of(cfg) for schedule in hook.get('schedules', [])}
     assert named == {loss}
     kinds = {hook['type'] for hook in hooks_of(cfg)}
-    assert {'LossScheduleHook', 'TailAverageHook'} <= kinds
+    assert {'LossScheduleHook', 'TailAverageHook', 'TeacherCheckHook'} <= kinds
 
 
 def hooks_of(cfg):

@@ -66,12 +66,13 @@ def test_the_lines_of_the_diff_make_a_stock_config_a_distillation(tmp_path):
     """Pasted as shown, they turn a plain MMRazor config into a PRKD run."""
     (diff,) = blocks('README.md', 'diff')
     lines = [line[1:] for line in diff.splitlines()]
-    assert sum(line.startswith('+') for line in diff.splitlines()) == 9
+    assert sum(line.startswith('+') for line in diff.splitlines()) == 10
     ast.parse('\n'.join(lines))
     (tmp_path / 'my_kd.py').write_text(MY_KD.replace('{base}', str(ROOT / 'configs/_base_')))
     (tmp_path / 'my_prkd.py').write_text('\n'.join(lines))
     said = type_command(ROOT / 'tools/train.py', 'my_prkd.py', cwd=tmp_path)
     assert re.search(r'loss_kl.tau: 1\.27', said)  # 4 − 3·10/11
+    assert 'loss_kl: supervision ' in said and 'loss_kl.strength: ' in said
     average = 'work_dirs/my_prkd/student_avg.pth'
     tested = type_command(ROOT / 'tools/test.py', 'my_prkd.py', average, cwd=tmp_path)
     top1 = r'accuracy/top1: ([\d.]+)'
@@ -79,8 +80,8 @@ def test_the_lines_of_the_diff_make_a_stock_config_a_distillation(tmp_path):
 
 
 def photos(folder: Path) -> None:
-    """Images of two classes, one dark and one bright."""
-    for name, brightness in (('cat', 60), ('dog', 190)):
+    """Images of three classes: dark, gray and bright."""
+    for name, brightness in (('cat', 60), ('dog', 190), ('owl', 125)):
         (folder / 'photos' / name).mkdir(parents=True)
         for index in range(85):
             noise = np.random.RandomState(index).randint(-50, 50, (72, 80, 3))
@@ -107,7 +108,7 @@ def test_the_tutorial_leads_from_own_images_to_a_prediction(tmp_path):
             if 'student.py' in words:
                 words.append('default_hooks.tail_average.num_epochs=2')
         type_command(*words, cwd=tmp_path)
-    assert type_command('-c', program, cwd=tmp_path).split()[-1] in ('cat', 'dog')
+    assert type_command('-c', program, cwd=tmp_path).split()[-1] in ('cat', 'dog', 'owl')
     files = 'images.png', 'classes.json', 'classes.png', 'work_dirs/teacher/averaged.pth'
     assert [name for name in files if not (tmp_path / name).is_file()] == []
 

@@ -46,8 +46,9 @@ class LossScheduleHook(Hook):
     these logits before the first batch, so that the whole loss has ρ times its initial strength in
     the last epoch (iteration) of the run: ρ = 0.25 relaxes to a quarter for any teacher and number
     of classes, and ρ > 1 tightens. If a run has so few epochs that KL alone exceeds the target in
-    the last one, the target is reached only at r = 1, and a warning is logged. The solved value is
-    stored in the checkpoints, so a resumed run does not solve for it again.
+    the last one, the target is reached only at r = 1, and a warning names the share that the run
+    reaches. The solved value is stored in the checkpoints, so a resumed run does not solve for it
+    again.
 
     Args:
         schedules (list[dict]): One dict per schedule, with ``loss`` (its name in
@@ -234,13 +235,10 @@ class LossScheduleHook(Hook):
         in_run = relaxation.solve_relax_to(schedule, hooks, runner.max_iters - 1, meter)
         solved = dict(relax_to=schedule.relax_to, end=schedule.end)
         runner.message_hub.update_info(_info_key(schedule), solved)
-        what = f'{schedule.name}: relax_to={schedule.relax_to:g} is reached'
-        runner.logger.info(f'{what} with end={schedule.end:.6g}')
-        if not in_run:
-            runner.logger.warning(
-                f'{what} only at r = 1: the run is so short that the other terms alone exceed it '
-                'in the last epoch'
-            )
+        when = 'is reached' if in_run else 'would be reached at r = 1, after the run,'
+        runner.logger.info(
+            f'{schedule.name}: relax_to={schedule.relax_to:g} {when} with end={schedule.end:.6g}'
+        )
 
 
 def _info_key(schedule: Schedule) -> str:

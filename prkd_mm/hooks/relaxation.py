@@ -20,8 +20,13 @@ AFTER_THE_RUN = 2**62  # an iteration at which every schedule has r = 1
 _MAX_POINTS = 300  # of a curve
 _MAX_STRENGTHS = 60  # of a curve; each temperature requires a softmax over all logits
 _TERM_NAMES = dict(kl='KL', inter='Cor', intra='Cor intra', logit='logit')
+NEEDED = (
+    "add dict(type='TeacherCheckHook') to custom_hooks, and a validation set or stored logits; a "
+    'list of teachers must be all live or all stored'
+)
 _SAME = 0.01  # relative changes up to this are not reported
 _MAX_REBOUND = 1.1
+_MAX_WEIGHT = 20.0  # of Cor; far from the match, Cor is of order 1 for any teacher
 
 
 @dataclass
@@ -103,8 +108,9 @@ def solve_relax_to(
     The strength is affine in ``end``, so two evaluations determine ``end``.
 
     Returns:
-        bool: True if the target is reached in the last iteration. False in a run of a few epochs
-        whose other terms are still too strong in that iteration: the target is reached at r = 1.
+        bool: True if the target is reached in the last iteration. False if the other terms are
+        still too strong in that iteration, or Cor's weight has not moved yet: the target would be
+        reached at r = 1.
 
     Raises:
         ValueError: If no ``end`` reaches the target, or there is no meter.
@@ -112,8 +118,7 @@ def solve_relax_to(
     if meter is None:
         raise ValueError(
             f'LossScheduleHook: {schedule.name}: relax_to={schedule.relax_to:g} needs logits of '
-            "the teacher; add dict(type='TeacherCheckHook') to custom_hooks and a validation set, "
-            'or give `end` instead'
+            f'the teacher: {NEEDED}. Or give `end` instead'
         )
 
     def strength(end: float, iteration: int) -> float:
@@ -130,13 +135,16 @@ def solve_relax_to(
             return iteration == last_iteration
     schedule.end = None
     reason = 'the initial strength of the loss is 0'
+    advice = 'Let its weights start above 0'
     if initial:
         reason = f'the other terms alone keep {rest / initial:.2g} of the initial strength'
+        advice = 'Let the other weights end lower'
     if slope <= 0:
         reason = 'the correlation has no strength for this teacher (as with two classes)'
+        advice = 'Choose another method, such as kd'
     raise ValueError(
         f'LossScheduleHook: relax_to={schedule.relax_to:g} of {schedule.name} cannot be reached, '
-        f'because {reason}. Let the other weights end lower, or give `end` instead of relax_to'
+        f'because {reason}. {advice}, or give `end` instead of relax_to'
     )
 
 
@@ -144,13 +152,14 @@ def announce(course: Course, hooks: Sequence['LossScheduleHook'], logger: loggin
     """Log how the supervision changes over the run, with warnings about unintended changes."""
     if not course.totals:
         logger.info(
-            'The strength of the supervision is unknown: it requires a TeacherCheckHook with a '
-            'validation set, and losses that prkd_mm.strength covers'
+            f'The strength of the supervision is unknown: {NEEDED}. It is defined for PRKDLoss, '
+            'KLDivergence, DISTLoss and L2Loss on the logits'
         )
     for name, strengths in course.totals.items():
         schedules = [s for hook in hooks for s in hook.schedules.values() if s.loss == name]
         logger.info(summary(name, strengths))
-        for text in warnings(name, strengths, schedules):
+        correlation = course.terms.get(f'{name}: {_TERM_NAMES["inter"]}')
+        for text in warnings(name, strengths, schedules, correlation):
             logger.warning(text)
 
 
@@ -162,14 +171,26 @@ def summary(name: str, strengths: Sequence[float]) -> str:
     elif first == 0:
         verdict = 'it tightens from 0'
     elif last > first:
-        verdict = f'it tightens {last / first:.1f} times'
+        verdict = f'it tightens {_times(last / first)} times'
     else:
         verdict = f'it relaxes to {last / first:.2g} of its initial strength'
     return f'{name}: supervision {first:#.2g} → {last:#.2g}: {verdict}'
 
 
-def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule]) -> list[str]:
-    """List warnings about the strength of a loss over the run, with all schedules of this loss."""
+def _times(ratio: float) -> str:
+    return f'{ratio:.1f}' if ratio >= _MAX_REBOUND else f'{ratio:.2f}'
+
+
+def warnings(
+    name: str,
+    strengths: Sequence[float],
+    schedules: Sequence[Schedule],
+    correlation: Optional[Sequence[float]] = None,
+) -> list[str]:
+    """List warnings about the strength of a loss over the run.
+
+    The schedules are all those of this loss, and ``correlation`` is the strength of its Cor.
+    """
     first, last = strengths[0], strengths[-1]
     targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]
     found = []
@@ -179,25 +200,75 @@ def warnings(name: str, strengths: Sequence[float], schedules: Sequence[Schedule
     if relaxes and last > (1 + _SAME) * first:
         found.append(
             f'{name}: the schedule is meant to relax the supervision, but for this teacher it '
-            f'tightens it {last / max(first, 1e-30):.1f} times. {_how_to_relax(schedules)}'
+            f'tightens it {_times(last / max(first, 1e-30))} times. {_how_to_relax(schedules)}'
         )
-    top = max(first, last)
-    if targets and max(strengths) > (1 + _SAME) * top:
+    if targets:
+        found += _about_target(name, strengths, targets[0])
+        found += _about_course(name, strengths, schedules)
+    found += _about_correlation(name, schedules, correlation)
+    return found
+
+
+def _about_target(name: str, strengths: Sequence[float], target: float) -> list[str]:
+    reached = strengths[-1] / strengths[0] if strengths[0] else math.inf
+    if abs(reached - target) <= _SAME * target:
+        return []
+    return [
+        f'{name}: the supervision ends at {reached:.2g} of its initial strength, not at '
+        f'relax_to={target:g}. With few epochs, r is far from 1 in the last one, where KL alone '
+        'may be too strong: train longer, or set by_epoch=False in the LossScheduleHook. A window '
+        'that begins late, and a resumed run of another length, which keeps the solved end, also '
+        'miss the target'
+    ]
+
+
+def _about_course(
+    name: str, strengths: Sequence[float], schedules: Sequence[Schedule]
+) -> list[str]:
+    """Warnings about a strength that leaves the range of its two ends, or climbs back."""
+    found = []
+    top = max(strengths[0], strengths[-1])
+    tau_end = [schedule.end for schedule in schedules if schedule.attr == 'tau']
+    raise_tau = 'raise the final temperature τ_L, the end of the schedule of tau' + ''.join(
+        f' (now {end:g})' for end in tau_end
+    )
+    if max(strengths) > (1 + _SAME) * top:
         found.append(
-            f'{name}: in between, the strength reaches {max(strengths):#.2g}, more than at '
-            'either end, because one term grows before another has fallen. Give all schedules of '
-            'this loss the same begin, end and shape, let tau fall, and keep scale_by_tau2=True'
+            f'{name}: in between, the strength reaches {max(strengths):#.2g}, '
+            f'{_times(max(strengths) / top)} times the larger end, because one term grows before '
+            f'another has fallen. If tau falls, {raise_tau}. Otherwise let tau fall, give all '
+            'schedules of this loss the same begin, end and shape, without one of loss_weight, and '
+            'keep scale_by_tau2=True'
         )
     rebound = largest_rebound([min(value, top) for value in strengths])
-    if targets and rebound > _MAX_REBOUND:
-        tau_end = [schedule.end for schedule in schedules if schedule.attr == 'tau']
+    if rebound > _MAX_REBOUND:
+        factor = f' by a factor of {rebound:.2g}' if math.isfinite(rebound) else ' from 0'
         found.append(
-            f'{name}: in between, the strength falls and climbs back by a factor of '
-            f'{rebound:.2g}, because KL vanishes before Cor has grown. For this teacher, raise the '
-            'final temperature τ_L, the end of the schedule of tau'
-            f'{"".join(f" (now {end:g})" for end in tau_end)}, or let cor_weight start above 0'
+            f'{name}: in between, the strength falls and climbs back{factor}, because KL vanishes '
+            f'before Cor has grown. For this teacher, {raise_tau}, or let cor_weight start above 0'
         )
     return found
+
+
+def _about_correlation(
+    name: str, schedules: Sequence[Schedule], correlation: Optional[Sequence[float]]
+) -> list[str]:
+    """Warnings about a Cor that hardly constrains the student, whatever its weight."""
+    for schedule in schedules:
+        if schedule.attr != 'cor_weight' or not schedule.end:
+            continue
+        if correlation is not None and not max(correlation):
+            return [
+                f'{name}: cor_weight is scheduled, but Cor has no strength for this teacher (as '
+                'with two classes, where it has no gradient). Use another method, such as kd'
+            ]
+        if schedule.relax_to is not None and schedule.end > _MAX_WEIGHT:
+            return [
+                f'{name}: cor_weight ends at {schedule.end:.3g}, because Cor hardly constrains the '
+                'student at this temperature for this teacher. Far from the match, so large a '
+                'weight may make the training diverge. Raise tau_cor of the loss, or lower relax_to'
+            ]
+    return []
 
 
 def _how_to_relax(schedules: Sequence[Schedule]) -> str:

@@ -12,7 +12,14 @@ from torch.func import hessian, vmap
 
 from prkd_mm.evaluation import unwrap
 from prkd_mm.hooks import LossScheduleHook
-from prkd_mm.hooks.relaxation import course_of, losses_at, summary, warnings
+from prkd_mm.hooks.relaxation import (
+    announce,
+    course_of,
+    losses_at,
+    solve_relax_to,
+    summary,
+    warnings,
+)
 from prkd_mm.hooks.strength_log import LogitSample
 from prkd_mm.losses import PRKDLoss
 from prkd_mm.schedules import Schedule
@@ -201,13 +208,58 @@ def test_a_sharp_teacher_gets_a_warning_about_the_final_temperature(tmp_path):
     assert f'climbs back by a factor of {found[-1] / min(found):.2g}' in text
     assert found[-1] / min(found) > 1.1
     assert 'raise the final temperature τ_L, the end of the schedule of tau (now 1)' in text
-    assert 'more than at either end' not in text
+    assert 'the larger end' not in text
 
 
 def test_a_run_of_two_epochs_reaches_the_target_beyond_its_end(tmp_path):
     ckpt = teacher_of(tmp_path / 't.pth', 0.3)
     run(config(ckpt, tmp_path, CHECK, schedule(0.25), epochs=2))
-    assert 'relax_to=0.25 is reached only at r = 1' in toy.log_text(tmp_path)
+    first, last = logged(tmp_path).values()
+    text = toy.log_text(tmp_path)
+    assert 'relax_to=0.25 would be reached at r = 1' in text
+    assert f'ends at {last / first:.2g} of its initial strength, not at relax_to=0.25' in text
+
+
+def test_a_resumed_run_of_another_length_says_that_it_misses_the_target(tmp_path):
+    ckpt = teacher_of(tmp_path / 't.pth', 0.3)
+    run(config(ckpt, tmp_path / 'a', CHECK, schedule(0.25), epochs=4))
+    assert 'not at relax_to' not in toy.log_text(tmp_path / 'a')
+    last = (tmp_path / 'a/last_checkpoint').read_text()
+    toy.resume(config(ckpt, tmp_path / 'b', CHECK, schedule(0.25), epochs=12), last)
+    text = toy.log_text(tmp_path / 'b')
+    assert 'not at relax_to=0.25' in text and 'a resumed run of another length' in text
+
+
+def test_two_classes_get_a_warning_because_cor_has_no_gradient(tmp_path):
+    z = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+    hook = LossScheduleHook(schedule()['schedules'])
+    hook.set_length(8)
+    hook.losses = dict(loss_prkd=PRKDLoss())
+    course = course_of([hook], 8, 1, StrengthMeter(z))
+    found = mock.Mock()
+    announce(course, [hook], found)
+    said = ' '.join(call.args[0] for call in found.warning.call_args_list)
+    assert 'Cor has no strength for this teacher (as with two classes' in said
+    # its gradient with respect to the student's logits, too
+    preds_S = torch.randn(64, 2, requires_grad=True, dtype=torch.double)
+    PRKDLoss(kl_weight=0.0, cor_weight=1.0)(preds_S, z.double()).backward()
+    assert preds_S.grad.abs().max() < 1e-9
+
+
+def test_a_large_solved_weight_gets_a_warning():
+    # a sharp teacher at ten classes: Cor constrains the student hardly
+    generator = torch.Generator().manual_seed(0)
+    z = 15 * torch.eye(10)[torch.randint(10, (64,), generator=generator)]
+    hook = LossScheduleHook(schedule(2.0)['schedules'])
+    hook.set_length(240)
+    hook.losses = dict(loss_prkd=PRKDLoss())
+    meter = StrengthMeter(z)
+    solve_relax_to(hook.schedules['loss_prkd', 'cor_weight'], [hook], 239, meter)
+    found = mock.Mock()
+    announce(course_of([hook], 240, 1, meter), [hook], found)
+    said = ' '.join(call.args[0] for call in found.warning.call_args_list)
+    end = hook.schedules['loss_prkd', 'cor_weight'].end
+    assert end > 20 and f'cor_weight ends at {end:.3g}' in said and 'Raise tau_cor' in said
 
 
 class TestSentences:
@@ -215,6 +267,7 @@ class TestSentences:
         assert summary('a', [0.04, 0.083]) == (
             'a: supervision 0.040 → 0.083: it tightens 2.1 times'
         )
+        assert summary('a', [1, 1.03]).endswith('it tightens 1.03 times')
         assert summary('a', [0.04, 0.01]).endswith('it relaxes to 0.25 of its initial strength')
         assert summary('a', [0.04, 0.04]).endswith('it ends as strong as it begins')
         assert summary('a', [0, 0.04]).endswith('it tightens from 0')
@@ -243,9 +296,11 @@ class TestSentences:
             ([4, 1, 1.05], []),
             ([4, 1, 1.2], ['falls and climbs back by a factor of 1.2']),
             ([1, 0.5, 2], ['falls and climbs back by a factor of 2']),
-            ([4, 5, 1], ['reaches 5.0, more than at either end']),
-            ([1, 3, 2], ['reaches 3.0, more than at either end']),
-            ([4, 1, 5, 2], ['more than at either end', 'climbs back by a factor of 4']),
+            ([4, 5, 1], ['reaches 5.0, 1.2 times the larger end']),
+            ([4, 4.2, 1], ['reaches 4.2, 1.05 times the larger end']),
+            ([1, 3, 2], ['reaches 3.0, 1.5 times the larger end']),
+            ([4, 1, 5, 2], ['times the larger end', 'climbs back by a factor of 4']),
+            ([4, 0, 2], ['climbs back from 0, because']),
         ],
         ids=str,
     )
