@@ -23,7 +23,10 @@ NOTE = (
     'compared with the other columns. ± is the standard deviation over the seeds of the student; '
     'the teacher is the same in all runs. Paired differences compare runs with the same seed, by '
     "their averages if all methods have them; the interval is Student's t over the seeds, and "
-    'the verdict is "yes" or "no" only if the whole interval lies on one side of 0.'
+    'the verdict is "yes" or "no" only if the whole interval lies on one side of 0. It covers the '
+    'randomness of the seeds, not the choice of the teacher and of the validation images, and of '
+    'many intervals, one in twenty excludes 0 by chance. The strength is that of the whole '
+    'supervision at the match, the mean curvature of the loss in the logits.'
 )
 
 
@@ -107,6 +110,7 @@ def _row_numbers(row: Row) -> dict:
         seeds=[run.seed for run in row.runs],
         **lists,
         gain=list(row.gain.values) if row.gain else [],
+        strength=row.strength,
         parameters=row.runs[0].parameters,
         commands=[run.command for run in row.runs],
     )

@@ -9,19 +9,21 @@ _WORDS = dict(averaged='averaged', last='after the last epoch')
 
 
 def finding(rows: Sequence[Row]) -> str:
-    """Compare the last method with KD and the student alone, or else with the previous method.
+    """Compare PRKD with KD and the student alone, or else with the previous method.
 
-    The interval and ± are given only for several seeds.
+    Without PRKD, the last method takes its place. The interval and ± are given only for several
+    seeds.
     """
     compared = students(rows)
-    *others, last = compared
+    main = next((row for row in reversed(compared) if row.method == 'prkd'), compared[-1])
+    others = [row for row in compared if row is not main]
     by = compared_by(compared)
     references = [row for method in ('kd', 'ce') for row in others if row.method == method]
-    found = [compare(last, row, by) for row in references or others[-1:]]
+    found = [compare(main, row, by) for row in references or others[-1:]]
     sentences = [_sentence(each, _WORDS[by]) for each in found if each]
     if sentences:
         return ' '.join(sentences)
-    return f'{last.name}, {_WORDS[by]}, has top-1 {mean_std(last.by_seed(by).values())} %.'
+    return f'{main.name}, {_WORDS[by]}, has top-1 {mean_std(main.by_seed(by).values())} %.'
 
 
 def _sentence(found: Difference, when: str) -> str:

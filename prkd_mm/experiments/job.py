@@ -134,6 +134,18 @@ class Job:
         rows = read_scalars(self.work_dir)
         return {row['step']: row[metric] for row in rows if metric in row}
 
+    def strength_ends(self) -> Optional[tuple[float, float]]:
+        """Strength of all losses together in the first and the last epoch, if it was logged."""
+        strengths = {
+            row['epoch']: sum(value for key, value in row.items() if key.endswith('.strength'))
+            for row in read_scalars(self.work_dir)
+            if 'epoch' in row and any(key.endswith('.strength') for key in row)
+        }
+        ends = 1, self.cfg.train_cfg.get('max_epochs')
+        if not set(ends) <= set(strengths):
+            return None
+        return strengths[ends[0]], strengths[ends[1]]
+
     @property
     def record_file(self) -> Optional[Path]:
         """Path of the run's record; None without a records folder."""
@@ -176,6 +188,7 @@ class Job:
             max(raw.values(), default=None),
             raw,
             averaged,
+            self.strength_ends(),
         )
 
     def num_parameters(self) -> int:

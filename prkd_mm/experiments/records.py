@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
@@ -12,7 +12,7 @@ from mmengine.config import Config
 from ..config import METHODS
 from ..files import write_json
 
-# settings that affect the results of a run, and keys in them that affect only files and logs
+# sections of a config that affect the results of a run
 _DECISIVE = (
     'method',
     'model',
@@ -29,7 +29,15 @@ _DECISIVE = (
     'load_from',
     'auto_scale_lr',
 )
-_INCIDENTAL = ('data_root', 'pin_memory', 'checkpoint', 'logger', 'timer', 'seed', 'teacher_config')
+# keys in them, at any depth of the section, that affect only files and logs
+_DATA = ('data_root', 'pin_memory')
+_INCIDENTAL = dict(
+    model=('teacher_config',),
+    train_dataloader=_DATA,
+    val_dataloader=_DATA,
+    default_hooks=('checkpoint', 'logger', 'timer'),
+    randomness=('seed',),
+)
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class RunRecord:
     best: Optional[float]  # best epoch
     curve: dict[int, float]  # top-1 of the net, without averaging, by epoch
     averaged_curve: dict[int, float]
+    # strength of the supervision in the first and last epoch; None if it was not logged
+    strength: Optional[tuple[float, float]] = None
 
 
 def settings_of(cfg: Config, *others: Any) -> str:
@@ -57,16 +67,20 @@ def settings_of(cfg: Config, *others: Any) -> str:
     Data folders, the seed, logging and the number of kept checkpoints are not included.
     ``others`` are further values that affect the results.
     """
-    decisive = {key: value for key, value in cfg.to_dict().items() if key in _DECISIVE}
-    text = json.dumps([_without_incidental(decisive), others], sort_keys=True, default=str)
+    decisive = {
+        key: _without(value, _INCIDENTAL.get(key, ()))
+        for key, value in cfg.to_dict().items()
+        if key in _DECISIVE
+    }
+    text = json.dumps([decisive, others], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _without_incidental(value: Any) -> Any:
+def _without(value: Any, keys: Collection[str]) -> Any:
     if isinstance(value, dict):
-        return {k: _without_incidental(v) for k, v in value.items() if k not in _INCIDENTAL}
+        return {key: _without(v, keys) for key, v in value.items() if key not in keys}
     if isinstance(value, (list, tuple)):
-        return [_without_incidental(item) for item in value]
+        return [_without(item, keys) for item in value]
     return value
 
 
@@ -91,8 +105,10 @@ def read_record(path: Path) -> RunRecord:
         fields = json.loads(path.read_text(encoding='utf-8'))
         for name in ('curve', 'averaged_curve'):
             fields[name] = {int(epoch): top1 for epoch, top1 in fields[name].items()}
+        if (ends := fields.get('strength')) is not None:
+            fields['strength'] = float(ends[0]), float(ends[1])
         return RunRecord(**fields)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"'{path}' is not the record of a run ({error}); delete it") from error
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from ..estimates import mean_and_standard_error
+from ..estimates import Estimate, mean_and_standard_error
 from ..visualization import finish, method_styles, new_figure
 from .results import Row, compared_by
 
@@ -19,42 +19,62 @@ def relax_to(method: str) -> Fraction:
 
 
 def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
-    """Plot top-1 against ``relax_to``, and the other methods as horizontal lines.
+    """Plot top-1 against the share of the initial strength that PRKD ends at.
 
-    Error bars and bands are the standard error over the seeds. There is no picture with fewer
-    than two values of ``relax_to``.
+    That is the share that the runs logged, or else ``relax_to``. The other methods are horizontal
+    lines. Error bars and bands are the standard error over the seeds. There is no picture with
+    fewer than two values of ``relax_to``.
     """
     relaxed = [row for row in rows if (row.method or '').startswith(_PREFIX)]
     if len({row.method for row in relaxed}) < 2:
         return []
-    lines = [row for row in rows if row.method in _REFERENCES]
-    by = compared_by([*relaxed, *lines])
-    relaxed.sort(key=lambda row: relax_to(row.method or ''))
+    shipped = [row for row in rows if row.method == 'prkd' and row.strength]
+    lines = [row for row in rows if row.method in _REFERENCES and row not in shipped]
+    by = compared_by([*relaxed, *shipped, *lines])
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     styles = method_styles([row.name for row in lines])
     for row in lines:
         color, dash = styles[row.name]
-        mean, error = mean_and_standard_error(list(row.by_seed(by).values()))
+        mean, error = _estimate(row, by)
         axes.axhline(mean, color=color, linestyle=dash, label=row.name)
         if not math.isnan(error):  # several seeds
             axes.axhspan(mean - error, mean + error, color=color, alpha=0.12, linewidth=0)
-    shares = [relax_to(row.method or '') for row in relaxed]
-    estimates = [mean_and_standard_error(list(row.by_seed(by).values())) for row in relaxed]
-    means, errors = zip(*estimates)
+    color = method_styles(['prkd'])['prkd'].color
+    relaxed.sort(key=_share)
+    means, errors = zip(*(_estimate(row, by) for row in relaxed))
     axes.errorbar(
-        [float(share) for share in shares],
+        [_share(row) for row in relaxed],
         means,
         yerr=errors,
         marker='o',
         capsize=3,
-        color=method_styles(['prkd'])['prkd'].color,
-        label='PRKD to this share',
+        color=color,
+        label='PRKD with relax_to',
     )
+    for row in shipped:
+        mean, error = _estimate(row, by)
+        axes.errorbar(
+            [_share(row)], [mean], yerr=[error], marker='D', ls='', capsize=3, color=color,
+            markerfacecolor='white', label=row.name,
+        )  # fmt: skip
+    shares = [_share(row) for row in (*relaxed, *shipped)]
     axes.set_xscale('log', base=2)
-    axes.set_xticks([float(share) for share in shares], [str(share) for share in shares])
+    axes.set_xticks(shares, [f'{share:.2g}' for share in shares])
+    axes.minorticks_off()
     what = 'averaged top-1' if by == 'averaged' else 'top-1 after the last epoch'
-    finish(axes, 'final strength / initial strength (relax_to)', f'{what}, %', legend=False)
+    finish(axes, 'final strength / initial strength', f'{what}, %', legend=False)
     figure.legend(loc='outside lower center', ncols=3, fontsize='small')
     figure.savefig(path, dpi=120)
     return [path]
+
+
+def _share(row: Row) -> float:
+    """The share that the runs reached, or else the one in the name of the method."""
+    if row.strength and row.strength[0]:
+        return row.strength[1] / row.strength[0]
+    return float(relax_to(row.method or ''))
+
+
+def _estimate(row: Row, by: str) -> Estimate:
+    return mean_and_standard_error(list(row.by_seed(by).values()))

@@ -1,6 +1,7 @@
 """Results of a comparison, with one row per method."""
 
 import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from .table import Table
 HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %', 'parameters', 'time')
 # for a terminal of 80 columns
 SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'weights', 'time')
+STRENGTH_HEADER = ('', 'first epoch', 'last epoch', 'last / first')
 PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
 _FEW = 7  # more methods are compared with these two only
 _REFERENCES = ('kd', 'prkd')
@@ -42,6 +44,15 @@ class Row:
         return difference(
             f'{self.name}, averaged', 'last epoch', self.by_seed('averaged'), self.by_seed('last')
         )
+
+    @property
+    def strength(self) -> Optional[tuple[float, float]]:
+        """Strength of the supervision in the first and last epoch, averaged over the runs."""
+        ends = [run.strength for run in self.runs if run.strength]
+        if not ends:
+            return None
+        first, last = (statistics.fmean(values) for values in zip(*ends))
+        return first, last
 
     def cells(self) -> list[str]:
         """Cells of the row, in the order of :data:`HEADER`."""
@@ -110,7 +121,9 @@ def recorded_sources(rows: Sequence[Row]) -> str:
 
 
 def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
-    """Top-1 of all methods, and the differences if there are several seeds or methods.
+    """Top-1 of all methods, their strengths, and the differences between methods.
+
+    Tables without rows are left out.
 
     The ``teacher_logits`` in ``about``, the protocol of the runs, become the caption.
     """
@@ -122,8 +135,22 @@ def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
         SHORT_HEADER,
         f'Teacher: {source}' if source else '',
     )
-    paired = differences(rows)
-    return {'Top-1': top1, **({'Paired differences': paired_table(paired)} if paired else {})}
+    others = {
+        'Strength of the supervision': strength_table(rows),
+        'Paired differences': paired_table(differences(rows)),
+    }
+    return {'Top-1': top1, **{name: table for name, table in others.items() if table.rows}}
+
+
+def strength_table(rows: Sequence[Row]) -> Table:
+    """Table of the strength at both ends of the runs, for the methods that log it."""
+    cells = [
+        [row.name, f'{first:#.2g}', f'{last:#.2g}', f'{last / first:.2g}' if first else '–']
+        for row in rows
+        if row.strength
+        for first, last in [row.strength]
+    ]
+    return Table(STRENGTH_HEADER, cells, 'Strength of the supervision')
 
 
 def students(rows: Sequence[Row]) -> list[Row]:
@@ -158,12 +185,12 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def _gain_over_kd(rows: Sequence[Row]) -> Optional[Difference]:
-    """Gain of averaging for PRKD minus that for KD; None if one of them is missing."""
-    gains = {row.method: (row.name, row.gains) for row in rows}
-    if not {'kd', 'prkd'} <= gains.keys():
+    """Gain of averaging for PRKD minus that for KD; None unless each has one row."""
+    gains = [[row for row in rows if row.method == method] for method in ('kd', 'prkd')]
+    if [len(found) for found in gains] != [1, 1]:  # missing, or with several settings
         return None
-    (prkd, own), (kd, other) = gains['prkd'], gains['kd']
-    return difference(f'MA gain, {prkd}', f'MA gain, {kd}', own, other)
+    (kd,), (prkd,) = gains
+    return difference(f'MA gain, {prkd.name}', f'MA gain, {kd.name}', prkd.gains, kd.gains)
 
 
 def paired_table(found: Sequence[Difference]) -> Table:

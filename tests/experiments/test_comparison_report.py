@@ -115,6 +115,32 @@ def test_the_gains_of_averaging_are_compared():
     assert found['MA gain, PRKD', 'MA gain, KD'] == (3.0 - 1.0, 5.0 - 2.0)
 
 
+def test_the_strength_at_both_ends_is_a_table():
+    found = rows_of(
+        [
+            *runs('ce', 50),
+            *runs('kd', 50, 51, strength=(0.04, 0.04)),
+            *runs('prkd', 50, strength=(0.04, 0.083)),
+        ]
+    )
+    table = tables(found, {})['Strength of the supervision']
+    assert table.rows == [['KD', '0.040', '0.040', '1'], ['PRKD', '0.040', '0.083', '2.1']]
+    assert 'Strength of the supervision' not in tables(rows_of(runs('ce', 50)), {})
+
+
+def test_the_gains_of_a_method_with_two_settings_are_not_compared():
+    other = [dataclasses.replace(run, settings='x', config='b.py') for run in runs('kd', 60, 62)]
+    found = rows_of([*runs('kd', 60, 62), *other, *runs('prkd', 63, 65)])
+    assert not [each for each in differences(found) if each.better.startswith('MA gain')]
+
+
+def test_the_finding_is_about_prkd_in_any_order():
+    mixed = rows_of([*runs('ce', 50, 52), *runs('prkd', 60, 62), *runs('prkd_to_2', 70, 71)])
+    text = finding(mixed)
+    assert text.startswith('PRKD, averaged, is 10.00') and 'PRKD to 2' not in text
+    assert finding(rows_of([*runs('ce', 50), *runs('dist', 60)])).startswith('DIST')
+
+
 def test_the_finding_states_the_interval():
     rows = rows_of(runs('ce', 50.0, 50.0, 50.0) + runs('kd', 60, 60, 60) + runs('prkd', 61, 62, 63))
     assert finding(rows) == (

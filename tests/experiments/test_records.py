@@ -7,8 +7,9 @@ import pytest
 from project import DIGITS
 from rich.console import Console
 
+from prkd_mm.config import load_config
 from prkd_mm.experiments import plan, run_all
-from prkd_mm.experiments.records import read_record, read_records
+from prkd_mm.experiments.records import read_record, read_records, settings_of
 from prkd_mm.experiments.run_comparison import report_records
 
 # replaces tools/train.py: records its command and writes a log of 80 epochs
@@ -29,7 +30,9 @@ log.parent.mkdir(parents=True)
 top1 = 50 + len(arguments)
 rows = [{'accuracy/top1': top1 + e / 80, 'student_avg/accuracy/top1': top1 + 2, 'step': e}
         for e in range(1, 81)]
-rows = [{'loss': 2.5, 'epoch': 1, 'step': 9}] + rows
+own = dict(lr=0.1, loss=2.5)
+rows = [dict(own, epoch=e, step=9 * e, **{'a.strength': 3 / e, 'b.strength': 1}) for e in (1, 2, 80)
+        ] + rows
 log.write_text(''.join(json.dumps(row) + '\\n' for row in rows))
 """
 
@@ -59,6 +62,7 @@ def test_recorded_runs_need_no_work_dirs(folder):
     ]
     before = [job.record() for job in jobs]
     assert before[2].last == before[2].best == before[2].averaged - 1
+    assert before[2].strength == (4, 1 + 3 / 80)  # that of both losses
     assert before[2].seed == 0 and before[2].method == 'kd' and before[2].title == 'KD'
     shutil.rmtree(folder / 'work_dirs')
     trained, jobs = compare(folder, seeds=2)
@@ -103,6 +107,22 @@ def test_paths_and_logging_do_not_change_the_settings(folder, options):
     )
     assert {job.settings for job in (first, second, *changed)} == {first.settings}
     assert first.record_file != second.record_file
+
+
+def test_a_key_is_ignored_only_where_it_has_no_effect():
+    """A backbone's own checkpoint and the seed of the views do affect the results."""
+    cfg = load_config(DIGITS)
+    found = {settings_of(cfg)}
+    for changed in (
+        {'model.architecture.backbone.init_cfg': dict(type='Pretrained', checkpoint='a.pth')},
+        {'model.architecture.backbone.init_cfg': dict(type='Pretrained', checkpoint='b.pth')},
+        {'train_dataloader.dataset.seed': 1},
+        {'train_dataloader.dataset.seed': 2},
+    ):
+        other = load_config(DIGITS)
+        other.merge_from_dict(changed)
+        found.add(settings_of(other))
+    assert len(found) == 5
 
 
 def test_a_work_dir_that_is_finished_is_recorded_later(folder):

@@ -11,10 +11,11 @@ from prkd_mm.experiments.relaxation_figure import draw_relaxation, relax_to
 from prkd_mm.experiments.results import rows_of
 
 
-def rows(**averaged):
+def rows(strength=None, **averaged):
+    rest = {}, {}, strength
     return rows_of(
         [
-            RunRecord(METHODS[method], method, seed, 'a.py', method, 1, 1, '', 1, top1, 1, {}, {})
+            RunRecord(METHODS[method], method, seed, 'a.py', method, 1, 1, '', 1, top1, 1, *rest)
             for method, values in averaged.items()
             for seed, top1 in enumerate(values)
         ]
@@ -54,6 +55,21 @@ def test_points_are_the_means_and_standard_errors_in_the_order_of_the_shares(tmp
     assert bars[1] == pytest.approx([60, 62])  # deviation √2, 2 seeds
     levels = {line.get_label(): line.get_ydata()[0] for line in axes().get_lines()}
     assert levels['KD'] == 50.5 and levels['student alone'] == 40
+
+
+def test_the_shares_are_those_that_the_runs_reached(tmp_path, axes):
+    found = [
+        *rows((2.0, 0.3), prkd_to_1_16=[50, 52]),
+        *rows((2.0, 2.0), prkd_to_1=[55, 57], kd=[53, 53]),
+        *rows((2.0, 6.0), prkd=[60, 60]),
+    ]
+    draw_relaxation(found, tmp_path / 'relaxation.png')
+    relaxed, shipped = (container.lines[0] for container in axes().containers)
+    assert list(relaxed.get_xdata()) == [0.15, 1] and list(relaxed.get_ydata()) == [51, 56]
+    assert list(shipped.get_xdata()) == [3] and list(shipped.get_ydata()) == [60]
+    assert [label.get_text() for label in axes().get_xticklabels()] == ['0.15', '1', '3']
+    levels = {line.get_label() for line in axes().get_lines() if len(line.get_xdata()) == 2}
+    assert 'KD' in levels and 'PRKD' not in levels
 
 
 def test_one_share_is_not_a_figure(tmp_path):
