@@ -81,7 +81,10 @@ def has_strength(loss: nn.Module) -> bool:
 
 def _known_terms(loss: nn.Module) -> Optional[list[Term]]:
     find = _TERMS.get(type(loss).__name__)
-    return find(loss) if find else None
+    try:
+        return find(loss) if find else None
+    except AttributeError:  # another library's loss of the same name
+        return None
 
 
 def _terms_of_prkd(loss: Any) -> list[Term]:

@@ -242,4 +242,4 @@ class LossScheduleHook(Hook):
 
 
 def _info_key(schedule: Schedule) -> str:
-    return f'relax_to/{schedule.name}'
+    return relaxation.SOLVED + schedule.name

@@ -16,6 +16,7 @@ from ..strength import StrengthMeter, has_strength, largest_rebound
 if TYPE_CHECKING:
     from .loss_schedule_hook import LossScheduleHook
 
+SOLVED = 'relax_to/'  # prefix of ``<loss>.<attr>`` in the run's information in its checkpoints
 AFTER_THE_RUN = 2**62  # an iteration at which every schedule has r = 1
 _MAX_POINTS = 300  # of a curve
 _MAX_STRENGTHS = 60  # of a curve; each temperature requires a softmax over all logits

@@ -1,7 +1,7 @@
 """Helpers to log the strength of the losses of a run."""
 
 import math
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import torch
 from mmengine.dist import all_gather_object
@@ -71,10 +71,25 @@ def _shuffle(logits: Tensor) -> Tensor:
 
 
 def known_losses(runner: Runner) -> dict[str, nn.Module]:
-    """The distillation losses of a run whose strength is known, by name."""
+    """The distillation losses of a run whose strength is known, by name: those on the logits."""
     distiller = getattr(unwrap(runner.model), 'distiller', None)
     losses = getattr(distiller, 'distill_losses', {})
-    return {name: loss for name, loss in losses.items() if has_strength(loss)}
+    return {
+        name: loss
+        for name, loss in losses.items()
+        if has_strength(loss) and not _is_on_features(distiller, name)
+    }
+
+
+def _is_on_features(distiller: Any, loss: str) -> bool:
+    """Whether a loss compares outputs of the backbone or the neck."""
+    records = distiller.loss_forward_mappings.get(loss, {}).values()
+    student, teacher = distiller.student_recorders, distiller.teacher_recorders
+    sources = [
+        (student if record['from_student'] else teacher).get_recorder(record['recorder']).source
+        for record in records
+    ]
+    return any(source.partition('.')[0] in ('backbone', 'neck') for source in sources)
 
 
 def log_without_smoothing(runner: Runner, key: str) -> None:

@@ -92,7 +92,8 @@ class TeacherCheckHook(Hook):
     def _keep(self, runner: Runner, logits: Optional[Tensor]) -> None:
         if logits is None:
             return
-        self.meter = StrengthMeter(logits, runner.train_dataloader.batch_size)
+        # a batch sampler of the user's own leaves batch_size None; only 'intra' depends on it
+        self.meter = StrengthMeter(logits, runner.train_dataloader.batch_size or 64)
         for name, loss in known_losses(runner).items():
             log_without_smoothing(runner, f'{name}.strength')
             if not getattr(loss, 'scheduled', False):  # set by LossScheduleHook, which runs earlier

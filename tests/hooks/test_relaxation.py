@@ -2,14 +2,18 @@
 
 import copy
 import re
+from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
 import toy
 from mmengine.hooks import Hook
+from mmengine.registry import MODELS
 from torch.func import hessian, vmap
 
+from prkd_mm.analysis.runs import Run
+from prkd_mm.analysis.strength.along_run import RunLosses, solved_ends
 from prkd_mm.evaluation import unwrap
 from prkd_mm.hooks import LossScheduleHook
 from prkd_mm.hooks.relaxation import (
@@ -20,7 +24,7 @@ from prkd_mm.hooks.relaxation import (
     summary,
     warnings,
 )
-from prkd_mm.hooks.strength_log import LogitSample
+from prkd_mm.hooks.strength_log import LogitSample, known_losses
 from prkd_mm.losses import PRKDLoss
 from prkd_mm.schedules import Schedule
 from prkd_mm.strength import StrengthMeter, largest_rebound
@@ -162,6 +166,24 @@ def test_a_new_run_from_a_checkpoint_solves_for_its_own_teacher(tmp_path):
     assert found[EPOCHS] / found[1] == pytest.approx(0.25, rel=1e-3)
 
 
+def test_the_analysis_of_a_run_uses_the_end_that_the_run_solved(tmp_path):
+    cfg = config(teacher_of(tmp_path / 't.pth', 0.3), tmp_path / 'a', CHECK, schedule(0.25))
+    hook = next(
+        hook for hook in run(cfg).hooks if isinstance(hook, LossScheduleHook) and hook.schedules
+    )
+    end = hook.schedules['loss_prkd', 'cor_weight'].end
+    found = solved_ends(Run('PRKD', cfg))
+    assert found == {'loss_prkd.cor_weight': end}
+    meter = StrengthMeter(torch.randn(64, 10, generator=torch.Generator().manual_seed(0)))
+    ends = [
+        RunLosses(cfg, meter, solved).hooks[0].schedules['loss_prkd', 'cor_weight'].end
+        for solved in (found, None)
+    ]
+    assert ends[0] == end != ends[1]
+    cfg.work_dir = str(tmp_path / 'b')
+    assert solved_ends(Run('PRKD', cfg)) == {}
+
+
 def test_the_strength_is_logged_even_without_a_schedule(tmp_path):
     distiller = toy.logits_distiller(loss_kl=dict(type='mmrazor.KLDivergence', tau=3.0))
     probe = Autograd('loss_kl')
@@ -173,6 +195,23 @@ def test_the_strength_is_logged_even_without_a_schedule(tmp_path):
     line = f'loss_kl: supervision {probe.found[1]:#.2g} during the whole run'
     before, after = toy.log_text(tmp_path).split(line)
     assert 'Epoch(train)' not in before and 'Epoch(train)' in after
+
+
+def test_losses_on_features_have_no_strength():
+    kl = dict(type='mmrazor.KLDivergence', tau=3.0)
+    cfg = toy.logits_distiller(loss_kl=kl, loss_feature=kl)
+    recorders = dict(cfg['student_recorders'], feature=dict(type='ModuleOutputs', source='neck'))
+    cfg.update(student_recorders=recorders, teacher_recorders=recorders)
+    cfg['loss_forward_mappings'] = dict(
+        cfg['loss_forward_mappings'],
+        loss_feature=dict(
+            preds_S=dict(from_student=True, recorder='feature'),
+            preds_T=dict(from_student=False, recorder='feature'),
+        ),
+    )
+    distiller = MODELS.build(dict(cfg, _scope_='mmrazor'))
+    runner = SimpleNamespace(model=SimpleNamespace(distiller=distiller))
+    assert list(known_losses(runner)) == ['loss_kl']
 
 
 def test_without_a_teacher_check_the_strength_is_unknown(tmp_path):

@@ -1,6 +1,6 @@
 """Strength of a run's distillation losses over its epochs."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Optional
 
 import numpy as np
 from mmengine.config import Config
@@ -8,9 +8,10 @@ from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from ...checkpoints import read
 from ...estimates import Estimate
 from ...hooks import LossScheduleHook
-from ...hooks.relaxation import solve_relax_to
+from ...hooks.relaxation import SOLVED, solve_relax_to
 from ...overrides import is_type
 from ...strength import StrengthMeter, Term, terms_of
 from ..batches import Batches, collect_logits
@@ -35,13 +36,16 @@ class StrengthOverRun(NamedTuple):
 class RunLosses:
     """The distillation losses of a run, with their values in a given epoch.
 
-    The ``meter`` of the strength for its teacher determines the schedules with ``relax_to``.
+    Schedules with ``relax_to`` end at the values that the run ``solved``, by ``<loss>.<attr>``. For
+    a run without such values, they are solved with the ``meter`` of the strength for its teacher.
 
     Raises:
         ValueError: If the config has no distillation loss, or is iteration-based.
     """
 
-    def __init__(self, cfg: Config, meter: StrengthMeter) -> None:
+    def __init__(
+        self, cfg: Config, meter: StrengthMeter, solved: Optional[dict[str, float]] = None
+    ) -> None:
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
         configs = cfg.model.get('distiller', {}).get('distill_losses')
         if not configs:
@@ -69,7 +73,9 @@ class RunLosses:
         for hook in self.hooks:
             for schedule in hook.schedules.values():
                 if schedule.relax_to is not None:
-                    solve_relax_to(schedule, self.hooks, iterations - 1, meter)
+                    schedule.end = (solved or {}).get(schedule.name)
+                    if schedule.end is None:
+                        solve_relax_to(schedule, self.hooks, iterations - 1, meter)
 
     def at(self, epoch: int) -> list[nn.Module]:
         """The losses with their values in a 0-based epoch."""
@@ -82,6 +88,20 @@ class RunLosses:
     def terms(self, epoch: int) -> list[Term]:
         """The terms of all losses in a 0-based epoch."""
         return [term for loss in self.at(epoch) for term in terms_of(loss)]
+
+
+def solved_ends(run: Run) -> dict[str, float]:
+    """The ends that a run solved for ``relax_to``, by ``<loss>.<attr>``; empty without a run."""
+    try:
+        checkpoint = read(run.weights())
+    except FileNotFoundError:
+        return {}
+    found = checkpoint.get('message_hub', {}).get('runtime_info', {})
+    return {
+        key.removeprefix(SOLVED): value['end']
+        for key, value in found.items()
+        if key.startswith(SOLVED)
+    }
 
 
 def strength_over_run(
@@ -97,7 +117,7 @@ def strength_over_run(
     """
     preds_T = preds_T.double()
     meter = StrengthMeter(preds_T, batch_size)
-    losses = RunLosses(run.cfg, meter)
+    losses = RunLosses(run.cfg, meter, solved_ends(run))
     epochs = sorted({round(epoch) for epoch in np.linspace(0, losses.length - 1, _POINTS)})
     parts: dict[str, list[float]] = {}
     for i, epoch in enumerate(report.track(f'{run.title}: strength over the epochs')(epochs)):
