@@ -98,6 +98,7 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
     page = (report / 'report.html').read_text()
     assert re.findall('<h2>(.*?)</h2>', page) == [
         'Top-1',
+        'Strength of the supervision',
         'Paired differences',
         'Accuracy',
         'Schedule',
