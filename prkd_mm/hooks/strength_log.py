@@ -83,7 +83,7 @@ def known_losses(runner: Runner) -> dict[str, nn.Module]:
 
 def _is_on_features(distiller: Any, loss: str) -> bool:
     """Whether a loss compares outputs of the backbone or the neck."""
-    records = distiller.loss_forward_mappings.get(loss, {}).values()
+    records = getattr(distiller, 'loss_forward_mappings', {}).get(loss, {}).values()
     student, teacher = distiller.student_recorders, distiller.teacher_recorders
     sources = [
         (student if record['from_student'] else teacher).get_recorder(record['recorder']).source
