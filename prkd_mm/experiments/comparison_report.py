@@ -25,8 +25,8 @@ NOTE = (
     "their averages if all methods have them; the interval is Student's t over the seeds, and "
     'the verdict is "yes" or "no" only if the whole interval lies on one side of 0. It covers the '
     'randomness of the seeds, not the choice of the teacher and of the validation images, and one '
-    'in twenty intervals excludes 0 even if the methods do not differ. The strength is that of the whole '
-    'supervision at the match, the mean curvature of the loss in the logits.'
+    'in twenty intervals excludes 0 even if the methods do not differ. The strength is that of '
+    'the whole supervision at the match, the mean curvature of the loss in the logits.'
 )
 
 
