@@ -1,9 +1,7 @@
 """Strength in the log of a run, and relax_to, against autograd on the run's own loss."""
 
 import copy
-import re
 from types import SimpleNamespace
-from unittest import mock
 
 import pytest
 import torch
@@ -16,16 +14,7 @@ from prkd_mm.analysis.runs import Run
 from prkd_mm.analysis.strength.along_run import RunLosses, solved_ends
 from prkd_mm.evaluation import unwrap
 from prkd_mm.hooks import LossScheduleHook
-from prkd_mm.hooks.relaxation import (
-    announce,
-    course_of,
-    losses_at,
-    solve_relax_to,
-    summary,
-    warnings,
-)
-from prkd_mm.hooks.strength_log import LogitSample, known_losses
-from prkd_mm.losses import PRKDLoss
+from prkd_mm.hooks.strength_log import known_losses
 from prkd_mm.schedules import Schedule
 from prkd_mm.strength import StrengthMeter, largest_rebound
 
@@ -220,25 +209,6 @@ def test_without_a_teacher_check_the_strength_is_unknown(tmp_path):
     assert not logged(tmp_path)
 
 
-def test_a_long_schedule_costs_few_evaluations_before_the_first_batch():
-    hook = LossScheduleHook(schedule()['schedules'])
-    hook.set_length(240)
-    hook.losses = dict(loss_prkd=PRKDLoss())
-    generator = torch.Generator().manual_seed(0)
-    meter = StrengthMeter(3 * torch.randn(32, 10, generator=generator))
-    exact = [meter.total(losses_at([hook], epoch)['loss_prkd']) for epoch in range(240)]
-    with mock.patch.object(meter, 'terms', wraps=meter.terms) as terms:
-        course = course_of([hook], 240, 1, meter)
-    assert terms.call_count <= 60
-    assert course.iterations == list(range(240))
-    assert len(course.values['loss_prkd.tau']) == 240
-    found = course.totals['loss_prkd']
-    assert (found[0], found[-1]) == (exact[0], exact[-1])
-    assert found == pytest.approx(exact, rel=2e-3)
-    parts = zip(course.terms['loss_prkd: KL'], course.terms['loss_prkd: Cor'])
-    assert found == pytest.approx([kl + cor for kl, cor in parts], rel=1e-9)
-
-
 def test_a_sharp_teacher_gets_a_warning_about_the_final_temperature(tmp_path):
     ckpt = teacher_of(tmp_path / 't.pth', 10.0)
     run(config(ckpt, tmp_path, CHECK, schedule(0.9), epochs=12))
@@ -267,88 +237,6 @@ def test_a_resumed_run_of_another_length_says_that_it_misses_the_target(tmp_path
     toy.resume(config(ckpt, tmp_path / 'b', CHECK, schedule(0.25), epochs=12), last)
     text = toy.log_text(tmp_path / 'b')
     assert 'not at relax_to=0.25' in text and 'a resumed run of another length' in text
-
-
-def test_two_classes_get_a_warning_because_cor_has_no_gradient(tmp_path):
-    z = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
-    hook = LossScheduleHook(schedule()['schedules'])
-    hook.set_length(8)
-    hook.losses = dict(loss_prkd=PRKDLoss())
-    course = course_of([hook], 8, 1, StrengthMeter(z))
-    found = mock.Mock()
-    announce(course, [hook], found)
-    said = ' '.join(call.args[0] for call in found.warning.call_args_list)
-    assert 'Cor has no strength for this teacher (as with two classes' in said
-    # its gradient with respect to the student's logits, too
-    preds_S = torch.randn(64, 2, requires_grad=True, dtype=torch.double)
-    PRKDLoss(kl_weight=0.0, cor_weight=1.0)(preds_S, z.double()).backward()
-    assert preds_S.grad.abs().max() < 1e-9
-
-
-def test_a_large_solved_weight_gets_a_warning():
-    # a sharp teacher at ten classes: Cor constrains the student hardly
-    generator = torch.Generator().manual_seed(0)
-    z = 15 * torch.eye(10)[torch.randint(10, (64,), generator=generator)]
-    hook = LossScheduleHook(schedule(2.0)['schedules'])
-    hook.set_length(240)
-    hook.losses = dict(loss_prkd=PRKDLoss())
-    meter = StrengthMeter(z)
-    solve_relax_to(hook.schedules['loss_prkd', 'cor_weight'], [hook], 239, meter)
-    found = mock.Mock()
-    announce(course_of([hook], 240, 1, meter), [hook], found)
-    said = ' '.join(call.args[0] for call in found.warning.call_args_list)
-    end = hook.schedules['loss_prkd', 'cor_weight'].end
-    assert end > 20 and f'cor_weight ends at {end:.3g}' in said and 'Raise tau_cor' in said
-
-
-class TestSentences:
-    def test_the_summary_describes_the_change(self):
-        assert summary('a', [0.04, 0.083]) == (
-            'a: supervision 0.040 → 0.083: it tightens 2.1 times'
-        )
-        assert summary('a', [1, 1.03]).endswith('it tightens 1.03 times')
-        assert summary('a', [0.04, 0.01]).endswith('it relaxes to 0.25 of its initial strength')
-        assert summary('a', [0.04, 0.04]).endswith('it ends as strong as it begins')
-        assert summary('a', [0, 0.04]).endswith('it tightens from 0')
-
-    PRKD = [
-        Schedule('a', 'tau', 4, 1),
-        Schedule('a', 'kl_weight', 1, 0),
-        Schedule('a', 'cor_weight', 0, 1),
-    ]
-
-    def test_a_schedule_that_is_meant_to_relax_and_tightens_gets_a_warning(self):
-        (text,) = warnings('a', [0.04, 0.05, 0.083], self.PRKD)
-        assert 'meant to relax' in text and 'tightens it 2.1 times' in text
-        assert 'relax_to=0.25' in text
-        assert not warnings('a', [0.04, 0.02], self.PRKD)
-        # without a schedule of cor_weight, there is none to replace
-        (text,) = warnings('a', [0.04, 0.083], [Schedule('a', 'tau', 4, 1)])
-        assert 'relax_to' not in text and 'scale_by_tau2=True' in text
-        # a warm-up is not meant to relax
-        assert not warnings('a', [0.04, 0.083], [Schedule('a', 'loss_weight', 0, 1)])
-
-    @pytest.mark.parametrize(
-        'course, words',
-        [
-            ([4, 3, 2, 1], []),
-            ([4, 1, 1.05], []),
-            ([4, 1, 1.2], ['falls and climbs back by a factor of 1.2']),
-            ([1, 0.5, 2], ['falls and climbs back by a factor of 2']),
-            ([4, 5, 1], ['reaches 5.0, 1.2 times the larger end']),
-            ([4, 4.2, 1], ['reaches 4.2, 1.05 times the larger end']),
-            ([1, 3, 2], ['reaches 3.0, 1.5 times the larger end']),
-            ([4, 1, 5, 2], ['times the larger end', 'climbs back by a factor of 4']),
-            ([4, 0, 2], ['climbs back from 0, because']),
-        ],
-        ids=str,
-    )
-    def test_a_strength_that_is_not_monotonic_gets_a_warning(self, course, words):
-        relax_to = course[-1] / course[0]
-        schedules = [*self.PRKD[:2], Schedule('a', 'cor_weight', 0, relax_to=relax_to)]
-        found = warnings('a', course, schedules)
-        assert len(found) == len(words)
-        assert all(word in text for word, text in zip(words, found))
 
 
 class TestErrors:
@@ -409,15 +297,3 @@ class TestErrors:
             ),
             'the correlation has no strength',
         )
-
-
-@pytest.mark.parametrize('total, kept', [(40, 40), (1024, 1024), (5000, 1000), (10000, 1000)])
-def test_kept_logits_are_spread_evenly(total, kept):
-    sample = LogitSample(total)
-    rows = torch.arange(total, dtype=torch.float32)[:, None].expand(-1, 4)
-    for batch in rows.split(96):
-        sample.add(batch)
-    found = sample.gather()[:, 0].sort().values
-    assert len(found) == kept
-    assert len(set(found.diff().tolist())) == 1
-    assert not re.search('nan', str(found))
