@@ -1,5 +1,6 @@
-"""Preserve the state of a run's random number generators, and seed its data workers."""
+"""Preserve the state of random number generators, seed data workers, and draw samples."""
 
+import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,3 +37,16 @@ def seed_worker_by_epoch(worker_id: int) -> None:
     seed = torch.initial_seed() % 2**32
     random.seed(seed)
     np.random.seed(seed)
+
+
+def spread_indices(total: int, count: int) -> np.ndarray:
+    """Draw at most ``count`` of ``total`` indices, one from each interval of equal length.
+
+    The same arguments give the same indices, in ascending order. They cover a data set that is
+    sorted by class, and do not favor a class where the classes alternate.
+    """
+    length = math.ceil(total / count)
+    starts = np.arange(0, total, length)
+    # the numbers of RandomState are the same in every version of NumPy
+    drawn = starts + np.random.RandomState(0).randint(length, size=len(starts))
+    return drawn.clip(max=total - 1)

@@ -41,6 +41,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from .losses.functional import has_spread
@@ -55,6 +56,7 @@ class Term(NamedTuple):
     kind: str  # 'logit', 'kl', 'inter' or 'intra'
     tau: float = 1.0  # temperature; ignored by 'logit'
     weight: float = 1.0  # product of all factors of D, τ² included
+    gather: bool = False  # whether the batches of all ranks form one; used by 'intra'
 
 
 def terms_of(loss: nn.Module) -> list[Term]:
@@ -95,7 +97,7 @@ def _terms_of_prkd(loss: Any) -> list[Term]:
     return [
         Term('kl', loss.tau, kl),
         Term('inter', loss.tau_cor, cor * loss.inter_weight),
-        Term('intra', loss.tau_cor, cor * loss.intra_weight),
+        Term('intra', loss.tau_cor, cor * loss.intra_weight, loss.gather),
     ]
 
 
@@ -128,14 +130,16 @@ def strength(terms: Sequence[Term], logits: Tensor, batch_size: int = 64) -> flo
     """``trace(H)/C`` of a sum of terms at the match, averaged over the samples.
 
     ``float64`` logits ``(N, C)`` keep the most digits. For 'intra', ``batch_size`` consecutive
-    samples form a batch.
+    samples form a batch, or ``batch_size`` times the number of ranks for a gathered term.
     """
     return sum(term.weight * _unweighted(term, logits, batch_size) for term in terms)
 
 
 def _unweighted(term: Term, logits: Tensor, batch_size: int) -> float:
     # only 'intra' depends on the batch; rows that fit into a cache are faster
-    rows = batch_size if term.kind == 'intra' else max(1, _BLOCK // logits.shape[1])
+    rows = max(1, _BLOCK // logits.shape[1])
+    if term.kind == 'intra':
+        rows = batch_size * get_world_size() if term.gather else batch_size
     trace = sum(float(_TRACES[term.kind](z, term.tau).sum()) for z in logits.split(rows))
     return trace / logits.numel()
 

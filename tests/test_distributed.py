@@ -23,6 +23,7 @@ from prkd_mm.evaluation import evaluate, unwrap
 RANKS = 2
 EPOCHS = 4
 TAIL = [3, 4]
+RELAX_TO = 2.0
 
 
 @HOOKS.register_module()
@@ -33,10 +34,14 @@ class Witness(Hook):
 
     def __init__(self):
         self.schedule, self.flips, self.metrics = [], [], []
+        self.solved, self.strengths = [], []
 
     def before_train_epoch(self, runner):
         loss = unwrap(runner.model).distiller.distill_losses['loss_prkd']
         self.schedule.append((loss.tau, loss.kl_weight, loss.cor_weight))
+        self.solved.append(runner.message_hub.get_info('relax_to/loss_prkd.cor_weight')['end'])
+        (check,) = (h for h in runner.hooks if isinstance(h, teacher_check.TeacherCheckHook))
+        self.strengths.append(check.meter.total(loss))
         self.flips.append([])
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
@@ -47,10 +52,14 @@ class Witness(Hook):
 
 
 def config(ckpt, work_dir):
+    schedule = toy.prkd_schedule()
+    schedule['schedules'][2] = dict(
+        loss='loss_prkd', attr='cor_weight', start=0.0, relax_to=RELAX_TO
+    )
     return toy.config(
         toy.distillation(ckpt),
         work_dir,
-        toy.prkd_schedule(),
+        schedule,
         dict(type='TailAverageHook', num_epochs=len(TAIL)),
         dict(type='TeacherCheckHook', min_top1=30),
         dict(type='Witness'),
@@ -222,8 +231,20 @@ def test_metrics_are_those_of_the_file(folder, straight):
     assert file['meta']['metrics']['accuracy/top1'] == pytest.approx(top1)
 
 
+def test_relax_to_is_solved_once_for_the_logits_of_all_ranks(seen):
+    ends = {end for rank in seen for run in rank.values() for end in run['solved']}
+    assert len(ends) == 1
+    for rank in seen:
+        strengths = rank['straight']['strengths']
+        assert strengths[-1] / strengths[0] == pytest.approx(RELAX_TO, rel=1e-3)
+    assert seen[0]['straight']['strengths'] == seen[1]['straight']['strengths']
+
+
 def test_schedule_on_every_rank(straight):
-    expected = [(4.0 - 3.0 * r, 1.0 - r, r) for r in (epoch / EPOCHS for epoch in range(EPOCHS))]
+    end = straight[0]['solved'][0]
+    expected = [
+        (4.0 - 3.0 * r, 1.0 - r, end * r) for r in (epoch / EPOCHS for epoch in range(EPOCHS))
+    ]
     for rank in straight:
         assert len(rank['schedule']) == len(expected)
         for actual, values in zip(rank['schedule'], expected):

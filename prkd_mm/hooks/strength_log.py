@@ -1,6 +1,5 @@
 """Helpers to log the strength of the losses of a run."""
 
-import math
 from typing import Any, Callable, Optional
 
 import torch
@@ -9,6 +8,7 @@ from mmengine.runner import Runner
 from torch import Tensor, nn
 
 from ..evaluation import unwrap
+from ..randomness import spread_indices
 from ..strength import has_strength
 from ..teachers import Teacher
 
@@ -25,8 +25,8 @@ def _images_to_keep(classes: int) -> int:
 class LogitSample:
     """Teacher logits of a sample of images, collected during validation.
 
-    The images are spread evenly over the ``total`` images of the data set, because many sets are
-    sorted by class, and shuffled, because the intra correlation depends on the batch.
+    The images are spread over the ``total`` images of the data set, because many sets are sorted by
+    class, and shuffled, because the intra correlation depends on the batch.
     """
 
     def __init__(self, total: int) -> None:
@@ -48,8 +48,9 @@ class LogitSample:
 
     def add(self, logits: Tensor) -> None:
         """Keep some rows of the logits of the next batch, ``(B, C)``."""
-        every = math.ceil(self.total / _images_to_keep(logits.shape[1]))
-        self._rows.append(logits[-self._seen % every :: every].double().cpu())
+        kept = torch.from_numpy(spread_indices(self.total, _images_to_keep(logits.shape[1])))
+        here = kept[(kept >= self._seen) & (kept < self._seen + len(logits))] - self._seen
+        self._rows.append(logits[here.to(logits.device)].double().cpu())
         self._seen += len(logits)
 
     def gather(self) -> Optional[Tensor]:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import zlib
 from pathlib import Path
 from typing import Literal, Optional, Union
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from ..cli import command_of
 from ..files import write_json
+from ..randomness import spread_indices
 from .logit_arrays import Chunk, describe_arrays, pack, unpack
 
 _FORMAT = 1
@@ -264,9 +264,8 @@ class TeacherLogits:
         return unpack(parts, self.num_classes)
 
     def sample(self, count: int) -> Tensor:
-        """Logits of at most ``count`` evenly spaced images in the first view, ``(N, C)``."""
-        images = self.header['images']
-        return self.get(0, np.arange(0, images, math.ceil(images / count)))
+        """Logits of at most ``count`` images of the whole set in the first view, ``(N, C)``."""
+        return self.get(0, spread_indices(self.header['images'], count))
 
 
 def _identity(header: dict) -> dict:

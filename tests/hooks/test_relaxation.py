@@ -130,17 +130,19 @@ def test_relax_to_is_reached_with_other_shapes_and_a_start_above_0(tmp_path):
     assert 0.45 < list(probe.found.values())[-1] / probe.found[1] < 0.6
 
 
-def test_a_resumed_run_does_not_solve_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize('by_epoch', [True, False])
+def test_a_resumed_run_does_not_solve_again(tmp_path, monkeypatch, by_epoch):
     ckpt = teacher_of(tmp_path / 't.pth')
-    whole = run(config(ckpt, tmp_path / 'whole', CHECK, schedule(0.25)))
+    relaxed = schedule(0.25, by_epoch=by_epoch)
+    whole = run(config(ckpt, tmp_path / 'whole', CHECK, relaxed))
     with pytest.raises(toy.Killed):
         kill = dict(type='KillHook', epoch=3)
-        run(config(ckpt, tmp_path / 'cut', CHECK, schedule(0.25), kill))
+        run(config(ckpt, tmp_path / 'cut', CHECK, relaxed, kill))
     monkeypatch.setattr(
         'prkd_mm.hooks.relaxation.solve_relax_to', lambda *_: pytest.fail('solved again')
     )
     last = (tmp_path / 'cut/last_checkpoint').read_text()
-    rest = toy.resume(config(ckpt, tmp_path / 'rest', CHECK, schedule(0.25)), last)
+    rest = toy.resume(config(ckpt, tmp_path / 'rest', CHECK, relaxed), last)
     toy.assert_same(toy.student(whole).state_dict(), toy.student(rest).state_dict())
     strengths = logged(tmp_path / 'whole')
     assert logged(tmp_path / 'rest') == {epoch: strengths[epoch] for epoch in range(4, 9)}

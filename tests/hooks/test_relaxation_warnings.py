@@ -1,6 +1,5 @@
 """What a run says about its strength, from schedules and logits alone, without training."""
 
-import re
 from unittest import mock
 
 import pytest
@@ -129,12 +128,14 @@ class TestSentences:
 
 
 @pytest.mark.parametrize('total, kept', [(40, 40), (1024, 1024), (5000, 1000), (10000, 1000)])
-def test_kept_logits_are_spread_evenly(total, kept):
+def test_kept_logits_are_spread_over_the_data_set(total, kept):
+    """Every interval has one, and so has every class, even if classes alternate."""
     sample = LogitSample(total)
     rows = torch.arange(total, dtype=torch.float32)[:, None].expand(-1, 4)
     for batch in rows.split(96):
         sample.add(batch)
-    found = sample.gather()[:, 0].sort().values
-    assert len(found) == kept
-    assert len(set(found.diff().tolist())) == 1
-    assert not re.search('nan', str(found))
+    found = sample.gather()[:, 0].sort().values.long()
+    assert (found // (total // kept)).tolist() == list(range(kept))
+    if kept < total:
+        expected = kept / 10
+        assert ((found % 10).bincount(minlength=10) - expected).abs().max() < 4 * expected**0.5

@@ -11,6 +11,7 @@ from scipy.stats import pearsonr
 from torch.autograd import gradcheck
 
 from prkd_mm.losses import PRKDLoss
+from prkd_mm.strength import strength, terms_of
 
 
 def logits(n=6, c=5, seed=0, dtype=torch.float64, size=3.0):
@@ -242,6 +243,7 @@ def _on_each_rank(rank, port, path):
         value = loss(student, teacher)
         value.backward()
         results += [value.detach(), student.grad]
+    results.append(strength(terms_of(loss), logits(8, 5)[1].double(), batch_size=4))
     torch.save(results, f'{path}/{rank}.pt')
     dist.destroy_process_group()
 
@@ -266,3 +268,7 @@ def test_the_gathered_loss_equals_that_of_the_whole_batch(tmp_path):
     for result in (one, two):
         torch.testing.assert_close(result[2], value.detach())
     torch.testing.assert_close(torch.cat([one[3], two[3]]) / 2, student.grad)
+    # and constrains the student as that of the whole batch
+    terms = terms_of(PRKDLoss(**{**GATHER, 'kl_weight': 0.0, 'inter_weight': 0.0}))
+    whole, parts = (strength(terms, teacher.double(), batch_size=n) for n in (8, 4))
+    assert one[4] == two[4] == pytest.approx(whole) != pytest.approx(parts)
