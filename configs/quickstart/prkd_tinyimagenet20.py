@@ -6,8 +6,7 @@ _base_ = [
     '../_base_/models/small_images/resnet8.py',
     '../_base_/schedules/sgd_30e_bs64.py',
     '../_base_/distill_runtime.py',
-    # KD and DIST as tuned on held-out photographs; the pairs in configs/prkd use methods/
-    '../_base_/methods_tuned/{{$PRKD_METHOD:prkd}}.py',
+    '../_base_/methods/{{$PRKD_METHOD:prkd}}.py',
 ]
 # base files cannot all define `model`, so the class count is set on the nets they define
 _base_.resnet20.head.num_classes = 20

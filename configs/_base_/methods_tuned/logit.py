@@ -1,2 +1,0 @@
-# The values of ../methods: the search did not include this method.
-_base_ = '../methods/logit.py'

@@ -1,2 +1,0 @@
-# The values of the literature: the search found nothing better.
-_base_ = '../methods/prkd.py'
