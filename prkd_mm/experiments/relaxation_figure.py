@@ -58,13 +58,19 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
             [_share(row)], [mean], yerr=[error], marker='D', ls='', capsize=3, color=color,
             markerfacecolor='white', label=row.name,
         )  # fmt: skip
+    for row in relaxed:
+        text = f'to {relax_to(row.method or "")}'
+        at = _share(row), _estimate(row, by).mean
+        axes.annotate(text, at, (0, -16), textcoords='offset points', ha='center', size='small')
+    axes.margins(x=0.08)
     shares = [_share(row) for row in (*relaxed, *shipped)]
+    axes.margins(x=0.1)
     axes.set_xscale('log', base=2)
     axes.set_xticks(shares, [f'{share:.2g}' for share in shares])
     axes.minorticks_off()
     what = 'averaged top-1' if by == 'averaged' else 'top-1 after the last epoch'
-    finish(axes, 'final strength / initial strength', f'{what}, %', legend=False)
-    figure.legend(loc='outside lower center', ncols=3, fontsize='small')
+    finish(axes, 'final strength / initial strength', f'{what}, % (± standard error)', legend=False)
+    figure.legend(loc='outside lower center', ncols=3, fontsize='small', handlelength=3.5)
     figure.savefig(path, dpi=120)
     return [path]
 

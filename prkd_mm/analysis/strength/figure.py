@@ -37,14 +37,14 @@ def strength(schemes: dict[str, Summary], along: dict[str, StrengthOverRun], tit
     _draw_curvature(curvature, schemes)
     norms = {name: summary.gradient_norm for name, summary in schemes.items()}
     bars(gradient, norms, "gradient norm in a sample's logits, τ² included", log=True)
-    gradient.set_title('(b) gradient on the trained student')
+    gradient.set_title('(c) gradient on the trained student')
     shares = {
         name: Estimate(*(100 * x for x in summary.small_class_share))
         for name, summary in schemes.items()
     }
     bars(share, shares, '% of the gradient (sum of absolute values)')
     share.set_xlim(0, 100)
-    share.set_title('(b) gradient on classes with teacher p < 1/C')
+    share.set_title('(d) gradient on classes with teacher p < 1/C')
     styles = method_styles(list(along))
     _draw_strength_over_run(over_run, along, styles)
     _draw_gradients_over_run(tail, along, styles)
@@ -66,7 +66,7 @@ def _draw_curvature(axes: Axes, schemes: dict[str, Summary]) -> None:
     bars(axes, means, 'mean curvature per direction (trace / C), τ² included', log=True)
     without = [summary.without_tau2 for summary in schemes.values()]
     axes.plot(without, np.arange(len(schemes)), 'D', color='black', markersize=4)
-    axes.set_title('(a) strength at the match; ◆: without τ²')
+    axes.set_title('(b) strength at the match; ◆: without τ²')
 
 
 def _draw_strength_over_run(
@@ -74,15 +74,16 @@ def _draw_strength_over_run(
 ) -> None:
     for name, run in along.items():
         color, dash = styles[name]
-        axes.plot(run.epochs, run.strength, color=color, linestyle=dash, linewidth=2.5, label=name)
+        epochs = np.add(run.epochs, 1)
+        axes.plot(epochs, run.strength, color=color, linestyle=dash, linewidth=2.5, label=name)
         for part, values in run.parts.items() if len(run.parts) > 1 else ():
             label = f'{name}: {part}'
-            axes.plot(run.epochs, values, _DASHES[part], color=color, linewidth=1, label=label)
-    finish(axes, 'epoch, from 0', 'mean curvature, all weights included', legend=False)
+            axes.plot(epochs, values, _DASHES[part], color=color, linewidth=1, label=label)
+    finish(axes, 'epoch', 'mean curvature, all weights included', legend=False)
     if along:
         legend_below(axes, 2)
     axes.set_ylim(bottom=0)
-    axes.set_title("(c) strength of the run's own loss at the match")
+    axes.set_title("(e) strength of the run's own loss at the match")
 
 
 def _draw_gradients_over_run(
@@ -102,9 +103,9 @@ def _draw_gradients_over_run(
             capsize=2,
             label=name,
         )
-    finish(axes, 'N of epoch_N.pth', 'gradient norm, all weights included', legend=False)
+    finish(axes, 'epoch', 'gradient norm, all weights included', legend=False)
     axes.locator_params(axis='x', integer=True)
     if drawn:
         legend_below(axes, 2)
     axes.set_yscale('log')
-    axes.set_title("(c) its gradient on the run's own students")
+    axes.set_title("(f) its gradient on the run's own students")

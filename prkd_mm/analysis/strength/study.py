@@ -79,8 +79,8 @@ def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[s
         verdict=verdict,
     )
     title = (
-        f'{run.title}: {used} images of {options.split}, {classes} classes, '
-        f'batches of {batch_size}\n' + verdict.replace('; ', ';\n')
+        f'{used} images of {options.split}, {classes} classes, batches of {batch_size}; '
+        f'(c) and (d): student of {run.title}\n' + verdict.replace('; ', ';\n')
     )
     rows = _show(schemes, verdict, report)
     drawn = {'': figure.strength(schemes, along, title)}
