@@ -171,8 +171,8 @@ def compare(row: Row, other: Row, by: str) -> Optional[Difference]:
 def differences(rows: Sequence[Row]) -> list[Difference]:
     """Each method minus every earlier method, then the gain of averaging for each method.
 
-    The last difference is that of the gains of PRKD and KD. More than seven methods are compared
-    with KD and PRKD only.
+    The last differences are those between the gains of each variant of PRKD and that of KD. More
+    than seven methods are compared with KD and PRKD only.
     """
     compared = students(rows)
     by = compared_by(compared)
@@ -180,17 +180,21 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
     if len(compared) > _FEW:
         pairs = [pair for pair in pairs if any(row.method in _REFERENCES for row in pair)] or pairs
     gains = [row.gain for row in compared]
-    found = [*(compare(row, other, by) for row, other in pairs), *gains, _gain_over_kd(compared)]
+    found = [*(compare(row, other, by) for row, other in pairs), *gains, *_gains_over_kd(compared)]
     return [each for each in found if each]
 
 
-def _gain_over_kd(rows: Sequence[Row]) -> Optional[Difference]:
-    """Gain of averaging for PRKD minus that for KD; None unless each has one row."""
-    gains = [[row for row in rows if row.method == method] for method in ('kd', 'prkd')]
-    if [len(found) for found in gains] != [1, 1]:  # missing, or with several settings
-        return None
-    (kd,), (prkd,) = gains
-    return difference(f'MA gain, {prkd.name}', f'MA gain, {kd.name}', prkd.gains, kd.gains)
+def _gains_over_kd(rows: Sequence[Row]) -> list[Optional[Difference]]:
+    """Gain of averaging for each variant of PRKD minus that for KD, which must have one row."""
+    references = [row for row in rows if row.method == 'kd']
+    if len(references) != 1:  # missing, or with several settings
+        return []
+    (kd,) = references
+    return [
+        difference(f'MA gain, {row.name}', f'MA gain, {kd.name}', row.gains, kd.gains)
+        for row in rows
+        if (row.method or '').startswith('prkd')
+    ]
 
 
 def paired_table(found: Sequence[Difference]) -> Table:

@@ -111,8 +111,12 @@ def test_many_methods_are_compared_with_kd_and_prkd_only():
 def test_the_gains_of_averaging_are_compared():
     kd = [dataclasses.replace(run, last=58.0) for run in runs('kd', 59.0, 60.0)]
     prkd = [dataclasses.replace(run, last=57.0) for run in runs('prkd', 60.0, 62.0)]
-    found = {(each.better, each.worse): each.values for each in differences(rows_of(kd + prkd))}
+    relaxed = [dataclasses.replace(run, last=58.5) for run in runs('prkd_to_1_4', 59.0, 59.0)]
+    rows = rows_of(kd + prkd + relaxed + runs('cor', 60.0, 61.0))
+    found = {(each.better, each.worse): each.values for each in differences(rows)}
     assert found['MA gain, PRKD', 'MA gain, KD'] == (3.0 - 1.0, 5.0 - 2.0)
+    assert found['MA gain, PRKD to 1/4', 'MA gain, KD'] == (0.5 - 1.0, 0.5 - 2.0)
+    assert not [each for each in found if each[0] == 'MA gain, correlation only']
 
 
 def test_the_strength_at_both_ends_is_a_table():
