@@ -41,8 +41,7 @@ from typing import Any, NamedTuple, Optional
 
 import torch
 import torch.nn.functional as F
-from mmengine.dist import get_world_size
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 from .losses.functional import has_spread
 
@@ -139,9 +138,14 @@ def _unweighted(term: Term, logits: Tensor, batch_size: int) -> float:
     # only 'intra' depends on the batch; rows that fit into a cache are faster
     rows = max(1, _BLOCK // logits.shape[1])
     if term.kind == 'intra':
-        rows = batch_size * get_world_size() if term.gather else batch_size
+        rows = batch_size * (_ranks() if term.gather else 1)
     trace = sum(float(_TRACES[term.kind](z, term.tau).sum()) for z in logits.split(rows))
     return trace / logits.numel()
+
+
+def _ranks() -> int:
+    running = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if running else 1
 
 
 def _trace_logit(z: Tensor, tau: float) -> Tensor:
