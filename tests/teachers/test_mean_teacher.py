@@ -108,7 +108,8 @@ def test_stored_logits_can_be_averaged(ckpts, tmp_path):
     torch.testing.assert_close(mean, (logits[0] + logits[1]) / 2, rtol=1e-3, atol=1e-3)
     assert model.teacher.metrics(None) == {}
     sample = model.teacher.stored_logits(3)
-    torch.testing.assert_close(sample, ((logits[0] + logits[1]) / 2)[::2], rtol=1e-3, atol=1e-3)
+    pairs = ((logits[0] + logits[1]) / 2).view(3, 2, 4)  # one of each is drawn
+    assert ((pairs - sample[:, None]).abs().amax(2).amin(1) < 1e-2).all()
 
 
 def test_stores_of_different_views_are_refused(tmp_path):
