@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # distinguishable in print and without color vision
 LINE_STYLES = ('-', '--', '-.', ':')
-_LEGEND_LINE = 3.5  # in ems, long enough to show every dash
+LEGEND_LINE = 3.5  # in ems, long enough to show every dash
 
 
 class Style(NamedTuple):
@@ -79,14 +79,14 @@ def finish(axes: 'Axes', x: str, y: str, legend: bool = True) -> None:
     axes.set_ylabel(y)
     axes.grid(alpha=0.3)
     if legend:
-        axes.legend(fontsize='small', handlelength=_LEGEND_LINE)
+        axes.legend(fontsize='small', handlelength=LEGEND_LINE)
 
 
 def legend_below(axes: 'Axes', columns: int) -> None:
     """Place the legend under the axes, for panels without free space."""
     axes.legend(
         fontsize='small',
-        handlelength=_LEGEND_LINE,
+        handlelength=LEGEND_LINE,
         ncols=columns,
         loc='upper center',
         bbox_to_anchor=(0.5, -0.15),

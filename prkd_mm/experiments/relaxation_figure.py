@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from ..estimates import Estimate, mean_and_standard_error
-from ..visualization import finish, method_styles, new_figure
+from ..visualization import LEGEND_LINE, finish, method_styles, new_figure
 from .results import Row, compared_by
 
 _PREFIX = 'prkd_to_'
@@ -62,7 +62,6 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
         text = f'to {relax_to(row.method or "")}'
         at = _share(row), _estimate(row, by).mean
         axes.annotate(text, at, (0, -16), textcoords='offset points', ha='center', size='small')
-    axes.margins(x=0.08)
     shares = [_share(row) for row in (*relaxed, *shipped)]
     axes.margins(x=0.1)
     axes.set_xscale('log', base=2)
@@ -70,7 +69,7 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
     axes.minorticks_off()
     what = 'averaged top-1' if by == 'averaged' else 'top-1 after the last epoch'
     finish(axes, 'final strength / initial strength', f'{what}, % (± standard error)', legend=False)
-    figure.legend(loc='outside lower center', ncols=3, fontsize='small', handlelength=3.5)
+    figure.legend(loc='outside lower center', ncols=3, fontsize='small', handlelength=LEGEND_LINE)
     figure.savefig(path, dpi=120)
     return [path]
 
