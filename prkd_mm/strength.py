@@ -28,6 +28,12 @@ with ``t = s_2 − 2s_3 + s_2²`` and ``u = s_4 − 2s_2 s_3 + s_2³``. Derivati
 - intra: the same for the column ``x_c`` of a class in the batch, in which only one sample changes:
   ``M = N/C · diag(w)`` with ``w_c = (1 − 1/N − x̂_ic²)/‖x_c‖²``.
 
+MMRazor's ``DISTLoss`` adds ``ε = 1e-8`` to the denominator of Pearson. This matters for a class or
+an image whose probabilities hardly vary, ``‖x‖² ≲ ε``. The gradient at the match is then not zero,
+and the second derivative of the softmax, ``Σ_k ∂²p_c/∂z_k² = 2p_c (s_2 − p_c)/τ²``, contributes.
+With ``d = ‖x‖² + ε``, the distance has the gradient ``−εx/d²`` and the Hessian
+``M = (P − x̂x̂ᵀ)‖x‖²/d² + 2ε xxᵀ/d³``, where P centers a vector.
+
 H is N times the sample's block of the Hessian of D, so it does not shrink as the batch grows. The
 cost is O(N·C).
 
@@ -46,6 +52,7 @@ from torch import Tensor, distributed, nn
 from .losses.functional import has_spread
 
 _BLOCK = 2**15  # elements processed at a time
+_EPS_OF_DIST = 1e-8  # mmrazor/models/losses/dist_loss.py
 KINDS = ('logit', 'kl', 'inter', 'intra')
 
 
@@ -56,6 +63,7 @@ class Term(NamedTuple):
     tau: float = 1.0  # temperature; ignored by 'logit'
     weight: float = 1.0  # product of all factors of D, τ² included
     gather: bool = False  # whether the batches of all ranks form one; used by 'intra'
+    eps: float = 0.0  # ε in the denominator of Pearson
 
 
 def terms_of(loss: nn.Module) -> list[Term]:
@@ -109,8 +117,8 @@ def _terms_of_kl(loss: Any) -> Optional[list[Term]]:
 def _terms_of_dist(loss: Any) -> list[Term]:
     weight = loss.loss_weight * loss.tau**2
     return [
-        Term('inter', loss.tau, weight * loss.inter_loss_weight),
-        Term('intra', loss.tau, weight * loss.intra_loss_weight),
+        Term('inter', loss.tau, weight * loss.inter_loss_weight, eps=_EPS_OF_DIST),
+        Term('intra', loss.tau, weight * loss.intra_loss_weight, eps=_EPS_OF_DIST),
     ]
 
 
@@ -139,7 +147,8 @@ def _unweighted(term: Term, logits: Tensor, batch_size: int) -> float:
     rows = max(1, _BLOCK // logits.shape[1])
     if term.kind == 'intra':
         rows = batch_size * (_ranks() if term.gather else 1)
-    trace = sum(float(_TRACES[term.kind](z, term.tau).sum()) for z in logits.split(rows))
+    trace_of = _TRACES[term.kind]
+    trace = sum(float(trace_of(z, term.tau, term.eps).sum()) for z in logits.split(rows))
     return trace / logits.numel()
 
 
@@ -148,16 +157,16 @@ def _ranks() -> int:
     return distributed.get_world_size() if running else 1
 
 
-def _trace_logit(z: Tensor, tau: float) -> Tensor:
+def _trace_logit(z: Tensor, tau: float, eps: float) -> Tensor:
     return z.new_ones(len(z))
 
 
-def _trace_kl(z: Tensor, tau: float) -> Tensor:
+def _trace_kl(z: Tensor, tau: float, eps: float) -> Tensor:
     p = F.softmax(z / tau, 1)
     return (p * (1 - p)).sum(1) / tau**2
 
 
-def _trace_inter(z: Tensor, tau: float) -> Tensor:
+def _trace_inter(z: Tensor, tau: float, eps: float) -> Tensor:
     p = F.softmax(z / tau, 1)
     s_2 = p.square().sum(1, keepdim=True)
     size = s_2.sqrt()
@@ -169,10 +178,14 @@ def _trace_inter(z: Tensor, tau: float) -> Tensor:
     trace = trace_of_square - along_x
     # with two classes the difference is rounding noise
     varies &= trace > 64 * torch.finfo(p.dtype).eps * trace_of_square
+    shrink = length.square() / (length.square() + eps)  # ‖x‖²/d
+    trace = shrink**2 * trace + 2 * (eps / length.square()) * shrink**2 * (
+        shrink * along_x + p.pow(3).sum(1, keepdim=True) - s_2.square()
+    )
     return (trace / (tau * length) ** 2).where(varies, 0.0)
 
 
-def _trace_intra(z: Tensor, tau: float) -> Tensor:
+def _trace_intra(z: Tensor, tau: float, eps: float) -> Tensor:
     N, C = z.shape
     p = F.softmax(z / tau, 1)
     s_2 = p.square().sum(1, keepdim=True)
@@ -180,8 +193,11 @@ def _trace_intra(z: Tensor, tau: float) -> Tensor:
     length, size = x.norm(dim=0), p.norm(dim=0)
     varies = has_spread(length, size)
     length = length.where(varies, 1.0)
-    w = ((1 - 1 / N - (x / length).square()) / length.square()).where(varies, 0.0)
-    return N / (C * tau**2) * (w * p.square() * (1 - 2 * p + s_2)).sum(1)
+    square = length.square()
+    d = square + eps
+    w = (1 - 1 / N - (x / length).square()) * square / d**2 + 2 * eps * x.square() / d**3
+    trace = w * p.square() * (1 - 2 * p + s_2) + eps * x / d**2 * 2 * p * (p - s_2)
+    return N / (C * tau**2) * trace.where(varies, 0.0).sum(1)
 
 
 _TRACES = dict(logit=_trace_logit, kl=_trace_kl, inter=_trace_inter, intra=_trace_intra)

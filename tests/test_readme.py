@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import statistics
 import subprocess
 import sys
 import unicodedata
@@ -15,6 +16,8 @@ import pytest
 from project import ROOT, type_command
 
 from prkd_mm.config import load_config
+from prkd_mm.experiments.records import read_records
+from prkd_mm.experiments.results import compare, rows_of
 
 README = (ROOT / 'README.md').read_text()
 PAGES = ['README.md', 'README_zh-CN.md', 'CONTRIBUTING.md', 'CHANGELOG.md', 'tests/data/README.md']
@@ -133,6 +136,30 @@ def test_the_line_for_the_stock_data_path_works(pair, tmp_path):
     # workers are seeded by epoch; otherwise each epoch would repeat the first one
     assert stock.num_workers == 4 and not stock.persistent_workers
     assert stock.worker_init_fn.type == 'seed_worker_by_epoch'
+
+
+@pytest.fixture(scope='module')
+def quickstart():
+    """The rows of the results of `make train` in this repository, by method."""
+    return {row.method: row for row in rows_of(read_records(ROOT / 'docs/results/quickstart'))}
+
+
+@pytest.mark.parametrize('page', ['README.md', 'README_zh-CN.md'])
+def test_the_table_of_the_quickstart_is_that_of_its_records(quickstart, page):
+    found = re.findall(r'^\| .* \|$', read(page), re.M)
+    for row in quickstart.values():
+        _, last, averaged, _, best, parameters, _ = row.cells()
+        assert any(
+            line.endswith(f'| {last} | {averaged} | {best} | {parameters} |') for line in found
+        )
+
+
+@pytest.mark.parametrize('method', ['kd', 'prkd'])
+def test_distillation_pays_in_the_quickstart(quickstart, method):
+    gain = compare(quickstart[method], quickstart['ce'], 'averaged')
+    assert len(gain.values) == 3
+    error = statistics.stdev(gain.values) / len(gain.values) ** 0.5
+    assert gain.mean - 2 * error > 4
 
 
 def test_the_first_config_from_a_stock_one_is_the_example():

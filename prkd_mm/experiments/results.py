@@ -18,6 +18,7 @@ STRENGTH_HEADER = ('', 'first epoch', 'last epoch', 'last / first')
 PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
 _FEW = 7  # more methods are compared with these two only
 _REFERENCES = ('kd', 'prkd')
+_SAME_STRENGTH = 0.01  # relative difference between the seeds of a method
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,19 @@ def strength_table(rows: Sequence[Row]) -> Table:
         if row.strength
         for first, last in [row.strength]
     ]
-    return Table(STRENGTH_HEADER, cells, 'Strength of the supervision')
+    caption = ' '.join(filter(None, map(_differing_strengths, rows)))
+    return Table(STRENGTH_HEADER, cells, 'Strength of the supervision', caption=caption)
+
+
+def _differing_strengths(row: Row) -> str:
+    """Warn about the runs of a method that end with unequal strengths."""
+    ends = [run.strength[1] for run in row.runs if run.strength]
+    if not ends or max(ends) <= (1 + _SAME_STRENGTH) * min(ends):
+        return ''
+    return (
+        f'{row.name}: the runs end with strengths from {min(ends):.3g} to {max(ends):.3g}. Their '
+        'versions, teachers or stored logits differ, so do not pool them.'
+    )
 
 
 def students(rows: Sequence[Row]) -> list[Row]:

@@ -13,7 +13,7 @@ from ..strength import StrengthMeter
 from ..visualization import plot_schedules
 from . import relaxation
 from .progress import current_epoch, is_iter_based, iters_per_epoch, num_epochs
-from .strength_log import log_without_smoothing
+from .strength_log import known_losses, log_without_smoothing
 from .teacher_check_hook import TeacherCheckHook
 
 Key = tuple[str, str]  # a loss's name in `distill_losses`, its attribute
@@ -209,14 +209,20 @@ class LossScheduleHook(Hook):
     def _start(self, runner: Runner) -> None:
         hooks = [hook for hook in runner.hooks if isinstance(hook, LossScheduleHook)]
         checks = [hook for hook in runner.hooks if isinstance(hook, TeacherCheckHook)]
-        meter = checks[0].meter if checks else None
+        meter, images = (checks[0].meter, checks[0].images) if checks else (None, '')
+        known = known_losses(runner)
         for schedule in self.schedules.values():
             if schedule.relax_to is not None and schedule.end is None:
+                if schedule.loss not in known:
+                    raise ValueError(
+                        f'LossScheduleHook: {schedule.name}: relax_to needs a loss on the logits, '
+                        f'but {schedule.loss} compares features. Give `end` instead'
+                    )
                 self._solve(schedule, hooks, meter, runner)
         if self is not hooks[-1] or not is_main_process():
             return
-        course = relaxation.course_of(hooks, runner.max_iters, self.epoch_length, meter)
-        relaxation.announce(course, hooks, runner.logger)
+        course = relaxation.course_of(hooks, runner.max_iters, self.epoch_length, meter, known)
+        relaxation.announce(course, hooks, runner.logger, images)
         plot_schedules(
             [i / self.epoch_length for i in (*course.iterations, runner.max_iters)],
             course.values,

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Optional
 
@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from ..schedules import Schedule
-from ..strength import StrengthMeter, has_strength, largest_rebound
+from ..strength import StrengthMeter, largest_rebound
 
 if TYPE_CHECKING:
     from .loss_schedule_hook import LossScheduleHook
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SOLVED = 'relax_to/'  # prefix of ``<loss>.<attr>`` in the run's information in its checkpoints
 AFTER_THE_RUN = 2**62  # an iteration at which every schedule has r = 1
 _MAX_POINTS = 300  # of a curve
-_MAX_STRENGTHS = 60  # of a curve; each temperature requires a softmax over all logits
+_MAX_STRENGTHS = 40  # of a curve; each temperature requires a softmax over all logits
 _TERM_NAMES = dict(kl='KL', inter='Cor', intra='Cor intra', logit='logit')
 NEEDED = (
     "add dict(type='TeacherCheckHook') to custom_hooks, and a validation set or stored logits; a "
@@ -57,11 +57,12 @@ def course_of(
     max_iters: int,
     epoch_length: int,
     meter: Optional[StrengthMeter],
+    known: Collection[str],
 ) -> Course:
     """Evaluate the schedules of a run and the strengths that result from them.
 
     The hooks are all those of the run, ready to train. There are no strengths without a meter, or
-    for losses that it does not support.
+    for losses that are not among the ``known`` ones.
     """
     step = epoch_length if all(hook.by_epoch for hook in hooks) else 1
     course = Course([step * i for i in _evenly(math.ceil(max_iters / step), _MAX_POINTS)])
@@ -71,7 +72,7 @@ def course_of(
             for (name, attr), value in values.items():
                 course.values.setdefault(f'{name}.{attr}', []).append(value)
     if meter is not None:
-        _add_strengths(course, hooks, meter)
+        _add_strengths(course, hooks, meter, known)
     return course
 
 
@@ -82,12 +83,15 @@ def _evenly(total: int, most: int) -> list[int]:
 
 
 def _add_strengths(
-    course: Course, hooks: Sequence['LossScheduleHook'], meter: StrengthMeter
+    course: Course,
+    hooks: Sequence['LossScheduleHook'],
+    meter: StrengthMeter,
+    known: Collection[str],
 ) -> None:
     chosen = [course.iterations[i] for i in _evenly(len(course.iterations), _MAX_STRENGTHS)]
     for i, iteration in enumerate(chosen):
         for name, loss in losses_at(hooks, iteration).items():
-            if has_strength(loss):
+            if name in known:
                 terms = meter.terms(loss)
                 course.totals.setdefault(name, [0.0] * len(chosen))[i] = sum(terms.values())
                 for kind, value in terms.items():
@@ -149,8 +153,13 @@ def solve_relax_to(
     )
 
 
-def announce(course: Course, hooks: Sequence['LossScheduleHook'], logger: logging.Logger) -> None:
-    """Log how the supervision changes over the run, with warnings about unintended changes."""
+def announce(
+    course: Course, hooks: Sequence['LossScheduleHook'], logger: logging.Logger, images: str
+) -> None:
+    """Log how the supervision changes over the run, with warnings about unintended changes.
+
+    ``images`` describes the images whose logits determine the strength.
+    """
     if not course.totals:
         logger.info(
             f'The strength of the supervision is unknown: {NEEDED}. It is defined for PRKDLoss, '
@@ -158,7 +167,7 @@ def announce(course: Course, hooks: Sequence['LossScheduleHook'], logger: loggin
         )
     for name, strengths in course.totals.items():
         schedules = [s for hook in hooks for s in hook.schedules.values() if s.loss == name]
-        logger.info(summary(name, strengths))
+        logger.info(f'{summary(name, strengths)} ({images})')
         correlation = course.terms.get(f'{name}: {_TERM_NAMES["inter"]}')
         for text in warnings(name, strengths, schedules, correlation):
             logger.warning(text)
@@ -195,7 +204,7 @@ def warnings(
     first, last = strengths[0], strengths[-1]
     targets = [schedule.relax_to for schedule in schedules if schedule.relax_to is not None]
     found = []
-    relaxes = any(s.attr in ('tau', 'kl_weight') and s.end < s.start for s in schedules)
+    relaxes = any(s.end < s.start for s in schedules)
     if targets:
         relaxes = min(targets) <= 1
     if relaxes and last > (1 + _SAME) * first:

@@ -12,8 +12,8 @@ from ..randomness import spread_indices
 from ..strength import has_strength
 from ..teachers import Teacher
 
-_MAX_IMAGES = 1024
-_MAX_LOGITS = 2**19  # fewer images if there are many classes
+_MAX_IMAGES = 10000  # the strength of Cor varies between images by half of its mean: error 0.5 %
+_MAX_LOGITS = 2**20  # fewer images if there are many classes
 _MIN_IMAGES = 64
 _SMALLEST_SCORE = 2.0**-149  # smaller ones are 0 in float32
 
@@ -31,6 +31,7 @@ class LogitSample:
 
     def __init__(self, total: int) -> None:
         self.total = total
+        self._kept: Optional[Tensor] = None
         self._rows: list[Tensor] = []
         self._seen = 0
 
@@ -48,7 +49,10 @@ class LogitSample:
 
     def add(self, logits: Tensor) -> None:
         """Keep some rows of the logits of the next batch, ``(B, C)``."""
-        kept = torch.from_numpy(spread_indices(self.total, _images_to_keep(logits.shape[1])))
+        if self._kept is None:
+            count = _images_to_keep(logits.shape[1])
+            self._kept = torch.from_numpy(spread_indices(self.total, count))
+        kept = self._kept
         here = kept[(kept >= self._seen) & (kept < self._seen + len(logits))] - self._seen
         self._rows.append(logits[here.to(logits.device)].double().cpu())
         self._seen += len(logits)

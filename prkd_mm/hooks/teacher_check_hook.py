@@ -22,10 +22,10 @@ class TeacherCheckHook(Hook):
     still works, but the student is worse. The accuracy of the teacher reveals such mistakes. A
     stored teacher was validated when its logits were stored, and that accuracy is used.
 
-    The logits of up to 1,024 of these images are kept. The strength of each distillation loss
-    (:mod:`prkd_mm.strength`) is computed from them, and logged every epoch as
-    ``train/<loss>.strength``. For a loss that no :class:`LossScheduleHook` changes, a log line
-    before the first batch reports its constant strength.
+    The strength of each distillation loss (:mod:`prkd_mm.strength`) is computed from the logits of
+    up to 10,000 images, of the validation set, or of the training set if they are stored. It is
+    logged every epoch as ``train/<loss>.strength``. For a loss that no :class:`LossScheduleHook`
+    changes, a log line before the first batch reports its constant strength.
 
     Args:
         min_top1 (float, optional): Stop the run if the teacher's top-1 accuracy on the validation
@@ -43,13 +43,14 @@ class TeacherCheckHook(Hook):
             raise ValueError(f'TeacherCheckHook: min_top1 must be in [0, 100], got {min_top1!r}')
         self.min_top1 = min_top1
         self.meter: Optional[StrengthMeter] = None  # strength for the teacher's logits
+        self.images = ''  # to which these logits belong
 
     def before_train(self, runner: Runner) -> None:
         self.meter = None
         teacher = teacher_of(unwrap(runner.model))
         if teacher is None:
             raise ValueError('TeacherCheckHook: the model has no teacher; remove the hook')
-        self._keep(runner, stored_sample(teacher))
+        self._keep(runner, stored_sample(teacher), 'training')
         if runner.val_loop is None:
             if self.min_top1 is not None:
                 raise ValueError(
@@ -61,7 +62,7 @@ class TeacherCheckHook(Hook):
             return
         metrics, logits = self._validate(runner)
         if self.meter is None:
-            self._keep(runner, logits)
+            self._keep(runner, logits, 'validation')
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
         runner.logger.info(
             f'Teacher, {teacher.measured}: '
@@ -75,7 +76,9 @@ class TeacherCheckHook(Hook):
             self._reject_bad(runner, *self._validate(runner))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        if self.meter is not None and runner.iter % iters_per_epoch(runner) == 0:
+        begins = runner.iter % iters_per_epoch(runner) == 0
+        # an iteration-based schedule ends in the last iteration
+        if self.meter is not None and (begins or runner.iter + 1 == runner.max_iters):
             for name, loss in known_losses(runner).items():
                 runner.message_hub.update_scalar(f'train/{name}.strength', self.meter.total(loss))
 
@@ -89,16 +92,19 @@ class TeacherCheckHook(Hook):
         metrics = teacher_of(unwrap(runner.model)).metrics(evaluate_and_keep)
         return metrics, sample.gather()
 
-    def _keep(self, runner: Runner, logits: Optional[Tensor]) -> None:
+    def _keep(self, runner: Runner, logits: Optional[Tensor], subset: str) -> None:
         if logits is None:
             return
         # a batch sampler of the user's own leaves batch_size None; only 'intra' depends on it
         self.meter = StrengthMeter(logits, runner.train_dataloader.batch_size or 64)
+        self.images = f'{len(logits):,} {subset} images'
         for name, loss in known_losses(runner).items():
             log_without_smoothing(runner, f'{name}.strength')
             if not getattr(loss, 'scheduled', False):  # set by LossScheduleHook, which runs earlier
                 strength = self.meter.total(loss)
-                runner.logger.info(f'{name}: supervision {strength:#.2g} during the whole run')
+                runner.logger.info(
+                    f'{name}: supervision {strength:#.2g} during the whole run ({self.images})'
+                )
 
     def _reject_bad(self, runner: Runner, metrics: dict, logits: Optional[Tensor]) -> None:
         if logits is not None:

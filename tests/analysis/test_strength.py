@@ -85,7 +85,7 @@ def test_the_closed_form_of_the_strength_is_the_mean_eigenvalue():
     z = logits(8)
     terms = [Term('kl', 2.0, 3.0), Term('inter', 4.0, 2.0), Term('intra', 4.0, 5.0)]
     assert strength(terms, z, batch_size=4) == pytest.approx(
-        eigenvalues(terms, z, batch_size=4).mean().item()
+        eigenvalues(terms, z, batch_size=4).mean().item(), rel=1e-8
     )
 
 

@@ -8,7 +8,6 @@ from project import ROOT, link_checkout, type_command
 
 D, V = 'train_dataloader.dataset.dataset', 'val_dataloader.dataset.dataset'
 TRIAL = 'configs/trials/too_small.py'
-PHOTOS = 'configs/quickstart/prkd_tinyimagenet20.py'
 FEW = [
     f'{D}.num_classes=10',
     f'{D}.samples_per_class=3',
@@ -49,15 +48,16 @@ def test_the_trial_leaves_records_that_make_its_report(folder):
     assert [row['averaged'][1] for row in rows] == [by_method[method] for method in methods]
 
 
-def test_the_search_on_photographs_tries_settings_of_prkd(folder):
-    command = ['tools/tune.py', PHOTOS, '--methods', 'prkd', '--views', '2', '--trials', '2']
+def test_the_search_tries_settings_of_several_methods(folder):
+    command = ['tools/tune.py', TRIAL, '--methods', 'kd,prkd', '--views', '2', '--trials', '2']
     command += '--finalists 1 --seeds 1 --tail 2 --held-out 3 --jobs 2'.split()
     teacher = [f'{D}.num_classes=10', f'{D}.samples_per_class=3', 'train_cfg.max_epochs=1']
     teacher += ['train_dataloader.batch_size=10', 'default_hooks.logger.interval=1']
     type_command(*command, '--teacher-options', *teacher, '--cfg-options', *FEW, cwd=folder)
-    out = folder / 'results/tune_prkd_tinyimagenet20'
+    out = folder / 'results/tune_too_small'
     found = json.loads((out / 'tuning.json').read_text())
     assert [trial['number'] for trial in found['trials']['prkd']] == [0, 1]
+    assert set(found['trials']['kd'][1]['values']) == {'tau', 'loss_weight'}
     assert set(found['trials']['prkd'][1]['values']) == {
         'tau',
         'tau_L',

@@ -132,6 +132,15 @@ def test_the_strength_at_both_ends_is_a_table():
     assert 'Strength of the supervision' not in tables(rows_of(runs('ce', 50)), {})
 
 
+@pytest.mark.parametrize('last, says', [(0.0201, False), (0.0205, True)])
+def test_seeds_that_end_with_unequal_strengths_are_named(last, says):
+    seeds = runs('prkd_to_1_4', 50, 51, strength=(0.08, 0.02))
+    other = dataclasses.replace(seeds[1], strength=(0.08, last))
+    table = tables(rows_of([seeds[0], other]), {})['Strength of the supervision']
+    said = 'PRKD to 1/4: the runs end with strengths from 0.02 to 0.0205.' in table.caption
+    assert said == says
+
+
 def test_the_gains_of_a_method_with_two_settings_are_not_compared():
     other = [dataclasses.replace(run, settings='x', config='b.py') for run in runs('kd', 60, 62)]
     found = rows_of([*runs('kd', 60, 62), *other, *runs('prkd', 63, 65)])

@@ -2,6 +2,7 @@
 
 import copy
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ class Autograd(Hook):
         self.loss, self.found = loss, {}
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter % LENGTH:
+        if runner.iter % LENGTH and runner.iter + 1 < runner.max_iters:
             return
         model = unwrap(runner.model)
         loss = copy.deepcopy(model.distiller.distill_losses[self.loss])
@@ -117,7 +118,7 @@ def test_relax_to_is_reached_in_an_iteration_based_run(tmp_path):
     ckpt = teacher_of(tmp_path / 't.pth')
     runner = run(config(ckpt, tmp_path, CHECK, schedule(0.25), by_epoch=False))
     found, _ = runner.message_hub.get_scalar('train/loss_prkd.strength').data
-    assert len(found) == EPOCHS
+    assert len(found) == EPOCHS + 1  # at the beginning of each epoch, and in the last iteration
     assert found[-1] / found[0] == pytest.approx(0.25, rel=1e-3)
 
 
@@ -126,8 +127,8 @@ def test_relax_to_is_reached_with_other_shapes_and_a_start_above_0(tmp_path):
     cfg['schedules'][2].update(start=0.1, shape='cosine')
     probe = Autograd()
     run(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg), probe)
-    # the last epoch begins LENGTH - 1 iterations before the last iteration
-    assert 0.45 < list(probe.found.values())[-1] / probe.found[1] < 0.6
+    # found in the last iteration, not at the beginning of the last epoch
+    assert probe.found[EPOCHS] / probe.found[1] == pytest.approx(0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
@@ -183,15 +184,16 @@ def test_the_strength_is_logged_even_without_a_schedule(tmp_path):
         probe,
     )
     assert logged(tmp_path, 'loss_kl.strength') == pytest.approx(probe.found, rel=1e-4)
-    line = f'loss_kl: supervision {probe.found[1]:#.2g} during the whole run'
+    line = f'loss_kl: supervision {probe.found[1]:#.2g} during the whole run (40 validation images)'
     before, after = toy.log_text(tmp_path).split(line)
     assert 'Epoch(train)' not in before and 'Epoch(train)' in after
 
 
-def test_losses_on_features_have_no_strength():
-    kl = dict(type='mmrazor.KLDivergence', tau=3.0)
-    cfg = toy.logits_distiller(loss_kl=kl, loss_feature=kl)
-    recorders = dict(cfg['student_recorders'], feature=dict(type='ModuleOutputs', source='neck'))
+def with_loss_on_features(**losses):
+    """A distiller whose ``loss_feature`` compares the outputs of the necks."""
+    cfg = toy.logits_distiller(**losses)
+    feature = dict(type='mmrazor.ModuleOutputs', source='neck')
+    recorders = dict(cfg['student_recorders'], feature=feature)
     cfg.update(student_recorders=recorders, teacher_recorders=recorders)
     cfg['loss_forward_mappings'] = dict(
         cfg['loss_forward_mappings'],
@@ -200,6 +202,25 @@ def test_losses_on_features_have_no_strength():
             preds_T=dict(from_student=False, recorder='feature'),
         ),
     )
+    return cfg
+
+
+def test_the_figure_of_the_schedules_shows_the_logged_strength(tmp_path):
+    runner = toy.start(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, schedule(0.25)))
+    drawn = mock.patch('prkd_mm.hooks.loss_schedule_hook.plot_schedules')
+    with toy.quickly(draw=True), drawn as plot:
+        runner.train()
+    epochs, values, path, totals, terms = plot.call_args.args
+    assert epochs == list(range(EPOCHS + 1)) and path == f'{tmp_path}/schedule.png'
+    assert totals == dict(loss_prkd=pytest.approx(list(logged(tmp_path).values()), rel=1e-6))
+    assert set(terms) == {'loss_prkd: KL', 'loss_prkd: Cor'}
+    parts = [sum(pair) for pair in zip(*terms.values())]
+    assert parts == pytest.approx(totals['loss_prkd'], rel=1e-9)
+
+
+def test_losses_on_features_have_no_strength():
+    kl = dict(type='mmrazor.KLDivergence', tau=3.0)
+    cfg = with_loss_on_features(loss_kl=kl, loss_feature=kl)
     distiller = MODELS.build(dict(cfg, _scope_='mmrazor'))
     runner = SimpleNamespace(model=SimpleNamespace(distiller=distiller))
     assert list(known_losses(runner)) == ['loss_kl']
@@ -281,6 +302,18 @@ class TestErrors:
         self.raises(
             config(teacher_of(tmp_path / 't.pth', 0.3), tmp_path, CHECK, cfg),
             'cannot be reached, .* the other terms alone keep',
+        )
+
+    def test_a_target_for_a_loss_on_features_is_an_error(self, tmp_path):
+        distiller = with_loss_on_features(
+            loss_kl=dict(type='mmrazor.KLDivergence'), loss_feature=dict(type='mmrazor.PRKDLoss')
+        )
+        relaxed = dict(loss='loss_feature', attr='cor_weight', start=0.0, relax_to=0.25)
+        hook = dict(type='LossScheduleHook', schedules=[relaxed])
+        ckpt = teacher_of(tmp_path / 't.pth')
+        self.raises(
+            config(ckpt, tmp_path, CHECK, hook, distiller=distiller),
+            'cor_weight: relax_to needs a loss on the logits, but loss_feature compares features',
         )
 
     def test_an_initial_strength_of_0_is_an_error(self, tmp_path):
