@@ -102,12 +102,16 @@ def bars(
 ) -> None:
     """Draw horizontal bars with error bars, the first on top.
 
-    ``label`` belongs to the x axis, which is logarithmic with ``log``. ``color`` is one color, or a
+    ``label`` belongs to the x axis. With ``log``, this axis is logarithmic, and there are points
+    instead of bars, which would have no zero to start from. ``color`` is one color, or with bars a
     list of one per bar.
     """
     means, errors = zip(*estimates.values())
     positions = np.arange(len(estimates))
-    axes.barh(positions, means, xerr=errors, capsize=2, color=color)
+    if log:
+        axes.errorbar(means, positions, xerr=errors, fmt='o', capsize=2, color=color)
+    else:
+        axes.barh(positions, means, xerr=errors, capsize=2, color=color)
     axes.set_yticks(positions, list(estimates))
     if not axes.yaxis_inverted():
         axes.invert_yaxis()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
+_MOST_WITH_PARTS = 3  # of the runs in a panel that also shows the terms of their losses
 _DASHES = dict(zip(PARTS.values(), LINE_STYLES))  # line styles for the terms of a loss
 
 
@@ -66,23 +66,24 @@ def _draw_curvature(axes: Axes, schemes: dict[str, Summary]) -> None:
     bars(axes, means, 'mean curvature per direction (trace / C), τ² included', log=True)
     without = [summary.without_tau2 for summary in schemes.values()]
     axes.plot(without, np.arange(len(schemes)), 'D', color='black', markersize=4)
-    axes.set_title('(b) strength at the match; ◆: without τ²')
+    axes.set_title('(b) strength at the match; black: without τ²')
 
 
 def _draw_strength_over_run(
     axes: Axes, along: dict[str, StrengthOverRun], styles: dict[str, Style]
 ) -> None:
+    show_parts = len(along) <= _MOST_WITH_PARTS
     for name, run in along.items():
         color, dash = styles[name]
         epochs = np.add(run.epochs, 1)
         axes.plot(epochs, run.strength, color=color, linestyle=dash, linewidth=2.5, label=name)
-        for part, values in run.parts.items() if len(run.parts) > 1 else ():
+        for part, values in run.parts.items() if show_parts and len(run.parts) > 1 else ():
             label = f'{name}: {part}'
             axes.plot(epochs, values, _DASHES[part], color=color, linewidth=1, label=label)
     finish(axes, 'epoch', 'mean curvature, all weights included', legend=False)
     if along:
         legend_below(axes, 2)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale('log')
     axes.set_title("(e) strength of the run's own loss at the match")
 
 

@@ -18,6 +18,8 @@ from . import figure, measure
 from .along_run import StrengthOverRun, strength_over_run
 from .measure import Summary
 
+_SUBSETS = dict(train='training', val='validation')
+
 
 @documented
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[s
         verdict=verdict,
     )
     title = (
-        f'{used} images of {options.split}, {classes} classes, batches of {batch_size}; '
+        f'{used} {_SUBSETS[options.split]} images, {classes} classes, batches of {batch_size}; '
         f'(c) and (d): student of {run.title}\n' + verdict.replace('; ', ';\n')
     )
     rows = _show(schemes, verdict, report)

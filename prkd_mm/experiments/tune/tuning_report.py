@@ -146,7 +146,7 @@ def plot_search(found: dict[str, list[Trial]], winners: dict[str, Trial], path: 
         shown[0].tick_params(labelleft=True)
         shown[0].set_ylabel(f'{METHODS[method]}:\naveraged top-1, %')
     figure.suptitle(
-        'Held-out training images. Square: config; star: chosen;\n'
+        'Held-out training images. Square: the config; star: the best;\n'
         'bars: standard deviation over the seeds',
         fontsize='medium',
     )
