@@ -26,7 +26,9 @@ NOTE = (
     'the verdict is "yes" or "no" only if the whole interval lies on one side of 0. It covers the '
     'randomness of the seeds, not the choice of the teacher and of the validation images, and one '
     'in twenty intervals excludes 0 even if the methods do not differ. The strength is that of '
-    'the whole supervision at the match, the mean curvature of the loss in the logits.'
+    'the whole supervision at the match, the mean curvature of the loss in the logits. The '
+    'distance between the students of the last two epochs is the norm of the difference of their '
+    'trained weights.'
 )
 
 
@@ -111,6 +113,7 @@ def _row_numbers(row: Row) -> dict:
         **lists,
         gain=list(row.gain.values) if row.gain else [],
         strength=row.strength,
+        step=list(row.by_seed('step').values()),
         parameters=row.runs[0].parameters,
         commands=[run.command for run in row.runs],
     )

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Optional
 
 from mmrazor.registry import MODELS
+from torch import nn
 
+from ..analysis.spread.measure import last_step
 from ..checkpoints import read, resolve
 from ..cli import command_of
 from ..config import add_train_arguments, load_config
@@ -189,14 +191,23 @@ class Job:
             raw,
             averaged,
             self.strength_ends(),
+            self.last_step(),
         )
 
     def num_parameters(self) -> int:
         """Parameter count of the net that is trained."""
+        return sum(parameter.numel() for parameter in self._net().parameters())
+
+    def last_step(self) -> Optional[tuple[float, float]]:
+        """Distance between the students of the last two epochs, and the norm of their mean."""
+        trained = [name for name, weight in self._net().named_parameters() if weight.requires_grad]
+        return last_step(self.work_dir, trained) if self.method else None
+
+    def _net(self) -> nn.Module:
+        """The net that is trained, with random weights."""
         model = self.cfg.model.get('architecture', self.cfg.model)
         scope = self.cfg.get('default_scope', 'mmpretrain')
-        net = MODELS.build({'_scope_': scope, **model.to_dict()})
-        return sum(parameter.numel() for parameter in net.parameters())
+        return MODELS.build({'_scope_': scope, **model.to_dict()})
 
     def stop(self) -> None:
         """Terminate the process, or keep it from starting."""

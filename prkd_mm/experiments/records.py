@@ -59,6 +59,9 @@ class RunRecord:
     averaged_curve: dict[int, float]
     # strength of the supervision in the first and last epoch; None if it was not logged
     strength: Optional[tuple[float, float]] = None
+    # distance between the students of the last two epochs, and the norm of their mean; None
+    # without their checkpoints
+    step: Optional[tuple[float, float]] = None
 
 
 def settings_of(cfg: Config, *others: Any) -> str:
@@ -105,8 +108,9 @@ def read_record(path: Path) -> RunRecord:
         fields = json.loads(path.read_text(encoding='utf-8'))
         for name in ('curve', 'averaged_curve'):
             fields[name] = {int(epoch): top1 for epoch, top1 in fields[name].items()}
-        if (ends := fields.get('strength')) is not None:
-            fields['strength'] = float(ends[0]), float(ends[1])
+        for name in ('strength', 'step'):
+            if (pair := fields.get(name)) is not None:
+                fields[name] = float(pair[0]), float(pair[1])
         return RunRecord(**fields)
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"'{path}' is not the record of a run ({error}); delete it") from error

@@ -5,9 +5,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
-from .paired import Difference, difference, mean_std
+from ..estimates import mean_and_deviation
+from ..paired import Difference, difference, mean_std
 from .records import RunRecord
 from .table import Table
 
@@ -15,6 +16,8 @@ HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %', 'param
 # for a terminal of 80 columns
 SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'weights', 'time')
 STRENGTH_HEADER = ('', 'first epoch', 'last epoch', 'last / first')
+STEP_HEADER = ('', 'distance', 'of the norm', 'minus KD', '95 % interval', 'seeds', 'larger')
+SHORT_STEP_HEADER = ('', 'distance', 'of norm', *STEP_HEADER[3:])
 PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
 _FEW = 7  # more methods are compared with these two only
 _REFERENCES = ('kd', 'prkd')
@@ -29,7 +32,7 @@ class Row:
     method: Optional[str]
     runs: tuple[RunRecord, ...]
 
-    def by_seed(self, attr: str) -> dict[int, float]:
+    def by_seed(self, attr: str) -> dict[int, Any]:
         """Values of a :class:`RunRecord` attribute by seed; runs without it are left out."""
         return {run.seed: getattr(run, attr) for run in self.runs if getattr(run, attr) is not None}
 
@@ -54,6 +57,11 @@ class Row:
             return None
         first, last = (statistics.fmean(values) for values in zip(*ends))
         return first, last
+
+    @property
+    def steps(self) -> dict[int, float]:
+        """Distance between the students of the last two epochs by seed."""
+        return {seed: distance for seed, (distance, _) in self.by_seed('step').items()}
 
     def cells(self) -> list[str]:
         """Cells of the row, in the order of :data:`HEADER`."""
@@ -138,6 +146,7 @@ def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
     )
     others = {
         'Strength of the supervision': strength_table(rows),
+        'Spread of the last students': step_table(rows),
         'Paired differences': paired_table(differences(rows)),
     }
     return {'Top-1': top1, **{name: table for name, table in others.items() if table.rows}}
@@ -153,6 +162,25 @@ def strength_table(rows: Sequence[Row]) -> Table:
     ]
     caption = ' '.join(filter(None, map(_differing_strengths, rows)))
     return Table(STRENGTH_HEADER, cells, 'Strength of the supervision', caption=caption)
+
+
+def step_table(rows: Sequence[Row]) -> Table:
+    """Table of the distance between the students of the last two epochs, compared with KD."""
+    kd, cells = _kd(rows), []
+    for row in (row for row in rows if row.steps):
+        found = difference(row.name, 'KD', row.steps, kd.steps) if kd and kd is not row else None
+        shares = [100 * distance / norm for distance, norm in row.by_seed('step').values()]
+        cells.append(
+            [
+                row.name,
+                f'{mean_and_deviation(list(row.steps.values())):.3f}',
+                f'{statistics.fmean(shares):.2g} %',
+                f'{found.mean:+.3f}' if found else '–',
+                *(_verdict_cells(found, '+.3f') if found else ['–'] * 3),
+            ]
+        )
+    title = 'Distance between the students of the last two epochs'
+    return Table(STEP_HEADER, cells, title, SHORT_STEP_HEADER)
 
 
 def _differing_strengths(row: Row) -> str:
@@ -198,28 +226,31 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def _gains_over_kd(rows: Sequence[Row]) -> list[Optional[Difference]]:
-    """Gain of averaging for each variant of PRKD minus that for KD, which must have one row."""
-    references = [row for row in rows if row.method == 'kd']
-    if len(references) != 1:  # missing, or with several settings
-        return []
-    (kd,) = references
+    """Gain of averaging for each variant of PRKD minus that for KD."""
+    kd = _kd(rows)
     return [
         difference(f'MA gain, {row.name}', f'MA gain, {kd.name}', row.gains, kd.gains)
         for row in rows
-        if (row.method or '').startswith('prkd')
+        if kd and (row.method or '').startswith('prkd')
     ]
+
+
+def _kd(rows: Sequence[Row]) -> Optional[Row]:
+    """The row of KD; None if it is missing or has several settings."""
+    found = [row for row in rows if row.method == 'kd']
+    return found[0] if len(found) == 1 else None
 
 
 def paired_table(found: Sequence[Difference]) -> Table:
     """Table of differences with confidence intervals and verdicts."""
     rows = [
-        [
-            f'{each.better} − {each.worse}',
-            mean_std(each.values, '+'),
-            '{:+.2f} to {:+.2f}'.format(*each.interval) if each.interval else '–',
-            str(len(each.values)),
-            each.verdict,
-        ]
+        [f'{each.better} − {each.worse}', mean_std(each.values, '+'), *_verdict_cells(each, '+.2f')]
         for each in found
     ]
     return Table(PAIRED_HEADER, rows, 'Paired by seed: is the first better than the second?')
+
+
+def _verdict_cells(found: Difference, number: str) -> list[str]:
+    """Interval, number of seeds and verdict; ``number`` is the format of the interval."""
+    interval = [format(end, number) for end in found.interval or ()]
+    return [' to '.join(interval) or '–', str(len(found.values)), found.verdict]

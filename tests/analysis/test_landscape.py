@@ -1,14 +1,22 @@
 import copy
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 import toy
+from scipy import stats
 from torch import nn
 from torch.func import functional_call, hessian
 
-from prkd_mm.analysis.landscape.measure import Draw, over_trainings, plane, values_at
+from prkd_mm.analysis.landscape.measure import (
+    Draw,
+    over_trainings,
+    plane,
+    sharpness_differences,
+    values_at,
+)
 from prkd_mm.analysis.landscape.objective import Objective, num_filters, random_direction
 from prkd_mm.analysis.landscape.sharpness import top_eigenvalue, trace, worst_loss
 
@@ -198,3 +206,16 @@ def test_error_bars_are_over_trainings_if_there_are_several():
     assert over([('a', 1.0), ('a', 3.0)]) == (2, 2**0.5)
     assert over([('a', 1.0), ('a', 3.0), ('b', 3.0), ('b', 5.0)]) == (3, 2**0.5)
     assert math.isnan(over([('a', 1.0)]).error)
+
+
+def test_differences_of_sharpness_are_paired_by_training():
+    def draws(*values):
+        return [Draw(name, 0, {}, SimpleNamespace(trace=x)) for name, x in values]
+
+    kd = draws(('a', 1.0), ('a', 3.0), ('b', 5.0), ('c', 4.0))
+    prkd = draws(('d', 4.0), ('d', 4.0), ('e', 6.0), ('f', 7.0))
+    (found,) = sharpness_differences({'KD': kd, 'PRKD': prkd}, 'trace')
+    expected = stats.ttest_rel([4, 6, 7], [2, 5, 4]).confidence_interval(0.95)
+    assert (found.better, found.worse) == ('PRKD', 'KD')
+    assert found.interval == pytest.approx((expected.low, expected.high))
+    assert found.mean == pytest.approx(2)

@@ -3,7 +3,14 @@ import torch
 from torch import nn
 
 from prkd_mm.analysis.batches import accuracy
-from prkd_mm.analysis.spread.measure import averages, disagreement, flat, gain, weight_spread
+from prkd_mm.analysis.spread.measure import (
+    averages,
+    disagreement,
+    flat,
+    gain,
+    last_step,
+    weight_spread,
+)
 from prkd_mm.estimates import Estimate
 
 
@@ -22,6 +29,16 @@ def test_the_spread_of_many_points_is_their_variance():
     assert found.variance == pytest.approx(x.double().var(0).sum().item(), rel=1e-6)
     d = (x[:, None].double() - x).norm(dim=2)
     assert found.mean_distance == pytest.approx(d.sum().item() / 30, rel=1e-6)
+
+
+def test_the_last_step_is_that_between_the_last_two_epochs(tmp_path):
+    for epoch, weight, statistic in ((7, 9.0, 1.0), (8, 1.0, 2.0), (9, 4.0, 3.0)):
+        state = dict(w=torch.tensor([[weight, 3.0]]), running_mean=torch.tensor(statistic))
+        torch.save(dict(state_dict=state, meta={}), tmp_path / f'epoch_{epoch}.pth')
+    # (1, 3) and (4, 3): their mean is (2.5, 3)
+    assert last_step(tmp_path, ['w']) == pytest.approx((3.0, (2.5**2 + 3**2) ** 0.5))
+    (tmp_path / 'epoch_8.pth').unlink()
+    assert last_step(tmp_path, ['w']) is None
 
 
 def test_disagreement_is_the_mean_over_pairs():

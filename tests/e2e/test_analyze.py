@@ -11,6 +11,7 @@ import pytest
 import toy
 from mmengine.runner import Runner
 from project import DIGITS, TEACHER_DIGITS, link_checkout, type_command
+from scipy.stats import ttest_rel
 
 from prkd_mm.checkpoints import read
 from prkd_mm.config import load_config
@@ -203,6 +204,26 @@ def test_landscape_averages_over_trainings(analyze):
     ]
     assert both == [{k: x for k, x in row.items() if k != 'checkpoint'} for row in alone]
     assert 'over 2 trainings, with 1 draw each' in ' '.join(printed.split())
+
+
+def test_the_landscapes_of_several_trainings_are_compared(analyze):
+    small = ['--samples', '40', '--seeds', '1', '--grid', '2', '--probes', '2', '--bn-batches', '2']
+    seconds = {Path('work_dirs/prkd_digits_kd_seed1'): 'prkd_digits'}
+    seconds[Path('work_dirs/prkd_digits_seed1')] = 'prkd_digits_kd'
+    try:
+        for link, target in seconds.items():
+            link.symlink_to(target)
+        methods = ['--methods', 'kd,prkd', '--trainings', '2']
+        printed, numbers, _ = run(analyze, 'landscape', *methods, *small)
+    finally:
+        for link in seconds:
+            link.unlink()
+    kd, prkd = (
+        [row['normalized_trace'] for row in numbers['sharpness'][name]] for name in ('KD', 'PRKD')
+    )
+    low, high = ttest_rel(prkd, kd).confidence_interval(0.95)
+    (line,) = (row for row in printed.splitlines() if 'PRKD − KD: normalized trace' in row)
+    assert f'{low:+.3g} to {high:+.3g}' in line and 'cannot tell' in line
 
 
 def test_two_runs_of_one_method_are_distinguished(analyze, folder):

@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from project import DIGITS, ROOT
 from scipy.stats import ttest_rel
 
 LOGGED = 'default_hooks.logger.interval=5'
 # small batches: 64 steps, after which a student is better than chance
 SHORT = ['train_cfg.max_epochs=2', 'train_dataloader.batch_size=8', LOGGED]
+RUNS = {'student alone': 'prkd_digits_ce', 'KD': 'prkd_digits_kd', 'PRKD': 'prkd_digits'}
 SHORT_TEACHER = ['train_cfg.max_epochs=8', LOGGED]  # with fewer it is no better than chance
 
 
@@ -75,14 +77,13 @@ def test_the_table_shows_what_the_runs_logged(folder, first):
     number = r' *\+?(-?[\d.]+|–)│'
     rows = re.findall(rf'^([a-zA-Z, ]+?) *│{number}{number}{number}', first, re.MULTILINE)
     raw, average = 'accuracy/top1', 'student_avg/accuracy/top1'
-    runs = {'student alone': 'prkd_digits_ce', 'KD': 'prkd_digits_kd', 'PRKD': 'prkd_digits'}
     (teacher, top1, *none), *students = rows
     assert teacher == 'teacher' and none == ['–', '–']
     assert float(top1) == pytest.approx(logged(folder, 'teacher_digits', raw), abs=0.005)
-    assert [name for name, *_ in students] == list(runs)
+    assert [name for name, *_ in students] == list(RUNS)
     assert 'Teacher: live teacher' in first
     for name, *shown in students:
-        last, averaged = (logged(folder, runs[name], key) for key in (raw, average))
+        last, averaged = (logged(folder, RUNS[name], key) for key in (raw, average))
         assert [float(text) for text in shown] == pytest.approx(
             [last, averaged, averaged - last], abs=0.005
         )
@@ -99,6 +100,7 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
     assert re.findall('<h2>(.*?)</h2>', page) == [
         'Top-1',
         'Strength of the supervision',
+        'Spread of the last students',
         'Paired differences',
         'Accuracy',
         'Schedule',
@@ -118,6 +120,23 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
             assert f'{row["last"][0]:.2f}' in text
         assert row['best'][0] >= row['last'][0]
     assert results['protocol']['epochs'] == '2'
+
+
+def test_the_distance_of_the_last_students_is_that_of_their_checkpoints(folder, first):
+    for row, run in zip(results_of(folder / 'results/prkd_digits')['rows'][1:], RUNS.values()):
+        one, other = (
+            torch.cat(
+                [
+                    weight.flatten()
+                    for name, weight in torch.load(path)['state_dict'].items()
+                    if name.startswith('architecture.') and name.endswith(('weight', 'bias'))
+                ]
+            )
+            for path in (folder / 'work_dirs' / run / f'epoch_{n}.pth' for n in (1, 2))
+        )
+        ((distance, norm),) = row['step']
+        assert distance == pytest.approx((one - other).norm().item(), rel=1e-5) and distance > 0
+        assert norm == pytest.approx(((one + other) / 2).norm().item(), rel=1e-5)
 
 
 def test_two_seeds_can_run_at_the_same_time(folder, first):

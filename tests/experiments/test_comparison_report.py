@@ -132,6 +132,25 @@ def test_the_strength_at_both_ends_is_a_table():
     assert 'Strength of the supervision' not in tables(rows_of(runs('ce', 50)), {})
 
 
+def test_the_distance_of_the_last_students_is_compared_with_that_of_kd():
+    steps = dict(ce=[(9.0, 90.0)], kd=[(2.0, 20.0), (3.0, 20.0)], prkd=[(1.0, 50.0), (2.1, 50.0)])
+    runs_of = [
+        dataclasses.replace(run, step=step)
+        for method, pairs in steps.items()
+        for run, step in zip(runs(method, *[50] * len(pairs)), pairs)
+    ]
+    table = tables(rows_of([*runs_of, *runs('dist', 60)]), {})['Spread of the last students']
+    # the differences -1 and -0.9: deviation 0.1/√2, half the interval 12.706 · 0.05
+    assert table.rows == [
+        ['student alone', '9.000', '10 %', '+7.000', '–', '1', 'cannot tell'],
+        ['KD', '2.500 ± 0.707', '12 %', *['–'] * 4],
+        ['PRKD', '1.550 ± 0.778', '3.1 %', '-0.950', '-1.585 to -0.315', '2', 'no'],
+    ]
+    two_kds = [dataclasses.replace(runs_of[1], settings='x', config='b.py'), *runs_of]
+    assert tables(rows_of(two_kds), {})['Spread of the last students'].rows[-1][3:] == ['–'] * 4
+    assert 'Spread of the last students' not in tables(rows_of(runs('kd', 50)), {})
+
+
 @pytest.mark.parametrize('last, says', [(0.0201, False), (0.0205, True)])
 def test_seeds_that_end_with_unequal_strengths_are_named(last, says):
     seeds = runs('prkd_to_1_4', 50, 51, strength=(0.08, 0.02))

@@ -11,8 +11,8 @@ Neural Nets", NeurIPS 2018, https://arxiv.org/abs/1712.09913
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from itertools import product
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations, product
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ...estimates import Estimate, mean_and_deviation
+from ...paired import Difference, difference
 from .objective import Objective, Value, random_direction
 from .sharpness import Sharpness
 
@@ -56,17 +57,40 @@ def over_trainings(draws: Sequence[Draw], values: Sequence[float]) -> Estimate:
 
     There is one value per draw. Draws of the same training are averaged first.
     """
-    by_training = defaultdict(list)
+    means = by_training(draws, values)
+    return mean_and_deviation(values if len(means) == 1 else means)
+
+
+def by_training(draws: Sequence[Draw], values: Sequence[float]) -> list[float]:
+    """Mean over the draws of each training. There is one value per draw."""
+    found = defaultdict(list)
     for draw, value in zip(draws, values):
-        by_training[draw.checkpoint].append(value)
-    if len(by_training) == 1:
-        return mean_and_deviation(values)
-    return mean_and_deviation([float(np.mean(values)) for values in by_training.values()])
+        found[draw.checkpoint].append(value)
+    return [float(np.mean(values)) for values in found.values()]
 
 
 def sharpness_over_trainings(draws: Sequence[Draw], key: str) -> Estimate:
     """One field of :class:`Sharpness` by :func:`over_trainings`."""
-    return over_trainings(draws, [getattr(draw.sharpness, key) for draw in draws])
+    return over_trainings(draws, _field(draws, key))
+
+
+def sharpness_differences(draws: Mapping[str, Sequence[Draw]], key: str) -> list[Difference]:
+    """Differences of one field of :class:`Sharpness` between all runs, paired by training.
+
+    The runs must have the same seeds in the same order. A later run is compared with each
+    earlier one.
+    """
+    numbers = {
+        title: dict(enumerate(by_training(each, _field(each, key))))
+        for title, each in draws.items()
+    }
+    pairs = combinations(numbers, 2)
+    found = (difference(two, one, numbers[two], numbers[one]) for one, two in pairs)
+    return [each for each in found if each]
+
+
+def _field(draws: Sequence[Draw], key: str) -> list[float]:
+    return [getattr(draw.sharpness, key) for draw in draws]
 
 
 def curve(

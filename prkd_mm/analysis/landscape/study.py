@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from ...cli import positive_number
+from ...estimates import mean_and_deviation
 from ...options import documented, option
 from ..batches import load_batches, recalibrate, training_batches
 from ..device import choose_device, exact_float32
@@ -96,8 +97,27 @@ def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[
     ]
     title = f'Sharpness of the train loss, ± standard deviation over {over}'
     report.table(title, sharpness_rows, dict(run='', **_HEADINGS))
+    if trainings > 1 and len(found) > 1:
+        _show_differences({title: x.draws for title, x in found.items()}, report)
     _save(found, paths, options, over, report)
     return found
+
+
+def _show_differences(draws: dict[str, list[Draw]], report: Report) -> None:
+    rows = [
+        dict(
+            run=f'{each.better} − {each.worse}: {_HEADINGS[key]}',
+            difference=mean_and_deviation(each.values),
+            interval='{:+.3g} to {:+.3g}'.format(*each.interval) if each.interval else '-',
+            trainings=len(each.values),
+            larger=each.verdict,
+        )
+        for key in ('normalized_top_eigenvalue', 'normalized_trace')
+        for each in measure.sharpness_differences(draws, key)
+    ]
+    title = 'Paired by training: is the first larger than the second?'
+    headings = ('', 'difference', '95 % interval', 'trainings', 'larger')
+    report.table(title, rows, dict(zip(rows[0], headings)))
 
 
 def _tails(runs: Sequence[Run], report: Report) -> dict[str, dict[str, str]]:

@@ -5,17 +5,20 @@ where they coincide: "Averaging Weights Leads to Wider Optima and Better
 Generalization", UAI 2018, https://arxiv.org/abs/1803.05407
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import reduce
-from typing import Callable, NamedTuple
+from pathlib import Path
+from typing import Callable, NamedTuple, Optional, Union
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...averaging import State, mean_of
+from ...checkpoints import plain_state_dict, read
 from ...estimates import Estimate
 from ..batches import accuracy
+from ..runs import tail_checkpoints
 
 
 class WeightSpread(NamedTuple):
@@ -71,6 +74,19 @@ def weight_spread(vectors: Sequence[Tensor]) -> WeightSpread:
         distances=distances.tolist(),
         mean_distance=distances.sum().item() / (n * (n - 1)),
     )
+
+
+def last_step(work_dir: Union[str, Path], names: Collection[str]) -> Optional[tuple[float, float]]:
+    """Distance between the students of the last two epochs, and the norm of their mean.
+
+    ``names`` are the weights to compare. None if the work dir lacks one of the checkpoints.
+    """
+    try:
+        paths = tail_checkpoints(work_dir, 2, last=2)
+    except FileNotFoundError:
+        return None
+    one, other = (flat(plain_state_dict(read(str(path)))[0], names) for path in paths.values())
+    return torch.dist(one, other).item(), (0.5 * (one + other)).norm().item()
 
 
 def disagreement(predictions: Sequence[Tensor]) -> float:

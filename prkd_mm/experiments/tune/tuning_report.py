@@ -8,8 +8,8 @@ from typing import Optional
 
 from ...config import METHODS
 from ...files import write_json, write_text
+from ...paired import mean_std
 from ...visualization import method_styles, new_figure
-from ..paired import mean_std
 from ..table import Table
 from .trials import RANGES, Trial, winner
 

@@ -1,4 +1,4 @@
-"""Differences between methods, paired by seed."""
+"""Differences between methods, paired by seed, with confidence intervals."""
 
 import math
 import statistics
@@ -8,14 +8,14 @@ from typing import Optional
 
 from scipy.stats import t as students_t
 
-from ..estimates import mean_and_deviation, mean_and_standard_error
+from .estimates import mean_and_deviation, mean_and_standard_error
 
 CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Differences ``better − worse`` of two methods, seed by seed, in points of top-1."""
+    """Differences ``better − worse`` of a number of two methods, seed by seed."""
 
     better: str
     worse: str
@@ -41,7 +41,7 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """Whether ``better`` is better according to the interval: yes, no or cannot tell."""
+        """Whether ``better`` is the larger one by the interval: yes, no or cannot tell."""
         low, high = self.interval or (-math.inf, math.inf)
         if low > 0:
             return 'yes'
