@@ -17,6 +17,7 @@ HEADER = ('', 'last epoch, %', 'averaged, %', 'MA gain', 'best epoch, %', 'param
 SHORT_HEADER = ('', 'last', 'averaged', 'MA gain', 'best', 'weights', 'time')
 STRENGTH_HEADER = ('', 'first epoch', 'last epoch', 'last / first')
 STEP_HEADER = ('', 'distance', 'of the norm', 'minus KD', '95 % interval', 'seeds', 'larger')
+LAST_EPOCH = 'Paired differences in the last epoch'  # a table of the report only
 SHORT_STEP_HEADER = ('', 'distance', 'of norm', *STEP_HEADER[3:])
 PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
 _FEW = 7  # more methods are compared with these two only
@@ -148,7 +149,10 @@ def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
         'Strength of the supervision': strength_table(rows),
         'Spread of the last students': step_table(rows),
         'Paired differences': paired_table(differences(rows)),
+        LAST_EPOCH: paired_table(pair_differences(rows, 'last'), 'The same in the last epoch'),
     }
+    if compared_by(students(rows)) == 'last':
+        del others[LAST_EPOCH]  # they are the paired differences
     return {'Top-1': top1, **{name: table for name, table in others.items() if table.rows}}
 
 
@@ -210,18 +214,26 @@ def compare(row: Row, other: Row, by: str) -> Optional[Difference]:
 
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
-    """Each method minus every earlier method, then the gain of averaging for each method.
+    """The :func:`pair_differences`, then the gain of averaging for each method.
 
-    The last differences are those between the gains of each variant of PRKD and that of KD. More
-    than seven methods are compared with KD and PRKD only.
+    The last differences are those between the gains of each variant of PRKD and that of KD.
     """
     compared = students(rows)
-    by = compared_by(compared)
+    gains = [*(row.gain for row in compared), *_gains_over_kd(compared)]
+    pairs = pair_differences(compared, compared_by(compared))
+    return [*pairs, *(each for each in gains if each)]
+
+
+def pair_differences(rows: Sequence[Row], by: str) -> list[Difference]:
+    """Each method minus every earlier method; more than seven are compared with KD and PRKD only.
+
+    ``by`` is the attribute to compare, 'averaged' or 'last'.
+    """
+    compared = students(rows)
     pairs = [(row, other) for i, row in enumerate(compared) for other in compared[:i]]
     if len(compared) > _FEW:
         pairs = [pair for pair in pairs if any(row.method in _REFERENCES for row in pair)] or pairs
-    gains = [row.gain for row in compared]
-    found = [*(compare(row, other, by) for row, other in pairs), *gains, *_gains_over_kd(compared)]
+    found = (compare(row, other, by) for row, other in pairs)
     return [each for each in found if each]
 
 
@@ -241,13 +253,15 @@ def _kd(rows: Sequence[Row]) -> Optional[Row]:
     return found[0] if len(found) == 1 else None
 
 
-def paired_table(found: Sequence[Difference]) -> Table:
+def paired_table(
+    found: Sequence[Difference], title: str = 'Paired by seed: is the first better than the second?'
+) -> Table:
     """Table of differences with confidence intervals and verdicts."""
     rows = [
         [f'{each.better} − {each.worse}', mean_std(each.values, '+'), *_verdict_cells(each, '+.2f')]
         for each in found
     ]
-    return Table(PAIRED_HEADER, rows, 'Paired by seed: is the first better than the second?')
+    return Table(PAIRED_HEADER, rows, title)
 
 
 def _verdict_cells(found: Difference, number: str) -> list[str]:

@@ -14,7 +14,7 @@ from .plan import plan
 from .pool import run_all
 from .records import read_records
 from .relaxation_figure import draw_relaxation
-from .results import Row, recorded_sources, rows_of, tables
+from .results import LAST_EPOCH, Row, recorded_sources, rows_of, tables
 from .run_options import ComparisonOptions
 
 
@@ -81,9 +81,10 @@ def _draw(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def show(rows: Sequence[Row], about: dict[str, str], console: Console) -> None:
-    """Print the tables."""
-    for each in tables(rows, about).values():
-        console.print(each.screen())
+    """Print the tables, except those that only the report has."""
+    for name, each in tables(rows, about).items():
+        if name != LAST_EPOCH:
+            console.print(each.screen())
 
 
 def _show_student(jobs: Sequence[Job], console: Console) -> None:

@@ -102,6 +102,7 @@ def test_the_report_is_one_page_that_opens_offline(folder, first):
         'Strength of the supervision',
         'Spread of the last students',
         'Paired differences',
+        'Paired differences in the last epoch',
         'Accuracy',
         'Schedule',
         'Strength',

@@ -222,6 +222,23 @@ def test_the_page_opens_with_the_finding_and_needs_no_other_file(tmp_path):
     assert numbers['rows'][1]['averaged'] == [61.0, 63.5]
 
 
+def test_the_report_compares_the_last_epoch_too():
+    kd, prkd = (
+        [dataclasses.replace(run, last=run.last - 5 * (run.method == 'kd')) for run in each]
+        for each in (runs('kd', 60.0, 62.0), runs('prkd', 61.0, 63.5))
+    )
+    found = tables(rows_of(kd + prkd), {})
+    names = list(found)
+    assert names[-2:] == ['Paired differences', 'Paired differences in the last epoch']
+    (cells,) = found[names[-1]].rows
+    assert cells[:2] == ['PRKD − KD', '+6.25 ± 0.35']  # +1.25 for the averages
+    console = Console(record=True, width=100)
+    show(rows_of(kd + prkd), {}, console)
+    assert '+1.25' in console.export_text(clear=False) and '+6.25' not in console.export_text()
+    bare = [dataclasses.replace(run, averaged=None) for run in kd + prkd]
+    assert list(tables(rows_of(bare), {}))[-1] == 'Paired differences'
+
+
 def test_the_table_names_the_source_of_the_teachers_logits(tmp_path):
     rows = rows_of(runs('kd', 60.0) + runs('prkd', 61.0))
     about = dict(command='python x', teacher_logits='stored logits, 8 views')
