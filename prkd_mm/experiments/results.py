@@ -149,7 +149,7 @@ def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
         'Strength of the supervision': strength_table(rows),
         'Spread of the last students': step_table(rows),
         'Paired differences': paired_table(differences(rows)),
-        LAST_EPOCH: paired_table(pair_differences(rows, 'last'), 'The same in the last epoch'),
+        LAST_EPOCH: paired_table(pair_differences(rows, 'last')),
     }
     if compared_by(students(rows)) == 'last':
         del others[LAST_EPOCH]  # they are the paired differences
@@ -253,15 +253,13 @@ def _kd(rows: Sequence[Row]) -> Optional[Row]:
     return found[0] if len(found) == 1 else None
 
 
-def paired_table(
-    found: Sequence[Difference], title: str = 'Paired by seed: is the first better than the second?'
-) -> Table:
+def paired_table(found: Sequence[Difference]) -> Table:
     """Table of differences with confidence intervals and verdicts."""
     rows = [
         [f'{each.better} − {each.worse}', mean_std(each.values, '+'), *_verdict_cells(each, '+.2f')]
         for each in found
     ]
-    return Table(PAIRED_HEADER, rows, title)
+    return Table(PAIRED_HEADER, rows, 'Paired by seed: is the first better than the second?')
 
 
 def _verdict_cells(found: Difference, number: str) -> list[str]:
