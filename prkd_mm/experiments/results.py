@@ -20,8 +20,8 @@ STEP_HEADER = ('', 'distance', 'of the norm', 'minus KD', '95 % interval', 'seed
 LAST_EPOCH = 'Paired differences in the last epoch'  # a table of the report only
 SHORT_STEP_HEADER = ('', 'distance', 'of norm', *STEP_HEADER[3:])
 PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
-_FEW = 7  # more methods are compared with these two only
-_REFERENCES = ('kd', 'prkd')
+_FEW = 7  # more methods are compared with these only
+_REFERENCES = ('kd', 'prkd', 'prkd_to_1')  # prkd_to_1: what relaxing adds to PRKD
 _SAME_STRENGTH = 0.01  # relative difference between the seeds of a method
 
 
@@ -225,9 +225,10 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 
 
 def pair_differences(rows: Sequence[Row], by: str) -> list[Difference]:
-    """Each method minus every earlier method; more than seven are compared with KD and PRKD only.
+    """Each method minus every earlier method.
 
-    ``by`` is the attribute to compare, 'averaged' or 'last'.
+    More than seven methods are compared with KD, PRKD and PRKD to 1 only. ``by`` is the attribute
+    to compare, 'averaged' or 'last'.
     """
     compared = students(rows)
     pairs = [(row, other) for i, row in enumerate(compared) for other in compared[:i]]
