@@ -1,5 +1,6 @@
 """Helpers to log the strength of the losses of a run."""
 
+from collections.abc import Iterable
 from typing import Any, Callable, Optional
 
 import torch
@@ -94,6 +95,11 @@ def _is_on_features(distiller: Any, loss: str) -> bool:
         (student if record['from_student'] else teacher).get_recorder(record['recorder']).source
         for record in records
     ]
+    return compares_features(sources)
+
+
+def compares_features(sources: Iterable[str]) -> bool:
+    """Whether a loss with recorders of these sources compares outputs of the backbone or neck."""
     return any(source.partition('.')[0] in ('backbone', 'neck') for source in sources)
 
 

@@ -209,6 +209,24 @@ def test_relax_to_is_solved_for_the_teachers_logits():
     assert last == pytest.approx(0.25 * first)
 
 
+def test_losses_on_features_are_left_out():
+    cfg = load_config(QUICKSTART)
+    distiller = cfg.model.distiller
+    expected = run_terms(load_config(QUICKSTART), [0, 40])
+    for recorders in (distiller.student_recorders, distiller.teacher_recorders):
+        recorders.feature = dict(type='ModuleOutputs', source='backbone.conv1')
+    distiller.distill_losses.loss_feature = dict(type='L2Loss', loss_weight=5.0)
+    distiller.loss_forward_mappings.loss_feature = {
+        's_feature': dict(from_student=True, recorder='feature'),
+        't_feature': dict(from_student=False, recorder='feature'),
+    }
+    assert run_terms(cfg, [0, 40]) == expected
+    del distiller.distill_losses[next(iter(distiller.distill_losses))]
+    cfg.custom_hooks = []
+    with pytest.raises(ValueError, match='loss_feature: all distill_losses compare features'):
+        run_terms(cfg, [0])
+
+
 def test_a_config_without_distillation_raises():
     with pytest.raises(ValueError, match='no distill_losses'):
         run_terms(Config(dict(model=dict(type='A'))), [0])

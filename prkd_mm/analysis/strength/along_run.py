@@ -3,7 +3,7 @@
 from typing import NamedTuple, Optional
 
 import numpy as np
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import HOOKS, MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from ...checkpoints import read
 from ...estimates import Estimate
 from ...hooks import LossScheduleHook
 from ...hooks.relaxation import SOLVED, solve_relax_to
+from ...hooks.strength_log import compares_features
 from ...overrides import is_type
 from ...strength import StrengthMeter, Term, terms_of
 from ..batches import Batches, collect_logits
@@ -34,13 +35,13 @@ class StrengthOverRun(NamedTuple):
 
 
 class RunLosses:
-    """The distillation losses of a run, with their values in a given epoch.
+    """The distillation losses of a run on the logits, with their values in a given epoch.
 
     Schedules with ``relax_to`` end at the values that the run ``solved``, by ``<loss>.<attr>``. For
     a run without such values, they are solved with the ``meter`` of the strength for its teacher.
 
     Raises:
-        ValueError: If the config has no distillation loss, or is iteration-based.
+        ValueError: If the config has no distillation loss on the logits, or is iteration-based.
     """
 
     def __init__(
@@ -50,6 +51,14 @@ class RunLosses:
         configs = cfg.model.get('distiller', {}).get('distill_losses')
         if not configs:
             raise ValueError('the config has no distill_losses, so the run has no strength')
+        self._on_logits = [
+            name for name in configs if not compares_features(_sources(cfg.model.distiller, name))
+        ]
+        if not self._on_logits:
+            raise ValueError(
+                f'{", ".join(configs)}: all distill_losses compare features; the strength is that '
+                'of a loss on the logits'
+            )
         self.length = cfg.train_cfg.get('max_epochs')
         if not self.length:
             raise ValueError('the strength is computed for epochs, but train_cfg has no max_epochs')
@@ -78,16 +87,26 @@ class RunLosses:
                         solve_relax_to(schedule, self.hooks, iterations - 1, meter)
 
     def at(self, epoch: int) -> list[nn.Module]:
-        """The losses with their values in a 0-based epoch."""
+        """The losses on the logits with their values in a 0-based epoch."""
         for hook in self.hooks:
             progress = hook.progress_at_iteration(epoch * self._epoch_length)
             for (loss, attr), value in hook.values_at(progress).items():
                 setattr(self.losses[loss], attr, value)
-        return list(self.losses.values())
+        return [self.losses[name] for name in self._on_logits]
 
     def terms(self, epoch: int) -> list[Term]:
-        """The terms of all losses in a 0-based epoch."""
+        """The terms of all losses on the logits in a 0-based epoch."""
         return [term for loss in self.at(epoch) for term in terms_of(loss)]
+
+
+def _sources(distiller: ConfigDict, loss: str) -> list[str]:
+    """The sources of the recorders whose outputs a loss compares."""
+    records = distiller.get('loss_forward_mappings', {}).get(loss, {}).values()
+    sides = ('student_recorders' if r['from_student'] else 'teacher_recorders' for r in records)
+    return [
+        distiller[side][record['recorder']].get('source', '')
+        for side, record in zip(sides, records)
+    ]
 
 
 def solved_ends(run: Run) -> dict[str, float]:
