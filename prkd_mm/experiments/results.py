@@ -82,7 +82,8 @@ class Row:
 def rows_of(records: Sequence[RunRecord]) -> list[Row]:
     """One row per method and settings, in order of appearance.
 
-    If a method has several rows, their names include the config or options that differ.
+    Names include the options that not all methods share. If a method has several rows, they
+    include the config or number of views that differs, too.
     """
     groups: dict[tuple, list[RunRecord]] = {}
     for record in records:
@@ -96,18 +97,28 @@ def rows_of(records: Sequence[RunRecord]) -> list[Row]:
 
 def _names(firsts: Sequence[RunRecord]) -> list[str]:
     names = []
+    options = [_options(record) for record in firsts if record.method]
     for record in firsts:
         same = [_words(other) for other in firsts if other.title == record.title]
-        own = [word for word in _words(record) if not all(word in words for words in same)]
+        own = [
+            word
+            for word in _words(record)
+            if not all(word in words for words in same)
+            or (record.method and '=' in word and not all(word in words for words in options))
+        ]
         names.append(f'{record.title} ({", ".join(own)})' if own else record.title)
     return names
 
 
 def _words(record: RunRecord) -> list[str]:
-    """Short form of the settings in a command: the config and the options."""
-    words = [Path(record.config).stem]
-    if views := _views(record):
-        words.append(f'{views} views')
+    """Short form of the settings in a command: the config, the views and the options."""
+    views = _views(record)
+    return [Path(record.config).stem, *([f'{views} views'] if views else []), *_options(record)]
+
+
+def _options(record: RunRecord) -> list[str]:
+    """Short form of the options in a command, ``<last part of the key>=<value>``."""
+    words = []
     for word in shlex.split(record.command):
         key, sign, value = word.partition('=')
         if sign and not key.startswith(('randomness.seed', 'default_hooks.checkpoint')):

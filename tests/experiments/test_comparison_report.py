@@ -75,7 +75,17 @@ def test_rows_of_one_method_are_named_by_what_differs():
             + runs('prkd', 1.0)
         )
     ]
-    assert names == ['KD (tau=4.0)', 'KD (tau=1.0)', 'PRKD']
+    assert names == ['KD (tau=4.0, lr=1)', 'KD (tau=1.0, lr=1)', 'PRKD']
+
+
+def test_options_that_all_methods_share_are_not_in_their_names():
+    shared = 'python tools/train.py pair.py --cfg-options b.lr=1 randomness.seed=0'
+    teacher = dataclasses.replace(RUN, title='teacher', method=None, command='a.lr=3')
+    found = [teacher, *runs('kd', 60.0, command=shared), *runs('prkd', 61.0, command=shared)]
+    heavy = runs('dist', 62.0, command=f'{shared} a.loss_weight=9')
+    assert [row.name for row in rows_of(found)] == ['teacher', 'KD', 'PRKD']
+    names = [row.name for row in rows_of([*found, *heavy])]
+    assert names == ['teacher', 'KD', 'PRKD', 'DIST (loss_weight=9)']
 
 
 def test_every_method_is_compared_with_those_before_it():
