@@ -164,11 +164,14 @@ def plot_schedules(
 
 
 def plot_accuracy(
-    curves: dict[str, tuple[dict[int, float], dict[int, float]]], path: Union[str, Path]
+    curves: dict[str, tuple[dict[int, float], dict[int, float]]],
+    path: Union[str, Path],
+    labels: Mapping[str, str],
 ) -> None:
     """Draw top-1 over the epochs: thin for raw weights, thick for averaged weights.
 
-    ``curves`` holds, by name, ``{epoch: percent}`` of the raw weights and of the tail average.
+    ``curves`` holds, by name, ``{epoch: percent}`` of the raw weights and of the tail average, and
+    ``labels`` the label in the legend.
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
@@ -177,17 +180,20 @@ def plot_accuracy(
     shown = []  # determines the y axis
     for name, (raw, averaged) in curves.items():
         failed = last[name] < max(last.values()) / 2  # would squeeze the other curves
-        label = f'{name} (below: {last[name]:.1f} %)' if failed else name
+        label = f'{labels[name]} (below: {last[name]:.1f} %)' if failed else labels[name]
         color, dash = styles[name]
         axes.plot(
             list(raw), list(raw.values()), color=color, linestyle=dash, linewidth=1, label=label
         )
-        axes.plot(list(averaged), list(averaged.values()), color=color, linewidth=3, alpha=0.6)
+        (line,) = axes.plot(
+            list(averaged), list(averaged.values()), color=color, linewidth=3, alpha=0.6
+        )
+        line.set_marker('o' if len(averaged) == 1 else '')  # one point has no line
         if not failed:  # the start of training would squeeze the end, too
             shown += [*list(raw.values())[len(raw) // 2 :], *averaged.values()]
     margin = max(1.0, max(shown) - min(shown)) / 4
     axes.set_ylim(min(shown) - margin, min(100.0, max(shown) + margin))
-    finish(axes, 'epoch', 'top-1 on the validation images, %', legend=False)
+    finish(axes, 'epoch', 'top-1 on the validation set, %', legend=False)
     if any(averaged for _, averaged in curves.values()):
         axes.set_title('thin: raw weights; thick: averaged over the tail', fontsize='medium')
     figure.legend(loc='outside lower center', ncols=3, fontsize='small')

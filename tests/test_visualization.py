@@ -90,7 +90,7 @@ def test_other_names_differ_from_the_methods_and_from_each_other():
 
 def test_accuracy_has_the_methods_styles(tmp_path):
     with mock.patch.object(Figure, 'savefig', autospec=True) as savefig:
-        plot_accuracy({'PRKD': ({1: 50.0, 2: 60.0}, {2: 61.0})}, 'a.png')
+        plot_accuracy({'PRKD': ({1: 50.0, 2: 60.0}, {2: 61.0})}, 'a.png', {'PRKD': 'PRKD'})
     raw, averaged = savefig.call_args.args[0].axes[0].lines
     color, dash = METHOD_STYLES['prkd']
     assert (raw.get_color(), averaged.get_color(), raw.get_linestyle()) == (color, color, dash)

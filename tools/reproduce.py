@@ -33,7 +33,7 @@ def parse_args() -> ComparisonOptions:
     if not (options.config or options.records):
         parser.error('a config is required, or --records to report finished runs')
     check_amp(options.amp)
-    if not options.methods:
+    if options.methods is not None and not options.methods:
         parser.error('--methods names no method')
     return options
 
@@ -44,7 +44,9 @@ def main() -> None:
     if options.config:
         run_comparison(options, str(Path(__file__).with_name('train.py')), command, console)
     elif options.records:
-        report_records(options.records, options.out, command, console)
+        report_records(
+            options.records, options.out, command, console, options.methods, options.seeds
+        )
 
 
 if __name__ == '__main__':

@@ -30,8 +30,9 @@ class Digits(BaseDataset):
 
     Args:
         split (str): 'train' or 'test'. Defaults to 'train'.
-        num_train (int): Number of training images; all others are test images. Forms end at 130,
-            256, 386, 516, 646, 776, 1029, 1157, 1287, 1415 and 1667. Defaults to 1287.
+        num_train (int): Number of training images; all others are test images. To
+            have no handwritten form in both parts, choose 130, 256, 386, 516, 646, 776, 1029,
+            1157, 1287, 1415 or 1667. Defaults to 1287.
         **kwargs: Other arguments of :class:`mmpretrain.datasets.BaseDataset`.
 
     Raises:

@@ -22,12 +22,20 @@ def analyze(
 ) -> list[Path]:
     """Run studies on the students of seed 0; the landscape study uses all seeds.
 
-    A study that lacks something (a teacher, the checkpoints of the tail) is reported and
-    skipped. ``names`` are keys of :data:`~prkd_mm.analysis.STUDIES`. Returns the figures as PNG
-    files.
+    A run whose work dir is missing, or has another experiment, is reported and skipped; so is a
+    study that lacks something (a teacher, the checkpoints of the tail). ``names`` are keys of
+    :data:`~prkd_mm.analysis.STUDIES`. Returns the figures as PNG files.
     """
     # without methods all jobs train the same net
     students = [job for job in jobs if job.method] or list(jobs)
+    missing = [job.title for job in students if not job.has_results]
+    if names and missing:
+        console.print(
+            f'Not in the studies, since only their records are here: {", ".join(missing)}'
+        )
+    students = [job for job in students if job.has_results]
+    if not students:
+        return []
     several_seeds = any(job.seed for job in students)
     runs = {job.method: _run(job, students) for job in students if not job.seed}
     figures: list[Path] = []

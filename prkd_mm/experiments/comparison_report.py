@@ -17,14 +17,15 @@ from .results import Row, differences, tables
 from .shared_store import teacher_source
 
 NOTE = (
-    'Top-1 on the validation images. Last epoch: the raw student at the end of the run. '
+    'Top-1 on the validation set of the config. Last epoch: the raw student at the end of the run. '
     'Averaged: the mean of its last epochs (MA). MA gain: averaged minus last epoch of the same '
     'run, in points. The best epoch is chosen on the same images, so it is too optimistic to be '
     'compared with the other columns. ± is the standard deviation over the seeds of the student; '
     'the teacher is the same in all runs. Paired differences compare runs with the same seed, by '
-    "their averages if all methods have them; the interval is Student's t over the seeds, and "
-    'the verdict is "yes" or "no" only if the whole interval lies on one side of 0. It covers the '
-    'randomness of the seeds, not the choice of the teacher and of the validation images, and one '
+    'their averages if all methods have them, and in the last epoch; the interval is '
+    "Student's t over the seeds, and the verdict is "
+    '"yes" or "no" only if the whole interval lies on one side of 0. It covers the '
+    'randomness of the seeds, not the choice of the teacher and of the validation set, and one '
     'in twenty intervals excludes 0 even if the methods do not differ. The strength is that of '
     'the whole supervision at the match, the mean curvature of the loss in the logits. The '
     'distance between the students of the last two epochs is the norm of the difference of their '
@@ -33,13 +34,17 @@ NOTE = (
 
 
 def protocol(jobs: Sequence[Job]) -> dict[str, str]:
-    """Training settings of the students, from the config of the last one."""
+    """Training settings of the students, from the config of the last one.
+
+    The device and the software are left out if a run was recorded elsewhere.
+    """
     cfg = jobs[-1].cfg
     settings = cfg.to_dict()
     on_gpu = torch.cuda.is_available()
     device = torch.cuda.get_device_name() if on_gpu else f'CPU, {platform.machine()}'
     sources = [source for job in jobs if (source := teacher_source(job.cfg.model))]
     tail = cfg.default_hooks.get('tail_average') or {}
+    here = dict(software=f'prkd_mm {__version__}, torch {torch.__version__}', device=device)
     return dict(
         epochs=str(cfg.train_cfg.max_epochs),
         batch=str(cfg.train_dataloader.batch_size),
@@ -48,8 +53,7 @@ def protocol(jobs: Sequence[Job]) -> dict[str, str]:
         average=str(tail.get('num_epochs', '–')),
         bn=str(tail.get('bn', 'recalibrate')),
         teacher_logits=sources[-1] if sources else '',
-        software=f'prkd_mm {__version__}, torch {torch.__version__}',
-        device=device,
+        **(here if all(job.has_results for job in jobs) else {}),
     )
 
 
@@ -78,7 +82,8 @@ def write_report(
     shown = tables(rows, about)
     entries = [(name.replace('_', ' '), value) for name, value in about.items() if value]
     lines = [f'- {name}: `{value}`' for name, value in entries]
-    parts = [found, *(each.markdown() for each in shown.values()), NOTE, '\n'.join(lines)]
+    parts = [found, *(f'## {name}\n\n{each.markdown()}' for name, each in shown.items())]
+    parts += [NOTE, '\n'.join(lines)]
     write_json(folder / 'results.json', numbers, indent=1)
     write_text(folder / 'results.md', '\n\n'.join(parts) + '\n')
     commands = [('', run.command) for row in rows for run in row.runs]
@@ -103,17 +108,15 @@ def _page_template() -> Template:
 
 
 def _row_numbers(row: Row) -> dict:
-    """Numbers of a row, as lists with one number per seed."""
-    lists = {
-        name: list(row.by_seed(name).values()) for name in ('last', 'averaged', 'best', 'seconds')
-    }
+    """Numbers of a row, as lists with one number per seed, or None for a run without it."""
+    seeds = [run.seed for run in row.runs]
+    names = ('last', 'averaged', 'best', 'seconds', 'step')
     return dict(
         name=row.name,
-        seeds=[run.seed for run in row.runs],
-        **lists,
-        gain=list(row.gain.values) if row.gain else [],
+        seeds=seeds,
+        **{name: [getattr(run, name) for run in row.runs] for name in names},
+        gain=[row.gains.get(seed) for seed in seeds],
         strength=row.strength,
-        step=list(row.by_seed('step').values()),
         parameters=row.runs[0].parameters,
         commands=[run.command for run in row.runs],
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..visualization import plot_accuracy
 from .job import Job
-from .results import Row
+from .results import Row, labels
 
 Curve = dict[int, float]  # top-1 by epoch
 
@@ -30,13 +30,13 @@ def draw_accuracy(rows: Sequence[Row], path: Path) -> list[Path]:
     logged = {name: pair for name, pair in curves.items() if pair[0]}
     if not logged:
         return []
-    plot_accuracy(logged, path)
+    plot_accuracy(logged, path, labels(rows))
     return [path]
 
 
 def copy_schedule(jobs: Sequence[Job], folder: Path) -> list[Path]:
     """Copy the schedule figure of the last method that has one."""
     for job in reversed(jobs):
-        if (job.work_dir / 'schedule.png').exists():
+        if job.has_results and (job.work_dir / 'schedule.png').exists():
             return [Path(shutil.copy(job.work_dir / 'schedule.png', folder))]
     return []

@@ -9,20 +9,27 @@ _WORDS = dict(averaged='averaged', last='after the last epoch')
 
 
 def finding(rows: Sequence[Row]) -> str:
-    """Compare PRKD with KD and the student alone, or else with the previous method.
+    """Compare PRKD with KD and the student alone, or else with the method before or after it.
 
+    Of several settings of PRKD, it is the one with the shortest name, which has the fewest options.
     Without PRKD, the last method takes its place. The interval and ± are given only for several
     seeds.
     """
     compared = students(rows)
-    main = next((row for row in reversed(compared) if row.method == 'prkd'), compared[-1])
-    others = [row for row in compared if row is not main]
-    by = compared_by(compared)
-    references = [row for method in ('kd', 'ce') for row in others if row.method == method]
-    found = [compare(main, row, by) for row in references or others[-1:]]
-    sentences = [_sentence(each, _WORDS[by]) for each in found if each]
-    if sentences:
-        return ' '.join(sentences)
+    prkd = [row for row in compared if row.method == 'prkd']
+    main = min(prkd, key=lambda row: len(row.name)) if prkd else compared[-1]
+    index, by = compared.index(main), compared_by(compared)
+    references = [row for method in ('kd', 'ce') for row in compared if row.method == method]
+    others = [row for row in references if row is not main] or [
+        *compared[:index][-1:],
+        *compared[index + 1 :],
+    ][:1]
+    if others:
+        return ' '.join(
+            _sentence(found, _WORDS[by]) if found else f'{main.name} and {row.name} share no seed.'
+            for row in others
+            for found in [compare(main, row, by)]
+        )
     return f'{main.name}, {_WORDS[by]}, has top-1 {mean_std(main.by_seed(by).values())} %.'
 
 

@@ -103,12 +103,20 @@ class Job:
     def settings(self) -> str:
         """Hash of everything that affects the results on any machine, except the seed."""
         teacher = self.teacher if self.method != 'ce' else None
-        return settings_of(self.cfg, self.args.amp, teacher and teacher.settings)
+        own_seed = self.cfg.get('randomness', {}).get('seed')
+        # --teacher-options may set a seed, which tells this teacher from that of the config
+        seeds = [] if own_seed in (None, self.seed) else [own_seed]
+        return settings_of(self.cfg, self.args.amp, teacher and teacher.settings, *seeds)
 
     @property
     def was_made_by_hand(self) -> bool:
         """Whether the work dir has checkpoints that were not made by a comparison."""
         return not self._notes.exists() and (self.work_dir / 'last_checkpoint').exists()
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the work dir has the finished run, and not another one of the same name."""
+        return 'finished' in self.notes() or (self.method is None and self.was_made_by_hand)
 
     def epochs_done(self) -> int:
         """Epochs completed in the latest checkpoint."""

@@ -7,9 +7,12 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..config import METHODS, load_config, seed_suffix
+from ..config import METHODS, choose_method, load_config, seed_suffix
 from .job import Job
 from .shared_store import default_views
+
+DEFAULT_METHODS = ('ce', 'kd', 'prkd')
+DEFAULT_SEEDS = 3
 
 
 def training(
@@ -61,7 +64,7 @@ def training(
 
 def plan(
     config: str,
-    methods: Sequence[str],
+    methods: Optional[Sequence[str]] = None,
     options: Sequence[str] = (),
     teacher_options: Sequence[str] = (),
     seeds: int = 1,
@@ -72,15 +75,16 @@ def plan(
     """The jobs of a comparison; the job of the teacher comes first.
 
     The teacher is trained once if ``teacher_ckpt`` is the work dir of ``teacher_config``; any
-    other checkpoint must exist. A config without methods, such as that of a teacher, has one job
-    per seed. The runs of seed 0 keep all checkpoints that they average, for the studies.
+    other checkpoint must exist. A config with a single method, such as that of a teacher, has one
+    job per seed. The runs of seed 0 keep all checkpoints that they average, for the studies.
 
     The arguments are the options of ``tools/reproduce.py``; ``options`` is ``--cfg-options``, and
-    ``store_views`` None its default.
+    None the default of ``methods`` and of ``store_views``.
 
     Raises:
-        ValueError: If the config counts iterations instead of epochs, if the options set the
-            seed, or if ``store_views`` does not fit the config.
+        ValueError: If the config counts iterations instead of epochs, if it has a single method
+            but ``methods`` are given, if the options set the seed, or if ``store_views`` does not
+            fit the config.
     """
     own = load_config(config)
     if not own.train_cfg.get('max_epochs'):
@@ -88,6 +92,9 @@ def plan(
             f"'{config}' is not trained by epochs (train_cfg: {own.train_cfg}), but runs are "
             'compared by epochs'
         )
+    if methods and 'method' not in own:
+        choose_method(config, methods[0])  # raises
+    methods = DEFAULT_METHODS if methods is None else methods
     distilled = [method for method in methods if method != 'ce']
     named = (distilled or methods)[-1] if 'method' in own else None
     first = training('', config, named, options).cfg
@@ -95,7 +102,8 @@ def plan(
         store_views = default_views(first)
     train = partial(training, amp=amp, store_views=store_views, records=records)
     if 'method' not in own:
-        return [train('alone', config, None, options, seed) for seed in range(seeds)]
+        title = Path(config).stem if 'distiller' in first.model else 'alone'
+        return [train(title, config, None, options, seed) for seed in range(seeds)]
     teacher = _teacher(first, teacher_options, amp=amp, records=records)
     averaged = [*_keep_the_tail(first), *options]
     students = [

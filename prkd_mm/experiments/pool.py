@@ -26,7 +26,7 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
     """
     missing = [job for job in jobs if not job.is_recorded]
     students = [job for job in missing if job not in [other.teacher for other in jobs]]
-    teachers = {job.teacher for job in students if job.teacher}
+    teachers = {job.teacher for job in students if job.teacher and job.method != 'ce'}
     if recorded := len(jobs) - len(missing):
         console.print(f'{recorded} of {len(jobs)} runs are recorded', highlight=False)
     pool = Pool(train_py, console, side_by_side)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ..estimates import Estimate, mean_and_standard_error
 from ..visualization import LEGEND_LINE, finish, method_styles, new_figure
-from .results import Row, compared_by
+from .results import Row, compared_by, labels, number_of_seeds
 
 _PREFIX = 'prkd_to_'
+_LONG = 28  # labels with more characters do not fit side by side
 _REFERENCES = ('ce', 'kd', 'dist', 'cor', 'prkd')
 
 
@@ -22,8 +23,8 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
     """Plot top-1 against the share of the initial strength that PRKD ends at.
 
     That is the share that the runs logged, or else ``relax_to``. The other methods are horizontal
-    lines. Error bars and bands are the standard error over the seeds. There is no picture with
-    fewer than two values of ``relax_to``.
+    lines. Error bars and bands are the standard error over the seeds. PRKD with other options has
+    a curve of its own. There is no picture with fewer than two values of ``relax_to``.
     """
     relaxed = [row for row in rows if (row.method or '').startswith(_PREFIX)]
     if len({row.method for row in relaxed}) < 2:
@@ -33,45 +34,66 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
     by = compared_by([*relaxed, *shipped, *lines])
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
-    styles = method_styles([row.name for row in lines])
+    options = sorted({_options(row) for row in (*relaxed, *shipped)}, key=len)
+    styles = method_styles([*(row.name for row in lines), 'prkd', *options[1:]])
+    named = labels(rows)
     for row in lines:
         color, dash = styles[row.name]
         mean, error = _estimate(row, by)
-        axes.axhline(mean, color=color, linestyle=dash, label=row.name)
+        axes.axhline(mean, color=color, linestyle=dash, label=named[row.name])
         if not math.isnan(error):  # several seeds
             axes.axhspan(mean - error, mean + error, color=color, alpha=0.12, linewidth=0)
-    color = method_styles(['prkd'])['prkd'].color
-    relaxed.sort(key=_share)
-    means, errors = zip(*(_estimate(row, by) for row in relaxed))
-    axes.errorbar(
-        [_share(row) for row in relaxed],
-        means,
-        yerr=errors,
-        marker='o',
-        capsize=3,
-        color=color,
-        label='PRKD with relax_to',
-    )
-    for row in shipped:
-        mean, error = _estimate(row, by)
-        axes.errorbar(
-            [_share(row)], [mean], yerr=[error], marker='D', ls='', capsize=3, color=color,
-            markerfacecolor='white', label=row.name,
-        )  # fmt: skip
+    for option, style in zip(options, ['prkd', *options[1:]]):
+        color = styles[style].color
+        group = sorted((row for row in relaxed if _options(row) == option), key=_share)
+        if group:
+            means, errors = zip(*(_estimate(row, by) for row in group))
+            axes.errorbar(
+                [_share(row) for row in group],
+                means,
+                yerr=errors,
+                marker='o',
+                capsize=3,
+                color=color,
+                label=f'PRKD with relax_to{option}' + _seeds(group, named),
+            )
+        for row in (row for row in shipped if _options(row) == option):
+            mean, error = _estimate(row, by)
+            axes.errorbar(
+                [_share(row)], [mean], yerr=[error], marker='D', ls='', capsize=3, color=color,
+                markerfacecolor='white', label=named[row.name],
+            )  # fmt: skip
     for row in relaxed:
         text = f'to {relax_to(row.method or "")}'
         at = _share(row), _estimate(row, by).mean
         axes.annotate(text, at, (0, -16), textcoords='offset points', ha='center', size='small')
-    shares = [_share(row) for row in (*relaxed, *shipped)]
-    axes.margins(x=0.1)
+    shares = sorted({float(f'{_share(row):.2g}') for row in (*relaxed, *shipped)})
+    axes.margins(0.1)
     axes.set_xscale('log', base=2)
     axes.set_xticks(shares, [f'{share:.2g}' for share in shares])
     axes.minorticks_off()
     what = 'averaged top-1' if by == 'averaged' else 'top-1 after the last epoch'
     finish(axes, 'final strength / initial strength', f'{what}, % (± standard error)', legend=False)
-    figure.legend(loc='outside lower center', ncols=3, fontsize='small', handlelength=LEGEND_LINE)
+    columns = 3 if max(map(len, axes.get_legend_handles_labels()[1])) < _LONG else 1
+    figure.legend(
+        loc='outside lower center', ncols=columns, fontsize='small', handlelength=LEGEND_LINE
+    )
     figure.savefig(path, dpi=120)
     return [path]
+
+
+def _options(row: Row) -> str:
+    """What the name of a row says about its options, such as `` (loss_weight=12.6)``."""
+    return row.name.removeprefix(row.runs[0].title)
+
+
+def _seeds(group: Sequence[Row], named: dict[str, str]) -> str:
+    """Numbers of seeds for the legend, if the labels of the rows have them."""
+    if all(named[row.name] == row.name for row in group):
+        return ''
+    counts = [len(row.runs) for row in group]
+    few, many = min(counts), max(counts)
+    return ', ' + (f'{few} to ' if few < many else '') + number_of_seeds(many)
 
 
 def _share(row: Row) -> float:

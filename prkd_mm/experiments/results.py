@@ -83,11 +83,21 @@ def rows_of(records: Sequence[RunRecord]) -> list[Row]:
     """One row per method and settings, in order of appearance.
 
     Names include the options that not all methods share. If a method has several rows, they
-    include the config or number of views that differs, too.
+    include the config, the number of views or ``--amp`` that differs, too, or else the fingerprint
+    of the settings.
+
+    Raises:
+        ValueError: If two records are of the same method, settings and seed.
     """
     groups: dict[tuple, list[RunRecord]] = {}
     for record in records:
-        groups.setdefault((record.title, record.method, record.settings), []).append(record)
+        runs = groups.setdefault((record.title, record.method, record.settings), [])
+        if record.seed in [run.seed for run in runs]:
+            raise ValueError(
+                f'two records are of {record.title} with seed {record.seed} and equal settings; '
+                f'delete one of them. The command of one is: {record.command}'
+            )
+        runs.append(record)
     names = _names([runs[0] for runs in groups.values()])
     return [
         Row(name, method, tuple(sorted(runs, key=lambda run: run.seed)))
@@ -107,13 +117,17 @@ def _names(firsts: Sequence[RunRecord]) -> list[str]:
             or (record.method and '=' in word and not all(word in words for words in options))
         ]
         names.append(f'{record.title} ({", ".join(own)})' if own else record.title)
-    return names
+    return [
+        name if names.count(name) == 1 else f'{name} [{record.settings[:8]}]'
+        for name, record in zip(names, firsts)
+    ]
 
 
 def _words(record: RunRecord) -> list[str]:
-    """Short form of the settings in a command: the config, the views and the options."""
-    views = _views(record)
-    return [Path(record.config).stem, *([f'{views} views'] if views else []), *_options(record)]
+    """Short form of the settings in a command: config, views, ``--amp`` and the options."""
+    views, amp = _views(record), '--amp' in shlex.split(record.command)
+    words = [Path(record.config).stem, f'{views} views' if views else '', 'amp' if amp else '']
+    return [*filter(None, words), *_options(record)]
 
 
 def _options(record: RunRecord) -> list[str]:
@@ -149,13 +163,16 @@ def tables(rows: Sequence[Row], about: Mapping[str, str]) -> dict[str, Table]:
     The ``teacher_logits`` in ``about``, the protocol of the runs, become the caption.
     """
     source = about.get('teacher_logits')
-    top1 = Table(
-        HEADER,
-        [row.cells() for row in rows],
-        'Validation top-1, %: last epoch, averaged, best epoch',
-        SHORT_HEADER,
-        f'Teacher: {source}' if source else '',
-    )
+    caption = [f'Teacher: {source}'] if source else []
+    seeds: list[str] = []  # one more column
+    cells = [row.cells() for row in rows]
+    if have_unequal_seeds(rows):
+        seeds = ['seeds']
+        cells = [[*line, str(len(row.runs))] for line, row in zip(cells, rows)]
+        caption.append('The rows are means over different seeds: compare them by the differences')
+    title = 'Validation top-1, %: last epoch, averaged, best epoch'
+    header, short = [*HEADER, *seeds], [*SHORT_HEADER, *seeds]
+    top1 = Table(header, cells, title, short, '. '.join(caption))
     others = {
         'Strength of the supervision': strength_table(rows),
         'Spread of the last students': step_table(rows),
@@ -182,20 +199,24 @@ def strength_table(rows: Sequence[Row]) -> Table:
 def step_table(rows: Sequence[Row]) -> Table:
     """Table of the distance between the students of the last two epochs, compared with KD."""
     kd, cells = _kd(rows), []
-    for row in (row for row in rows if row.steps):
+    measured = [row for row in rows if row.steps]
+    unequal = len({len(row.steps) for row in measured}) > 1
+    for row in measured:
         found = difference(row.name, 'KD', row.steps, kd.steps) if kd and kd is not row else None
         shares = [100 * distance / norm for distance, norm in row.by_seed('step').values()]
         cells.append(
             [
                 row.name,
-                f'{mean_and_deviation(list(row.steps.values())):.3f}',
+                f'{mean_and_deviation(list(row.steps.values())):.3f}'
+                + (f' ({len(row.steps)})' if unequal else ''),
                 f'{statistics.fmean(shares):.2g} %',
                 f'{found.mean:+.3f}' if found else '–',
                 *(_verdict_cells(found, '+.3f') if found else ['–'] * 3),
             ]
         )
     title = 'Distance between the students of the last two epochs'
-    return Table(STEP_HEADER, cells, title, SHORT_STEP_HEADER)
+    caption = 'In parentheses: the number of seeds, if they differ.' if unequal else ''
+    return Table(STEP_HEADER, cells, title, SHORT_STEP_HEADER, caption)
 
 
 def _differing_strengths(row: Row) -> str:
@@ -212,6 +233,27 @@ def _differing_strengths(row: Row) -> str:
 def students(rows: Sequence[Row]) -> list[Row]:
     """Rows to compare: those with a method, or all rows if none has one."""
     return [row for row in rows if row.method] or list(rows)
+
+
+def have_unequal_seeds(rows: Sequence[Row]) -> bool:
+    """Whether the rows to compare have different seeds, so that their means do not compare."""
+    return len({tuple(run.seed for run in row.runs) for row in students(rows)}) > 1
+
+
+def labels(rows: Sequence[Row]) -> dict[str, str]:
+    """Labels for a figure by name: the name, with the number of seeds if the seeds differ."""
+    unequal = have_unequal_seeds(rows)
+    return {
+        row.name: f'{row.name}, {number_of_seeds(len(row.runs))}'
+        if unequal and row.method
+        else row.name
+        for row in rows
+    }
+
+
+def number_of_seeds(number: int) -> str:
+    """The number with its noun."""
+    return f'{number} seed' if number == 1 else f'{number} seeds'
 
 
 def compared_by(rows: Sequence[Row]) -> str:

@@ -10,7 +10,7 @@ from .analyses import analyze
 from .comparison_report import protocol, write_report
 from .figures import copy_schedule, draw_accuracy
 from .job import Job
-from .plan import plan
+from .plan import DEFAULT_SEEDS, plan
 from .pool import run_all
 from .records import read_records
 from .relaxation_figure import draw_relaxation
@@ -29,12 +29,13 @@ def run_comparison(
         TrainingFailed: If a training run fails.
     """
     folder = options.out or Path('results') / Path(options.config).stem
+    seeds = options.seeds or DEFAULT_SEEDS
     jobs = plan(
         options.config,
         options.methods,
         options.cfg_options,
         options.teacher_options,
-        options.seeds,
+        seeds,
         options.amp,
         options.records,
         options.store_views,
@@ -46,7 +47,7 @@ def run_comparison(
     about = dict(
         command=command,
         config=options.config,
-        seeds=', '.join(map(str, range(options.seeds))),
+        seeds=', '.join(map(str, range(seeds))),
         **protocol(jobs),
     )
     title = Path(options.config).stem
@@ -59,14 +60,34 @@ def run_comparison(
     _show_student(jobs, console)
 
 
-def report_records(records: Path, out: Optional[Path], command: str, console: Console) -> None:
-    """Print the tables and write the report of all runs recorded in a folder.
+def report_records(
+    records: Path,
+    out: Optional[Path],
+    command: str,
+    console: Console,
+    methods: Optional[Sequence[str]] = None,
+    seeds: Optional[int] = None,
+) -> None:
+    """Print the tables and write the report of runs recorded in a folder.
+
+    ``methods`` and ``seeds`` are the options of ``tools/reproduce.py``; None: all.
 
     Raises:
-        FileNotFoundError: If the folder has no records.
+        FileNotFoundError: If the folder has no such records.
+        ValueError: If the report would be written to the folder of the records.
     """
-    rows = rows_of(read_records(records))
     folder = out or Path('results') / records.name
+    if folder.resolve() == records.resolve():
+        raise ValueError(f"the report would be among the records in '{folder}'; set another --out")
+    found = [
+        run
+        for run in read_records(records)
+        if (methods is None or run.method in (None, *methods))
+        and (seeds is None or run.seed < seeds)
+    ]
+    if not found:
+        raise FileNotFoundError(f"no record in '{records}' is of these --methods and --seeds")
+    rows = rows_of(found)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _draw(rows, folder)
     about = dict(command=command, records=str(records), teacher_logits=recorded_sources(rows))
@@ -91,5 +112,7 @@ def _show_student(jobs: Sequence[Job], console: Console) -> None:
     """Print the path of the averaged student of the last method, with seed 0."""
     first = next(job for job in jobs if job.method == jobs[-1].method)
     student = first.work_dir / 'student_avg.pth'
-    if student.exists():
-        console.print(f'The student to use: {student}', highlight=False, soft_wrap=True)
+    if first.has_results and student.exists():
+        console.print(
+            f'Averaged student of {first.name}, seed 0: {student}', highlight=False, soft_wrap=True
+        )

@@ -13,6 +13,7 @@ from ..analysis import STUDIES
 from ..cli import output_folder, whole_number
 from ..config import METHODS
 from ..options import option
+from .plan import DEFAULT_METHODS, DEFAULT_SEEDS
 from .shared_store import DEFAULT_VIEWS
 
 
@@ -30,11 +31,11 @@ def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]
     return names
 
 
-def _methods(default: str, known: Sequence[str]) -> Any:
+def _methods(default: Optional[Sequence[str]], shown: str, known: Sequence[str]) -> Any:
     return option(
-        tuple(default.split(',')),
-        f'comma-separated, from {", ".join(known)}',
         default,
+        f'comma-separated, from {", ".join(known)}',
+        shown,
         type=names_of('methods', known),
         metavar='A,B',
     )
@@ -87,11 +88,19 @@ class RunOptions:
 class ComparisonOptions(RunOptions):
     """Options of ``tools/reproduce.py``."""
 
-    methods: Sequence[str] = _methods('ce,kd,prkd', list(METHODS))
-    seeds: int = _count(
-        3,
+    methods: Optional[Sequence[str]] = _methods(
+        None,
+        f'{",".join(DEFAULT_METHODS)}; all that are recorded, without a config; none for a config '
+        'with a single method',
+        list(METHODS),
+    )
+    seeds: Optional[int] = option(
+        None,
         'number of runs per method, with the seeds 0 to N-1; one run is not enough to compare '
         'methods',
+        f'{DEFAULT_SEEDS}, or all that are recorded, without a config',
+        type=whole_number(1),
+        metavar='N',
     )
     figures: Sequence[str] = option(
         tuple(STUDIES),
@@ -116,7 +125,9 @@ class ComparisonOptions(RunOptions):
 class TuningOptions(RunOptions):
     """Options of ``tools/tune.py``."""
 
-    methods: Sequence[str] = _methods('kd,dist,prkd', [name for name in METHODS if name != 'ce'])
+    methods: Sequence[str] = _methods(
+        ('kd', 'dist', 'prkd'), 'kd,dist,prkd', [name for name in METHODS if name != 'ce']
+    )
     trials: int = _count(8, 'number of settings per method; the first is that of the config')
     finalists: int = _count(
         2, 'number of settings per method, in addition to the first, to run with all seeds'

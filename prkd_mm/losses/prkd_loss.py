@@ -50,7 +50,8 @@ class PRKDLoss(nn.Module):
     ================= =========================== ===========================
 
     With ``kl_weight=1, cor_weight=0`` the loss equals ``KLDivergence``; with
-    ``kl_weight=0, cor_weight=1`` it equals ``DISTLoss``.
+    ``kl_weight=0, cor_weight=1`` it equals ``DISTLoss`` with the same temperature and intra
+    weight.
 
     The unweighted terms of the last call are kept in ``terms``, a ``dict(kl=..., cor=...)`` of
     detached tensors that include τ².

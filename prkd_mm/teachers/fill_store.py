@@ -143,7 +143,7 @@ def create_store(
     if teacher.num_classes is None:
         raise ValueError(
             'logits can only be stored if the head of the teacher or of the student has '
-            'num_classes; use the live teacher (for reproduce.py and tune.py: --views 0)'
+            'num_classes; use the live teacher (for reproduce.py and tune.py: --store-views 0)'
         )
     # the fastest memory format, in every run, so that the same sums give the same bits
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

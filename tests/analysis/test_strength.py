@@ -120,6 +120,13 @@ def test_gradients_equal_closed_forms():
         assert gradients([Term(kind, 2.0)], z_T, z_T).abs().max() < 1e-12
 
 
+def test_an_epoch_without_terms_has_no_gradient_and_no_curvature():
+    """As at the end of a schedule that lowers the weight of the loss to 0."""
+    z_S, z_T = logits(3, 4), logits(3, 4)
+    assert torch.equal(gradients([], z_S, z_T), torch.zeros(3, 4).double())
+    assert torch.equal(eigenvalues([], z_T), torch.zeros(3, 4).double())
+
+
 def test_shares_count_small_classes_and_noticeable_directions():
     z_T = torch.tensor([[5.0, 0.0, 0.0, 0.0]])
     gradient = torch.tensor([[-3.0, 1.0, 1.0, 1.0]])

@@ -6,6 +6,8 @@ from rich.console import Console
 
 from prkd_mm.experiments import plan
 from prkd_mm.experiments.analyses import analyze
+from prkd_mm.experiments.comparison_report import protocol
+from prkd_mm.experiments.figures import copy_schedule
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,8 @@ def test_a_study_that_lacks_something_is_reported_and_skipped(
 ):
     console = Console(record=True, width=200)
     jobs = plan(DIGITS, methods)
+    for job in jobs:
+        job.note(finished=True)
     assert analyze(jobs, [name], tmp_path / 'out', console) == []
     assert words in console.export_text()
 
@@ -55,6 +59,8 @@ def test_each_run_has_its_own_seed(checkout):
 def test_a_config_without_methods_can_have_figures(checkout, tmp_path):
     """Only the checkpoints are missing."""
     jobs = plan('configs/quickstart/teacher_digits.py', [], seeds=2)
+    for job in jobs:
+        job.note(finished=True)
     console = Console(record=True, width=200)
     names = ['spread', 'landscape', 'strength']
     assert analyze(jobs, names, tmp_path, console) == []
@@ -62,3 +68,20 @@ def test_a_config_without_methods_can_have_figures(checkout, tmp_path):
     assert 'spread figure: ./work_dirs/teacher_digits has 0 of the checkp' in printed
     assert 'landscape figure: ' in printed and 'must be trained first' in printed
     assert 'strength figure: it needs a distilled student' in printed
+
+
+def test_a_work_dir_of_another_experiment_is_not_analyzed(checkout, tmp_path):
+    """Of a recorded run, which is not trained again."""
+    recorded = plan(DIGITS, ['kd'])[-1]
+    (other,) = plan(DIGITS, ['kd'], ['optim_wrapper.optimizer.lr=0.5'])[-1:]
+    assert recorded.work_dir == other.work_dir
+    other.note(finished=True)
+    Path(other.work_dir, 'schedule.png').write_bytes(b'')
+    console = Console(record=True, width=200)
+    assert analyze([recorded], ['spread'], tmp_path, console) == []
+    assert copy_schedule([recorded], tmp_path) == []
+    assert console.export_text().strip() == (
+        'Not in the studies, since only their records are here: KD'
+    )
+    assert copy_schedule([other], tmp_path) == [tmp_path / 'schedule.png']
+    assert 'device' in protocol([other]) and 'device' not in protocol([other, recorded])

@@ -11,7 +11,14 @@ from prkd_mm.experiments.comparison_report import write_report
 from prkd_mm.experiments.figures import mean_curve
 from prkd_mm.experiments.finding import finding
 from prkd_mm.experiments.records import RunRecord
-from prkd_mm.experiments.results import differences, paired_table, recorded_sources, rows_of, tables
+from prkd_mm.experiments.results import (
+    differences,
+    labels,
+    paired_table,
+    recorded_sources,
+    rows_of,
+    tables,
+)
 from prkd_mm.experiments.run_comparison import show
 
 RUN = RunRecord(
@@ -88,6 +95,33 @@ def test_options_that_all_methods_share_are_not_in_their_names():
     assert names == ['teacher', 'KD', 'PRKD', 'DIST (loss_weight=9)']
 
 
+def test_no_two_rows_have_the_same_name():
+    plain = 'python tools/train.py pair.py --cfg-options a.loss_weight=1'
+    others = [f'{plain} --amp', plain.replace('a.', 'b.'), plain]
+    found = [
+        dataclasses.replace(RUN, command=command, settings=f'{i}23456789')
+        for i, command in enumerate(others)
+    ]
+    assert [row.name for row in rows_of(found)] == ['KD (amp)', 'KD [12345678]', 'KD [22345678]']
+
+
+def test_two_records_of_one_run_are_an_error():
+    with pytest.raises(ValueError, match='two records are of KD with seed 1 and equal settings'):
+        rows_of([*runs('kd', 60.0, 61.0), runs('kd', 60.0, 99.0)[1]])
+
+
+def test_methods_with_unequal_seeds_have_a_column_for_their_number(tmp_path):
+    rows = rows_of(runs('ce', 50.0, 51.0) + runs('kd', 60.0, 62.0, 64.0))
+    table = tables(rows, {})['Top-1']
+    assert [line[-1] for line in (table.header, *table.rows)] == ['seeds', '2', '3']
+    assert 'compare them by the differences' in table.caption
+    assert labels(rows) == {'student alone': 'student alone, 2 seeds', 'KD': 'KD, 3 seeds'}
+    equal = rows_of([dataclasses.replace(RUN, method=None, title='teacher'), *runs('kd', 1.0, 2.0)])
+    table = tables(equal, {})['Top-1']
+    assert table.header[-1] == 'time' and not table.caption
+    assert labels(equal) == {'teacher': 'teacher', 'KD': 'KD'}
+
+
 def test_every_method_is_compared_with_those_before_it():
     rows = rows_of(runs('ce', 60.0, 61.0) + runs('kd', 62.0, 65.0) + runs('prkd', 63.0, 64.0))
     found = {(each.better, each.worse): each.values for each in differences(rows)}
@@ -155,10 +189,12 @@ def test_the_distance_of_the_last_students_is_compared_with_that_of_kd():
     table = tables(rows_of([*runs_of, *runs('dist', 60)]), {})['Spread of the last students']
     # the differences -1 and -0.9: deviation 0.1/√2, half the interval 12.706 · 0.05
     assert table.rows == [
-        ['student alone', '9.000', '10 %', '+7.000', '–', '1', 'cannot tell'],
-        ['KD', '2.500 ± 0.707', '12 %', *['–'] * 4],
-        ['PRKD', '1.550 ± 0.778', '3.1 %', '-0.950', '-1.585 to -0.315', '2', 'no'],
+        ['student alone', '9.000 (1)', '10 %', '+7.000', '–', '1', 'cannot tell'],
+        ['KD', '2.500 ± 0.707 (2)', '12 %', *['–'] * 4],
+        ['PRKD', '1.550 ± 0.778 (2)', '3.1 %', '-0.950', '-1.585 to -0.315', '2', 'no'],
     ]
+    equal = tables(rows_of(runs_of[1:]), {})['Spread of the last students']
+    assert equal.rows[0][1] == '2.500 ± 0.707' and table.caption and not equal.caption
     two_kds = [dataclasses.replace(runs_of[1], settings='x', config='b.py'), *runs_of]
     assert tables(rows_of(two_kds), {})['Spread of the last students'].rows[-1][3:] == ['–'] * 4
     assert 'Spread of the last students' not in tables(rows_of(runs('kd', 50)), {})
@@ -184,6 +220,22 @@ def test_the_finding_is_about_prkd_in_any_order():
     text = finding(mixed)
     assert text.startswith('PRKD, averaged, is 10.00') and 'PRKD to 2' not in text
     assert finding(rows_of([*runs('ce', 50), *runs('dist', 60)])).startswith('DIST')
+    text = finding(rows_of([*runs('dist', 50), *runs('prkd', 60), *runs('prkd_to_2', 70)]))
+    assert text.startswith('PRKD, averaged, is 10.00 points above DIST with')
+    text = finding(rows_of([*runs('prkd', 60), *runs('prkd_to_2', 70)]))
+    assert text.startswith('PRKD, averaged, is 10.00 points below PRKD to 2 with')
+
+
+def test_the_finding_is_about_the_prkd_with_the_fewest_options():
+    other = runs('prkd', 9.0, command='python tools/train.py pair.py --cfg-options a.tau=9')
+    other = [dataclasses.replace(run, settings='x') for run in other]
+    rows = rows_of([*runs('kd', 50), *runs('prkd', 60), *other])
+    assert finding(rows).startswith('PRKD, averaged, is 10.00 points above KD')
+
+
+def test_the_finding_names_methods_without_a_common_seed():
+    late = [dataclasses.replace(run, seed=7) for run in runs('prkd', 60.0)]
+    assert finding(rows_of([*runs('kd', 50.0), *late])) == 'PRKD and KD share no seed.'
 
 
 def test_the_finding_states_the_interval():
@@ -228,11 +280,20 @@ def test_the_page_opens_with_the_finding_and_needs_no_other_file(tmp_path):
     assert page.index('</details>') < page.index('<code>python x</code>')
     numbers = json.loads((tmp_path / 'results.json').read_text())
     text = (tmp_path / 'results.md').read_text()
-    for shown in tables(rows, {}).values():
-        assert shown.html() in page and shown.markdown() in text
+    for name, shown in tables(rows, {}).items():
+        assert shown.html() in page and f'## {name}\n\n{shown.markdown()}' in text
     (first, *_) = numbers['differences']
     assert first['values'] == [1.0, 1.5] and first['verdict'] == 'cannot tell'
     assert numbers['rows'][1]['averaged'] == [61.0, 63.5]
+
+
+def test_numbers_belong_to_their_seeds(tmp_path):
+    first, second = runs('kd', 60.0, 62.0)
+    rows = rows_of([first, dataclasses.replace(second, step=(1.0, 2.0), averaged=None)])
+    write_report(rows, tmp_path, 'title', {})
+    (numbers,) = json.loads((tmp_path / 'results.json').read_text())['rows']
+    assert numbers['seeds'] == [0, 1] and numbers['averaged'] == [60.0, None]
+    assert numbers['step'] == [None, [1.0, 2.0]] and numbers['gain'] == [1.0, None]
 
 
 def test_the_report_compares_the_last_epoch_too():

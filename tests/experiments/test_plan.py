@@ -114,6 +114,18 @@ def test_default_hooks_can_be_left_out(checkout):
     assert Job('x', ['off.py']).cfg.default_hooks == hooks
 
 
+def test_a_config_with_a_single_method_has_one_run_per_seed_and_no_choice(checkout):
+    own = load_config(DIGITS, 'prkd')
+    own.pop('method')
+    own.dump('my_prkd.py')
+    with pytest.raises(ValueError, match='the method of my_prkd.py cannot be changed'):
+        plan('my_prkd.py', ['kd', 'prkd'])
+    jobs = plan('my_prkd.py', seeds=2)
+    assert [job.name for job in jobs] == ['my_prkd', 'my_prkd']
+    assert [job.name for job in plan('configs/quickstart/teacher_digits.py')] == ['alone']
+    assert [job.method for job in plan(DIGITS)] == [None, 'ce', 'kd', 'prkd']
+
+
 def test_a_net_without_a_scope_is_counted_in_the_default_scope_of_its_config(checkout):
     (checkout / 'net.py').write_text(
         "default_scope = 'mmpretrain'\ntrain_cfg = dict(max_epochs=1)\n"

@@ -82,6 +82,7 @@ def test_a_new_student_trains_a_missing_teacher_again(folder):
         dict(options=['model.distiller.distill_losses.loss_kl.tau=2.0']),
         dict(options=['train_cfg.val_interval=2']),
         dict(teacher_options=['optim_wrapper.optimizer.lr=0.01']),
+        dict(teacher_options=['randomness.seed=7']),
         dict(amp=True),
         dict(store_views=2),
     ],
@@ -90,6 +91,12 @@ def test_other_settings_are_other_runs(folder, options):
     jobs = plan(DIGITS, ['kd'], records=folder)
     others = plan(DIGITS, ['kd'], records=folder, **options)
     assert jobs[-1].record_file != others[-1].record_file
+
+
+def test_the_student_alone_does_not_depend_on_the_teacher(folder):
+    compare(folder, ['kd'])
+    shutil.rmtree(folder / 'work_dirs')
+    assert compare(folder)[0] == ['prkd_digits_ce']
 
 
 @pytest.mark.parametrize(
@@ -147,6 +154,23 @@ def test_records_alone_make_a_report(folder):
     numbers = json.loads((folder / 'out/results.json').read_text())
     assert [row['name'] for row in numbers['rows']] == ['teacher', 'student alone', 'KD']
     assert numbers['rows'][2]['seeds'] == [0, 1]
+    one = dict(methods=['kd'], seeds=1)
+    report_records(folder / 'records', folder / 'out', 'a command', console, **one)
+    numbers = json.loads((folder / 'out/results.json').read_text())
+    assert [(row['name'], row['seeds']) for row in numbers['rows']] == [
+        ('teacher', [0]),
+        ('KD', [0]),
+    ]
+
+
+def test_a_report_of_records_is_not_written_among_them(folder):
+    compare(folder, ['ce'])
+    for out, methods, error in (
+        ('records', None, 'would be among the records'),
+        ('out', [], 'no record .* is of these'),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=error):
+            report_records(folder / 'records', folder / out, '', Console(quiet=True), methods, 1)
 
 
 def test_progress_comes_from_the_scalars(folder):

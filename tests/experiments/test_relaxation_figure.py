@@ -1,5 +1,6 @@
 """The figure of accuracy against relax_to shows the means of the runs at their shares."""
 
+import dataclasses
 from fractions import Fraction
 
 import pytest
@@ -54,7 +55,7 @@ def test_points_are_the_means_and_standard_errors_in_the_order_of_the_shares(tmp
     assert bars[0] == pytest.approx([59 - 3**-0.5, 59 + 3**-0.5])  # deviation 1, 3 seeds
     assert bars[1] == pytest.approx([60, 62])  # deviation √2, 2 seeds
     levels = {line.get_label(): line.get_ydata()[0] for line in axes().get_lines()}
-    assert levels['KD'] == 50.5 and levels['student alone'] == 40
+    assert levels['KD, 2 seeds'] == 50.5 and levels['student alone, 1 seed'] == 40
 
 
 def test_the_shares_are_those_that_the_runs_reached(tmp_path, axes):
@@ -70,6 +71,24 @@ def test_the_shares_are_those_that_the_runs_reached(tmp_path, axes):
     assert [label.get_text() for label in axes().get_xticklabels()] == ['0.15', '1', '3']
     levels = {line.get_label() for line in axes().get_lines() if len(line.get_xdata()) == 2}
     assert 'KD' in levels and 'PRKD' not in levels
+
+
+def test_prkd_with_other_options_has_a_curve_of_its_own(tmp_path, axes):
+    usual = rows(prkd_to_1_4=[50, 52], prkd_to_1=[55, 57])
+    heavy = [
+        dataclasses.replace(run, settings=f'heavy {run.method}', command='t.py a.loss_weight=9')
+        for row in rows(prkd_to_1_4=[58, 58], prkd_to_1=[59])
+        for run in row.runs
+    ]
+    found = rows_of([*(run for row in usual for run in row.runs), *heavy])
+    draw_relaxation(found, tmp_path / 'relaxation.png')
+    curves = {each.get_label(): each.lines[0] for each in axes().containers}
+    assert {name: list(line.get_ydata()) for name, line in curves.items()} == {
+        'PRKD with relax_to, 2 seeds': [51, 56],
+        'PRKD with relax_to (loss_weight=9), 1 to 2 seeds': [58, 59],
+    }
+    assert len({line.get_color() for line in curves.values()}) == 2
+    assert [label.get_text() for label in axes().get_xticklabels()] == ['0.25', '1']
 
 
 def test_one_share_is_not_a_figure(tmp_path):

@@ -101,7 +101,7 @@ def test_runs_that_need_no_store_create_none(pair):
 def test_a_config_without_a_frozen_teacher_is_refused_before_any_run(checkout):
     teacher = 'configs/quickstart/teacher_digits.py'
     with pytest.raises(ValueError, match='must be a FrozenTeacherDistill'):
-        plan(teacher, ['kd'], store_views=2)
+        plan(teacher, store_views=2)
     with pytest.raises(ValueError, match='must be a FrozenTeacherDistill'):
         Job('x', [teacher, '--store-views', '2'])
 

@@ -70,8 +70,8 @@ def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[
 
     The loss is the cross-entropy with the labels, regardless of the training loss. Curves,
     surfaces and sharpness use the batch-norm statistics of the checkpoint. In the plane of
-    the tail, these are re-estimated at every point, as for averaged weights. If a run has
-    fewer than three checkpoints, this is reported and there is no plane.
+    the last checkpoints, these are re-estimated at every point, as for averaged weights. If a
+    run has fewer than three of them, this is reported and there is no plane.
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
@@ -127,7 +127,7 @@ def _tails(runs: Sequence[Run], report: Report) -> dict[str, dict[str, str]]:
         try:
             tail = list(run.tail(3).items())
         except FileNotFoundError as error:
-            report.note(f'No plane of the tail: {error}', soft_wrap=True)
+            report.note(f'No plane of the last checkpoints: {error}', soft_wrap=True)
             return {}
         tails[run.title] = dict([tail[0], tail[len(tail) // 2], tail[-1]])
     return tails
@@ -234,7 +234,7 @@ def _figures(
     if planes:
         figures['_plane'] = figure.planes(
             planes,
-            'The plane through three checkpoints of the tail. Batch-norm statistics: '
+            'The plane through three of the last checkpoints. Batch-norm statistics: '
             f'{options.bn_batches} training batches at each point',
         )
     return figures

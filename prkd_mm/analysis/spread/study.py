@@ -68,7 +68,8 @@ def _examine(run: Run, tail: dict[str, str], report: Report, options: SpreadOpti
     batches = load_batches(
         run.cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
     )
-    seed = run.cfg.get('randomness', {}).get('seed') or options.seed
+    seed = run.cfg.get('randomness', {}).get('seed')
+    seed = options.seed if seed is None else seed
     train = training_batches(run.cfg, nets.preprocess, options.bn_batches, seed, last_epoch)
     labels = torch.cat([labels for _, labels in batches]).cpu()
     raw = [

@@ -113,13 +113,19 @@ def _parts(terms: Sequence[Term], logits: Tensor, batch_size: int) -> Iterator[T
     for batch in logits.split(batch_size):
         for start in range(0, len(batch), step):
             part = slice(start, start + step)
-            yield reduce(torch.add, (hessians(term, batch, part) for term in terms))
+            none = batch.new_zeros(len(batch[part]), *2 * logits.shape[1:])
+            yield reduce(torch.add, (hessians(term, batch, part) for term in terms), none)
 
 
 def gradients(
     terms: Sequence[Term], preds_S: Tensor, preds_T: Tensor, batch_size: int = 64
 ) -> Tensor:
-    """Gradient ``(N, C)`` for each sample's logits: N times the gradient of the mean loss."""
+    """Gradient ``(N, C)`` for each sample's logits: N times the gradient of the mean loss.
+
+    Without terms, as in an epoch in which all weights are 0, it is 0.
+    """
+    if not terms:
+        return torch.zeros_like(preds_S)
     parts = []
     for z_S, z_T in zip(preds_S.split(batch_size), preds_T.split(batch_size)):
         z_S = z_S.detach().requires_grad_()
