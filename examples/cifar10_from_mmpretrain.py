@@ -33,5 +33,5 @@ default_hooks = dict(
             dict(loss='loss_prkd', attr='cor_weight', start=0.0, end=1.0),
         ],
     ),
-    average=dict(type='TailAverageHook', num_epochs=10),
+    tail_average=dict(type='TailAverageHook', num_epochs=10),
 )

@@ -17,7 +17,7 @@ default_hooks = dict(
             dict(loss='loss_kl', attr='cor_weight', start=0.0, end=1.0),
         ],
     ),
-    average=dict(type='TailAverageHook', num_epochs=10),
+    tail_average=dict(type='TailAverageHook', num_epochs=10),
 )
 # MMRazor's validation loop evaluates the teacher each time and fires hooks twice.
 val_cfg = dict(_delete_=True)
