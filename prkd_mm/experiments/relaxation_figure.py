@@ -10,7 +10,7 @@ from ..visualization import LEGEND_LINE, finish, method_styles, new_figure
 from .results import Row, compared_by, labels, number_of_seeds
 
 _PREFIX = 'prkd_to_'
-_LONG = 28  # labels with more characters do not fit side by side
+_LEGEND_WIDTH = 84  # number of characters in a row of the legend
 _REFERENCES = ('ce', 'kd', 'dist', 'cor', 'prkd')
 
 
@@ -74,7 +74,8 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
     axes.minorticks_off()
     what = 'averaged top-1' if by == 'averaged' else 'top-1 after the last epoch'
     finish(axes, 'final strength / initial strength', f'{what}, % (± standard error)', legend=False)
-    columns = 3 if max(map(len, axes.get_legend_handles_labels()[1])) < _LONG else 1
+    longest = max(map(len, axes.get_legend_handles_labels()[1]))
+    columns = max(1, min(3, _LEGEND_WIDTH // longest))
     figure.legend(
         loc='outside lower center', ncols=columns, fontsize='small', handlelength=LEGEND_LINE
     )
