@@ -10,7 +10,7 @@ from ..visualization import LEGEND_LINE, finish, method_styles, new_figure
 from .results import Row, compared_by, labels, number_of_seeds
 
 _PREFIX = 'prkd_to_'
-_LEGEND_WIDTH = 84  # number of characters in a row of the legend
+_LEGEND_WIDTH = 78  # number of characters in a row of the legend
 _REFERENCES = ('ce', 'kd', 'dist', 'cor', 'prkd')
 
 
