@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Optional
 
@@ -102,18 +102,25 @@ def read_record(path: Path) -> RunRecord:
     """Read a record.
 
     Raises:
-        ValueError: If the file is not a record.
+        ValueError: If the file is not a record, or was written by a newer version.
     """
     try:
-        fields = json.loads(path.read_text(encoding='utf-8'))
+        values = json.loads(path.read_text(encoding='utf-8'))
         for name in ('curve', 'averaged_curve'):
-            fields[name] = {int(epoch): top1 for epoch, top1 in fields[name].items()}
+            values[name] = {int(epoch): top1 for epoch, top1 in values[name].items()}
         for name in ('strength', 'step'):
-            if (pair := fields.get(name)) is not None:
-                fields[name] = float(pair[0]), float(pair[1])
-        return RunRecord(**fields)
+            if (pair := values.get(name)) is not None:
+                values[name] = float(pair[0]), float(pair[1])
+        known = [field.name for field in fields(RunRecord)]
+        record = RunRecord(**{name: values[name] for name in known if name in values})
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"'{path}' is not the record of a run ({error}); delete it") from error
+    if newer := sorted(values.keys() - set(known)):
+        raise ValueError(
+            f"'{path}' was written by a newer version of prkd_mm, which has {', '.join(newer)}; "
+            'update prkd_mm'
+        )
+    return record
 
 
 def read_records(folder: Path) -> Sequence[RunRecord]:

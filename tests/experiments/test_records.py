@@ -224,5 +224,10 @@ def test_a_damaged_record_is_named(folder):
     (folder / 'x.json').write_text('{"title": "KD"')
     with pytest.raises(ValueError, match="x.json' is not the record of a run"):
         read_record(folder / 'x.json')
+    compare(folder, ['kd'])
+    (path,) = (folder / 'records').glob('prkd*.json')
+    path.write_text(json.dumps(dict(json.loads(path.read_text()), sharpness=1.0)))
+    with pytest.raises(ValueError, match='by a newer version .* has sharpness; update'):
+        read_record(path)
     with pytest.raises(FileNotFoundError, match='no records'):
         read_records(folder / 'nothing')
