@@ -4,10 +4,14 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..estimates import Estimate, mean_and_standard_error
 from ..visualization import LEGEND_LINE, finish, method_styles, new_figure
 from .results import Row, compared_by, labels, number_of_seeds
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _PREFIX = 'prkd_to_'
 _LEGEND_WIDTH = 78  # number of characters in a row of the legend
@@ -44,25 +48,12 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
         if not math.isnan(error):  # several seeds
             axes.axhspan(mean - error, mean + error, color=color, alpha=0.12, linewidth=0)
     for option, style in zip(options, ['prkd', *options[1:]]):
-        color = styles[style].color
         group = sorted((row for row in relaxed if _options(row) == option), key=_share)
-        if group:
-            means, errors = zip(*(_estimate(row, by) for row in group))
-            axes.errorbar(
-                [_share(row) for row in group],
-                means,
-                yerr=errors,
-                marker='o',
-                capsize=3,
-                color=color,
-                label=f'PRKD with relax_to{option}' + _seeds(group, named),
-            )
+        label = f'PRKD with relax_to{option}' + _seeds(group, named)
+        _draw_points(axes, group, by, color=styles[style].color, marker='o', label=label)
         for row in (row for row in shipped if _options(row) == option):
-            mean, error = _estimate(row, by)
-            axes.errorbar(
-                [_share(row)], [mean], yerr=[error], marker='D', ls='', capsize=3, color=color,
-                markerfacecolor='white', label=named[row.name],
-            )  # fmt: skip
+            look = dict(color=styles[style].color, marker='D', markerfacecolor='white')
+            _draw_points(axes, [row], by, label=named[row.name], linestyle='', **look)
     for row in relaxed:
         text = f'to {relax_to(row.method or "")}'
         at = _share(row), _estimate(row, by).mean
@@ -83,6 +74,13 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
     return [path]
 
 
+def _draw_points(axes: 'Axes', rows: Sequence[Row], by: str, **style: Any) -> None:
+    """Draw the means of some rows at their shares, with error bars."""
+    if rows:
+        means, errors = zip(*(_estimate(row, by) for row in rows))
+        axes.errorbar([_share(row) for row in rows], means, yerr=errors, capsize=3, **style)
+
+
 def _options(row: Row) -> str:
     """What the name of a row says about its options, such as `` (loss_weight=12.6)``."""
     return row.name.removeprefix(row.runs[0].title)
@@ -90,7 +88,7 @@ def _options(row: Row) -> str:
 
 def _seeds(group: Sequence[Row], named: dict[str, str]) -> str:
     """Numbers of seeds for the legend, if the labels of the rows have them."""
-    if all(named[row.name] == row.name for row in group):
+    if all(named[row.name] == row.name for row in group):  # or no rows
         return ''
     counts = [len(row.runs) for row in group]
     few, many = min(counts), max(counts)
