@@ -26,18 +26,22 @@ class Difference:
         return statistics.fmean(self.values)
 
     @property
+    def standard_error(self) -> Optional[float]:
+        r"""Standard error of the mean, :math:`s / \sqrt n`; None for a single seed."""
+        return mean_and_standard_error(self.values).error if len(self.values) > 1 else None
+
+    @property
     def interval(self) -> Optional[tuple[float, float]]:
         r"""The 95 % confidence interval of the mean, by Student's t.
 
         :math:`\bar d \pm t_{0.975, n-1}\, s / \sqrt n` with the standard deviation :math:`s` of
         the :math:`n` differences; None for a single seed.
         """
-        n = len(self.values)
-        if n < 2:
+        error = self.standard_error
+        if error is None:
             return None
-        mean, error = mean_and_standard_error(self.values)
-        half = float(students_t.ppf((1 + CONFIDENCE) / 2, n - 1)) * error
-        return mean - half, mean + half
+        half = float(students_t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)) * error
+        return self.mean - half, self.mean + half
 
     @property
     def verdict(self) -> str:

@@ -24,6 +24,7 @@ def test_the_interval_is_that_of_scipys_paired_t_test(n):
     expected = stats.ttest_rel(one, other).confidence_interval(0.95)
     assert found.interval == pytest.approx((expected.low, expected.high), rel=1e-12)
     assert found.mean == pytest.approx((one - other).mean(), rel=1e-12)
+    assert found.standard_error == pytest.approx(stats.sem(one - other), rel=1e-12)
 
 
 def test_the_interval_of_three_differences_equals_that_by_hand():

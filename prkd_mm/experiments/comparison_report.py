@@ -75,7 +75,13 @@ def write_report(
         protocol=about,
         rows=[_row_numbers(row) for row in rows],
         differences=[
-            dict(asdict(each), mean=each.mean, interval=each.interval, verdict=each.verdict)
+            dict(
+                asdict(each),
+                mean=each.mean,
+                standard_error=each.standard_error,
+                interval=each.interval,
+                verdict=each.verdict,
+            )
             for each in differences(rows)
         ],
     )

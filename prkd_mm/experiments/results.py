@@ -19,7 +19,7 @@ STRENGTH_HEADER = ('', 'first epoch', 'last epoch', 'last / first')
 STEP_HEADER = ('', 'distance', 'of the norm', 'minus KD', '95 % interval', 'seeds', 'larger')
 LAST_EPOCH = 'Paired differences in the last epoch'  # a table of the report only
 SHORT_STEP_HEADER = ('', 'distance', 'of norm', *STEP_HEADER[3:])
-PAIRED_HEADER = ('', 'points', '95 % interval', 'seeds', 'better')
+PAIRED_HEADER = ('', 'points', 'SE', '95 % interval', 'seeds', 'better')
 _FEW = 7  # more methods are compared with these only
 _REFERENCES = ('kd', 'prkd', 'prkd_to_1')  # prkd_to_1: what relaxing adds to PRKD
 _SAME_STRENGTH = 0.01  # relative difference between the seeds of a method
@@ -308,12 +308,18 @@ def _kd(rows: Sequence[Row]) -> Optional[Row]:
 
 
 def paired_table(found: Sequence[Difference]) -> Table:
-    """Table of differences with confidence intervals and verdicts."""
+    """Table of differences with standard errors, confidence intervals and verdicts."""
     rows = [
-        [f'{each.better} − {each.worse}', mean_std(each.values, '+'), *_verdict_cells(each, '+.2f')]
+        [
+            f'{each.better} − {each.worse}',
+            f'{each.mean:+.2f}',
+            '–' if each.standard_error is None else f'{each.standard_error:.2f}',
+            *_verdict_cells(each, '+.2f'),
+        ]
         for each in found
     ]
-    return Table(PAIRED_HEADER, rows, 'Paired by seed: is the first better than the second?')
+    title = 'Paired by seed: is the first better than the second?'
+    return Table(PAIRED_HEADER, rows, title, caption='SE: standard error of the mean')
 
 
 def _verdict_cells(found: Difference, number: str) -> list[str]:

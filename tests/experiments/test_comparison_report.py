@@ -136,8 +136,11 @@ def test_every_method_is_compared_with_those_before_it():
         ('MA gain, PRKD', 'MA gain, KD'): (0.0, 0.0),
     }
     cells = paired_table(differences(rows)).rows
-    # 1 and -1: deviation √2, half the interval 12.706 · √2/√2
-    assert ['PRKD − KD', '+0.00 ± 1.41', '-12.71 to +12.71', '2', 'cannot tell'] in cells
+    # 1 and -1: deviation √2, standard error √2/√2, half the interval 12.706 times that
+    assert ['PRKD − KD', '+0.00', '1.00', '-12.71 to +12.71', '2', 'cannot tell'] in cells
+    single = rows_of(runs('kd', 62.0) + runs('prkd', 63.0))
+    cells = paired_table(differences(single)).rows
+    assert ['PRKD − KD', '+1.00', '–', '–', '1', 'cannot tell'] in cells
 
 
 def test_many_methods_are_compared_with_three_of_them_only():
@@ -305,7 +308,7 @@ def test_the_report_compares_the_last_epoch_too():
     names = list(found)
     assert names[-2:] == ['Paired differences', 'Paired differences in the last epoch']
     (cells,) = found[names[-1]].rows
-    assert cells[:2] == ['PRKD − KD', '+6.25 ± 0.35']  # +1.25 for the averages
+    assert cells[:3] == ['PRKD − KD', '+6.25', '0.25']  # +1.25 for the averages
     console = Console(record=True, width=100)
     show(rows_of(kd + prkd), {}, console)
     assert '+1.25' in console.export_text(clear=False) and '+6.25' not in console.export_text()
