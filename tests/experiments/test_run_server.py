@@ -34,8 +34,8 @@ if __name__ == '__main__':
         with tempfile.TemporaryFile('w+') as output:
             command = ['folder/script.py', what, *['?'] * (what in ('preloaded', 'without server'))]
             run = run_server.start_run(command, output, dict(os.environ, OMP_NUM_THREADS='1'))
-            while what == 'wait' and 'ready' not in output.read():
-                output.seek(0)
+            # the run writes at the position of this file, so reading must not move it
+            while what == 'wait' and b'ready' not in os.pread(output.fileno(), 2**16, 0):
                 time.sleep(0.05)
             if what == 'wait':
                 assert run.poll() is None
