@@ -287,6 +287,7 @@ def test_the_page_opens_with_the_finding_and_needs_no_other_file(tmp_path):
         assert shown.html() in page and f'## {name}\n\n{shown.markdown()}' in text
     (first, *_) = numbers['differences']
     assert first['values'] == [1.0, 1.5] and first['verdict'] == 'cannot tell'
+    assert first['standard_error'] == pytest.approx(0.25)  # of 1 and 1.5: (0.5/√2)/√2
     assert numbers['rows'][1]['averaged'] == [61.0, 63.5]
 
 
