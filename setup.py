@@ -49,7 +49,7 @@ EXTRAS = {
     'transformers': ['transformers>=4.40,<6'],
     'export': ['onnx>=1.15', 'onnxruntime>=1.17', 'safetensors'],  # for tools/export_student.py
     'docs': ['furo', 'myst-parser', 'sphinx'],  # for `make docs`
-    'test': ['hypothesis', 'pytest', 'pytest-timeout', 'pytest-xdist', 'tensorboard'],
+    'test': ['hypothesis', 'mpmath', 'pytest', 'pytest-timeout', 'pytest-xdist', 'tensorboard'],
     'dev': ['codespell', 'mypy', 'ruff'],
 }
 EXTRAS['all'] = sum(EXTRAS.values(), [])

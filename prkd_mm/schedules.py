@@ -39,6 +39,7 @@ def constant(progress: float, start: float, end: float) -> float:
     return start
 
 
+_LARGEST_TARGET = 1000  # of relax_to; a larger one can only be a mistake
 SHAPES = dict(linear=linear, cosine=cosine, step=step, constant=constant)
 
 
@@ -82,10 +83,11 @@ class Schedule:
                 raise ValueError(f'{what} reaches {value!r}; values must be finite')
 
     def _check_relax_to(self, what: str) -> None:
-        if not is_number(self.relax_to) or not 0 < self.relax_to < math.inf:
+        if not is_number(self.relax_to) or not 0 < self.relax_to <= _LARGEST_TARGET:
             raise ValueError(
-                f'{what} has relax_to={self.relax_to!r}; it must be a finite number above 0, the '
-                'final strength of the loss as a share of its initial strength, such as 0.25'
+                f'{what} has relax_to={self.relax_to!r}; it must be a number above 0 and at most '
+                f'{_LARGEST_TARGET}, the final strength of the loss as a share of its initial '
+                'strength, such as 0.25'
             )
         if self.end is not None:
             raise ValueError(

@@ -166,21 +166,33 @@ def _trace_kl(z: Tensor, tau: float, eps: float) -> Tensor:
     return (p * (1 - p)).sum(1) / tau**2
 
 
+def _jacobian(p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``s_2`` as ``(N, 1)``, the diagonal of ``S²`` and ``Sp = p(p − s_2)``, both ``(N, C)``.
+
+    For a sharp teacher's top class, ``1 − 2p + s_2`` and ``p − s_2`` would be differences of almost
+    equal numbers. They are computed from the sums over the other classes instead.
+    """
+    highest, top = p.max(1, keepdim=True)
+    others = p.scatter(1, top, 0.0)
+    rest, rest_2 = others.sum(1, keepdim=True), others.square().sum(1, keepdim=True)
+    s_2 = highest.square() + rest_2
+    diagonal = p.square() * (1 - 2 * p + s_2).scatter(1, top, rest.square() + rest_2)
+    return s_2, diagonal, p * (p - s_2).scatter(1, top, highest * rest - rest_2)
+
+
 def _trace_inter(z: Tensor, tau: float, eps: float) -> Tensor:
     p = F.softmax(z / tau, 1)
-    s_2 = p.square().sum(1, keepdim=True)
-    size = s_2.sqrt()
+    s_2, diagonal, S_p = _jacobian(p)
     length = (p - 1 / z.shape[1]).norm(dim=1, keepdim=True)
-    varies = has_spread(length, size)
+    varies = has_spread(length, s_2.sqrt())
     length = length.where(varies, 1.0)
-    trace_of_square = (p.square() * (1 - 2 * p + s_2)).sum(1, keepdim=True)
-    along_x = (p * (p - s_2) / length).square().sum(1, keepdim=True)
-    trace = trace_of_square - along_x
-    # with two classes the difference is rounding noise
-    varies &= trace > 64 * torch.finfo(p.dtype).eps * trace_of_square
+    along_x = (S_p / length).square().sum(1, keepdim=True)
+    trace = diagonal.sum(1, keepdim=True) - along_x
+    if z.shape[1] == 2:  # 0 but for rounding
+        trace = torch.zeros_like(trace)
     shrink = length.square() / (length.square() + eps)  # ‖x‖²/d
     trace = shrink**2 * trace + 2 * (eps / length.square()) * shrink**2 * (
-        shrink * along_x + p.pow(3).sum(1, keepdim=True) - s_2.square()
+        shrink * along_x + (p * S_p).sum(1, keepdim=True)
     )
     return (trace / (tau * length) ** 2).where(varies, 0.0)
 
@@ -188,7 +200,7 @@ def _trace_inter(z: Tensor, tau: float, eps: float) -> Tensor:
 def _trace_intra(z: Tensor, tau: float, eps: float) -> Tensor:
     N, C = z.shape
     p = F.softmax(z / tau, 1)
-    s_2 = p.square().sum(1, keepdim=True)
+    _, diagonal, S_p = _jacobian(p)
     x = p - p.mean(0)
     length, size = x.norm(dim=0), p.norm(dim=0)
     varies = has_spread(length, size)
@@ -196,7 +208,7 @@ def _trace_intra(z: Tensor, tau: float, eps: float) -> Tensor:
     square = length.square()
     d = square + eps
     w = (1 - 1 / N - (x / length).square()) * square / d**2 + 2 * eps * x.square() / d**3
-    trace = w * p.square() * (1 - 2 * p + s_2) + eps * x / d**2 * 2 * p * (p - s_2)
+    trace = w * diagonal + eps * x / d**2 * 2 * S_p
     return N / (C * tau**2) * trace.where(varies, 0.0).sum(1)
 
 

@@ -1,6 +1,7 @@
 import math
 import time
 
+import mpmath
 import pytest
 import torch
 from mmrazor.registry import MODELS
@@ -64,7 +65,35 @@ def test_strengths_equal_known_values():
 def test_correlation_of_constant_logits_or_two_classes_has_no_strength():
     assert strength([Term('inter')], torch.zeros(2, 5).double()) == 0
     assert strength([Term('intra')], torch.ones(4, 5).double()) == 0
-    assert strength([Term('inter', 4.0)], logits(50, 2)) == 0  # two classes
+    for spread in (0.1, 3.0, 20.0, 100.0):
+        assert strength([Term('inter', 4.0)], logits(500, 2, spread)) == 0  # two classes
+
+
+@pytest.mark.parametrize('intra', [0.0, 1.0])
+@pytest.mark.parametrize('spread', [0.05, 3.0])
+def test_the_epsilon_of_dist_counts_even_with_two_classes(spread, intra):
+    config = dict(type='mmrazor.DISTLoss', tau=4.0, intra_loss_weight=intra)
+    loss, z = MODELS.build(config), logits(classes=2, spread=spread)
+    assert strength(terms_of(loss), z, len(z)) == pytest.approx(by_autograd(loss, z), rel=1e-7)
+
+
+@pytest.mark.parametrize('gap', [10, 60, 120])
+def test_a_sharp_teacher_loses_no_digits(gap):
+    z = logits(4, 10, 1.0)
+    z[:, 3] += gap
+    with mpmath.workdps(80):
+        exact = sum(_exact_inter(row, 4) for row in z.tolist()) / z.numel()
+        assert strength([Term('inter', 4.0)], z) == pytest.approx(float(exact), rel=1e-12, abs=0)
+
+
+def _exact_inter(z, tau):
+    """trace(H) of 1 − Pearson over the classes, from the powers of the probabilities."""
+    odds = [mpmath.exp(mpmath.mpf(value) / tau) for value in z]
+    p = [value / sum(odds) for value in odds]
+    s_2, s_3, s_4 = (sum(value**k for value in p) for k in (2, 3, 4))
+    square = s_2 - mpmath.mpf(1) / len(p)
+    along_x = (s_4 - 2 * s_2 * s_3 + s_2**3) / square
+    return (s_2 - 2 * s_3 + s_2**2 - along_x) / (tau**2 * square)
 
 
 def test_sharp_logits_stay_finite():

@@ -45,10 +45,10 @@ class LossScheduleHook(Hook):
     With ``relax_to=ρ`` in the schedule of a ``PRKDLoss``'s ``cor_weight``, ``end`` is solved from
     these logits before the first batch, so that the whole loss has ρ times its initial strength in
     the last epoch (iteration) of the run: ρ = 0.25 relaxes to a quarter for any teacher and number
-    of classes, and ρ > 1 tightens. If a run has so few epochs that KL alone exceeds the target in
-    the last one, the target is reached only at r = 1, and a warning names the share that the run
-    reaches. The solved value is stored in the checkpoints, so a resumed run does not solve for it
-    again.
+    of classes, and ρ > 1 (at most 1000) tightens. If a run has so few epochs that KL alone exceeds
+    the target in the last one, the target is reached only at r = 1, and a warning names the share
+    that the run reaches. The solved value is stored in the checkpoints, so a resumed run does not
+    solve for it again.
 
     Args:
         schedules (list[dict]): One dict per schedule, with ``loss`` (its name in

@@ -274,9 +274,10 @@ def _about_correlation(
             ]
         if schedule.relax_to is not None and schedule.end > _MAX_WEIGHT:
             return [
-                f'{name}: cor_weight ends at {schedule.end:.3g}, because Cor hardly constrains the '
-                'student at this temperature for this teacher. Far from the match, so large a '
-                'weight may make the training diverge. Raise tau_cor of the loss, or lower relax_to'
+                f'{name}: for this teacher, relax_to={schedule.relax_to:g} needs a cor_weight that '
+                f'ends at {schedule.end:.3g}. Far from the match, so large a weight may make the '
+                'training diverge. Lower relax_to, or raise tau_cor of the loss, at which Cor is '
+                'stronger'
             ]
     return []
 

@@ -76,7 +76,8 @@ class TeacherCheckHook(Hook):
             self._reject_bad(runner, *self._validate(runner))
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
-        begins = runner.iter % iters_per_epoch(runner) == 0
+        # a run resumed within an epoch repeats it, and then runner.iter is not a multiple
+        begins = batch_idx % iters_per_epoch(runner) == 0
         # an iteration-based schedule ends in the last iteration
         if self.meter is not None and (begins or runner.iter + 1 == runner.max_iters):
             for name, loss in known_losses(runner).items():

@@ -14,7 +14,7 @@ from torch.func import hessian, vmap
 from prkd_mm.analysis.runs import Run
 from prkd_mm.analysis.strength.along_run import RunLosses, solved_ends
 from prkd_mm.evaluation import unwrap
-from prkd_mm.hooks import LossScheduleHook
+from prkd_mm.hooks import LossScheduleHook, TeacherCheckHook
 from prkd_mm.hooks.strength_log import known_losses
 from prkd_mm.schedules import Schedule
 from prkd_mm.strength import StrengthMeter, largest_rebound
@@ -149,6 +149,40 @@ def test_a_resumed_run_does_not_solve_again(tmp_path, monkeypatch, by_epoch):
     assert logged(tmp_path / 'rest') == {epoch: strengths[epoch] for epoch in range(4, 9)}
 
 
+class Compare(Hook):
+    """In every iteration, the logged strength and that of the loss with its current values."""
+
+    priority = 'VERY_LOW'
+
+    def __init__(self):
+        self.pairs = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        (check,) = (hook for hook in runner.hooks if isinstance(hook, TeacherCheckHook))
+        now = check.meter.total(known_losses(runner)['loss_prkd'])
+        logged = runner.message_hub.get_scalar('train/loss_prkd.strength').current()
+        self.pairs.append((logged, now))
+
+
+def test_the_strength_is_current_after_a_resume_within_an_epoch(tmp_path):
+    ckpt = teacher_of(tmp_path / 't.pth')
+    within = LENGTH + LENGTH // 2
+    options = {
+        'default_hooks.checkpoint.by_epoch': False,
+        'default_hooks.checkpoint.interval': within,
+    }
+    with pytest.raises(toy.Killed):
+        kill = dict(type='KillHook', iteration=within + 1)
+        run(config(ckpt, tmp_path / 'cut', CHECK, schedule(0.25), kill, **options))
+    cfg = config(ckpt, tmp_path / 'rest', CHECK, schedule(0.25), **options)
+    cfg.merge_from_dict(dict(resume=True, load_from=str(tmp_path / f'cut/iter_{within}.pth')))
+    probe = Compare()
+    run(cfg, probe)
+    assert len(probe.pairs) == (EPOCHS - 1) * LENGTH  # MMEngine repeats the second epoch
+    found, expected = zip(*probe.pairs)
+    assert found == expected and len(set(found)) == EPOCHS - 1
+
+
 def test_a_new_run_from_a_checkpoint_solves_for_its_own_teacher(tmp_path):
     run(config(teacher_of(tmp_path / 't.pth'), tmp_path / 'a', CHECK, schedule(0.25), epochs=4))
     cfg = config(teacher_of(tmp_path / 'u.pth', 0.3), tmp_path / 'b', CHECK, schedule(0.25))
@@ -266,11 +300,12 @@ class TestErrors:
     @pytest.mark.parametrize(
         'changed, match',
         [
-            (dict(relax_to=0), 'relax_to=0; it must be a finite number above 0'),
+            (dict(relax_to=0), 'relax_to=0; it must be a number above 0 and at most 1000'),
             (dict(relax_to=-0.5), 'relax_to=-0.5; it must be'),
             (dict(relax_to='0.25'), "relax_to='0.25'; it must be"),
             (dict(relax_to=True), 'relax_to=True; it must be'),
             (dict(relax_to=float('inf')), 'relax_to=inf; it must be'),
+            (dict(relax_to=1e9), 'relax_to=1000000000.0; it must be'),
             (dict(end=1.0), 'both end=1.0 and relax_to=0.25'),
             (dict(attr='tau', start=4.0), 'loss_prkd.tau .* belongs to the schedule of cor_weight'),
             (dict(shape='constant'), "belongs to .* a shape other than 'constant'"),

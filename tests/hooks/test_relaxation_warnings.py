@@ -50,8 +50,9 @@ def test_a_long_schedule_costs_few_evaluations_before_the_first_batch():
     assert found == pytest.approx([kl + cor for kl, cor in parts], rel=1e-9)
 
 
-def test_two_classes_get_a_warning_because_cor_has_no_gradient():
-    z = torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize('scale', [1, 8, 30])
+def test_two_classes_get_a_warning_because_cor_has_no_gradient(scale):
+    z = scale * torch.randn(64, 2, generator=torch.Generator().manual_seed(0))
     hook = prkd_hook(8)
     course = course_of([hook], 8, 1, StrengthMeter(z), ['loss_prkd'])
     found = mock.Mock()
@@ -62,6 +63,13 @@ def test_two_classes_get_a_warning_because_cor_has_no_gradient():
     preds_S = torch.randn(64, 2, requires_grad=True, dtype=torch.double)
     PRKDLoss(kl_weight=0.0, cor_weight=1.0)(preds_S, z.double()).backward()
     assert preds_S.grad.abs().max() < 1e-9
+
+
+def test_two_classes_have_no_target_that_cor_could_reach():
+    meter = StrengthMeter(20 * torch.randn(64, 2, generator=torch.Generator().manual_seed(0)))
+    hook = prkd_hook(240, relax_to=0.25)
+    with pytest.raises(ValueError, match=r'cannot be reached, .*as with two classes'):
+        solve_relax_to(hook.schedules['loss_prkd', 'cor_weight'], [hook], 239, meter)
 
 
 def test_a_large_solved_weight_gets_a_warning():
@@ -75,7 +83,8 @@ def test_a_large_solved_weight_gets_a_warning():
     announce(course_of([hook], 240, 1, meter, ['loss_prkd']), [hook], found, '')
     said = ' '.join(call.args[0] for call in found.warning.call_args_list)
     end = hook.schedules['loss_prkd', 'cor_weight'].end
-    assert end > 20 and f'cor_weight ends at {end:.3g}' in said and 'Raise tau_cor' in said
+    assert end > 20 and f'relax_to=2 needs a cor_weight that ends at {end:.3g}' in said
+    assert 'raise tau_cor' in said
 
 
 class TestSentences:
