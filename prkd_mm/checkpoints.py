@@ -5,7 +5,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -169,6 +169,11 @@ def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
     prefix = 'architecture.'
     student = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
     return (student, True) if student else (state, False)
+
+
+def recorded_classes(checkpoint: dict) -> Optional[Sequence[str]]:
+    """Names of the classes that a checkpoint was trained on, or None if it has no names."""
+    return (checkpoint.get('meta', {}).get('dataset_meta') or {}).get('classes')
 
 
 def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None:

@@ -22,6 +22,8 @@ _EXPLAINED = (OSError, ValueError, FloatingPointError, NotImplementedError, Modu
 
 # Python's message for a part that a config lacks
 _MISSING_PART = re.compile(r"'ConfigDict' object has no attribute '(\w+)'")
+# PyTorch's message for an error in a worker process of a data loader
+_IN_WORKER = re.compile(r'Caught (\w+) in DataLoader worker process \d+\.\n')
 # MMEngine's message for a `type` that does not exist
 _UNKNOWN_TYPE = re.compile(r'(\S+) is not in the \w+::([\w ]+) registry')
 
@@ -76,7 +78,7 @@ def explain(error: Exception) -> str:
     """The message of an error, with its type if the message alone may be unclear."""
     # MMEngine and Python quote the message of a KeyError
     text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    text = text.strip()
+    text = _without_worker(text.strip())
     if match := _UNKNOWN_TYPE.search(text):
         return (
             f'there is no {match[2]} with the name {match[1]!r}; correct the `type` in the config, '
@@ -99,6 +101,12 @@ def explain(error: Exception) -> str:
     if text and (isinstance(error, _EXPLAINED) or type(error).__module__.startswith('prkd_mm')):
         return text
     return f'{type(error).__name__}: {text}'.rstrip(': ') + f' ({_DEBUG} shows where)'
+
+
+def _without_worker(text: str) -> str:
+    """Reduce the traceback of a worker process to the message of its error."""
+    match = _IN_WORKER.match(text)
+    return re.split(rf'^(?:[\w.]+\.)?{match[1]}: ', text, flags=re.MULTILINE)[-1] if match else text
 
 
 def _was_raised(error: Exception) -> bool:

@@ -46,22 +46,6 @@ def metrics_of(evaluator: Any) -> list[dict]:
     return [metric for metric in _as_list(evaluator) if isinstance(metric, dict)]
 
 
-def check_classes(runner: Runner) -> list[str]:
-    """Compare the classes of the training set with those of the net; returns messages for the user.
-
-    Raises:
-        ValueError: If the net has fewer classes than the training set.
-    """
-    classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
-    number = num_classes(unwrap(runner.model))
-    if classes is None or number is None or number == len(classes):
-        return []
-    text = f'the training set has {len(classes)} classes, but num_classes of the head is {number}'
-    if number < len(classes):
-        raise ValueError(f'{text}; set num_classes of the student, and of its teacher')
-    return [f'{text}; the additional classes have no images']
-
-
 def check_images(runner: Runner) -> None:
     """Raise a ValueError if the net has no head, or expects images with other channels."""
     model = unwrap(runner.model)

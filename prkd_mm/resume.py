@@ -7,10 +7,11 @@ from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config
 from torch import nn
+from torch.utils.data import Dataset
 
 from .checkpoints import read
 from .evaluation import unwrap
-from .hooks.safe_checkpoint_hook import TEACHER, teacher_hash
+from .hooks.safe_checkpoint_hook import IMAGES, TEACHER, images_hash, teacher_hash
 from .recorded_config import changes, parse
 
 _NAME = re.compile(r'(?P<unit>epoch|iter)_(?P<number>\d+)\.pth')
@@ -177,6 +178,24 @@ def check_same_teacher(
     if now == before:
         return []
     text = f'the weights of the teacher had the hash {before[:8]} and now have {str(now)[:8]}'
+    return _allowed([text], path, allow_changes)
+
+
+def check_same_images(
+    dataset: Dataset, meta: dict, path: Optional[str], allow_changes: bool = False
+) -> list[str]:
+    """Compare the training images of a run with their hash in the ``meta`` of its checkpoint.
+
+    This detects images that were added, removed or renamed in the same folder. Checkpoints without
+    the hash are accepted. Returns messages for the user, which name the checkpoint by its path.
+
+    Raises:
+        ValueError: If the images or their labels have changed, unless changes are allowed.
+    """
+    before, now = meta.get(IMAGES), images_hash(dataset)
+    if before is None or now is None or now == before:
+        return []
+    text = 'the training images or their labels have changed (files, classes or their order)'
     return _allowed([text], path, allow_changes)
 
 

@@ -3,6 +3,7 @@
 import logging
 import math
 import os.path as osp
+from collections.abc import Sequence
 from typing import Any
 
 import mmengine.registry
@@ -10,9 +11,10 @@ import mmpretrain.registry
 import mmrazor.registry
 from mmengine.registry import Registry
 
+from .hooks.tail_average_hook import check_tail
 from .metric_checks import check_metrics, in_channels
 from .number_checks import check_whole_number, is_number
-from .overrides import check_arguments, nearest
+from .overrides import check_arguments, is_type, nearest
 
 _CLIP_GRAD = {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}
 _CHOICES = dict(launcher=(None, 'none', 'pytorch', 'slurm', 'mpi'), sync_bn=(None, 'torch', 'mmcv'))
@@ -207,6 +209,7 @@ def _check_hooks_and_folders(cfg: dict) -> None:
     level = cfg.get('log_level')
     if isinstance(level, str) and not isinstance(logging.getLevelName(level), int):
         raise ValueError(f'log_level must be one of {", ".join(_LEVELS)}; got {level!r}')
+    _check_tail(cfg, custom)
     checkpoint = _get(cfg, 'default_hooks.checkpoint') or {}
     name, folder = checkpoint.get('filename_tmpl'), checkpoint.get('out_dir')
     if name is not None and '{}' not in str(name):
@@ -220,6 +223,16 @@ def _check_hooks_and_folders(cfg: dict) -> None:
     for key, path in (('default_hooks.checkpoint.out_dir', folder), ('work_dir', work_dir)):
         if isinstance(path, str) and osp.exists(path) and not osp.isdir(path):
             raise ValueError(f'{key} {path!r} is a file, not a folder; choose another name')
+
+
+def _check_tail(cfg: dict, custom: Sequence[dict]) -> None:
+    """Compare the number of epochs to average with that of the run, as the hook does too late."""
+    total = _get(cfg, 'train_cfg.max_epochs')
+    for hook in [*(cfg.get('default_hooks') or {}).values(), *custom]:
+        if isinstance(hook, dict) and is_type(hook, 'TailAverageHook') and total is not None:
+            number = hook.get('num_epochs', 10)
+            if is_number(number):  # the hook rejects others
+                check_tail(number, total)
 
 
 def _check_number(key: str, value: Any, zero_allowed: bool = False) -> None:

@@ -58,6 +58,7 @@ def test_misspelled_setting(key, words):
 
 
 SETTINGS = [
+    ('train_cfg.max_epochs', 1, r'average the last num_epochs=\d+ epochs of a run .* only 1;'),
     ('train_cfg.max_epochs', 0, 'whole number, at least 1; got 0'),
     ('train_cfg.max_epochs', 2.5, 'whole number, at least 1; got 2.5'),
     ('train_cfg.max_epochs', 'many', "got 'many'"),

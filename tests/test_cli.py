@@ -33,6 +33,14 @@ class TestRun:
                 "the disk is full: cannot write 'a.log'; free some space",
             ),
             (KeyError('X is not in the registry'), 'KeyError: X is not in .* [(]--debug shows'),
+            (
+                ValueError(
+                    'Caught ValueError in DataLoader worker process 1.\nOriginal Traceback (most '
+                    "recent call last):\n  File 'a.py', line 1\ncv2.error: empty\n\nThe above ..."
+                    "\n\nValueError: 'a.jpg' is not an image: repair it\n"
+                ),
+                r"'a\.jpg' is not an image: repair it$",
+            ),
             (Unexplained('text'), 'Unexplained: text [(]--debug shows where[)]'),
             (AssertionError(), 'a setting fails the check `raise error` in test_cli.py [(]--debug'),
             (

@@ -1,12 +1,16 @@
 import shutil
+from types import SimpleNamespace
 
+import cv2
+import numpy as np
 import pytest
 import torch
 import toy
 from mmengine.config import Config
+from mmpretrain.registry import DATASETS
 
 from prkd_mm.recorded_config import changes, parse
-from prkd_mm.resume import check_same_teacher, find_resume_point, set_resume
+from prkd_mm.resume import check_same_images, check_same_teacher, find_resume_point, set_resume
 
 
 def config(work_dir, ckpt, **options):
@@ -232,6 +236,42 @@ class TestReplacedTeacher:
         cfg, meta = cfg
         del meta['teacher']
         assert check_same_teacher(toy.start(cfg).model, meta, 'epoch_3.pth') == []
+
+
+class TestReplacedImages:
+    @pytest.mark.parametrize('change', ['added', 'renamed class', 'none'])
+    def test_changed_files_of_a_folder_are_found(self, tmp_path, change):
+        for name in ('cat', 'dog', 'owl'):
+            for i in range(4):
+                path = tmp_path / f'photos/{name}/{i}.png'
+                path.parent.mkdir(parents=True, exist_ok=True)
+                cv2.imwrite(str(path), np.full((4, 4, 3), i, np.uint8))
+        photos = dict(type='CustomDataset', data_root=str(tmp_path / 'photos'), pipeline=[])
+        views = dict(type='ImageViews', dataset=photos)
+        meta = dict(images=DATASETS.build(views).source)
+        if change == 'added':
+            shutil.copy(path, path.with_name('new.png'))
+        elif change == 'renamed class':
+            (tmp_path / 'photos/cat').rename(tmp_path / 'photos/tom')
+        now = DATASETS.build(views)
+        if change == 'none':
+            assert check_same_images(now, meta, 'epoch_1.pth') == []
+            return
+        with pytest.raises(ValueError, match="'epoch_1.pth' .* training images .* have changed"):
+            check_same_images(now, meta, 'epoch_1.pth')
+        (note,) = check_same_images(now, meta, 'epoch_1.pth', allow_changes=True)
+        assert 'training images' in note
+
+    def test_the_hash_is_in_the_checkpoints(self, finished, tmp_path):
+        cfg = config(tmp_path, finished[1])
+        toy.pack(cfg)
+        dataset = toy.train(cfg).train_dataloader.dataset
+        meta = torch.load(tmp_path / 'epoch_3.pth', weights_only=True)['meta']
+        assert meta['images'] == dataset.source
+
+    def test_without_a_hash_they_are_accepted(self):
+        assert check_same_images(toy.ToyImages(), dict(images='a'), 'epoch_1.pth') == []
+        assert check_same_images(SimpleNamespace(source='a'), {}, 'epoch_1.pth') == []
 
 
 class TestParse:

@@ -11,7 +11,8 @@ from torch import nn
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.algorithms.student_alone import student_alone
-from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read
+from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read, recorded_classes
+from prkd_mm.class_checks import classes_of, compare_classes
 from prkd_mm.config import add_common_arguments, load_config
 from prkd_mm.evaluation import unwrap
 from prkd_mm.launch import processes_of, use_gloo_without_gpu
@@ -51,9 +52,13 @@ def main() -> None:
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     # these fail before the runner makes a folder for its log
     load(MODELS.build(cfg.model), checkpoint, args.checkpoint)
-    Runner.build_dataloader(cfg.test_dataloader)
+    tested = classes_of(Runner.build_dataloader(cfg.test_dataloader).dataset)
+    recorded = recorded_classes(checkpoint)
+    notes = compare_classes('the training set', recorded, 'the test set', tested)
     Evaluator(metrics_of(cfg.test_evaluator))
     runner = Runner.from_cfg(cfg)
+    for note in notes:
+        runner.logger.warning(note)
     load(unwrap(runner.model), checkpoint, args.checkpoint)
     weights = describe(checkpoint)
     runner.logger.info(f'Testing {args.checkpoint}: {weights}')

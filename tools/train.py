@@ -11,6 +11,7 @@ from mmengine.runner import Runner
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.checkpoints import read
+from prkd_mm.class_checks import check_classes
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.failed_start import has_trained, restored_after_failed_start
 from prkd_mm.folder_lock import lock_folder
@@ -21,8 +22,8 @@ from prkd_mm.launch import (
     processes_of,
     use_gloo_without_gpu,
 )
-from prkd_mm.metric_checks import check_classes, check_images
-from prkd_mm.resume import check_initial_weights, check_same_teacher, set_resume
+from prkd_mm.metric_checks import check_images
+from prkd_mm.resume import check_initial_weights, check_same_images, check_same_teacher, set_resume
 from prkd_mm.teachers.filling_teacher import prepare_store
 
 
@@ -77,7 +78,9 @@ def main() -> None:
             notes.append(note)
         use_gloo_without_gpu(cfg)
         runner = RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
-        notes += check_same_teacher(runner.model, meta, cfg.load_from, args.allow_changes)
+        before = meta, cfg.get('load_from'), args.allow_changes
+        notes += check_same_teacher(runner.model, *before)
+        notes += check_same_images(runner.train_dataloader.dataset, *before)
         if cfg.get('load_from') and not cfg.get('resume'):
             check_initial_weights(runner.model, cfg.load_from)
         notes += check_classes(runner)

@@ -9,7 +9,14 @@ needed. ``import prkd_mm`` calls :func:`apply` before ``mmrazor.models`` is impo
 import logging
 from typing import Optional
 
-from . import config_names, imports, mmengine_patches, mmrazor_patches, student_checkpoints
+from . import (
+    config_names,
+    imports,
+    mmcv_patches,
+    mmengine_patches,
+    mmrazor_patches,
+    student_checkpoints,
+)
 
 _PATCHES = (
     imports.torchvision_ops,
@@ -27,6 +34,7 @@ _PATCHES = (
     mmengine_patches.checkpoint_loaders,
     mmengine_patches.package_lookup,
     mmengine_patches.config_format,
+    mmcv_patches.named_images,
     config_names.prkd_mm_name,
     config_names.config_bases,
 )

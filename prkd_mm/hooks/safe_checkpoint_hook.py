@@ -10,6 +10,7 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
+from torch.utils.data import Dataset
 
 from ..evaluation import unwrap
 from ..files import sync_file, write_bytes, write_text
@@ -17,7 +18,9 @@ from ..scalars import validated_steps
 from ..teachers import Teacher
 from .progress import is_iter_based
 
-TEACHER = 'teacher'  # key of the teacher's hash in the `meta` of a checkpoint
+# Keys in the `meta` of a checkpoint
+TEACHER = 'teacher'  # hash of the frozen teacher
+IMAGES = 'images'  # hash of the training images
 
 
 @register_backend('atomic')
@@ -56,8 +59,9 @@ class SafeCheckpointHook(CheckpointHook):
       checkpoint and the end of its validation.
 
     The arguments are those of ``CheckpointHook``, for checkpoints on a local disk. ``meta`` in a
-    checkpoint also gets ``world_size``, the number of processes, and ``teacher``, the hash of a
-    frozen teacher.
+    checkpoint also gets ``world_size``, the number of processes, ``teacher``, the hash of a frozen
+    teacher, and ``images``, the hash of the training images (``source`` of :class:`PackedImages`
+    and :class:`ImageViews`).
 
     Raises:
         FloatingPointError: If weights to be saved are not finite.
@@ -91,6 +95,8 @@ class SafeCheckpointHook(CheckpointHook):
         checkpoint['meta']['world_size'] = get_world_size()
         if self._teacher is not None:
             checkpoint['meta'][TEACHER] = self._teacher
+        if images := images_hash(runner.train_dataloader.dataset):
+            checkpoint['meta'][IMAGES] = images
         for name, value in checkpoint['state_dict'].items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 raise FloatingPointError(
@@ -163,6 +169,11 @@ def teacher_hash(model: nn.Module) -> Optional[str]:
     """Hash of the frozen teacher of a model, or None if it has none."""
     teacher = getattr(unwrap(model), 'teacher', None)
     return teacher.fingerprint() if isinstance(teacher, Teacher) else None
+
+
+def images_hash(dataset: Dataset) -> Optional[str]:
+    """Hash of the training images and their labels, or None if the data set has none."""
+    return getattr(dataset, 'source', None)
 
 
 def _step(runner: Runner) -> int:

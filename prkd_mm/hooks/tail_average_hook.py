@@ -22,6 +22,15 @@ from ..version import __version__
 from .progress import current_epoch, ends_epoch, is_iter_based, num_epochs
 
 
+def check_tail(num_epochs: int, total: int) -> None:
+    """Raise a ValueError if a run has fewer epochs in total than are to be averaged."""
+    if num_epochs > total:
+        raise ValueError(
+            f'TailAverageHook: cannot average the last num_epochs={num_epochs} epochs of a run '
+            f'that has only {total}; lower num_epochs or train longer'
+        )
+
+
 @HOOKS.register_module()
 class TailAverageHook(Hook):
     """Average the students of the last epochs into one.
@@ -116,11 +125,7 @@ class TailAverageHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         total = math.ceil(num_epochs(runner))
-        if self.num_epochs > total:
-            raise ValueError(
-                f'TailAverageHook: cannot average the last num_epochs={self.num_epochs} '
-                f'epochs of a run that has only {total}; lower num_epochs or train longer'
-            )
+        check_tail(self.num_epochs, total)
         resumed, self._resumed = self._resumed or {}, None
         finished = runner.iter >= runner.max_iters
         done = total if finished else current_epoch(runner)

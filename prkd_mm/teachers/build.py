@@ -151,9 +151,10 @@ def _from_config(spec: Spec) -> FrozenTeacher:
                 f"weights; set it to the teacher's checkpoint{hint}"
             )
         net = MODELS.build(net)
+    teacher = FrozenTeacher(net, spec.checkpoint)
     if spec.checkpoint is not None:
-        load_teacher(net, spec.checkpoint, hint)
-    return FrozenTeacher(net, spec.checkpoint)
+        teacher.classes = load_teacher(net, spec.checkpoint, hint)
+    return teacher
 
 
 def _stored(spec: Spec, *how: Any) -> StoredTeacher:

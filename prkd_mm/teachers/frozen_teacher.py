@@ -1,5 +1,6 @@
 """A teacher that runs alongside the student and is not trained."""
 
+from collections.abc import Sequence
 from typing import Optional, Union
 
 from mmengine.logging import print_log
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 from torch.nn.functional import interpolate
 
-from ..checkpoints import describe, load_strictly, plain_state_dict, read, resolve
+from ..checkpoints import describe, load_strictly, plain_state_dict, read, recorded_classes, resolve
 from .logit_store import OWN_NORMALIZATION, hash_of_weights
 from .normalization import Normalization
 from .teacher import Evaluate, Teacher
@@ -93,10 +94,11 @@ class FrozenTeacher(Teacher):
         return [self.net.backbone] if hasattr(self.net, 'backbone') else []
 
 
-def load_teacher(net: BaseModel, path: str, hint: str = '') -> None:
+def load_teacher(net: BaseModel, path: str, hint: str = '') -> Optional[Sequence[str]]:
     """Load a checkpoint (a file, a URL or a work dir) into a teacher, strictly.
 
-    ``hint`` explains in the error message how to train the teacher.
+    ``hint`` explains in the error message how to train the teacher. Returns the names of its
+    classes, or None if the checkpoint has no names.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -111,6 +113,7 @@ def load_teacher(net: BaseModel, path: str, hint: str = '') -> None:
         ) from error
     load_strictly(net, plain_state_dict(checkpoint)[0], f'The teacher checkpoint {path!r}')
     print_log(f'Loaded teacher from {resolve(path)} ({describe(checkpoint)})', logger='current')
+    return recorded_classes(checkpoint)
 
 
 def fold_batch_norms(net: BaseModel) -> None:

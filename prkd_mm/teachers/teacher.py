@@ -1,5 +1,6 @@
 """The interface of every teacher: live, stored, or the mean of several."""
 
+from collections.abc import Sequence
 from typing import Callable, Optional
 
 from mmengine.model import BaseModel
@@ -26,6 +27,7 @@ class Teacher(nn.Module):
         self.net = net
         self.input_normalization: object = None
         self.students_classes: Optional[int] = None
+        self.classes: Optional[Sequence[str]] = None  # names, if its checkpoint contains them
 
     @property
     def num_classes(self) -> Optional[int]:

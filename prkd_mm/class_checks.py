@@ -1,0 +1,81 @@
+"""Check that data sets, nets and checkpoints mean the same classes by the same labels."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from mmengine.runner import Runner
+
+from .evaluation import unwrap
+from .metric_checks import num_classes
+from .teachers import Teacher
+
+_SHOWN = 5  # class names listed in a message
+
+Classes = Optional[Sequence[str]]
+
+
+def classes_of(dataset: Any) -> Classes:
+    """Names of the classes of a data set, in the order of the labels, or None without names."""
+    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+
+
+def compare_classes(owner: str, classes: Classes, other: str, others: Classes) -> list[str]:
+    """Compare the class names of ``owner`` and ``other``; returns messages for the user.
+
+    Names are compared only if both have them. A name that one of them lacks is allowed, since the
+    same class can have two names, and a test set need not have all classes.
+
+    Raises:
+        ValueError: If both have a name, but at different indices, so that the labels of one mean
+            other classes in the other.
+    """
+    if not classes or not others:
+        return []
+    indices = defaultdict(set)
+    for index, name in enumerate(classes):
+        indices[name].add(index)  # ImageNet has two classes with the name 'crane'
+    for index, name in enumerate(others):
+        if name in indices and index not in indices[name]:
+            raise ValueError(
+                f'{name!r} is class {index} of {other}, but class {min(indices[name])} of {owner}, '
+                f'so their labels mean different classes: {_some(others)}, and {_some(classes)}. '
+                'Give both the same class folders, or the same list `classes` in the data set'
+            )
+    missing = [name for name in indices if name not in others]
+    if not missing:
+        return []
+    return [f'{other} has no class with the name {_some(missing)}, as {owner} has']
+
+
+def check_classes(runner: Runner) -> list[str]:
+    """Compare the classes of the training set with the net, its teacher and the validation set.
+
+    Returns messages for the user.
+
+    Raises:
+        ValueError: If the net has fewer classes than the training set, or the teacher or the
+            validation set has them in another order.
+    """
+    classes = classes_of(runner.train_dataloader.dataset)
+    model = unwrap(runner.model)
+    notes = []
+    if runner.val_loop is not None:
+        validated = classes_of(runner.val_dataloader.dataset)
+        notes += compare_classes('the training set', classes, 'the validation set', validated)
+    teacher = getattr(model, 'teacher', None)
+    for each in teacher.modules() if isinstance(teacher, Teacher) else []:  # of several, each one
+        if isinstance(each, Teacher):
+            notes += compare_classes('the training set', classes, 'the teacher', each.classes)
+    number = num_classes(model)
+    if classes is None or number is None or number == len(classes):
+        return notes
+    text = f'the training set has {len(classes)} classes, but num_classes of the head is {number}'
+    if number < len(classes):
+        raise ValueError(f'{text}; set num_classes of the student, and of its teacher')
+    return [*notes, f'{text}; the additional classes have no images']
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ', '.join(map(str, names[:_SHOWN]))
+    return shown if len(names) <= _SHOWN else f'{shown}, …'
