@@ -35,8 +35,8 @@ def test_the_variable_chooses_the_method_without_an_option(monkeypatch):
 
 
 def test_options_and_work_dir_override_the_config():
-    cfg = load_config(QUICKSTART, options={'train_cfg.max_epochs': 3}, work_dir='here')
-    assert cfg.train_cfg.max_epochs == 3 and cfg.work_dir == 'here'
+    cfg = load_config(QUICKSTART, options={'train_cfg.max_epochs': 12}, work_dir='here')
+    assert cfg.train_cfg.max_epochs == 12 and cfg.work_dir == 'here'
 
 
 @pytest.mark.parametrize(
