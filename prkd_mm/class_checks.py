@@ -54,11 +54,16 @@ def check_classes(runner: Runner) -> list[str]:
     Returns messages for the user.
 
     Raises:
-        ValueError: If the net has fewer classes than the training set, or the teacher or the
-            validation set has them in another order.
+        ValueError: If the training set has a single class, or more than the net, or if the teacher
+            or the validation set has them in another order.
     """
     classes = classes_of(runner.train_dataloader.dataset)
     model = unwrap(runner.model)
+    if classes is not None and len(classes) == 1:
+        raise ValueError(
+            f'the training set has a single class, {classes[0]!r}, so there is nothing to learn; '
+            'its images need one folder per class'
+        )
     notes = []
     if runner.val_loop is not None:
         validated = classes_of(runner.val_dataloader.dataset)

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any, Callable, Optional
@@ -95,7 +96,10 @@ def explain(error: Exception) -> str:
         return text
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f': cannot write {error.filename!r}' if error.filename else ''
-        return f'the disk is full{where}; free some space and run the same command again'
+        return (
+            f'the disk is full{where}; free some space and run the same command again (a training '
+            'with --resume)'
+        )
     if isinstance(error, OSError) and error.filename and error.strerror:
         return f'{error.strerror}: {error.filename!r}'
     if text and (isinstance(error, _EXPLAINED) or type(error).__module__.startswith('prkd_mm')):
@@ -186,6 +190,12 @@ def output_folder(text: str) -> Path:
     existing = next(each for each in (path, *path.absolute().parents) if each.exists())
     if not existing.is_dir():
         raise argparse.ArgumentTypeError(f'{str(existing)!r} is a file, not a folder')
+    try:
+        tempfile.TemporaryFile(dir=existing).close()
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f'cannot write into {str(existing)!r}: {error.strerror}'
+        ) from error
     return path
 
 

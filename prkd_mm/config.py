@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger
 
 from .cli import ConfigOptions, first_line
 from .overrides import check_overrides, check_types, nearest
-from .settings import check_settings
+from .settings import check_own_parts, check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off
 _DEFAULT_HOOKS = 'runtime_info timer sampler_seed logger param_scheduler checkpoint'.split()
@@ -131,8 +131,9 @@ def load_config(
         path: The config file.
         method: See :func:`choose_method`.
         options: Overrides, such as ``{'train_cfg.max_epochs': 3}``.
-        work_dir: Output folder. Defaults to None: the one in the config, or ``./work_dirs/<name of
-            the config>``, with the suffix ``_<method>`` if the method is not that of the config.
+        work_dir: Output folder. Defaults to None: the one in the options; else the one in the
+            config, or ``./work_dirs/<name of the config>``, with the suffix ``_<method>`` if the
+            method is not that of the config.
 
     Raises:
         FileNotFoundError: If the config or the method does not exist.
@@ -154,10 +155,14 @@ def load_config(
             ) from error
     if work_dir is not None:
         cfg.work_dir = osp.expanduser(work_dir)
-    elif cfg.get('work_dir') is None:
-        cfg.work_dir = default_work_dir(path, cfg.get('method'), own_method)
+    elif (options or {}).get('work_dir') is None:
+        if cfg.get('work_dir') is None:
+            cfg.work_dir = f'./work_dirs/{osp.splitext(osp.basename(path))[0]}'
+        if cfg.get('method') != own_method:
+            cfg.work_dir = f'{cfg.work_dir}_{cfg.method}'
     check_settings(cfg.to_dict())
     check_types(before, options or {})
+    check_own_parts(cfg.to_dict())
     tidy_for_mmengine(cfg)
     return cfg
 
@@ -226,13 +231,6 @@ def _set_variables(values: dict[str, Optional[str]]) -> None:
         os.environ.pop(name, None)
         if value is not None:
             os.environ[name] = value
-
-
-def default_work_dir(path: str, method: Optional[str], own_method: Optional[str]) -> str:
-    """Work dir for a config without one, whose own method may differ from the chosen one."""
-    name = osp.splitext(osp.basename(path))[0]
-    suffix = '' if method == own_method else f'_{method}'
-    return f'./work_dirs/{name}{suffix}'
 
 
 def tidy_for_mmengine(cfg: Config) -> None:

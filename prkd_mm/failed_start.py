@@ -9,6 +9,7 @@ from typing import Callable, Optional, Union
 from mmengine.runner import Runner
 
 from .files import write_bytes
+from .folder_lock import set_aside
 
 
 @contextmanager
@@ -31,6 +32,36 @@ def restored_after_failed_start(
             for path, content in configs.items():
                 if path.read_bytes() != content:
                     write_bytes(path, content)
+        raise
+
+
+def has_earlier_run(folder: Path) -> bool:
+    """Whether a work dir has the checkpoints of a run."""
+    return (folder / 'last_checkpoint').is_file()
+
+
+@contextmanager
+def earlier_run_set_aside(
+    folder: Union[str, Path], has_started: Callable[[], bool] = lambda: False
+) -> Iterator[Optional[Path]]:
+    """Rename a work dir with the checkpoints of an earlier run, before a new run writes into it.
+
+    Yields the new name, or None without such checkpoints. The folder gets its name back if the new
+    run fails before ``has_started()`` is true.
+
+    Raises:
+        ValueError: If another process is writing into the folder.
+    """
+    folder = Path(folder)
+    if not has_earlier_run(folder):
+        yield None
+        return
+    renamed = set_aside(folder)
+    try:
+        yield renamed
+    except BaseException:
+        if not has_started():
+            renamed.rename(folder)
         raise
 
 

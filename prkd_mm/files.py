@@ -41,7 +41,7 @@ def atomic_file(path: Union[str, Path]) -> Iterator[BinaryIO]:
             raise
         raise OSError(
             f"the disk is full: cannot write '{path}'; free some space in '{path.parent}' and "
-            'run the same command again'
+            'run the same command again (a training with --resume)'
         ) from error
     finally:
         partial.unlink(missing_ok=True)

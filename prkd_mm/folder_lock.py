@@ -1,6 +1,7 @@
-"""Keep two processes from writing into the same folder."""
+"""Keep two processes, and two experiments, from writing into the same folder."""
 
 import fcntl
+import itertools
 import os
 import socket
 from collections.abc import Iterator
@@ -36,6 +37,19 @@ def lock_folder(folder: Union[str, Path], what: str = 'run') -> Iterator[None]:
             with suppress(OSError):  # a folder with files
                 for path in created:
                     path.rmdir()
+
+
+def set_aside(folder: Path) -> Path:
+    """Rename the folder of another experiment by appending ``.1``, ``.2``, ...
+
+    Raises:
+        ValueError: If a process has locked the folder.
+    """
+    names = (folder.with_name(f'{folder.name}.{i}') for i in itertools.count(1))
+    with lock_folder(folder):
+        renamed = folder.rename(next(name for name in names if not name.exists()))
+        (renamed / _NAME).unlink()
+    return renamed
 
 
 def _open_locked(folder: Path, what: str) -> TextIO:

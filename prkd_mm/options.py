@@ -8,6 +8,13 @@ from typing import Any, Optional, TypeVar
 Options = TypeVar('Options')
 
 
+class Extend(argparse.Action):
+    """Append the values to those of earlier occurrences of the option, in a new list."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, [*getattr(namespace, self.dest), *values])
+
+
 def option(default: Any, help: str, shown: Optional[str] = None, **argument: Any) -> Any:
     """Declare one option: a field of a dataclass, and an argument of a command line.
 

@@ -80,6 +80,32 @@ def check_settings(cfg: dict) -> None:
     check_metrics(cfg)
 
 
+def check_own_parts(cfg: dict) -> None:
+    """Build the hooks and losses of this package, which reject values that they cannot use.
+
+    Raises:
+        ValueError: If one of them does.
+    """
+    for path, registry in (
+        ('default_hooks', mmengine.registry.HOOKS),
+        ('custom_hooks', mmengine.registry.HOOKS),
+        ('model.distiller.distill_losses', mmrazor.registry.MODELS),
+    ):
+        found = _get(cfg, path) or {}
+        for name, settings in found.items() if isinstance(found, dict) else enumerate(found):
+            arguments = dict(settings) if isinstance(settings, dict) else {}
+            kind = arguments.pop('type', None)
+            kind = registry.get(kind) if isinstance(kind, str) else kind
+            if kind is None or not kind.__module__.startswith('prkd_mm.'):
+                continue
+            for handled_elsewhere in ('priority', '_scope_'):
+                arguments.pop(handled_elsewhere, None)
+            try:
+                kind(**arguments)
+            except TypeError as error:
+                raise ValueError(f'{path}.{name}: {error}') from error
+
+
 def _get(cfg: dict, key: str) -> Any:
     """Value of a dotted key, or None; raises for a part that is not a dict."""
     node: Any = cfg

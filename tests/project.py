@@ -11,6 +11,7 @@ from unittest import mock
 import prkd_mm  # noqa: F401  isort: skip  # before mmpretrain, which it patches
 import pytest
 from mmengine.logging import MessageHub, MMLogger
+from mmengine.visualization import Visualizer
 from mmpretrain.visualization import UniversalVisualizer
 
 from prkd_mm import cli
@@ -68,7 +69,7 @@ def tool(name: str) -> ModuleType:
 def error_of(name: str, *arguments: str) -> str:
     """The error message of a tool that is run in this process, in the current folder."""
     # two runs that start in the same second have the same name, and would share these
-    for shared in (MMLogger, MessageHub, UniversalVisualizer):
+    for shared in (MMLogger, MessageHub, Visualizer, UniversalVisualizer):
         shared._instance_dict.clear()
     with mock.patch.object(sys, 'argv', [f'{name}.py', *arguments]):
         with pytest.raises(SystemExit) as end:

@@ -58,6 +58,9 @@ def test_misspelled_setting(key, words):
 
 
 SETTINGS = [
+    ('model.distiller.distill_losses.loss_prkd.tau', 0, 'tau must be .*got 0'),
+    ('model.distiller.distill_losses.loss_prkd.loss_weight', float('nan'), 'loss_weight.*nan'),
+    ('default_hooks.tail_average.bn', 'foo', "TailAverageHook: bn must be one of .* got 'foo'"),
     ('train_cfg.max_epochs', 1, r'average the last num_epochs=\d+ epochs of a run .* only 1;'),
     ('train_cfg.max_epochs', 0, 'whole number, at least 1; got 0'),
     ('train_cfg.max_epochs', 2.5, 'whole number, at least 1; got 2.5'),

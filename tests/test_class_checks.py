@@ -93,6 +93,13 @@ def test_a_class_without_a_folder_in_the_validation_set(photos):
     assert not Path('work_dirs').exists()
 
 
+def test_a_single_class(photos):
+    for path in photos.glob('train/[do]*'):
+        shutil.rmtree(path)
+    text = project.error_of('train', 'teacher.py')
+    assert "the training set has a single class, 'cat', so there is nothing to learn" in text
+
+
 def test_a_teacher_with_another_order(photos):
     for part in ('train', 'val'):
         (photos / part / 'cat').rename(photos / part / 'z cat')

@@ -1,5 +1,6 @@
 """A run that fails before its first iteration leaves the folder as it was."""
 
+import contextlib
 import functools
 
 import project
@@ -9,7 +10,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from prkd_mm.config import load_config
-from prkd_mm.failed_start import restored_after_failed_start
+from prkd_mm.failed_start import earlier_run_set_aside, restored_after_failed_start
 
 FAILURES = dict(
     setting=['train', project.DIGITS, '--cfg-options', 'train_cfg.max_epochs=0'],
@@ -70,6 +71,51 @@ def test_a_command_that_fails_leaves_nothing(checkout, command, existing):
     before = contents(checkout)
     assert project.error_of(*command).startswith('error: ')
     assert contents(checkout) == before
+
+
+@pytest.mark.parametrize('fails', [None, 'before', 'after'])
+def test_an_earlier_run_is_renamed_unless_the_new_one_fails_to_start(tmp_path, fails):
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    for name in ('last_checkpoint', 'epoch_9.pth', 'student_avg.pth'):
+        (folder / name).write_text('old')
+    old = contents(folder)
+    with pytest.raises(ValueError) if fails else contextlib.nullcontext():
+        with earlier_run_set_aside(folder, lambda: fails == 'after') as renamed:
+            assert renamed == tmp_path / 'run.1' and not folder.exists()
+            if fails:
+                raise ValueError
+    assert contents(folder if fails == 'before' else renamed) == old
+    assert folder.exists() == (fails == 'before')
+
+
+def test_a_folder_without_checkpoints_keeps_its_name(tmp_path):
+    (tmp_path / 'notes.txt').write_text('mine')
+    with earlier_run_set_aside(tmp_path) as renamed:
+        assert renamed is None and (tmp_path / 'notes.txt').exists()
+
+
+def test_weights_in_the_folder_of_the_new_run_are_refused(checkout):
+    folder = checkout / 'work_dirs/teacher_digits'
+    folder.mkdir(parents=True)
+    torch.save(dict(state_dict=teacher().state_dict()), folder / 'epoch_9.pth')
+    (folder / 'last_checkpoint').write_text('epoch_9.pth')
+    before = contents(checkout)
+    weights = 'load_from=work_dirs/teacher_digits/epoch_9.pth'
+    text = project.error_of('train', project.TEACHER_DIGITS, '--cfg-options', weights)
+    assert 'would be renamed: set another --work-dir' in text
+    assert contents(checkout) == before
+
+
+@pytest.mark.e2e
+def test_a_second_run_does_not_mix_with_the_first(checkout):
+    command = ['tools/train.py', project.TEACHER_DIGITS, '--cfg-options']
+    project.type_command(*command, 'train_cfg.max_epochs=2', cwd=checkout)
+    text = project.type_command(*command, 'train_cfg.max_epochs=1', cwd=checkout)
+    assert "the earlier run in './work_dirs/teacher_digits' is now in" in text
+    first, second = (checkout / f'work_dirs/teacher_digits{end}' for end in ('.1', ''))
+    assert sorted(path.name for path in first.glob('epoch_*')) == ['epoch_1.pth', 'epoch_2.pth']
+    assert [path.name for path in second.glob('epoch_*')] == ['epoch_1.pth']
 
 
 def test_files_of_a_run_that_has_computed_something_are_kept(tmp_path):

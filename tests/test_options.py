@@ -7,7 +7,7 @@ from typing import Optional
 import pytest
 
 from prkd_mm.cli import whole_number
-from prkd_mm.options import add_options, option, options_from
+from prkd_mm.options import Extend, add_options, option, options_from
 
 
 @dataclass
@@ -18,6 +18,7 @@ class Example:
     out: Optional[Path] = option(None, 'a folder', 'none', type=Path)
     fast: bool = option(False, 'be fast')
     words: Sequence[str] = option(('a', 'b'), 'words', 'a,b', nargs='+', type=str)
+    more: Sequence[str] = option((), 'more', 'none', nargs='+', type=str, action=Extend)
 
 
 @pytest.fixture
@@ -37,6 +38,12 @@ def test_options_have_the_types_of_the_fields(parser):
     assert options_from(Example, parser.parse_args(line.split())) == Example(
         'x', 3, 2.0, Path('a/b'), True, ['c', 'd']
     )
+
+
+def test_a_repeated_option_adds_to_the_first_one(parser):
+    for _ in range(2):  # the default stays empty
+        args = parser.parse_args(['x', '--more', 'c', 'd', '--more', 'e'])
+        assert options_from(Example, args).more == ['c', 'd', 'e']
 
 
 def test_help_states_the_defaults(parser):

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -13,7 +14,12 @@ from prkd_mm import cli
 from prkd_mm.checkpoints import read
 from prkd_mm.class_checks import check_classes
 from prkd_mm.config import add_train_arguments, load_config
-from prkd_mm.failed_start import has_trained, restored_after_failed_start
+from prkd_mm.failed_start import (
+    earlier_run_set_aside,
+    has_earlier_run,
+    has_trained,
+    restored_after_failed_start,
+)
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import (
     check_amp,
@@ -40,6 +46,13 @@ def prepare(args: argparse.Namespace) -> Config:
     for name in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'model'):
         if not cfg.get(name):
             raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
+    folder, weights = Path(cfg.work_dir).resolve(), cfg.get('load_from')
+    is_own = weights and folder in Path(weights).resolve().parents
+    if is_own and has_earlier_run(folder) and not args.resume:
+        raise ValueError(
+            f'load_from={weights!r} is in the work dir of the new run, and the earlier run there '
+            'would be renamed: set another --work-dir'
+        )
     prepare_store(cfg, args.store_views)
     check_amp(args.amp)
     if args.amp:
@@ -62,13 +75,14 @@ def main() -> None:
     cfg = prepare(args)
     processes = processes_of(args.launcher)
     runner, first = None, 0
+    notes, meta = [], {}
     with contextlib.ExitStack() as stack:
         if processes.rank == 0:
+            place = cfg.work_dir, lambda: has_trained(runner, first)
+            if not args.resume and (earlier := stack.enter_context(earlier_run_set_aside(*place))):
+                notes.append(f'the earlier run in {cfg.work_dir!r} is now in {str(earlier)!r}')
             stack.enter_context(lock_folder(cfg.work_dir))
-            stack.enter_context(
-                restored_after_failed_start(cfg.work_dir, lambda: has_trained(runner, first))
-            )
-        notes, meta = [], {}
+            stack.enter_context(restored_after_failed_start(*place))
         if args.resume:
             notes, meta = set_resume(cfg, args.resume, args.allow_changes, processes.number)
             first = meta.get('iter', 0)

@@ -13,7 +13,7 @@ import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.experiments.run_options import TuningOptions
 from prkd_mm.experiments.run_server import start_server
-from prkd_mm.experiments.tune.tuning import Tuning
+from prkd_mm.experiments.tune.tuning import search
 from prkd_mm.launch import check_amp
 from prkd_mm.options import add_options, options_from
 
@@ -34,10 +34,8 @@ def parse_args() -> TuningOptions:
 def main() -> None:
     options = parse_args()
     command = f'{cli.command_of("tune.py")} {shlex.join(sys.argv[1:])}'
-    tuning = Tuning(options, str(Path(__file__).with_name('train.py')), cli.wide_console())
-    tuning.run()
-    tuning.write(command)
-    print(f'Report: {tuning.out / "tuning.md"}')
+    train_py = str(Path(__file__).with_name('train.py'))
+    print(f'Report: {search(options, train_py, cli.wide_console(), command)}')
 
 
 if __name__ == '__main__':

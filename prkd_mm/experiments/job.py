@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import hashlib
-import itertools
 import json
 import os
 import shlex
@@ -24,6 +23,7 @@ from ..checkpoints import read, resolve
 from ..cli import command_of
 from ..config import add_train_arguments, load_config
 from ..files import write_json
+from ..folder_lock import set_aside
 from ..scalars import read_scalars
 from ..teachers.filling_teacher import prepare_store
 from .records import RunRecord, read_record, record_path, settings_of, write_record
@@ -38,12 +38,6 @@ Report = Callable[[str, int, int], None]  # report(state, epochs done, all epoch
 
 class TrainingFailed(RuntimeError):
     """A training command ended with an error."""
-
-
-def set_aside(folder: Path) -> Path:
-    """Rename the folder of another experiment by appending ``.1``, ``.2``, ..."""
-    names = (folder.with_name(f'{folder.name}.{i}') for i in itertools.count(1))
-    return folder.rename(next(name for name in names if not name.exists()))
 
 
 class Job:

@@ -37,8 +37,8 @@ def training(
         suffix: Suffix of the work dir.
 
     Raises:
-        ValueError: If ``seed`` and the options both set a seed, or if ``store_views`` does not fit
-            the config.
+        ValueError: If ``seed`` and the options both set a seed, if the options set the work dir, or
+            if ``store_views`` does not fit the config.
     """
     arguments = [config]
     if method:
@@ -53,6 +53,11 @@ def training(
                 'randomness.seed is 0, 1, ... for the runs of a method: leave it out of the options'
             )
         options = [*options, f'randomness.seed={seed}']
+    if any(option.startswith('work_dir=') for option in options):
+        raise ValueError(
+            'each run has its own work dir: set work_dir in the config, or leave it out, but not '
+            'in the options'
+        )
     suffix += seed_suffix(seed or 0)
     if suffix:
         first = load_config(config, method).work_dir

@@ -12,7 +12,7 @@ import torch
 from ..analysis import STUDIES
 from ..cli import output_folder, whole_number
 from ..config import METHODS
-from ..options import option
+from ..options import Extend, option
 from .plan import DEFAULT_METHODS, DEFAULT_SEEDS
 from .shared_store import DEFAULT_VIEWS
 
@@ -45,9 +45,15 @@ def _count(default: int, help: str, at_least: int = 1) -> Any:
     return option(default, help, type=whole_number(at_least), metavar='N')
 
 
+def _override(text: str) -> str:
+    if not text.partition('=')[0].strip() or '=' not in text:
+        raise argparse.ArgumentTypeError(f'expected KEY=VALUE, got {text!r}')
+    return text
+
+
 def _overrides(runs: str) -> Any:
     words = f'override settings for the {runs}'
-    return option((), words, 'none', type=str, nargs='+', metavar='KEY=VALUE')
+    return option((), words, 'none', type=_override, nargs='+', action=Extend, metavar='KEY=VALUE')
 
 
 def _default_jobs() -> int:

@@ -6,10 +6,11 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
+from ..folder_lock import set_aside
 from ..overrides import is_type
 from ..teachers.fill_store import begin_store, check_config
 from ..teachers.logit_store import StoreMismatch
-from .job import Job, set_aside
+from .job import Job
 
 DEFAULT_VIEWS = 8
 _STORED = {'head', 'head.fc'}  # modules of a stored teacher that a recorder can read

@@ -11,6 +11,13 @@ from prkd_mm.experiments.tune.held_out_config import write_held_out
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
 
 
+def test_the_output_folder_can_be_a_link(checkout):
+    (checkout / 'deep/er/disk').mkdir(parents=True)
+    Path('results').symlink_to('deep/er/disk')
+    pair, _ = write_held_out(DIGITS, Path('results/tune'))
+    assert load_config(str(pair)).train_dataloader.dataset.dataset.part == 'rest'
+
+
 @pytest.mark.parametrize(
     'path', ['configs/quickstart/prkd_digits.py', 'configs/prkd/resnet34_resnet18_caltech256.py']
 )

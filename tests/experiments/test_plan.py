@@ -105,6 +105,33 @@ def test_a_config_without_epochs_is_refused(checkout):
         plan('iterations.py', ['kd'])
 
 
+def test_each_method_has_a_work_dir_of_its_own(checkout):
+    Path('mine.py').write_text(f"_base_ = '{ROOT / DIGITS}'\nwork_dir = 'runs/mine'")
+    jobs = plan('mine.py', ['ce', 'kd', 'prkd'], seeds=2)[1:]
+    folders = [str(job.work_dir) for job in jobs]
+    first = ['runs/mine_ce', 'runs/mine_kd', 'runs/mine']
+    assert folders == first + [f'{folder}_seed1' for folder in first]
+    with pytest.raises(ValueError, match='set work_dir in the config, or leave it out'):
+        plan(DIGITS, ['ce', 'kd'], ['work_dir=here'])
+
+
+def test_the_folder_of_a_run_in_progress_is_not_renamed(checkout):
+    job = Job('KD', [DIGITS, '--method', 'kd', '--cfg-options', 'optim_wrapper.optimizer.lr=0.3'])
+    first = Job('KD', [DIGITS, '--method', 'kd'])
+    first.note(seconds=1.0)
+    code = (
+        'import sys, time; from prkd_mm.folder_lock import lock_folder\n'
+        'with lock_folder(sys.argv[1]): print(1, flush=True); time.sleep(60)'
+    )
+    command = [sys.executable, '-c', code, str(job.work_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as running_job:
+        running_job.stdout.readline()
+        with pytest.raises(ValueError, match='another run is writing into'):
+            job.run('no/train.py', lambda *_: None)
+        assert first.notes() and not list(checkout.glob('work_dirs/*.1'))
+        running_job.kill()
+
+
 def test_default_hooks_can_be_left_out(checkout):
     off = dict(default_hooks=dict(tail_average=None, channels_last=None, logger=None))
     Path('off.py').write_text(f"_base_ = '{ROOT / DIGITS}'\ndefault_hooks = {off['default_hooks']}")

@@ -104,7 +104,7 @@ def test_the_student_alone_does_not_depend_on_the_teacher(folder):
     [
         ['train_dataloader.dataset.dataset.data_root=/data'],
         ['default_hooks.checkpoint.max_keep_ckpts=7'],
-        ['default_hooks.logger.interval=1', 'work_dir=elsewhere'],
+        ['default_hooks.logger.interval=1'],
         ['train_dataloader.pin_memory=True'],
     ],
 )

@@ -78,7 +78,9 @@ def _write_one(
         )
     )
     path = folder / f'{Path(config).stem}_held_out.py'
-    base = os.path.relpath(find_config(config), folder)
+    base = os.path.abspath(find_config(config))
+    if os.path.realpath(folder) == os.path.abspath(folder):  # '..' of a link leads elsewhere
+        base = os.path.relpath(base, folder)
     write_text(
         path,
         f'# Trains on a part of the training images of\n# {config},\n'

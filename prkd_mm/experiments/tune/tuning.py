@@ -36,6 +36,27 @@ def _split(options: Sequence[str]) -> tuple[dict, list[str]]:
     return parser.parse_args(of_data).options or {}, others
 
 
+def search(options: TuningOptions, train_py: str, console: Console, command: str) -> Path:
+    """Search as the options of ``tools/tune.py`` say; returns the path of the report.
+
+    Raises:
+        ValueError: If another search uses the same folder, or as for :class:`Tuning`.
+        TrainingFailed: If a training run fails.
+    """
+    folder = folder_of(options)
+    with lock_folder(folder, 'search'):
+        with restored_after_failed_start(folder):  # an error leaves no new configs
+            tuning = Tuning(options, train_py, console)
+        tuning.run()
+        tuning.write(command)
+    return folder / 'tuning.md'
+
+
+def folder_of(options: TuningOptions) -> Path:
+    """Output folder of a search."""
+    return options.out or Path('results') / f'tune_{Path(options.config).stem}'
+
+
 class Tuning:
     """Trials of several methods, each with the same budget.
 
@@ -47,10 +68,8 @@ class Tuning:
 
     def __init__(self, options: TuningOptions, train_py: str, console: Console) -> None:
         self.options, self.train_py, self.console = options, train_py, console
-        self.out = options.out or Path('results') / f'tune_{Path(options.config).stem}'
-        # an error leaves neither a new folder nor new configs
-        with lock_folder(self.out, 'search'), restored_after_failed_start(self.out):
-            self._prepare(options)
+        self.out = folder_of(options)
+        self._prepare(options)
 
     def _prepare(self, options: TuningOptions) -> None:
         """Write the configs, choose the settings of the trials, and check them."""
