@@ -98,6 +98,7 @@ COMMANDS = [
     ('analyze', ['strength', 'a.py', '--samples', '-5'], 'at least 1'),
     ('analyze', ['strength', 'a.py', '--batch-size', '0'], 'at least 1'),
     ('analyze', ['strength', 'a.py', '--taus', '0'], 'above 0'),
+    ('analyze', ['strength', 'a.py', '--seed', '-1'], '--seed: must be a whole number, at least 0'),
     ('analyze', ['strength', 'a.py', '--taus', 'x'], 'taus'),
     ('analyze', ['landscape', 'a.py', '--grid', '0'], 'at least'),
     ('analyze', ['landscape', 'a.py', '--span', '0'], 'above 0'),

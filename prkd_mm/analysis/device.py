@@ -14,9 +14,13 @@ def choose_device(name: Optional[str] = None) -> torch.device:
         ValueError: If there is no such device.
     """
     try:
-        return torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
-    except RuntimeError as error:
-        raise ValueError(f'there is no device {name!r}; use cpu, cuda or cuda:N') from error
+        device = torch.device(name or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(
+            f'there is no device {name!r} on this computer; use cpu, cuda or cuda:N'
+        ) from error
+    return device
 
 
 @contextlib.contextmanager

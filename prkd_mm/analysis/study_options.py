@@ -30,7 +30,7 @@ class StudyOptions:
 
     samples: Optional[int] = count(None, 'number of images, drawn with --seed', 'all')
     batch_size: Optional[int] = count(None, 'images per batch', 'the batch size of validation')
-    seed: int = option(0, 'seed of all random draws')
+    seed: int = option(0, 'seed of all random draws', type=whole_number(0, 2**32 - 1))
     device: Optional[str] = option(
         None, 'device to compute on', "'cuda' if there is a GPU, else 'cpu'", type=str
     )

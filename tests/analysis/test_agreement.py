@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 import torch
 
+from prkd_mm.analysis.agreement import figure
 from prkd_mm.analysis.agreement.measure import (
+    Agreement,
     agreement,
     class_accuracy,
     class_correlation,
@@ -90,3 +92,10 @@ def test_gains_refer_to_the_first_student():
     assert alone.reference == 'teacher'
     assert [result.gain['one'] for result in alone.classes] == [-50.0, 100.0]
     assert alone.classes[1].name == '1'
+
+
+def test_many_bins_without_enough_samples_are_left_out_of_the_figure():
+    flat = [0.5] * 200, [0.5] * 200, [0.005] * 200
+    net = Agreement(50.0, 100.0, None, 0.0, 0.0, 0.1, *flat)
+    diagram = figure.agreement({'teacher': net, 'KD': net}).axes[0]
+    assert [len(points.get_offsets()) for points in diagram.collections] == [0, 0]

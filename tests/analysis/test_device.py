@@ -29,3 +29,9 @@ def test_choosing_a_device_changes_no_setting(tf32):
     assert choose_device('cpu') == torch.device('cpu')
     assert choose_device().type == ('cuda' if torch.cuda.is_available() else 'cpu')
     assert cudnn.allow_tf32 and not cudnn.deterministic
+
+
+@pytest.mark.parametrize('name', ['cuda:99', 'mps', 'gpu'])
+def test_a_device_that_is_not_there_is_named(name):
+    with pytest.raises(ValueError, match=f"no device '{name}' on this computer; use cpu, cuda"):
+        choose_device(name)

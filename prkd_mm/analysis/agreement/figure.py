@@ -38,10 +38,11 @@ def _draw_reliability(axes: Axes, nets: dict[str, Agreement], styles: dict[str, 
     axes.plot([0, 1], [0, 1], color='black', linewidth=0.8)
     for name, found in nets.items():
         bins = zip(found.bin_confidence, found.bin_accuracy, found.bin_share)
-        x, y, share = zip(*(point for point in bins if point[2] >= _SHOWN_SHARE))
+        shown = [point for point in bins if point[2] >= _SHOWN_SHARE]
+        x, y, share = np.array(shown).reshape(-1, 3).T  # empty with very many bins
         color, dash = styles[name]
         axes.plot(x, y, color=color, linestyle=dash, linewidth=1, label=name)
-        axes.scatter(x, y, 400 * np.array(share), color=color, alpha=0.5)
+        axes.scatter(x, y, 400 * share, color=color, alpha=0.5)
     finish(axes, 'confidence (largest probability)', 'accuracy', legend=False)
     legend_below(axes, 3)
     axes.set_title('reliability; area: share of the images')
