@@ -67,7 +67,8 @@ def images_of(
     if folder is None:
         return default(student, number)
     paths = find_images([folder])[:number]
-    images = np.stack([load_image(path, student.size, student.channels) for path in paths])
+    size, channels, resize = student.size, student.channels, student.resize
+    images = np.stack([load_image(path, size, channels, resize) for path in paths])
     return CheckedImages(images, None, f'{len(paths)} images of {folder}')
 
 

@@ -71,8 +71,10 @@ def export(
     describe = dict(
         classes=student.classes,
         size=student.size,
+        resize=student.resize,
         channels=student.channels,
         input='float32 (N, channels, size, size), RGB or gray, 0 to 255; normalized inside',
+        preparation='turned upright; shorter edge resized to `resize`; center cropped to `size`',
         output='logits (N, classes)',
         source=student.source,
         metrics=student.meta.get('metrics', {}),

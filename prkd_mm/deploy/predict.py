@@ -10,7 +10,7 @@ import torch
 
 from ..visualization import new_figure
 from .export import predictor, predictor_of_net
-from .student import load_image, load_student
+from .student import load_image, load_student, open_image
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.tif', '.tiff', '.webp')
 
@@ -72,6 +72,7 @@ class Predictor:
                 about = json.loads(description.read_text())
                 self.classes, self.size = about['classes'], about['size']
                 self.channels = about['channels']
+                self.resize = about.get('resize', self.size)  # absent in older files
             except (ValueError, LookupError, TypeError) as error:
                 raise ValueError(f"'{description}' is damaged; export the student again") from error
             self._logits = predictor(path)
@@ -80,6 +81,7 @@ class Predictor:
             source = str(path.with_suffix('.pth')) if has_weights_only else student
             loaded = load_student(source, config, size)
             self.classes, self.size, self.channels = loaded.classes, loaded.size, loaded.channels
+            self.resize = loaded.resize
             self._logits = (
                 predictor(path, loaded) if has_weights_only else predictor_of_net(loaded.net)
             )
@@ -93,7 +95,7 @@ class Predictor:
         predictions = []
         for start in range(0, len(paths), batch):
             files = paths[start : start + batch]
-            images = np.stack([load_image(file, self.size, self.channels) for file in files])
+            images = np.stack([self._load(file) for file in files])
             logits = torch.from_numpy(self._logits(images))
             for file, probabilities in zip(files, logits.softmax(1).numpy()):
                 best = np.argsort(-probabilities)[:top]
@@ -106,17 +108,17 @@ class Predictor:
                 )
         return predictions
 
+    def _load(self, path: Path) -> np.ndarray:
+        return load_image(path, self.size, self.channels, self.resize)
+
 
 def contact_sheet(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
     """Draw the images with their classes on one page."""
-    from PIL import Image
-
     rows = -(-len(predictions) // columns)
     figure = new_figure(2 * columns, 2.3 * rows)
     for index, prediction in enumerate(predictions):
         axes = figure.add_subplot(rows, columns, index + 1)
-        with Image.open(prediction.image) as image:
-            axes.imshow(image.convert('RGB'))
+        axes.imshow(open_image(prediction.image))
         axes.set_title(f'{prediction.classes[0]} {prediction.probabilities[0]:.0%}', fontsize=8)
         axes.axis('off')
     figure.savefig(path, dpi=100)

@@ -5,7 +5,7 @@ import os.path as osp
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import torch
@@ -16,7 +16,10 @@ from torch import Tensor, nn
 from ..checkpoints import load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
 from ..recorded_config import parse
-from .student_config import describe, reads_bgr
+from .student_config import describe, reads_bgr, shorter_edge
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 
 class StudentNet(nn.Module):
@@ -50,6 +53,7 @@ class Student:
     state: dict[str, Tensor]  # weights of the plain MMPretrain model
     classes: list[str]  # names of the classes; their numbers if there are no names
     size: int  # side length of the training images in pixels
+    resize: int  # shorter edge of an image in pixels before its center is cropped to `size`
     channels: int  # 3 (RGB) or 1 (gray)
     source: str  # path of the checkpoint
     meta: dict[str, Any] = field(default_factory=dict)  # of the checkpoint
@@ -94,8 +98,9 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     with torch.no_grad():
         number = net(torch.zeros(1, channels, size, size)).shape[1]
     classes = [str(name) for name in names or range(number)]
+    resize = shorter_edge(plain.test_dataloader.dataset.get('pipeline'), size)
     others = (described.get(key) for key in ('train_dataset', 'teacher'))
-    return Student(net, plain, state, classes, size, channels, source, meta, *others)
+    return Student(net, plain, state, classes, size, resize, channels, source, meta, *others)
 
 
 def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
@@ -113,21 +118,40 @@ def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
     raise ValueError(f'{source!r} does not contain its config: set it with --config')
 
 
-def load_image(path: Path, size: int, channels: int) -> np.ndarray:
+def load_image(path: Path, size: int, channels: int, resize: Optional[int] = None) -> np.ndarray:
     """Load an image as ``(channels, size, size)``, float32 from 0 to 255, RGB or gray.
 
-    The shorter side is resized to ``size``, then the center is cropped.
+    The image is turned upright, its shorter edge is resized to ``resize`` (default: ``size``), then
+    the center is cropped.
 
     Raises:
-        ValueError: If the file is not an image.
+        ValueError: As :func:`open_image` does.
+    """
+    from PIL import Image, ImageOps
+
+    image = open_image(path, 'RGB' if channels == 3 else 'L')
+    margin = 0 if resize is None else (1 - size / resize) / 2
+    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR, bleed=margin)
+    array = np.asarray(image, np.float32)
+    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+
+
+def open_image(path: Path, mode: str = 'RGB') -> 'Image.Image':
+    """Open an image with Pillow as OpenCV would: upright, with 8 bits per channel.
+
+    Raises:
+        ValueError: If the file is not an image, or has 32 bits per channel.
     """
     from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as file:
-            image = file.convert('RGB' if channels == 3 else 'L')
-    except OSError as error:
+            image = ImageOps.exif_transpose(file)
+            # some versions of Pillow open 16-bit PNG files in the mode for 32 bits
+            if image.mode.startswith('I;16') or (image.mode == 'I' and file.format == 'PNG'):
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            if image.mode in ('I', 'F'):
+                raise ValueError('it has 32 bits per channel; convert it to 8 bits')
+            return image.convert(mode)
+    except Exception as error:  # Pillow does not wrap the errors of its readers
         raise ValueError(f'{str(path)!r} is not an image that can be read: {error}') from error
-    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    array = np.asarray(image, np.float32)
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)

@@ -109,6 +109,22 @@ def _image_size(pipeline: Optional[list]) -> Optional[int]:
     return None
 
 
+def shorter_edge(pipeline: Optional[list], size: int) -> int:
+    """Shorter edge of the images before a pipeline crops their center to ``size``.
+
+    It is ``size`` if the pipeline does not resize the images and then crop their center.
+    """
+    edge = found = None
+    for step in pipeline or []:
+        if is_type(step, 'Resize') or is_type(step, 'ResizeEdge'):
+            edge = step.get('scale') if step.get('edge', 'short') == 'short' else None
+            found = None
+        elif is_type(step, 'CenterCrop'):
+            found = edge
+    edge = min(found) if isinstance(found, (list, tuple)) else found
+    return max(size, edge or size)
+
+
 def reads_bgr(plain: Config) -> bool:
     """Whether the color images of a plain config are BGR, as MMCV reads files; arrays are RGB."""
     pipeline = plain.test_dataloader.dataset.get('pipeline') or []

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import Compose
 from mmengine.config import Config
 from mmengine.registry import DATASETS, init_default_scope
 from mmpretrain.apis import get_model
+from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from project import DIGITS, ROOT
 
@@ -11,7 +13,7 @@ from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
 from prkd_mm.deploy.checked_images import of_test_set
 from prkd_mm.deploy.student import StudentNet, load_image, load_student
-from prkd_mm.deploy.student_config import describe, describe_config, student_config
+from prkd_mm.deploy.student_config import describe, describe_config, shorter_edge, student_config
 
 
 def average_of(run):
@@ -143,3 +145,107 @@ def test_an_image_is_resized_and_cropped_to_the_size(tmp_path):
     (tmp_path / 'b.png').write_text('no image')
     with pytest.raises(ValueError, match="b.png' is not an image"):
         load_image(tmp_path / 'b.png', 8, 3)
+
+
+def gradients(height=90, width=120):
+    """A color image that is so smooth that ways to resize it hardly differ."""
+    y, x = np.mgrid[:height, :width]
+    rgb = np.stack([x * 2, y * 2, 255 - x - y], 2)
+    return Image.fromarray(rgb.astype(np.uint8))
+
+
+def turned(image):
+    """EXIF data of a phone that was held upright."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    return dict(exif=exif)
+
+
+def sixteen_bits(image):
+    return Image.fromarray(np.asarray(image.convert('L')).astype(np.uint16) * 257)
+
+
+def with_holes(image):
+    alpha = Image.new('L', image.size, 255)
+    alpha.paste(40, (0, 0, 60, 60))
+    image.putalpha(alpha)
+    return image
+
+
+def seen_by_validation(path, edge, size, flag='color'):
+    """Pixels after the pipeline with which MMPretrain validates a student, as RGB or gray."""
+    init_default_scope('mmpretrain')
+    steps = [
+        dict(type='LoadImageFromFile', color_type=flag),
+        dict(type='ResizeEdge', scale=edge),
+        dict(type='CenterCrop', crop_size=size),
+        dict(type='PackInputs'),
+    ]
+    pipeline = Compose([TRANSFORMS.build(step) for step in steps])
+    return pipeline(dict(img_path=str(path)))['inputs'].numpy()[::-1].astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ('name', 'make', 'options'),
+    [
+        ('a.png', lambda image: image, None),
+        ('turned.jpg', lambda image: image, turned),
+        ('16_bits.png', sixteen_bits, None),
+        ('16_bits.tiff', sixteen_bits, None),
+        ('alpha.png', with_holes, None),
+        ('palette.png', lambda image: image.quantize(200), lambda _: dict(transparency=3)),
+        ('gray_alpha.png', lambda image: with_holes(image.convert('L')), None),
+        ('cmyk.jpg', lambda image: image.convert('CMYK'), None),
+        ('gray.jpg', lambda image: image.convert('L'), None),
+    ],
+)
+@pytest.mark.parametrize('edge', [32, 40])
+def test_an_image_is_loaded_as_in_validation(name, make, options, edge, tmp_path):
+    """MMPretrain decodes and resizes with OpenCV."""
+    path = tmp_path / name
+    image = make(gradients())
+    image.save(path, **(options(image) if options else {}))
+    found = load_image(path, 32, 3, edge)
+    expected = seen_by_validation(path, edge, 32)
+    assert expected.std() > 15  # a shift or a turn changes much
+    assert np.abs(found - expected).mean() < 2
+    gray = load_image(path, 32, 1, edge)
+    expected = seen_by_validation(path, edge, 32, 'grayscale')
+    assert np.abs(gray - expected).mean() < 2
+
+
+def test_an_image_with_32_bits_is_refused(tmp_path):
+    """OpenCV cannot read it either, and no one knows its range."""
+    Image.fromarray(np.ones((9, 9), np.float32)).save(tmp_path / 'a.tiff')
+    with pytest.raises(ValueError, match="a.tiff'.*32 bits per channel; convert it to 8 bits"):
+        load_image(tmp_path / 'a.tiff', 8, 3)
+
+
+@pytest.mark.parametrize(
+    ('steps', 'expected'),
+    [
+        ([dict(type='ResizeEdge', scale=36), dict(type='CenterCrop', crop_size=32)], 36),
+        ([dict(type='mmpretrain.Resize', scale=(36, 40)), dict(type='CenterCrop')], 36),
+        ([dict(type='Resize', scale=(32, 32))], 32),
+        ([dict(type='ResizeEdge', scale=48, edge='long'), dict(type='CenterCrop')], 32),
+        ([dict(type='ResizeEdge', scale=48), dict(type='CenterCrop'), dict(type='Resize')], 32),
+        ([dict(type='PackInputs')], 32),
+        (None, 32),
+    ],
+)
+def test_the_shorter_edge_before_the_crop(steps, expected):
+    assert shorter_edge(steps, 32) == expected
+
+
+def test_the_shorter_edge_is_that_of_the_test_images_of_the_config(tmp_path):
+    cfg = load_config(str(ROOT / 'configs/prkd/resnet34_resnet18_imagenet.py'))
+    path = tmp_path / 'student.pth'
+    write_atomically(
+        dict(
+            meta=dict(student_config=describe_config(cfg)),
+            state_dict=get_model(student_config(cfg)).state_dict(),
+        ),
+        path,
+    )
+    student = load_student(str(path))
+    assert (student.size, student.resize) == (224, 256)
