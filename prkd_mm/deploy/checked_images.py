@@ -23,8 +23,10 @@ def of_test_set(student: Student, number: int) -> CheckedImages:
 
     Raises:
         FileNotFoundError: If the data set is missing.
+        ValueError: If its pipeline prepares images of another size than the student's.
     """
-    return _evenly_spaced(student, student.config.test_dataloader.dataset, number, 'test')
+    dataset = student.config.test_dataloader.dataset
+    return _evenly_spaced(student, dataset, number, 'test', '--images')
 
 
 def of_training_set(student: Student, number: int) -> CheckedImages:
@@ -32,22 +34,31 @@ def of_training_set(student: Student, number: int) -> CheckedImages:
 
     Raises:
         FileNotFoundError: If the data set is missing.
-        ValueError: If the data set is unknown.
+        ValueError: If the data set is unknown, or as for :func:`of_test_set`.
     """
     if student.train_dataset is None:
         raise ValueError(
             f'{student.source!r} does not contain the training images, which calibrate the int8 '
             'file: give other images with --calibration, or the config of the run with --config'
         )
-    return _evenly_spaced(student, student.train_dataset, number, 'training')
+    return _evenly_spaced(student, student.train_dataset, number, 'training', '--calibration')
 
 
-def _evenly_spaced(student: Student, cfg: dict, number: int, name: str) -> CheckedImages:
+def _evenly_spaced(
+    student: Student, cfg: dict, number: int, name: str, option: str
+) -> CheckedImages:
     init_default_scope('mmpretrain')
     dataset = DATASETS.build(cfg)
     step = max(1, len(dataset) // number)
     samples = [dataset[index] for index in range(0, len(dataset), step)][:number]
     inputs = torch.stack([sample['inputs'] for sample in samples]).float()
+    found = tuple(inputs.shape[2:])
+    if found != (student.size, student.size):
+        raise ValueError(
+            f'the config prepares {name} images of {found[0]}x{found[1]} pixels, not of '
+            f'{student.size}x{student.size}, and does not resize them: give a folder of images '
+            f'with {option}'
+        )
     if student.channels == 3 and reads_bgr(student.config):
         inputs = inputs.flip(1)
     labels = np.array([int(sample['data_samples'].gt_label) for sample in samples])

@@ -2,10 +2,12 @@
 
 import copy
 import importlib
+import os
 import timeit
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Callable, NamedTuple, Optional
 
 import numpy as np
@@ -13,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import load_exported
-from ..files import write_json, write_text
+from ..files import sync_file, write_json, write_text
 from .student import Student
 
 _SUFFIXES = dict(
@@ -45,6 +47,8 @@ def export(
 ) -> list[Exported]:
     """Export the student to files ``student.*`` and check each of them on images.
 
+    Files of the folder are replaced only after all checks.
+
     Args:
         student, folder: The student, and the output folder.
         images, labels: ``(N, channels, size, size)``, values from 0 to 255, and their labels.
@@ -61,13 +65,17 @@ def export(
     folder.mkdir(parents=True, exist_ok=True)
     expected = predictor_of_net(student.net)(images)
     exported = []
-    for name in formats:
-        path = folder / f'student{_SUFFIXES[name]}'
-        if name == 'int8':
-            _write_int8(student, path, calibration)
-        else:
-            _WRITERS[name](student, path)
-        exported.append(_check(name, path, student, images, labels, expected))
+    with TemporaryDirectory(prefix='.unchecked-', dir=folder) as unchecked:
+        for name in formats:
+            path = Path(unchecked, f'student{_SUFFIXES[name]}')
+            if name == 'int8':
+                _write_int8(student, path, calibration)
+            else:
+                _WRITERS[name](student, path)
+            exported.append(_check(name, path, student, images, labels, expected))
+        for file in Path(unchecked).iterdir():
+            sync_file(file)
+            os.replace(file, folder / file.name)
     describe = dict(
         classes=student.classes,
         size=student.size,
@@ -80,7 +88,7 @@ def export(
         metrics=student.meta.get('metrics', {}),
     )
     write_json(folder / 'student.json', describe, indent=2)
-    return exported
+    return [each._replace(path=folder / each.path.name) for each in exported]
 
 
 def _check(
@@ -96,7 +104,7 @@ def _check(
     difference = float(np.abs(logits - expected).max())
     if name != 'int8' and difference > TOLERANCE * max(1.0, float(np.abs(expected).max())):
         raise ValueError(
-            f'{path} does not match the PyTorch net: the logits differ by {difference:.2e}'
+            f'{path.name} does not match the PyTorch net: the logits differ by {difference:.2e}'
         )
     found = logits.argmax(1)
     return Exported(

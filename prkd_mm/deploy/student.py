@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..checkpoints import load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
 from ..recorded_config import parse
-from .student_config import describe, reads_bgr, shorter_edge
+from .student_config import at_size, describe, reads_bgr, shorter_edge
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -56,7 +56,7 @@ class Student:
     resize: int  # shorter edge of an image in pixels before its center is cropped to `size`
     channels: int  # 3 (RGB) or 1 (gray)
     source: str  # path of the checkpoint
-    meta: dict[str, Any] = field(default_factory=dict)  # of the checkpoint
+    meta: dict[str, Any] = field(default_factory=dict)  # of the checkpoint, with its config
     train_dataset: Optional[dict] = None  # training images, prepared as the test images are
     teacher: Optional[dict] = None  # config of its teacher
 
@@ -67,7 +67,8 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     Args:
         path: A checkpoint, or a work dir, for its averaged student or else its latest one.
         config: Config of the run; default: the one in the checkpoint.
-        size: Side length of the images in pixels; default: that in the pipelines of the config.
+        size: Side length of the images in pixels; default: that in the pipelines of the config,
+            which are adapted to another one.
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
@@ -79,13 +80,15 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     checkpoint = read(source)
     meta = checkpoint.get('meta', {})
     described = _describe(source, meta, config)
-    plain = Config(described['config'])
     size = size or described['size']
     if not size:
         raise ValueError(
             f'the config of {source!r} does not crop or resize its images: set their side length '
             'with --size'
         )
+    described = at_size(described, size)
+    meta = dict(meta, student_config=json.dumps(described))
+    plain = Config(described['config'])
     init_default_scope('mmpretrain')
     model = MODELS.build(dict(plain.model, data_preprocessor=plain.data_preprocessor))
     state = plain_state_dict(checkpoint)[0]

@@ -131,6 +131,31 @@ def reads_bgr(plain: Config) -> bool:
     return any(is_type(step, 'LoadImageFromFile') for step in pipeline)
 
 
+def at_size(described: dict[str, Any], size: int) -> dict[str, Any]:
+    """The result of :func:`describe` with test and training images of another size.
+
+    Pipelines that neither crop nor resize stay as they are.
+    """
+    described = copy.deepcopy(described)
+    images = described['config']['test_dataloader']['dataset']
+    pipeline = images.get('pipeline')
+    old = _image_size(pipeline)
+    described['size'] = size
+    if not old or old == size:
+        return described
+
+    def scaled(value: Any) -> Any:
+        if isinstance(value, (list, tuple)):
+            return tuple(scaled(each) for each in value)
+        return value * size // old
+
+    for step in pipeline:
+        step.update((key, scaled(step[key])) for key in ('scale', 'crop_size') if step.get(key))
+    if described.get('train_dataset'):
+        described['train_dataset']['pipeline'] = pipeline
+    return described
+
+
 def pipeline_for_files(plain: Config, size: int) -> list[dict]:
     """Pipeline of a plain config for image files of any size, which MMCV reads as BGR."""
     pipeline = list(plain.test_dataloader.dataset.get('pipeline') or [])

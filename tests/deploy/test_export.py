@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import json
 import math
@@ -7,14 +8,17 @@ import pytest
 import torch
 from mmpretrain.apis import get_model
 from PIL import Image
-from project import type_command
+from project import ROOT, type_command
 from sklearn.datasets import load_digits
 
+from prkd_mm.checkpoints import write_atomically
+from prkd_mm.config import load_config
 from prkd_mm.deploy import export as module
 from prkd_mm.deploy.checked_images import of_test_set, of_training_set
 from prkd_mm.deploy.export import FORMATS, export, predictor
 from prkd_mm.deploy.predict import Predictor, find_images
-from prkd_mm.deploy.student import load_student
+from prkd_mm.deploy.student import load_image, load_student
+from prkd_mm.deploy.student_config import student_config
 
 
 @pytest.fixture(scope='module')
@@ -112,6 +116,67 @@ def test_a_file_that_computes_something_else_is_refused(student, checked, tmp_pa
     monkeypatch.setattr(module, 'predictor', wrong)
     with pytest.raises(ValueError, match='does not match the PyTorch net'):
         export(student, tmp_path, checked.images, formats=['pth'])
+
+
+def test_after_a_failed_check_the_old_files_remain(student, checked, tmp_path, monkeypatch):
+    export(student, tmp_path, checked.images, formats=['pth'])
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sorted(old) == ['student.json', 'student.pth', 'student_config.py']
+    other = copy.deepcopy(student)
+    for value in other.state.values():
+        value.zero_()
+    with pytest.raises(ValueError, match='does not match the PyTorch net'):
+        export(other, tmp_path, checked.images, formats=['pth'])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+
+
+@pytest.fixture
+def photos_run(tmp_path):
+    """A student of image files of 32 pixels, of three classes."""
+    for index in range(12):
+        folder = tmp_path / f'photos/{index % 3}'
+        folder.mkdir(parents=True, exist_ok=True)
+        noise = np.random.RandomState(index).randint(0, 255, (90, 120, 3), np.uint8)
+        Image.fromarray(noise).save(folder / f'{index}.png')
+    cfg = load_config(str(ROOT / 'configs/prkd/resnet34_resnet18_imagenet.py'), 'ce')
+    cfg.model.architecture.head.num_classes = 3
+    cfg.test_dataloader.dataset = cfg.train_dataloader.dataset = dict(
+        type='CustomDataset',
+        data_prefix=str(tmp_path / 'photos'),
+        pipeline=[
+            dict(type='LoadImageFromFile'),
+            dict(type='ResizeEdge', scale=36),
+            dict(type='CenterCrop', crop_size=32),
+            dict(type='PackInputs'),
+        ],
+    )
+    path = tmp_path / 'run/student.pth'
+    path.parent.mkdir()
+    state = get_model(student_config(cfg)).state_dict()
+    write_atomically(dict(meta=dict(cfg=cfg.pretty_text), state_dict=state), path)
+    return path
+
+
+def test_an_export_at_another_size_is_checked_on_images_of_this_size(photos_run, tmp_path):
+    other = load_student(str(photos_run), size=64)
+    assert (other.size, other.resize) == (64, 72)
+    for images in (of_test_set(other, 4), of_training_set(other, 4)):
+        paths = sorted((tmp_path / 'photos').rglob('*.png'))[::3]
+        expected = np.stack([load_image(path, 64, 3, 72) for path in paths])
+        assert images.images.shape == expected.shape
+        assert np.abs(images.images - expected).mean() < 30  # OpenCV samples the noise otherwise
+    export(other, tmp_path / 'export', of_test_set(other, 4).images, formats=['pth'])
+    again = load_student(str(tmp_path / 'export/student.pth'))
+    assert (again.size, again.resize) == (64, 72)
+    assert json.loads((tmp_path / 'export/student.json').read_text())['resize'] == 72
+
+
+def test_images_that_the_config_does_not_resize_are_not_of_another_size(run):
+    student = load_student(run.work_dir, size=16)
+    with pytest.raises(ValueError, match='test images of 8x8 pixels, not of 16x16.*--images'):
+        of_test_set(student, 4)
+    with pytest.raises(ValueError, match='training images of 8x8.*--calibration'):
+        of_training_set(student, 4)
 
 
 def test_a_missing_package_is_named(student, checked, tmp_path, monkeypatch):
