@@ -1,7 +1,9 @@
 """Export a student to formats for other programs, and check each file."""
 
 import copy
+import hashlib
 import importlib
+import json
 import os
 import timeit
 import warnings
@@ -58,10 +60,13 @@ def export(
     Raises:
         ImportError: If a format needs a package that is not installed.
         ValueError: If the logits of a file, except for int8, differ from those of the net by more
-            than :data:`TOLERANCE`, or if there are no images to calibrate the int8 file.
+            than :data:`TOLERANCE`, if no images are given to calibrate the int8 file, or if files of
+            another student would remain in the folder.
     """
     if 'int8' in formats and calibration is None:
         raise ValueError('int8 needs calibration images, other than those that it is checked on')
+    weights = _hash(student.state)
+    _refuse_another_student(student, weights, folder, formats)
     folder.mkdir(parents=True, exist_ok=True)
     expected = predictor_of_net(student.net)(images)
     exported = []
@@ -85,10 +90,49 @@ def export(
         preparation='turned upright; shorter edge resized to `resize`; center cropped to `size`',
         output='logits (N, classes)',
         source=student.source,
+        weights=weights,
         metrics=student.meta.get('metrics', {}),
     )
     write_json(folder / 'student.json', describe, indent=2)
     return [each._replace(path=folder / each.path.name) for each in exported]
+
+
+def _hash(state: dict[str, Tensor]) -> str:
+    content = hashlib.sha256()
+    for name, value in sorted(state.items()):
+        content.update(name.encode())
+        content.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return content.hexdigest()
+
+
+def _refuse_another_student(
+    student: Student, weights: str, folder: Path, formats: Sequence[str]
+) -> None:
+    """One ``student.json`` describes all files of a folder, so they must be of one student."""
+    remain = [
+        f'student{suffix}'
+        for name, suffix in _SUFFIXES.items()
+        if name not in formats
+        if (folder / f'student{suffix}').exists()
+    ]
+    if not remain:
+        return
+    try:
+        about = dict(json.loads((folder / 'student.json').read_text()))
+    except (OSError, ValueError, TypeError):
+        about = {}
+    # files of older versions have neither `weights` nor `resize`
+    same_weights = (
+        about['weights'] == weights if 'weights' in about else about.get('source') == student.source
+    )
+    size, resize = about.get('size'), about.get('resize', student.resize)
+    if same_weights and (size, resize) == (student.size, student.resize):
+        return
+    raise ValueError(
+        f'{str(folder)!r} holds {", ".join(remain)} of {about.get("source", "unknown origin")!r} '
+        f'at size {size}, another student than {student.source!r} at size {student.size}: '
+        'set another folder with --out, or export these formats, too'
+    )
 
 
 def _check(

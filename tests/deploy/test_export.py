@@ -171,6 +171,44 @@ def test_an_export_at_another_size_is_checked_on_images_of_this_size(photos_run,
     assert json.loads((tmp_path / 'export/student.json').read_text())['resize'] == 72
 
 
+def test_one_folder_holds_one_student(run, student, checked, tmp_path):
+    images = checked.images
+    export(student, tmp_path, images, formats=['pth', 'safetensors'])
+    export(student, tmp_path, images, formats=['pth'])  # the same student again
+    moved = dataclasses.replace(student, source='moved/student_avg.pth')
+    export(moved, tmp_path, images, formats=['pth'])
+    old = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    epoch = load_student(f'{run.work_dir}/epoch_1.pth')
+    trained_again = dataclasses.replace(epoch, source='moved/student_avg.pth')
+    for other in (epoch, trained_again, dataclasses.replace(moved, size=16, resize=16)):
+        with pytest.raises(
+            ValueError,
+            match=r"holds student.safetensors of 'moved/student_avg.pth' at size 8, another "
+            f'student than {other.source!r} at size {other.size}: set another folder with --out',
+        ):
+            export(other, tmp_path, images, formats=['pth'])
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == old
+    export(epoch, tmp_path, images, formats=['pth', 'safetensors'])
+    assert json.loads((tmp_path / 'student.json').read_text())['source'] == epoch.source
+
+
+def test_a_folder_of_an_older_version_holds_the_student_of_its_source(
+    run, student, checked, tmp_path
+):
+    export(student, tmp_path, checked.images, formats=['pth', 'safetensors'])
+    description = tmp_path / 'student.json'
+    about = json.loads(description.read_text())
+    about = {key: about[key] for key in set(about) - {'weights', 'resize'}}
+    description.write_text(json.dumps(about))
+    epoch = load_student(f'{run.work_dir}/epoch_1.pth')
+    with pytest.raises(ValueError, match='another student'):
+        export(epoch, tmp_path, checked.images, formats=['pth'])
+    export(student, tmp_path, checked.images, formats=['pth'])
+    description.unlink()
+    with pytest.raises(ValueError, match="student.safetensors of 'unknown origin'"):
+        export(student, tmp_path, checked.images, formats=['pth'])
+
+
 def test_images_that_the_config_does_not_resize_are_not_of_another_size(run):
     student = load_student(run.work_dir, size=16)
     with pytest.raises(ValueError, match='test images of 8x8 pixels, not of 16x16.*--images'):
