@@ -63,8 +63,11 @@ def command_of(tool: str) -> str:
 
 
 def wide_console() -> Console:
-    """A console that shows wide tables completely if the output is a file or a pipe."""
-    console = Console()
+    """A console that shows wide tables completely if the output is a file or a pipe.
+
+    It shows any text as it is: names of files and classes may look like markup.
+    """
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:  # rich assumes 80 columns
         console.width = max(console.width, 120)
     return console

@@ -111,7 +111,8 @@ def show(student: Student, checked: CheckedImages, exported: list[Exported]) -> 
             '-' if each.top1 is None else f'{each.top1:.2f}',
             f'{each.milliseconds:.2f}',
         )
-    Console(width=max(Console().width, 120)).print(table)
+    # names of files may look like markup
+    Console(width=max(Console().width, 120), markup=False, emoji=False).print(table)
 
 
 def main() -> None:

@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
-from prkd_mm.cli import ArgumentParser, new_file, new_picture, run, whole_number
+from prkd_mm.cli import ArgumentParser, new_file, new_picture, run, whole_number, wide_console
 from prkd_mm.deploy.predict import Prediction, Predictor, contact_sheet, find_images
 from prkd_mm.files import write_json
 
@@ -45,18 +44,24 @@ def show(predictions: list[Prediction]) -> None:
     for image, classes, probabilities in predictions:
         named = [f'{name} {value:.1%}' for name, value in zip(classes, probabilities)]
         table.add_row(str(image), named[0], ', '.join(named[1:]))
-    Console().print(table)
+    wide_console().print(table)
 
 
 def main() -> None:
     args = parse_args()
     paths = find_images(args.images)
-    predictions = Predictor(args.student, args.config, args.size).predict(paths, args.top)
-    show(predictions)
+    errors: list[ValueError] = []
+    predictor = Predictor(args.student, args.config, args.size)
+    predictions = predictor.predict(paths, args.top, skip=errors.append)
     if args.json:
         write_json(args.json, [{**x._asdict(), 'image': str(x.image)} for x in predictions], 2)
-    if args.sheet:
-        contact_sheet(predictions, args.sheet)
+    if predictions:
+        show(predictions)
+        if args.sheet:
+            contact_sheet(predictions, args.sheet)
+    if errors:
+        reasons = '\n'.join(map(str, errors))
+        raise ValueError(f'{len(errors)} of {len(paths)} files have no prediction:\n{reasons}')
 
 
 if __name__ == '__main__':

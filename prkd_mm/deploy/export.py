@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints import load_exported
+from ..checkpoints import load_exported, load_strictly
+from ..cli import first_line
 from ..files import sync_file, write_json, write_text
 from .student import Student
 
@@ -60,8 +61,8 @@ def export(
     Raises:
         ImportError: If a format needs a package that is not installed.
         ValueError: If the logits of a file, except for int8, differ from those of the net by more
-            than :data:`TOLERANCE`, if no images are given to calibrate the int8 file, or if files of
-            another student would remain in the folder.
+            than :data:`TOLERANCE`, if there are no images to calibrate the int8 file, or if files
+            of another student would remain in the folder.
     """
     if 'int8' in formats and calibration is None:
         raise ValueError('int8 needs calibration images, other than those that it is checked on')
@@ -174,12 +175,16 @@ def predictor(path: Path, student: Optional[Student] = None) -> Callable[[np.nda
     The student provides the net if the file has weights only.
 
     Raises:
-        ValueError: If the file has weights only and ``student`` is None.
+        ValueError: If the file is damaged, or has weights only and ``student`` is None or another
+            one.
     """
     if path.suffix == '.onnx':
         return _onnx_predictor(path)
     if path.suffix == '.pt2':
-        net = load_exported(path)
+        try:
+            net = load_exported(path)
+        except ValueError as error:
+            raise ValueError(f'{error}; export the student again') from error
     elif student is None:
         raise ValueError(f'{str(path)!r} holds weights only and needs its config')
     else:
@@ -200,18 +205,27 @@ def predictor_of_net(net: Callable[[Tensor], Tensor]) -> Callable[[np.ndarray], 
 def _with_weights(path: Path, student: Student) -> torch.nn.Module:
     net = copy.deepcopy(student.net)
     if path.suffix == '.safetensors':
-        from safetensors.torch import load_file
-
-        state = load_file(path)
+        load_file = _need('safetensors.torch').load_file
+        try:
+            state = load_file(path)
+        except Exception as error:  # of types of safetensors
+            raise ValueError(_damaged(path, error)) from error
     else:
         state = torch.load(path, weights_only=True)['state_dict']
-    net.net.load_state_dict(state)
+    load_strictly(net.net, state, f'The file {str(path)!r}')
     return net
+
+
+def _damaged(path: Path, error: Exception) -> str:
+    return f'{str(path)!r} is damaged or cut short ({first_line(error)}); export the student again'
 
 
 def _onnx_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     onnxruntime = _need('onnxruntime')
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    try:
+        session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    except Exception as error:  # of types of ONNX Runtime
+        raise ValueError(_damaged(path, error)) from error
     name = session.get_inputs()[0].name
     return lambda images: session.run(None, {name: images})[0]
 
@@ -220,8 +234,9 @@ def _need(package: str):
     try:
         return importlib.import_module(package)
     except ImportError as error:
+        name = package.partition('.')[0]
         raise ImportError(
-            f"this needs {package}: `pip install 'prkd-mm[export]'` or `pip install {package}`"
+            f"this needs {name}: `pip install 'prkd-mm[export]'` or `pip install {name}`"
         ) from error
 
 

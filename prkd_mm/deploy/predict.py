@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, Optional
+from typing import Callable, NamedTuple, Optional
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class Prediction(NamedTuple):
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
-    """List image files; folders are searched recursively.
+    """List image files; folders are searched recursively, without macOS's ``._`` files.
 
     Raises:
         FileNotFoundError: If a path does not exist, or no image is found.
@@ -33,7 +33,7 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
     for path in paths:
         if path.is_dir():
             inside = sorted(path.rglob('*'))
-            found += [file for file in inside if file.suffix.lower() in SUFFIXES]
+            found += [file for file in inside if _is_named_as_image(file)]
         elif path.exists():
             found.append(path)
         else:
@@ -43,6 +43,12 @@ def find_images(paths: Sequence[Path]) -> list[Path]:
             f'no images in {", ".join(map(str, paths))}; they end with {", ".join(SUFFIXES)}'
         )
     return found
+
+
+def _is_named_as_image(path: Path) -> bool:
+    # macOS stores the metadata of a.jpg as ._a.jpg on other file systems
+    named = path.suffix.lower() in SUFFIXES and not path.name.startswith('._')
+    return named and not path.is_dir()
 
 
 class Predictor:
@@ -55,14 +61,24 @@ class Predictor:
 
     Raises:
         FileNotFoundError: If a file is missing.
-        ValueError: If the file has neither a config nor a description.
+        ValueError: If the file has neither a config nor a description, is damaged, or is a complete
+            exported file and ``config`` or ``size`` is set.
     """
 
     def __init__(
         self, student: str, config: Optional[str] = None, size: Optional[int] = None
     ) -> None:
         path = Path(student)
+        if path.suffix in ('.onnx', '.pt2', '.safetensors') and not path.is_file():
+            raise FileNotFoundError(
+                f'there is no exported file {student!r}; tools/export_student.py writes it'
+            )
         if path.suffix in ('.onnx', '.pt2'):
+            if config is not None or size is not None:
+                raise ValueError(
+                    f'--config and --size are fixed in the exported file {student!r}: leave them '
+                    'out, or set them when you export the student'
+                )
             description = path.with_name('student.json')
             if not description.is_file():
                 raise FileNotFoundError(
@@ -86,17 +102,37 @@ class Predictor:
                 predictor(path, loaded) if has_weights_only else predictor_of_net(loaded.net)
             )
 
-    def predict(self, paths: Sequence[Path], top: int = 5, batch: int = 64) -> list[Prediction]:
-        """Predict the ``top`` classes of image files, in batches.
+    def predict(
+        self,
+        paths: Sequence[Path],
+        top: int = 5,
+        batch: int = 64,
+        skip: Optional[Callable[[ValueError], None]] = None,
+    ) -> list[Prediction]:
+        """Predict the classes of image files.
+
+        Args:
+            paths, top, batch: The files, the number of classes of each, and of files at a time.
+            skip: Called with the error of each file that is not an image, which is left out;
+                default: it is raised.
 
         Raises:
-            ValueError: If a file is not an image.
+            ValueError: If a file is not an image, without ``skip``.
         """
         predictions = []
         for start in range(0, len(paths), batch):
-            files = paths[start : start + batch]
-            images = np.stack([self._load(file) for file in files])
-            logits = torch.from_numpy(self._logits(images))
+            files, images = [], []
+            for file in paths[start : start + batch]:
+                try:
+                    images.append(load_image(file, self.size, self.channels, self.resize))
+                    files.append(file)
+                except ValueError as error:
+                    if skip is None:
+                        raise
+                    skip(error)
+            if not images:
+                continue
+            logits = torch.from_numpy(self._logits(np.stack(images)))
             for file, probabilities in zip(files, logits.softmax(1).numpy()):
                 best = np.argsort(-probabilities)[:top]
                 predictions.append(
@@ -108,9 +144,6 @@ class Predictor:
                 )
         return predictions
 
-    def _load(self, path: Path) -> np.ndarray:
-        return load_image(path, self.size, self.channels, self.resize)
-
 
 def contact_sheet(predictions: Sequence[Prediction], path: Path, columns: int = 6) -> None:
     """Draw the images with their classes on one page."""
@@ -119,6 +152,7 @@ def contact_sheet(predictions: Sequence[Prediction], path: Path, columns: int = 
     for index, prediction in enumerate(predictions):
         axes = figure.add_subplot(rows, columns, index + 1)
         axes.imshow(open_image(prediction.image))
-        axes.set_title(f'{prediction.classes[0]} {prediction.probabilities[0]:.0%}', fontsize=8)
+        title = f'{prediction.classes[0]} {prediction.probabilities[0]:.0%}'
+        axes.set_title(title, fontsize=8, parse_math=False)
         axes.axis('off')
     figure.savefig(path, dpi=100)
