@@ -131,8 +131,8 @@ def _refuse_another_student(
         return
     raise ValueError(
         f'{str(folder)!r} holds {", ".join(remain)} of {about.get("source", "unknown origin")!r} '
-        f'at size {size}, another student than {student.source!r} at size {student.size}: '
-        'set another folder with --out, or export these formats, too'
+        f'at size {size}, with other weights or images than {student.source!r} at size '
+        f'{student.size}: set another folder with --out, or export these formats, too'
     )
 
 
