@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from mmengine.registry import DATASETS, init_default_scope
 
+from ..checkpoints import recorded_classes
+from ..class_checks import classes_of, compare_classes
 from .student import Student
 from .student_config import reads_bgr
 
@@ -23,7 +25,8 @@ def of_test_set(student: Student, number: int) -> CheckedImages:
 
     Raises:
         FileNotFoundError: If the data set is missing.
-        ValueError: If its pipeline prepares images of another size than the student's.
+        ValueError: If its pipeline prepares images of another size than the student's, or its
+            classes have another order.
     """
     dataset = student.config.test_dataloader.dataset
     return _evenly_spaced(student, dataset, number, 'test', '--images')
@@ -49,6 +52,8 @@ def _evenly_spaced(
 ) -> CheckedImages:
     init_default_scope('mmpretrain')
     dataset = DATASETS.build(cfg)
+    trained = recorded_classes(dict(meta=student.meta))
+    compare_classes('the student', trained, f'the {name} set', classes_of(dataset))
     step = max(1, len(dataset) // number)
     samples = [dataset[index] for index in range(0, len(dataset), step)][:number]
     inputs = torch.stack([sample['inputs'] for sample in samples]).float()

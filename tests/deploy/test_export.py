@@ -390,3 +390,12 @@ def test_the_tools(run, folder, tmp_path):
     assert Image.open(tmp_path / 'sheet.png').size[0] == 1200
     error = type_command('tools/predict.py', tmp_path / 'x', '--student', tmp_path, fails=True)
     assert error.startswith('error: there is no image')
+
+
+def test_images_whose_classes_have_another_order_are_refused(student):
+    classes = student.meta['dataset_meta']['classes']
+    assert list(map(str, classes)) == student.classes
+    other = dataclasses.replace(student, meta=dict(dataset_meta=dict(classes=classes[::-1])))
+    for images, name in ((of_test_set, 'test'), (of_training_set, 'training')):
+        with pytest.raises(ValueError, match=f'of the {name} set, but class 9 of the student'):
+            images(other, 4)
