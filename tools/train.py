@@ -14,6 +14,7 @@ from prkd_mm import cli
 from prkd_mm.checkpoints import read
 from prkd_mm.class_checks import check_classes
 from prkd_mm.config import add_train_arguments, load_config
+from prkd_mm.datasets.wrapped import unused_images
 from prkd_mm.failed_start import (
     earlier_run_set_aside,
     has_earlier_run,
@@ -97,7 +98,7 @@ def main() -> None:
         notes += check_same_images(runner.train_dataloader.dataset, *before)
         if cfg.get('load_from') and not cfg.get('resume'):
             check_initial_weights(runner.model, cfg.load_from)
-        notes += check_classes(runner)
+        notes += check_classes(runner) + unused_images(runner.train_dataloader.dataset)
         check_images(runner)
         for note in notes:
             runner.logger.warning(note)

@@ -1,15 +1,19 @@
-"""Build the data set inside of PackedImages, ImageViews or held_out_split."""
+"""The data set inside of PackedImages, ImageViews or held_out_split."""
 
 import os
+from collections import Counter
 from os import path as osp
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from mmengine.dataset import BaseDataset
+from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
 from ..overrides import is_type
 from .prepare.source import CIFAR_10, CIFAR_100
 
+_PHOTOS = ('.avif', '.bmp', '.gif', '.heic', '.jp2', '.jpeg', '.jpg', '.png', '.tif', '.tiff')
+_PHOTOS += ('.webp',)
 _CIFAR = dict(CIFAR10=CIFAR_10, CIFAR100=CIFAR_100)
 
 
@@ -58,3 +62,25 @@ def _advice(cfg: dict, error: Exception) -> Optional[str]:
         f"{kind}: there is no '{missing}'. Put the images into '{root}', or set data_root to the "
         'folder that holds them'
     )
+
+
+def unused_images(dataset: Any) -> list[str]:
+    """Messages about image files that a ``CustomDataset``, maybe in a wrapper, does not list.
+
+    It lists only the files whose names end with one of its ``extensions``.
+    """
+    dataset = getattr(dataset, 'dataset', dataset)
+    if type(dataset) is not CustomDataset or dataset.ann_file or not osp.isdir(dataset.img_prefix):
+        return []
+    used, folder = dataset.extensions, dataset.img_prefix
+    endings = Counter(
+        osp.splitext(name)[1].lower() for *_, names in os.walk(folder) for name in names
+    )
+    skipped = {end: endings[end] for end in _PHOTOS if endings[end] and end not in used}
+    if not skipped:
+        return []
+    shown = ', '.join(f'{number:,} with {end}' for end, number in skipped.items())
+    return [
+        f"{sum(skipped.values()):,} images in '{folder}' are not used ({shown}): convert them, or, "
+        'if OpenCV can read them, add the end of their names to `extensions` of the data set'
+    ]

@@ -5,6 +5,7 @@ from mmpretrain.datasets import CIFAR100
 from mmpretrain.registry import DATASETS
 
 import prkd_mm.datasets  # noqa: F401  registers the data sets
+from prkd_mm.datasets.wrapped import unused_images
 
 
 @pytest.mark.parametrize('wrapper', ['PackedImages', 'ImageViews'])
@@ -34,3 +35,24 @@ def test_images_that_nothing_can_download_name_the_folder(wrapper, kind, tmp_pat
         DATASETS.build(dict(type=wrapper, dataset=dict(type=kind, data_root=str(root))))
     for words in kind, f"Put the images into '{root}'", 'set data_root':
         assert words in str(e.value)
+
+
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_images_with_other_endings_are_counted(tmp_path, wrapped):
+    for name in (
+        'cat/1.jpg',
+        'cat/2.webp',
+        'cat/notes.txt',
+        'dog/1.JPG',
+        'dog/2.HEIC',
+        'dog/3.heic',
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    photos = dict(type='CustomDataset', data_root=str(tmp_path), pipeline=[])
+    dataset = DATASETS.build(dict(type='ImageViews', dataset=photos) if wrapped else photos)
+    (note,) = unused_images(dataset)
+    assert note.startswith(f"3 images in '{tmp_path}/' are not used (2 with .heic, 1 with .webp): ")
+    every = DATASETS.build(dict(photos, extensions=['.jpg', '.heic', '.webp']))
+    assert len(every) == 5 and unused_images(every) == []
