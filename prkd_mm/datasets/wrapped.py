@@ -12,8 +12,7 @@ from mmpretrain.registry import DATASETS
 from ..overrides import is_type
 from .prepare.source import CIFAR_10, CIFAR_100
 
-_PHOTOS = ('.avif', '.bmp', '.gif', '.heic', '.jp2', '.jpeg', '.jpg', '.png', '.tif', '.tiff')
-_PHOTOS += ('.webp',)
+_PHOTOS = tuple('.avif .bmp .gif .heic .jp2 .jpeg .jpg .png .tif .tiff .webp'.split())
 _CIFAR = dict(CIFAR10=CIFAR_10, CIFAR100=CIFAR_100)
 
 

@@ -24,6 +24,7 @@ from ..cli import command_of
 from ..config import add_train_arguments, load_config
 from ..files import write_json
 from ..folder_lock import set_aside
+from ..recorded_config import changes, parse
 from ..scalars import read_scalars
 from ..teachers.filling_teacher import prepare_store
 from .records import RunRecord, read_record, record_path, settings_of, write_record
@@ -243,7 +244,8 @@ class Job:
             return True
         if self.method is None and self.was_made_by_hand:
             if self.epochs_done() >= self.cfg.train_cfg.max_epochs:
-                report('found a finished checkpoint', 1, 1)  # training may have taken days
+                # kept with any settings: the training may have taken days
+                report('; '.join(['found a finished checkpoint', *self._changed_settings()]), 1, 1)
                 return True
             self.note(seconds=0.0)  # the run will resume
         if not self.notes():
@@ -251,6 +253,13 @@ class Job:
                 report(f'renamed another experiment to {set_aside(self.work_dir)}', 0, 1)
             self.note(seconds=0.0)
         return False
+
+    def _changed_settings(self) -> list[str]:
+        """Differences of the run in the work dir from this one, if it recorded its settings."""
+        meta = read(str(self.work_dir))['meta']
+        if 'cfg' not in meta:
+            return []
+        return changes(parse(meta['cfg']), self.cfg.to_dict(), meta.get('world_size')).decisive
 
     def _train(self, command: list[str], report: Report, environment: dict[str, str]) -> None:
         before, start = self.notes()['seconds'], time.monotonic()

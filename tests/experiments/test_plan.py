@@ -72,6 +72,22 @@ def test_a_teacher_trained_by_hand_is_not_trained_again(checkout):
     assert row.cells()[1] == '–'
 
 
+@pytest.mark.parametrize('lr', [None, 0.3])
+def test_other_settings_of_a_teacher_trained_by_hand_are_named(checkout, lr):
+    options = {'optim_wrapper.optimizer.lr': lr} if lr else {}
+    cfg = load_config('configs/quickstart/teacher_digits.py', options=options)
+    own = load_config('configs/quickstart/teacher_digits.py').optim_wrapper.optimizer.lr
+    job, *_ = plan(DIGITS, ['kd'])
+    job.work_dir.mkdir(parents=True)
+    meta = dict(epoch=40, cfg=cfg.pretty_text)
+    torch.save(dict(meta=meta, state_dict={}), job.work_dir / 'epoch_40.pth')
+    (job.work_dir / 'last_checkpoint').write_text('epoch_40.pth')
+    said = []
+    job.run('no/train.py', lambda state, *_: said.append(state))
+    changed = f'; optim_wrapper.optimizer.lr was 0.3 and is now {own}' if lr else ''
+    assert said == [f'found a finished checkpoint{changed}']
+
+
 @pytest.mark.parametrize('logged, last', [(60, 60.0), (59, None)])
 def test_a_teacher_trained_for_more_epochs_has_the_top1_of_its_checkpoint(checkout, logged, last):
     """Its config has 40 epochs; the log, 60 or 59."""
