@@ -283,7 +283,7 @@ def test_a_bad_image_does_not_cost_the_other_predictions(
     (tmp_path / 'q/3.png').write_bytes((folder / '3.png').read_bytes()[:60])
     student = shutil.copytree(exported['onnx'].path.parent, tmp_path / 'export') / 'student.onnx'
     about = json.loads((student.parent / 'student.json').read_text())
-    about['classes'] = [f'[dog] $\\{digit}$ $' for digit in about['classes']]
+    about['classes'] = [f'[dog] $\\x{digit}$' for digit in about['classes']]
     (student.parent / 'student.json').write_text(json.dumps(about))
     monkeypatch.setenv('COLUMNS', '400')
     monkeypatch.chdir(tmp_path)
