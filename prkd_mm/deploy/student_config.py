@@ -161,7 +161,8 @@ def pipeline_for_files(plain: Config, size: int) -> list[dict]:
     pipeline = list(plain.test_dataloader.dataset.get('pipeline') or [])
     if _image_size(pipeline) is None:
         crop = dict(type='CenterCrop', crop_size=size)
-        pipeline = [dict(type='ResizeEdge', scale=size), crop, *pipeline]
+        loads = bool(pipeline) and is_type(pipeline[0], 'LoadImageFromFile')
+        pipeline[loads:loads] = [dict(type='ResizeEdge', scale=size), crop]
     if not reads_bgr(plain):  # the images of the data set are RGB arrays
         pipeline = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy'), *pipeline]
     return pipeline

@@ -13,7 +13,13 @@ from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
 from prkd_mm.deploy.checked_images import of_test_set
 from prkd_mm.deploy.student import StudentNet, load_image, load_student
-from prkd_mm.deploy.student_config import describe, describe_config, shorter_edge, student_config
+from prkd_mm.deploy.student_config import (
+    describe,
+    describe_config,
+    pipeline_for_files,
+    shorter_edge,
+    student_config,
+)
 
 
 def average_of(run):
@@ -249,3 +255,13 @@ def test_the_shorter_edge_is_that_of_the_test_images_of_the_config(tmp_path):
     )
     student = load_student(str(path))
     assert (student.size, student.resize) == (224, 256)
+
+
+def test_files_that_the_config_does_not_resize_are_resized_after_loading(tmp_path):
+    Image.new('RGB', (30, 20), (10, 20, 30)).save(tmp_path / 'a.png')
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+    plain = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    init_default_scope('mmpretrain')
+    steps = Compose([TRANSFORMS.build(step) for step in pipeline_for_files(plain, 8)])
+    inputs = steps(dict(img_path=str(tmp_path / 'a.png')))['inputs']
+    assert inputs.shape == (3, 8, 8) and inputs[:, 0, 0].tolist() == [30, 20, 10]
