@@ -39,7 +39,8 @@ def compare_classes(owner: str, classes: Classes, other: str, others: Classes) -
         if name in indices and index not in indices[name]:
             raise ValueError(
                 f'{name!r} is class {index} of {other}, but class {min(indices[name])} of {owner}, '
-                f'so their labels mean different classes: {_some(others)}, and {_some(classes)}. '
+                'so their labels mean different classes, '
+                f'({_some(others)}) and ({_some(classes)}). '
                 'Give both the same class folders, or the same list `classes` in the data set'
             )
     missing = [name for name in indices if name not in others]
@@ -82,5 +83,5 @@ def check_classes(runner: Runner) -> list[str]:
 
 
 def _some(names: Sequence[str]) -> str:
-    shown = ', '.join(map(str, names[:_SHOWN]))
-    return shown if len(names) <= _SHOWN else f'{shown}, …'
+    shown = '; '.join(map(str, names[:_SHOWN]))  # a name may contain commas
+    return shown if len(names) <= _SHOWN else f'{shown}; …'

@@ -105,7 +105,7 @@ def test_a_teacher_with_another_order(photos):
         (photos / part / 'cat').rename(photos / part / 'z cat')
     text = project.error_of('train', 'student.py')
     assert "'dog' is class 1 of the teacher, but class 0 of the training set" in text
-    assert 'cat, dog, owl, and dog, owl, z cat' in text
+    assert '(cat; dog; owl) and (dog; owl; z cat)' in text
 
 
 def test_a_checkpoint_with_another_order_is_not_tested(photos):
