@@ -17,7 +17,8 @@ Classes = Optional[Sequence[str]]
 
 def classes_of(dataset: Any) -> Classes:
     """Names of the classes of a data set, in the order of the labels, or None without names."""
-    return (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    names = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    return None if names is None else list(names)
 
 
 def compare_classes(owner: str, classes: Classes, other: str, others: Classes) -> list[str]:
@@ -32,18 +33,18 @@ def compare_classes(owner: str, classes: Classes, other: str, others: Classes) -
     """
     if not classes or not others:
         return []
-    indices = defaultdict(set)
-    for index, name in enumerate(classes):
-        indices[name].add(index)  # ImageNet has two classes with the name 'crane'
-    for index, name in enumerate(others):
-        if name in indices and index not in indices[name]:
+    indices, their_indices = _indices(classes), _indices(others)
+    for name in indices.keys() & their_indices.keys():
+        # lists of ImageNet's names have 'crane' once or twice
+        if not indices[name] & their_indices[name]:
+            index = min(their_indices[name])
             raise ValueError(
                 f'{name!r} is class {index} of {other}, but class {min(indices[name])} of {owner}, '
                 'so their labels mean different classes, '
                 f'({_some(others)}) and ({_some(classes)}). '
                 'Give both the same class folders, or the same list `classes` in the data set'
             )
-    missing = [name for name in indices if name not in others]
+    missing = [name for name in indices if name not in their_indices]
     if not missing:
         return []
     return [f'{other} has no class with the name {_some(missing)}, as {owner} has']
@@ -80,6 +81,13 @@ def check_classes(runner: Runner) -> list[str]:
     if number < len(classes):
         raise ValueError(f'{text}; set num_classes of the student, and of its teacher')
     return [*notes, f'{text}; the additional classes have no images']
+
+
+def _indices(names: Sequence[str]) -> dict[str, set[int]]:
+    indices: dict[str, set[int]] = defaultdict(set)
+    for index, name in enumerate(names):
+        indices[name].add(index)
+    return indices
 
 
 def _some(names: Sequence[str]) -> str:

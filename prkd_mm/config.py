@@ -159,7 +159,7 @@ def load_config(
         if cfg.get('work_dir') is None:
             cfg.work_dir = f'./work_dirs/{osp.splitext(osp.basename(path))[0]}'
         if cfg.get('method') != own_method:
-            cfg.work_dir = f'{cfg.work_dir}_{cfg.method}'
+            cfg.work_dir = f'{str(cfg.work_dir).rstrip("/")}_{cfg.method}'
     check_settings(cfg.to_dict())
     check_types(before, options or {})
     check_own_parts(cfg.to_dict())

@@ -1,5 +1,6 @@
 """Leave no files behind when a run fails before its first iteration."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,60 +10,71 @@ from typing import Callable, Optional, Union
 from mmengine.runner import Runner
 
 from .files import write_bytes
-from .folder_lock import set_aside
+from .folder_lock import free_name
+
+# Files and folders of a run in its work dir; others may be anybody's
+_OF_A_RUN = re.compile(
+    r'(epoch|iter)_\d+\.pth|best_.*\.pth|student_avg\.pth|last_checkpoint|schedule\.png|job\.json|'
+    r'\d{8}_\d{6}|export|test'
+)
+
+
+def has_earlier_run(folder: Union[str, Path]) -> bool:
+    """Whether a work dir has the checkpoints of a run."""
+    return Path(folder, 'last_checkpoint').is_file()
 
 
 @contextmanager
 def restored_after_failed_start(
     folder: Union[str, Path], has_started: Callable[[], bool] = lambda: False
-) -> Iterator[None]:
+) -> Iterator[Callable[[], Path]]:
     """Restore a work dir, which exists, if the run fails before it has computed anything.
 
     New files and folders are removed. Configs directly in ``folder``, which MMEngine overwrites,
     get their old content back. Nothing changes if ``has_started()`` is true.
+
+    Yields a function that moves the files of an earlier run, which the new one would mix with its
+    own, into a new folder ``<folder>.1``, and returns this folder. They are also restored.
     """
-    entries = set(Path(folder).iterdir())
-    configs = {path: path.read_bytes() for path in Path(folder).glob('*.py')}
+    folder = Path(folder).resolve()
+    entries = set(folder.iterdir())
+    configs = {path: path.read_bytes() for path in folder.glob('*.py')}
+    moved: list[Path] = []
+
+    def set_earlier_run_aside() -> Path:
+        aside = free_name(folder)
+        aside.mkdir()
+        moved.append(aside)
+        for path in entries:
+            if _OF_A_RUN.fullmatch(path.name):
+                path.rename(aside / path.name)
+        for path, content in configs.items():
+            write_bytes(aside / path.name, content)
+        return aside
+
     try:
-        yield
-    except BaseException:
-        if not has_started():
-            for path in set(Path(folder).iterdir()) - entries:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for path, content in configs.items():
-                if path.read_bytes() != content:
-                    write_bytes(path, content)
+        yield set_earlier_run_aside
+    except BaseException as error:
+        if has_started():
+            raise
+        _restore(folder, entries, configs, moved)
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit('interrupted before anything was computed; nothing changed') from None
         raise
 
 
-def has_earlier_run(folder: Path) -> bool:
-    """Whether a work dir has the checkpoints of a run."""
-    return (folder / 'last_checkpoint').is_file()
-
-
-@contextmanager
-def earlier_run_set_aside(
-    folder: Union[str, Path], has_started: Callable[[], bool] = lambda: False
-) -> Iterator[Optional[Path]]:
-    """Rename a work dir with the checkpoints of an earlier run, before a new run writes into it.
-
-    Yields the new name, or None without such checkpoints. The folder gets its name back if the new
-    run fails before ``has_started()`` is true.
-
-    Raises:
-        ValueError: If another process is writing into the folder.
-    """
-    folder = Path(folder)
-    if not has_earlier_run(folder):
-        yield None
-        return
-    renamed = set_aside(folder)
-    try:
-        yield renamed
-    except BaseException:
-        if not has_started():
-            renamed.rename(folder)
-        raise
+def _restore(
+    folder: Path, entries: set[Path], configs: dict[Path, bytes], moved: list[Path]
+) -> None:
+    for path in set(folder.iterdir()) - entries:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path, content in configs.items():
+        if path.read_bytes() != content:
+            write_bytes(path, content)
+    for aside in moved:
+        for path in aside.iterdir():
+            path.replace(folder / path.name)
+        aside.rmdir()
 
 
 def has_trained(runner: Optional[Runner], first: int = 0) -> bool:

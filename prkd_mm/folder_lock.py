@@ -45,11 +45,16 @@ def set_aside(folder: Path) -> Path:
     Raises:
         ValueError: If a process has locked the folder.
     """
-    names = (folder.with_name(f'{folder.name}.{i}') for i in itertools.count(1))
-    with lock_folder(folder):
-        renamed = folder.rename(next(name for name in names if not name.exists()))
+    with _open_locked(folder, 'run'):
+        renamed = folder.rename(free_name(folder))
         (renamed / _NAME).unlink()
     return renamed
+
+
+def free_name(folder: Path) -> Path:
+    """The first of ``folder.1``, ``folder.2``, ... that does not exist."""
+    names = (folder.with_name(f'{folder.name}.{i}') for i in itertools.count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _open_locked(folder: Path, what: str) -> TextIO:

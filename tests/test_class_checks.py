@@ -114,6 +114,17 @@ def test_a_checkpoint_with_another_order_is_not_tested(photos):
     assert "'dog' is class 0 of the test set, but class 1 of the training set" in text
 
 
+def test_the_names_of_imagenet_in_two_libraries_are_accepted():
+    from mmpretrain.datasets.categories import IMAGENET_CATEGORIES
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    theirs = [names.split(',')[0] for names in IMAGENET_CATEGORIES]
+    for one, other in ((_IMAGENET_CATEGORIES, theirs), (theirs, _IMAGENET_CATEGORIES)):
+        compare_classes('the training set', one, 'the teacher', other)
+    with pytest.raises(ValueError, match='so their labels mean different classes'):
+        compare_classes('the training set', theirs, 'the teacher', _IMAGENET_CATEGORIES[1:])
+
+
 @pytest.mark.parametrize(
     'classes, others, missing',
     [

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from pathlib import Path
 
 import project
 import pytest
@@ -10,8 +11,9 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from prkd_mm.config import load_config
-from prkd_mm.failed_start import earlier_run_set_aside, restored_after_failed_start
+from prkd_mm.failed_start import restored_after_failed_start
 
+RUN = ('last_checkpoint', 'epoch_9.pth', 'iter_4.pth', 'best_top1_epoch_9.pth', 'student_avg.pth')
 FAILURES = dict(
     setting=['train', project.DIGITS, '--cfg-options', 'train_cfg.max_epochs=0'],
     teacher=['train', project.DIGITS],
@@ -74,25 +76,37 @@ def test_a_command_that_fails_leaves_nothing(checkout, command, existing):
 
 
 @pytest.mark.parametrize('fails', [None, 'before', 'after'])
-def test_an_earlier_run_is_renamed_unless_the_new_one_fails_to_start(tmp_path, fails):
+def test_an_earlier_run_is_moved_unless_the_new_one_fails_to_start(tmp_path, fails):
     folder = tmp_path / 'run'
-    folder.mkdir()
-    for name in ('last_checkpoint', 'epoch_9.pth', 'student_avg.pth'):
+    (folder / '20260102_030405').mkdir(parents=True)
+    (folder / 'photos').mkdir()
+    for name in (*RUN, 'notes.txt', 'photos/best_of_all.pth', 'run.py'):
         (folder / name).write_text('old')
     old = contents(folder)
     with pytest.raises(ValueError) if fails else contextlib.nullcontext():
-        with earlier_run_set_aside(folder, lambda: fails == 'after') as renamed:
-            assert renamed == tmp_path / 'run.1' and not folder.exists()
+        with restored_after_failed_start(folder, lambda: fails == 'after') as set_aside:
+            (folder / 'run.py').write_text('new')
+            assert set_aside() == tmp_path / 'run.1'
+            (folder / 'epoch_9.pth').write_text('new')
             if fails:
                 raise ValueError
-    assert contents(folder if fails == 'before' else renamed) == old
-    assert folder.exists() == (fails == 'before')
+    if fails == 'before':
+        assert contents(folder) == old and not (tmp_path / 'run.1').exists()
+        return
+    moved = contents(tmp_path / 'run.1')
+    assert moved == {Path(name): old[Path(name)] for name in (*RUN, 'run.py', '20260102_030405')}
+    new = {str(path): content for path, content in contents(folder).items() if content}
+    expected = {'notes.txt': b'old', 'photos/best_of_all.pth': b'old'}
+    assert new == dict(expected, **{'run.py': b'new', 'epoch_9.pth': b'new'})
 
 
-def test_a_folder_without_checkpoints_keeps_its_name(tmp_path):
-    (tmp_path / 'notes.txt').write_text('mine')
-    with earlier_run_set_aside(tmp_path) as renamed:
-        assert renamed is None and (tmp_path / 'notes.txt').exists()
+def test_an_interrupted_start_is_not_continued(tmp_path):
+    (tmp_path / 'epoch_9.pth').write_text('old')
+    with pytest.raises(SystemExit, match='before anything was computed; nothing changed'):
+        with restored_after_failed_start(tmp_path) as set_aside:
+            set_aside()
+            raise KeyboardInterrupt
+    assert (tmp_path / 'epoch_9.pth').read_text() == 'old'
 
 
 def test_weights_in_the_folder_of_the_new_run_are_refused(checkout):
@@ -103,7 +117,11 @@ def test_weights_in_the_folder_of_the_new_run_are_refused(checkout):
     before = contents(checkout)
     weights = 'load_from=work_dirs/teacher_digits/epoch_9.pth'
     text = project.error_of('train', project.TEACHER_DIGITS, '--cfg-options', weights)
-    assert 'would be renamed: set another --work-dir' in text
+    assert 'belongs to the earlier run in the work dir of the new one' in text
+    for path in ('work_dirs/teacher_digits', 'work_dirs/teacher_digits/epoch_9.pth'):
+        options = ['--work-dir', 'work_dirs/teacher_digits', '--cfg-options']
+        text = project.error_of('train', project.DIGITS, *options, f'model.teacher_ckpt={path}')
+        assert 'set another --work-dir' in text
     assert contents(checkout) == before
 
 
@@ -113,6 +131,7 @@ def test_a_second_run_does_not_mix_with_the_first(checkout):
     project.type_command(*command, 'train_cfg.max_epochs=2', cwd=checkout)
     text = project.type_command(*command, 'train_cfg.max_epochs=1', cwd=checkout)
     assert "the earlier run in './work_dirs/teacher_digits' is now in" in text
+    assert len(list(checkout.glob('work_dirs/teacher_digits/2*'))) == 1
     first, second = (checkout / f'work_dirs/teacher_digits{end}' for end in ('.1', ''))
     assert sorted(path.name for path in first.glob('epoch_*')) == ['epoch_1.pth', 'epoch_2.pth']
     assert [path.name for path in second.glob('epoch_*')] == ['epoch_1.pth']

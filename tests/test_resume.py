@@ -239,7 +239,7 @@ class TestReplacedTeacher:
 
 
 class TestReplacedImages:
-    @pytest.mark.parametrize('change', ['added', 'renamed class', 'none'])
+    @pytest.mark.parametrize('change', ['added', 'renamed class', 'moved', 'none'])
     def test_changed_files_of_a_folder_are_found(self, tmp_path, change):
         for name in ('cat', 'dog', 'owl'):
             for i in range(4):
@@ -253,8 +253,11 @@ class TestReplacedImages:
             shutil.copy(path, path.with_name('new.png'))
         elif change == 'renamed class':
             (tmp_path / 'photos/cat').rename(tmp_path / 'photos/tom')
+        elif change == 'moved':
+            (tmp_path / 'photos').rename(tmp_path / 'elsewhere')
+            views['dataset'] = dict(photos, data_root='', data_prefix=f'{tmp_path}/elsewhere/')
         now = DATASETS.build(views)
-        if change == 'none':
+        if change in ('none', 'moved'):
             assert check_same_images(now, meta, 'epoch_1.pth') == []
             return
         with pytest.raises(ValueError, match="'epoch_1.pth' .* training images .* have changed"):
@@ -270,8 +273,10 @@ class TestReplacedImages:
         assert meta['images'] == dataset.source
 
     def test_without_a_hash_they_are_accepted(self):
-        assert check_same_images(toy.ToyImages(), dict(images='a'), 'epoch_1.pth') == []
-        assert check_same_images(SimpleNamespace(source='a'), {}, 'epoch_1.pth') == []
+        other = SimpleNamespace(source='anything of a data set of the user')
+        assert check_same_images(other, dict(images='a'), 'epoch_1.pth') == []
+        views = DATASETS.build(dict(type='ImageViews', dataset=dict(type='ToyImages', pipeline=[])))
+        assert check_same_images(views, {}, 'epoch_1.pth') == []
 
 
 class TestParse:

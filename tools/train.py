@@ -15,12 +15,7 @@ from prkd_mm.checkpoints import read
 from prkd_mm.class_checks import check_classes
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.datasets.wrapped import unused_images
-from prkd_mm.failed_start import (
-    earlier_run_set_aside,
-    has_earlier_run,
-    has_trained,
-    restored_after_failed_start,
-)
+from prkd_mm.failed_start import has_earlier_run, has_trained, restored_after_failed_start
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import (
     check_amp,
@@ -47,13 +42,8 @@ def prepare(args: argparse.Namespace) -> Config:
     for name in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'model'):
         if not cfg.get(name):
             raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
-    folder, weights = Path(cfg.work_dir).resolve(), cfg.get('load_from')
-    is_own = weights and folder in Path(weights).resolve().parents
-    if is_own and has_earlier_run(folder) and not args.resume:
-        raise ValueError(
-            f'load_from={weights!r} is in the work dir of the new run, and the earlier run there '
-            'would be renamed: set another --work-dir'
-        )
+    if not (args.resume or cfg.get('resume')) and has_earlier_run(cfg.work_dir):
+        reject_weights_in(cfg)
     prepare_store(cfg, args.store_views)
     check_amp(args.amp)
     if args.amp:
@@ -70,6 +60,19 @@ def prepare(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def reject_weights_in(cfg: Config) -> None:
+    """Raise a ValueError for weights in the work dir, whose checkpoints the new run moves."""
+    folder = Path(cfg.work_dir).resolve()
+    given = dict(load_from=cfg.get('load_from'), teacher_ckpt=cfg.model.get('teacher_ckpt'))
+    for name, paths in given.items():
+        for path in [paths] if isinstance(paths, str) else paths or []:
+            if folder in (Path(path).resolve(), *Path(path).resolve().parents):
+                raise ValueError(
+                    f'{name}={path!r} belongs to the earlier run in the work dir of the new one, '
+                    'which would move it: set another --work-dir'
+                )
+
+
 def main() -> None:
     args = parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
@@ -77,13 +80,13 @@ def main() -> None:
     processes = processes_of(args.launcher)
     runner, first = None, 0
     notes, meta = [], {}
+    resumes = args.resume or cfg.get('resume')  # or trains from the beginning
     with contextlib.ExitStack() as stack:
         if processes.rank == 0:
-            place = cfg.work_dir, lambda: has_trained(runner, first)
-            if not args.resume and (earlier := stack.enter_context(earlier_run_set_aside(*place))):
-                notes.append(f'the earlier run in {cfg.work_dir!r} is now in {str(earlier)!r}')
             stack.enter_context(lock_folder(cfg.work_dir))
-            stack.enter_context(restored_after_failed_start(*place))
+            set_earlier_run_aside = stack.enter_context(
+                restored_after_failed_start(cfg.work_dir, lambda: has_trained(runner, first))
+            )
         if args.resume:
             notes, meta = set_resume(cfg, args.resume, args.allow_changes, processes.number)
             first = meta.get('iter', 0)
@@ -100,6 +103,9 @@ def main() -> None:
             check_initial_weights(runner.model, cfg.load_from)
         notes += check_classes(runner) + unused_images(runner.train_dataloader.dataset)
         check_images(runner)
+        # now that no process reads the folder any more
+        if processes.rank == 0 and not resumes and has_earlier_run(cfg.work_dir):
+            notes.append(f'the earlier run in {cfg.work_dir!r} is now in {set_earlier_run_aside()}')
         for note in notes:
             runner.logger.warning(note)
         runner.train()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os.path as osp
 import random
 import re
 from collections.abc import Sequence
@@ -135,12 +136,13 @@ def _fingerprint(dataset: BaseDataset) -> str:
     digest = hashlib.sha256(
         json.dumps([transforms, dataset.metainfo.get('classes')], default=str).encode()
     )
-    root = getattr(dataset, 'data_root', None) or ''
+    root = getattr(dataset, 'img_prefix', None) or getattr(dataset, 'data_root', None)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)
         digest.update(f'{info.get("gt_label")} '.encode())
         if 'img' in info:
             digest.update(np.ascontiguousarray(info['img']))
         else:  # relative to the folder, which may be moved
-            digest.update(info['img_path'].removeprefix(root).encode())
+            path = info['img_path']
+            digest.update((osp.relpath(path, root) if root else path).encode())
     return digest.hexdigest()[:16]

@@ -61,8 +61,7 @@ def _evenly_spaced(
     if found != (student.size, student.size):
         raise ValueError(
             f'the config prepares {name} images of {found[0]}x{found[1]} pixels, not of '
-            f'{student.size}x{student.size}, and does not resize them: give a folder of images '
-            f'with {option}'
+            f'{student.size}x{student.size}: give a folder of images with {option}'
         )
     if student.channels == 3 and reads_bgr(student.config):
         inputs = inputs.flip(1)

@@ -60,7 +60,7 @@ def training(
         )
     suffix += seed_suffix(seed or 0)
     if suffix:
-        first = load_config(config, method).work_dir
+        first = load_config(config, method).work_dir.rstrip('/')
         arguments += ['--work-dir', f'{first}{suffix}']
     if options:
         arguments += ['--cfg-options', *options]

@@ -12,6 +12,7 @@ from mmengine.runner import Runner
 from torch import nn
 from torch.utils.data import Dataset
 
+from ..datasets import ImageViews, PackedImages
 from ..evaluation import unwrap
 from ..files import sync_file, write_bytes, write_text
 from ..scalars import validated_steps
@@ -172,8 +173,8 @@ def teacher_hash(model: nn.Module) -> Optional[str]:
 
 
 def images_hash(dataset: Dataset) -> Optional[str]:
-    """Hash of the training images and their labels, or None if the data set has none."""
-    return getattr(dataset, 'source', None)
+    """Hash of the training images and their labels, or None for a data set that has none."""
+    return dataset.source if isinstance(dataset, (PackedImages, ImageViews)) else None
 
 
 def _step(runner: Runner) -> int:

@@ -122,7 +122,7 @@ def test_a_config_without_epochs_is_refused(checkout):
 
 
 def test_each_method_has_a_work_dir_of_its_own(checkout):
-    Path('mine.py').write_text(f"_base_ = '{ROOT / DIGITS}'\nwork_dir = 'runs/mine'")
+    Path('mine.py').write_text(f"_base_ = '{ROOT / DIGITS}'\nwork_dir = 'runs/mine/'")
     jobs = plan('mine.py', ['ce', 'kd', 'prkd'], seeds=2)[1:]
     folders = [str(job.work_dir) for job in jobs]
     first = ['runs/mine_ce', 'runs/mine_kd', 'runs/mine']
