@@ -34,9 +34,9 @@ def compare_classes(owner: str, classes: Classes, other: str, others: Classes) -
     if not classes or not others:
         return []
     indices, their_indices = _indices(classes), _indices(others)
-    for name in indices.keys() & their_indices.keys():
+    for name in their_indices:
         # lists of ImageNet's names have 'crane' once or twice
-        if not indices[name] & their_indices[name]:
+        if name in indices and not indices[name] & their_indices[name]:
             index = min(their_indices[name])
             raise ValueError(
                 f'{name!r} is class {index} of {other}, but class {min(indices[name])} of {owner}, '
