@@ -12,27 +12,13 @@ from mmengine.config import Config
 from mmengine.logging import MMLogger
 
 from .cli import ConfigOptions, first_line
+from .methods import METHODS
 from .overrides import check_overrides, check_types, nearest
 from .settings import check_own_parts, check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off
 _DEFAULT_HOOKS = 'runtime_info timer sampler_seed logger param_scheduler checkpoint'.split()
 METHOD_VARIABLE = 'PRKD_METHOD'  # environment variable: the `_base_/methods` file of a config
-
-METHODS = dict(
-    ce='student alone',
-    logit='logit matching',
-    kd='KD',
-    dist='DIST',
-    cor='correlation only',
-    prkd_a='PRKDa',
-    prkd_b='PRKDb',
-    prkd='PRKD',
-    prkd_to_1_16='PRKD to 1/16',
-    prkd_to_1_4='PRKD to 1/4',
-    prkd_to_1='PRKD to 1',
-    prkd_to_2='PRKD to 2',
-)
 
 
 def seed_suffix(seed: int) -> str:

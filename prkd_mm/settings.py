@@ -11,6 +11,7 @@ import mmpretrain.registry
 import mmrazor.registry
 from mmengine.registry import Registry
 
+from .hooks.loss_schedule_hook import LossScheduleHook
 from .hooks.tail_average_hook import check_tail
 from .metric_checks import check_metrics, in_channels
 from .number_checks import check_whole_number, is_number
@@ -84,26 +85,37 @@ def check_own_parts(cfg: dict) -> None:
     """Build the hooks and losses of this package, which reject values that they cannot use.
 
     Raises:
-        ValueError: If one of them does.
+        ValueError: If one of them does, or a schedule does not fit the losses.
     """
-    for path, registry in (
-        ('default_hooks', mmengine.registry.HOOKS),
-        ('custom_hooks', mmengine.registry.HOOKS),
-        ('model.distiller.distill_losses', mmrazor.registry.MODELS),
-    ):
-        found = _get(cfg, path) or {}
-        for name, settings in found.items() if isinstance(found, dict) else enumerate(found):
-            arguments = dict(settings) if isinstance(settings, dict) else {}
-            kind = arguments.pop('type', None)
-            kind = registry.get(kind) if isinstance(kind, str) else kind
-            if kind is None or not kind.__module__.startswith('prkd_mm.'):
-                continue
-            for handled_elsewhere in ('priority', '_scope_'):
-                arguments.pop(handled_elsewhere, None)
-            try:
-                kind(**arguments)
-            except TypeError as error:
-                raise ValueError(f'{path}.{name}: {error}') from error
+    losses = _build_own(cfg, 'model.distiller.distill_losses', mmrazor.registry.MODELS)
+    epochs = _get(cfg, 'train_cfg.max_epochs')
+    for path in ('default_hooks', 'custom_hooks'):
+        for hook in _build_own(cfg, path, mmengine.registry.HOOKS).values():
+            if isinstance(hook, LossScheduleHook):
+                if 'distiller' in (cfg.get('model') or {}):
+                    hook.check_losses(losses)
+                if hook.by_epoch and epochs is not None:
+                    hook.set_length(epochs)
+
+
+def _build_own(cfg: dict, path: str, registry: Registry) -> dict[Any, Any]:
+    """Hooks or losses by their names or indices; None for those of other packages."""
+    found = _get(cfg, path) or {}
+    built: dict[Any, Any] = {}
+    for name, settings in found.items() if isinstance(found, dict) else enumerate(found):
+        arguments = dict(settings) if isinstance(settings, dict) else {}
+        kind = arguments.pop('type', None)
+        kind = registry.get(kind) if isinstance(kind, str) else kind
+        built[name] = None
+        if kind is None or not kind.__module__.startswith('prkd_mm.'):
+            continue
+        for handled_elsewhere in ('priority', '_scope_'):
+            arguments.pop(handled_elsewhere, None)
+        try:
+            built[name] = kind(**arguments)
+        except TypeError as error:
+            raise ValueError(f'{path}.{name}: {error}') from error
+    return built
 
 
 def _get(cfg: dict, key: str) -> Any:

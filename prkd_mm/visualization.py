@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 import numpy as np
 
-from .config import METHODS
 from .estimates import Estimate
+from .methods import METHODS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

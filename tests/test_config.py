@@ -6,7 +6,7 @@ import pytest
 from project import ROOT
 
 from prkd_mm.config import METHOD_VARIABLE, environment, load_config
-from prkd_mm.config import METHODS as TITLES
+from prkd_mm.methods import METHODS as TITLES
 
 QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
 TEACHER = str(ROOT / 'configs/quickstart/teacher_digits.py')

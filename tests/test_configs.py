@@ -13,7 +13,8 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
-from prkd_mm.config import METHODS, load_config
+from prkd_mm.config import load_config
+from prkd_mm.methods import METHODS
 
 CONFIGS = ROOT / 'configs'
 

@@ -4,7 +4,7 @@ from unittest import mock
 import pytest
 from matplotlib.figure import Figure
 
-from prkd_mm.config import METHODS
+from prkd_mm.methods import METHODS
 from prkd_mm.visualization import METHOD_STYLES, method_styles, plot_accuracy, plot_schedules
 
 EPOCHS = [0, 1, 2, 3]

@@ -8,7 +8,7 @@ from prkd_mm import cli
 from prkd_mm.analysis import STUDIES, Study
 from prkd_mm.analysis.output import Report
 from prkd_mm.analysis.runs import find_runs
-from prkd_mm.config import METHODS
+from prkd_mm.methods import METHODS
 from prkd_mm.options import add_options
 
 

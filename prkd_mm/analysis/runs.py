@@ -9,7 +9,8 @@ from mmengine.config import Config
 
 from ..checkpoints import epoch_checkpoints, resolve
 from ..cli import command_of
-from ..config import METHODS, load_config, seed_suffix
+from ..config import load_config, seed_suffix
+from ..methods import METHODS
 
 _KEEP = '--cfg-options default_hooks.checkpoint.max_keep_ckpts=10'
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from ..analysis import STUDIES
 from ..analysis.output import Report
 from ..analysis.runs import Run
-from ..config import METHODS
+from ..methods import METHODS
 from .job import Job
 
 # the methods whose landscapes the paper compares; each takes several hundred passes

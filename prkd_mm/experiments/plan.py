@@ -7,7 +7,8 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..config import METHODS, choose_method, load_config, seed_suffix
+from ..config import choose_method, load_config, seed_suffix
+from ..methods import METHODS
 from .job import Job
 from .shared_store import default_views
 

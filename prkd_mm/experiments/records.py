@@ -9,8 +9,8 @@ from typing import Any, Optional
 
 from mmengine.config import Config
 
-from ..config import METHODS
 from ..files import write_json
+from ..methods import METHODS
 
 # sections of a config that affect the results of a run
 _DECISIVE = (

@@ -11,7 +11,7 @@ import torch
 
 from ..analysis import STUDIES
 from ..cli import output_folder, whole_number
-from ..config import METHODS
+from ..methods import METHODS
 from ..options import Extend, option
 from .plan import DEFAULT_METHODS, DEFAULT_SEEDS
 from .shared_store import DEFAULT_VIEWS

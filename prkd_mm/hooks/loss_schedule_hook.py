@@ -1,3 +1,4 @@
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Optional
 
@@ -139,6 +140,24 @@ class LossScheduleHook(Hook):
                 f'{length:g} {"epochs" if self.by_epoch else "iterations"}'
             )
 
+    def check_losses(self, losses: Mapping[str, Optional[nn.Module]]) -> None:
+        """Set the losses of a distiller, by their names, to the start of their schedules.
+
+        A loss that is None has not been built; only its name is checked.
+
+        Raises:
+            ValueError: If there is no such loss or attribute, or the loss rejects a value.
+        """
+        for schedule in self.schedules.values():
+            if schedule.loss not in losses:
+                raise ValueError(
+                    f'LossScheduleHook: the distiller has no loss {schedule.loss!r}; it has '
+                    f'{sorted(losses) or "none"}. Correct `loss` in the schedule or add it to '
+                    '`distill_losses`'
+                )
+            if (loss := losses[schedule.loss]) is not None:
+                schedule.check_loss(loss)
+
     def before_train(self, runner: Runner) -> None:
         self.set_length(num_epochs(runner) if self.by_epoch else runner.max_iters)
         self.epoch_length = iters_per_epoch(runner)
@@ -189,14 +208,7 @@ class LossScheduleHook(Hook):
     def _find_losses(self, runner: Runner) -> dict[str, nn.Module]:
         distiller = getattr(unwrap(runner.model), 'distiller', None)
         losses = dict(getattr(distiller, 'distill_losses', {}).items())
-        for schedule in self.schedules.values():
-            if schedule.loss not in losses:
-                raise ValueError(
-                    f'LossScheduleHook: the distiller has no loss {schedule.loss!r}; it has '
-                    f'{sorted(losses) or "none"}. Correct `loss` in the schedule or add it to '
-                    '`distill_losses`'
-                )
-            schedule.check_loss(losses[schedule.loss])
+        self.check_losses(losses)
         return {name: losses[name] for name, _ in self.schedules}
 
     def _restore_solved(self, runner: Runner) -> None:

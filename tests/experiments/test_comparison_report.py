@@ -6,7 +6,6 @@ import re
 import pytest
 from rich.console import Console
 
-from prkd_mm.config import METHODS
 from prkd_mm.experiments.comparison_report import write_report
 from prkd_mm.experiments.figures import mean_curve
 from prkd_mm.experiments.finding import finding
@@ -20,6 +19,7 @@ from prkd_mm.experiments.results import (
     tables,
 )
 from prkd_mm.experiments.run_comparison import show
+from prkd_mm.methods import METHODS
 
 RUN = RunRecord(
     'KD', 'kd', 0, 'configs/pair.py', 'abc', 2.0, 10, 'train pair', 70.0, 71.0, 90.0, {1: 70.0}, {}

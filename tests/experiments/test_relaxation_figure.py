@@ -5,11 +5,11 @@ from fractions import Fraction
 
 import pytest
 
-from prkd_mm.config import METHODS
 from prkd_mm.experiments import relaxation_figure
 from prkd_mm.experiments.records import RunRecord
 from prkd_mm.experiments.relaxation_figure import draw_relaxation, relax_to
 from prkd_mm.experiments.results import rows_of
+from prkd_mm.methods import METHODS
 
 
 def rows(strength=None, **averaged):

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Optional
 
-from ...config import METHODS
 from ...files import write_json, write_text
+from ...methods import METHODS
 from ...paired import mean_std
 from ...visualization import method_styles, new_figure
 from ..table import Table
