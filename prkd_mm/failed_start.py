@@ -24,6 +24,17 @@ def has_earlier_run(folder: Union[str, Path]) -> bool:
     return Path(folder, 'last_checkpoint').is_file()
 
 
+def is_of_earlier_run(path: Union[str, Path], folder: Union[str, Path]) -> bool:
+    """Whether a new run in a work dir moves a file or folder, or the whole work dir is meant."""
+    path, folder = Path(path), Path(folder).resolve()
+    for place in (path.resolve(), path.parent.resolve() / path.name):  # of a link, and of its file
+        if place.is_relative_to(folder):
+            first = place.relative_to(folder).parts[:1]  # empty for the work dir itself
+            if all(map(_OF_A_RUN.fullmatch, first)):
+                return True
+    return False
+
+
 @contextmanager
 def restored_after_failed_start(
     folder: Union[str, Path], has_started: Callable[[], bool] = lambda: False

@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from torch import nn
 
 from prkd_mm.config import load_config
-from prkd_mm.failed_start import restored_after_failed_start
+from prkd_mm.failed_start import is_of_earlier_run, restored_after_failed_start
 
 RUN = ('last_checkpoint', 'epoch_9.pth', 'iter_4.pth', 'best_top1_epoch_9.pth', 'student_avg.pth')
 FAILURES = dict(
@@ -143,3 +143,30 @@ def test_files_of_a_run_that_has_computed_something_are_kept(tmp_path):
             (tmp_path / 'run.log').write_text('')
             raise ValueError
     assert (tmp_path / 'run.log').exists()
+
+
+@pytest.mark.parametrize(
+    'path, moved',
+    [
+        ('run', True),
+        ('run/', True),
+        ('run/epoch_9.pth', True),
+        ('other/../run/best_accuracy_top1_epoch_9.pth', True),
+        ('run/export/student.onnx', True),
+        ('run/teacher/epoch_9.pth', False),
+        ('run/weights.pth', False),
+        ('run.1/epoch_9.pth', False),
+        ('epoch_9.pth', False),
+    ],
+)
+def test_only_what_a_new_run_moves_belongs_to_the_earlier_one(tmp_path, path, moved):
+    assert is_of_earlier_run(f'{tmp_path}/{path}', tmp_path / 'run') is moved
+
+
+def test_a_link_and_its_file_belong_to_the_earlier_run_if_one_of_them_is_moved(tmp_path):
+    (tmp_path / 'run').mkdir()
+    for link, file in (('run/epoch_9.pth', 'a.pth'), ('b.pth', 'run/epoch_8.pth')):
+        (tmp_path / file).write_text('')
+        (tmp_path / link).symlink_to(tmp_path / file)
+        assert is_of_earlier_run(tmp_path / link, tmp_path / 'run')
+    assert not is_of_earlier_run(tmp_path / 'a.pth', tmp_path / 'run')

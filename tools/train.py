@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -15,7 +14,12 @@ from prkd_mm.checkpoints import read
 from prkd_mm.class_checks import check_classes
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.datasets.wrapped import unused_images
-from prkd_mm.failed_start import has_earlier_run, has_trained, restored_after_failed_start
+from prkd_mm.failed_start import (
+    has_earlier_run,
+    has_trained,
+    is_of_earlier_run,
+    restored_after_failed_start,
+)
 from prkd_mm.folder_lock import lock_folder
 from prkd_mm.launch import (
     check_amp,
@@ -61,12 +65,11 @@ def prepare(args: argparse.Namespace) -> Config:
 
 
 def reject_weights_in(cfg: Config) -> None:
-    """Raise a ValueError for weights in the work dir, whose checkpoints the new run moves."""
-    folder = Path(cfg.work_dir).resolve()
+    """Raise a ValueError for weights of the earlier run in the work dir, which is moved."""
     given = dict(load_from=cfg.get('load_from'), teacher_ckpt=cfg.model.get('teacher_ckpt'))
     for name, paths in given.items():
         for path in [paths] if isinstance(paths, str) else paths or []:
-            if folder in (Path(path).resolve(), *Path(path).resolve().parents):
+            if is_of_earlier_run(path, cfg.work_dir):
                 raise ValueError(
                     f'{name}={path!r} belongs to the earlier run in the work dir of the new one, '
                     'which would move it: set another --work-dir'
