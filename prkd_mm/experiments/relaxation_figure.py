@@ -55,9 +55,11 @@ def draw_relaxation(rows: Sequence[Row], path: Path) -> list[Path]:
             look = dict(color=styles[style].color, marker='D', markerfacecolor='white')
             _draw_points(axes, [row], by, label=named[row.name], linestyle='', **look)
     for row in relaxed:
-        text = f'to {relax_to(row.method or "")}'
+        words = f'to {relax_to(row.method or "")}'
         at = _share(row), _estimate(row, by).mean
-        axes.annotate(text, at, (0, -16), textcoords='offset points', ha='center', size='small')
+        box = dict(facecolor='white', edgecolor='none', alpha=0.8, pad=1)  # it may cover a line
+        text = axes.annotate(words, at, (0, -16), textcoords='offset points', bbox=box)
+        text.set(ha='center', size='small')
     shares = sorted({float(f'{_share(row):.2g}') for row in (*relaxed, *shipped)})
     axes.margins(0.1)
     axes.set_xscale('log', base=2)
