@@ -53,6 +53,10 @@ from .losses.functional import has_spread
 
 _BLOCK = 2**15  # elements processed at a time
 _EPS_OF_DIST = 1e-8  # mmrazor/models/losses/dist_loss.py
+DEFINED_FOR = (
+    "PRKDLoss, KLDivergence(reduction='batchmean'), DISTLoss and "
+    'L2Loss(normalize=False, div_element=True)'
+)
 KINDS = ('logit', 'kl', 'inter', 'intra')
 
 
@@ -76,9 +80,7 @@ def terms_of(loss: nn.Module) -> list[Term]:
     terms = _known_terms(loss)
     if terms is None:
         raise ValueError(
-            f'the strength of {type(loss).__name__} is not known; it is defined for PRKDLoss, '
-            "KLDivergence(reduction='batchmean'), DISTLoss and "
-            'L2Loss(normalize=False, div_element=True)'
+            f'the strength of {type(loss).__name__} is not known; it is defined for {DEFINED_FOR}'
         )
     return [term for term in terms if term.weight]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..metric_checks import num_classes
 from ..teachers import Spec, build_teachers
-from .student_alone import typed_preprocessor
+from .student_alone import with_preprocessor
 
 
 @MODELS.register_module()
@@ -66,7 +66,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     Raises:
         FileNotFoundError: If ``teacher_ckpt`` does not exist.
         ValueError: If ``teacher_ckpt`` is missing or belongs to a different architecture or class
-            count, or if ``teacher_trainable`` is True.
+            count, if ``teacher_trainable`` is True, or if ``architecture`` has a data preprocessor
+            of its own with other settings than that of the model.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         spec = Spec(teacher, teacher_ckpt, teacher_config, teacher_logits)  # type: ignore[arg-type]
         classes = num_classes(kwargs.get('architecture'))
         built = build_teachers(spec, teacher_mean, fold_teacher_bn, classes)
-        super().__init__(distiller=distiller, teacher=built.net, **typed_preprocessor(kwargs))
+        super().__init__(distiller=distiller, teacher=built.net, **with_preprocessor(kwargs))
         self._check_classes(built.num_classes)
         built.adapt_to(self.data_preprocessor)
         del self.teacher

@@ -4,6 +4,7 @@ from typing import Any, Optional
 from mmengine.config import Config, ConfigDict
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
+from torch import nn
 
 
 @MODELS.register_module()
@@ -31,19 +32,42 @@ class StudentAlone(BaseAlgorithm):
         fold_teacher_bn: bool = False,
         **kwargs,
     ) -> None:
-        super().__init__(architecture, **typed_preprocessor(kwargs))
+        super().__init__(**with_preprocessor(dict(kwargs, architecture=architecture)))
 
 
-def typed_preprocessor(arguments: dict) -> dict:
-    """Add a missing type to the data preprocessor in the arguments of an algorithm.
+def with_preprocessor(arguments: dict) -> dict:
+    """Complete the data preprocessor in the arguments of an algorithm.
 
-    MMPretrain's classifiers have a default type; MMRazor's algorithms do not.
+    As in MMPretrain's classifiers, which MMRazor's algorithms contain, its type has a default, and
+    ``train_cfg`` of the ``architecture`` is the default of ``batch_augments``.
+
+    Raises:
+        ValueError: If the ``architecture`` has a preprocessor of its own, which no image passes
+            through, with other settings.
     """
-    preprocessor = arguments.get('data_preprocessor')
-    if isinstance(preprocessor, dict) and 'type' not in preprocessor:
-        typed = dict(preprocessor, type='mmpretrain.ClsDataPreprocessor')
-        return dict(arguments, data_preprocessor=typed)
-    return arguments
+    used, student = arguments.get('data_preprocessor') or {}, arguments.get('architecture')
+    if isinstance(used, nn.Module) or not isinstance(student, dict):
+        return arguments
+    used = dict(used)
+    own = dict(student.get('data_preprocessor') or {})
+    for key in sorted(own.keys() - {'type'}):
+        if key not in used or used[key] != own[key]:
+            raise ValueError(
+                f'model.architecture.data_preprocessor.{key} is not used, because the images pass '
+                'through the data_preprocessor of the whole model; move it there: '
+                f'data_preprocessor=dict(..., {key}={own[key]!r})'
+            )
+    if has_batch_augments(student):
+        used.setdefault('batch_augments', student['train_cfg'])
+    if not used:
+        return arguments
+    used.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
+    return dict(arguments, data_preprocessor=used)
+
+
+def has_batch_augments(net: dict) -> bool:
+    """Whether the config of a classifier mixes images by its ``train_cfg``, as with Mixup."""
+    return bool((net.get('train_cfg') or {}).get('augments'))
 
 
 def student_alone(cfg: Config) -> ConfigDict:

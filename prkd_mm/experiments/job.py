@@ -140,16 +140,18 @@ class Job:
         return {row['step']: row[metric] for row in rows if metric in row}
 
     def strength_ends(self) -> Optional[tuple[float, float]]:
-        """Strength of all losses together in the first and the last epoch, if it was logged."""
-        strengths = {
-            row['epoch']: sum(value for key, value in row.items() if key.endswith('.strength'))
+        """First and last logged strength of all losses together, of the first and last epoch."""
+        strengths = [
+            (row['epoch'], sum(value for key, value in row.items() if key.endswith('.strength')))
             for row in read_scalars(self.work_dir)
             if 'epoch' in row and any(key.endswith('.strength') for key in row)
-        }
-        ends = 1, self.cfg.train_cfg.get('max_epochs')
-        if not set(ends) <= set(strengths):
-            return None
-        return strengths[ends[0]], strengths[ends[1]]
+        ]
+        # several rows of an epoch differ if the schedule follows the iterations
+        first = [value for epoch, value in strengths if epoch == 1][:1]
+        last = [
+            value for epoch, value in strengths if epoch == self.cfg.train_cfg.get('max_epochs')
+        ]
+        return (first[0], last[-1]) if first and last else None
 
     @property
     def record_file(self) -> Optional[Path]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from mmengine.config import Config
 from rich.console import Console
 
+from ..algorithms.student_alone import has_batch_augments
 from ..folder_lock import set_aside
 from ..overrides import is_type
 from ..teachers.fill_store import begin_store, check_config
@@ -32,7 +33,7 @@ def default_views(cfg: Config) -> int:
     if (
         cfg.model.get('teacher_logits')
         or not is_type(preprocess, 'BatchClsDataPreprocessor')
-        or preprocess.get('batch_augments')
+        or preprocess.get('batch_augments', has_batch_augments(cfg.model.architecture))
         or preprocess.get('to_onehot')
         or not {recorder.get('source') for recorder in recorders.values()} <= _STORED
     ):

@@ -4,6 +4,7 @@ import math
 
 from mmengine.dataset import InfiniteSampler
 from mmengine.dist import get_world_size
+from mmengine.hooks import LoggerHook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 
@@ -38,3 +39,13 @@ def ends_epoch(runner: Runner) -> bool:
     """Whether an iteration-based run is in the last iteration of an epoch."""
     done = runner.iter + 1
     return done % iters_per_epoch(runner) == 0 or done == runner.max_iters
+
+
+def is_logged(runner: Runner, batch_idx: int) -> bool:
+    """Whether MMEngine's ``LoggerHook`` may write a line after this iteration."""
+    return any(
+        hook.every_n_inner_iters(batch_idx, hook.interval)
+        or hook.end_of_epoch(runner.train_dataloader, batch_idx)
+        for hook in runner.hooks
+        if isinstance(hook, LoggerHook)
+    )

@@ -11,7 +11,7 @@ import numpy as np
 from torch import nn
 
 from ..schedules import Schedule
-from ..strength import StrengthMeter, largest_rebound
+from ..strength import DEFINED_FOR, StrengthMeter, largest_rebound
 
 if TYPE_CHECKING:
     from .loss_schedule_hook import LossScheduleHook
@@ -23,7 +23,7 @@ _MAX_STRENGTHS = 40  # of a curve; each temperature requires a softmax over all 
 _TERM_NAMES = dict(kl='KL', inter='Cor', intra='Cor intra', logit='logit')
 NEEDED = (
     "add dict(type='TeacherCheckHook') to custom_hooks, and a validation set or stored logits; a "
-    'list of teachers must be all live or all stored'
+    'list of teachers must be all live or all stored, and a live one has a softmax over the classes'
 )
 _SAME = 0.01  # relative changes up to this are not reported
 _MAX_REBOUND = 1.1
@@ -158,13 +158,14 @@ def announce(
 ) -> None:
     """Log how the supervision changes over the run, with warnings about unintended changes.
 
-    ``images`` describes the images whose logits determine the strength.
+    ``images`` describes the images whose logits determine the strength; it is empty without them.
     """
     if not course.totals:
-        logger.info(
-            f'The strength of the supervision is unknown: {NEEDED}. It is defined for PRKDLoss, '
-            'KLDivergence, DISTLoss and L2Loss on the logits'
+        kinds = {type(loss).__name__ for hook in hooks for loss in hook.losses.values()}
+        reason = (
+            f'it is defined for {DEFINED_FOR} on the logits, not for {", ".join(sorted(kinds))}'
         )
+        logger.info(f'The strength of the supervision is unknown: {reason if images else NEEDED}')
     for name, strengths in course.totals.items():
         schedules = [s for hook in hooks for s in hook.schedules.values() if s.loss == name]
         logger.info(f'{summary(name, strengths)} ({images})')

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Optional
 
 from mmengine.dist import all_reduce, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, EMAHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner, weights_to_cpu
 from torch import nn
@@ -39,8 +39,8 @@ class TailAverageHook(Hook):
     Relaxed Knowledge Distillation" (IJCNN 2024). Only the student is averaged (for a plain
     classifier, the whole model). Once per epoch, its weights are added to a float64 sum on the CPU.
     Training continues from the raw weights, and the ``state_dict`` of a checkpoint holds the raw
-    weights; the sum is stored next to it, under ``tail_average``, so that a run resumed within the
-    tail ends with the same bits.
+    weights (with MMEngine's ``EMAHook``, those of the EMA); the sum is stored next to it, under
+    ``tail_average``, so that a run resumed within the tail ends with the same bits.
 
     From the first epoch of the tail on, the average is validated whenever the raw weights are. The
     result is logged as ``student_avg/<metric>``. At the end it is written to
@@ -61,8 +61,8 @@ class TailAverageHook(Hook):
         filename (str): Name of the checkpoint in the work dir. Defaults to 'student_avg.pth'.
 
     Raises:
-        ValueError: If an argument is out of range, or if there are more epochs to average than the
-            run has.
+        ValueError: If an argument is out of range, if there are more epochs to average than the run
+            has, or if the checkpoint hook's ``save_best`` is a metric of the average.
         RuntimeError: If a run is resumed within the tail from a checkpoint that does not contain
             the sum of this tail.
 
@@ -126,6 +126,7 @@ class TailAverageHook(Hook):
     def before_train(self, runner: Runner) -> None:
         total = math.ceil(num_epochs(runner))
         check_tail(self.num_epochs, total)
+        _reject_as_best(runner)
         resumed, self._resumed = self._resumed or {}, None
         finished = runner.iter >= runner.max_iters
         done = total if finished else current_epoch(runner)
@@ -182,7 +183,8 @@ class TailAverageHook(Hook):
     def after_val_epoch(self, runner: Runner, metrics=None) -> None:
         if not self.epochs or not self.evaluate:
             return
-        self._raw_metrics = dict(metrics or {})
+        if not any(isinstance(hook, EMAHook) for hook in runner.hooks):  # whose metrics these are
+            self._raw_metrics = dict(metrics or {})
         for name, value in self.average(runner)[1].items():
             runner.message_hub.update_scalar(f'val/student_avg/{name}', value)
 
@@ -205,7 +207,7 @@ class TailAverageHook(Hook):
             )
             return
         student, metrics = self.average(runner)
-        if metrics and not self._raw_metrics:  # a resumed run that was already finished
+        if metrics and not self._raw_metrics:  # with EMA, or a resumed run that was finished
             raw = _copy_without_hooks(_student(runner)).eval()
             self._raw_metrics = evaluate(runner, partial(raw, mode='predict'))
         if is_main_process():
@@ -229,6 +231,19 @@ class TailAverageHook(Hook):
             for name, value in metrics.items()
         )
         runner.logger.info(f'Mean of the students of epochs {self.epochs} -> {path}{compared}')
+
+
+def _reject_as_best(runner: Runner) -> None:
+    """Raise a ValueError if the checkpoints are to be selected by a metric of the average."""
+    for hook in runner.hooks:
+        chosen = getattr(hook, 'save_best', None) if isinstance(hook, CheckpointHook) else None
+        for name in [chosen] if isinstance(chosen, str) else chosen or []:
+            if name.startswith('student_avg/'):
+                raise ValueError(
+                    f'TailAverageHook: save_best={name!r} cannot select a checkpoint, which is a '
+                    "single student, by the average's accuracy; the average is written anyway. Use "
+                    f'{name.removeprefix("student_avg/")!r}, or remove save_best'
+                )
 
 
 def _student_config(runner: Runner) -> dict:

@@ -10,8 +10,10 @@ from ..evaluation import evaluate, unwrap
 from ..number_checks import is_number
 from ..strength import StrengthMeter
 from ..teachers import teacher_of
-from .progress import iters_per_epoch
+from .progress import is_logged, iters_per_epoch
 from .strength_log import LogitSample, known_losses, log_without_smoothing, stored_sample
+
+_MAX_DEVIATION = 0.01  # of the sum of a softmax from 1
 
 
 @HOOKS.register_module()
@@ -24,8 +26,10 @@ class TeacherCheckHook(Hook):
 
     The strength of each distillation loss (:mod:`prkd_mm.strength`) is computed from the logits of
     up to 10,000 images, of the validation set, or of the training set if they are stored. It is
-    logged every epoch as ``train/<loss>.strength``. For a loss that no :class:`LossScheduleHook`
-    changes, a log line before the first batch reports its constant strength.
+    logged as ``train/<loss>.strength``. A live teacher must have a softmax over the classes, and
+    not a multi-label head; otherwise a warning says that the strength is unknown. For a loss that
+    no :class:`LossScheduleHook` changes, a log line before the first batch reports its constant
+    strength.
 
     Args:
         min_top1 (float, optional): Stop the run if the teacher's top-1 accuracy on the validation
@@ -61,14 +65,19 @@ class TeacherCheckHook(Hook):
             )
             return
         metrics, logits = self._validate(runner)
-        if self.meter is None:
-            self._keep(runner, logits, 'validation')
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
         runner.logger.info(
             f'Teacher, {teacher.measured}: '
             + ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
         )
         self._reject_bad(runner, metrics, logits)
+        if self.meter is None and logits is not None and not _are_of_a_softmax(logits):
+            runner.logger.warning(
+                "TeacherCheckHook: the teacher's scores are not a softmax over the classes (as "
+                'with a multi-label head), so the strength of the supervision is unknown'
+            )
+        elif self.meter is None:
+            self._keep(runner, logits, 'validation')
 
     def check(self, runner: Runner) -> None:
         """Raise a ValueError for a bad teacher, before its logits are stored."""
@@ -78,8 +87,9 @@ class TeacherCheckHook(Hook):
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch=None) -> None:
         # a run resumed within an epoch repeats it, and then runner.iter is not a multiple
         begins = batch_idx % iters_per_epoch(runner) == 0
-        # an iteration-based schedule ends in the last iteration
-        if self.meter is not None and (begins or runner.iter + 1 == runner.max_iters):
+        # an iteration-based schedule changes the weights that are logged, until the last iteration
+        ends = runner.iter + 1 == runner.max_iters
+        if self.meter is not None and (begins or ends or is_logged(runner, batch_idx)):
             for name, loss in known_losses(runner).items():
                 runner.message_hub.update_scalar(f'train/{name}.strength', self.meter.total(loss))
 
@@ -99,6 +109,8 @@ class TeacherCheckHook(Hook):
         # a batch sampler of the user's own leaves batch_size None; only 'intra' depends on it
         self.meter = StrengthMeter(logits, runner.train_dataloader.batch_size or 64)
         self.images = f'{len(logits):,} {subset} images'
+        if getattr(unwrap(runner.model), 'teacher_trainable', False):
+            self.images += ', initial teacher'
         for name, loss in known_losses(runner).items():
             log_without_smoothing(runner, f'{name}.strength')
             if not getattr(loss, 'scheduled', False):  # set by LossScheduleHook, which runs earlier
@@ -124,6 +136,10 @@ class TeacherCheckHook(Hook):
                 f'min_top1={self.min_top1:g}. Check teacher_ckpt, the order of the classes and the '
                 'normalization, or lower min_top1'
             )
+
+
+def _are_of_a_softmax(logits: Tensor) -> bool:
+    return bool(((logits.exp().sum(1) - 1).abs() < _MAX_DEVIATION).all())
 
 
 def _check_not_at_chance(logits: Tensor, metrics: dict, images: int) -> None:

@@ -24,6 +24,13 @@ def step(model):
     return result
 
 
+def config(ckpt, algorithm):
+    model = toy.distillation(ckpt, algorithm=algorithm)
+    if algorithm == 'StudentAlone':
+        del model['distiller']
+    return model
+
+
 class TestTeacherIsOutsideTheModel:
     def test_the_module_tree_excludes_the_teacher(self, ckpt):
         model = build(ckpt)
@@ -261,3 +268,30 @@ class TestLoss:
         )
         toy.train(toy.config(model, tmp_path))
         assert all(0 < line['loss'] < 20 for line in toy.logged(tmp_path) if 'loss' in line)
+
+    @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'StudentAlone'])
+    @pytest.mark.parametrize('place', ['train_cfg', 'none', 'both'])
+    def test_batch_augmentation_in_train_cfg_is_used_as_in_mmpretrain(self, ckpt, algorithm, place):
+        model = config(ckpt, algorithm)
+        if place != 'none':
+            model['architecture']['train_cfg'] = dict(
+                augments=[dict(type='mmpretrain.Mixup', alpha=0.8)]
+            )
+        if place == 'both':  # the preprocessor has priority
+            model['data_preprocessor']['batch_augments'] = None
+        stock = dict(model['architecture'], data_preprocessor=model['data_preprocessor'])
+        ours = toy.build(model).data_preprocessor.batch_augments
+        theirs = toy.build(stock).data_preprocessor.batch_augments
+        assert (ours is not None) == (theirs is not None) == (place == 'train_cfg')
+        if ours is not None:
+            assert [type(x) for x in ours.augments] == [type(x) for x in theirs.augments]
+
+    @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'StudentAlone'])
+    def test_other_settings_in_the_students_own_preprocessor_are_an_error(self, ckpt, algorithm):
+        model = config(ckpt, algorithm)
+        model['architecture']['data_preprocessor'] = dict(mean=[127.5] * 3, std=[60.0] * 3)
+        toy.build(model)  # the same settings as in the model's
+        model['architecture']['data_preprocessor'] = dict(mean=[0.0] * 3, std=[60.0] * 3)
+        message = r'architecture.data_preprocessor.mean is not used.*mean=\[0.0, 0.0, 0.0\]\)'
+        with pytest.raises(ValueError, match=message):
+            toy.build(model)

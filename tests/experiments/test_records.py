@@ -31,8 +31,8 @@ top1 = 50 + len(arguments)
 rows = [{'accuracy/top1': top1 + e / 80, 'student_avg/accuracy/top1': top1 + 2, 'step': e}
         for e in range(1, 81)]
 own = dict(lr=0.1, loss=2.5)
-rows = [dict(own, epoch=e, step=9 * e, **{'a.strength': 3 / e, 'b.strength': 1}) for e in (1, 2, 80)
-        ] + rows
+rows = [dict(own, epoch=-(-i // 9), step=i, **{'a.strength': 27 / i, 'b.strength': 1})
+        for i in (1, 9, 18, 719, 720)] + rows
 log.write_text(''.join(json.dumps(row) + '\\n' for row in rows))
 """
 
@@ -62,7 +62,7 @@ def test_recorded_runs_need_no_work_dirs(folder):
     ]
     before = [job.record() for job in jobs]
     assert before[2].last == before[2].best == before[2].averaged - 1
-    assert before[2].strength == (4, 1 + 3 / 80)  # that of both losses
+    assert before[2].strength == (28, 1 + 27 / 720)  # that of both losses, at both ends of the run
     assert before[2].seed == 0 and before[2].method == 'kd' and before[2].title == 'KD'
     shutil.rmtree(folder / 'work_dirs')
     trained, jobs = compare(folder, seeds=2)

@@ -117,6 +117,9 @@ def stock_images(pair):
 
 
 MIXUP = "data_preprocessor = dict(batch_augments=dict(augments=[dict(type='Mixup', alpha=0.8)]))"
+STOCK_MIXUP = (
+    "model = dict(architecture=dict(train_cfg=dict(augments=[dict(type='Mixup', alpha=0.8)])))"
+)
 FEATURES = "model = dict(distiller=dict(teacher_recorders=dict(f=dict(source='backbone'))))"
 
 
@@ -127,10 +130,11 @@ FEATURES = "model = dict(distiller=dict(teacher_recorders=dict(f=dict(source='ba
         ('train_cfg = dict(max_epochs=40)', 8),
         (stock_images, 0),
         (MIXUP, 0),
+        (STOCK_MIXUP, 0),
         (FEATURES, 0),
         ("model = dict(teacher_logits='folder')", 0),
     ],
-    ids=['2 epochs', '40 epochs', 'stock images', 'mixup', 'features', 'a store'],
+    ids=['2 epochs', '40 epochs', 'stock images', 'mixup', 'stock mixup', 'features', 'a store'],
 )
 def test_views_are_stored_by_default_where_the_data_allows_it(pair, change, views):
     change = change(pair) if callable(change) else change

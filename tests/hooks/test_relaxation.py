@@ -49,7 +49,7 @@ def config(ckpt, work_dir, *hooks, epochs=EPOCHS, distiller=None, **options):
 
 
 class Autograd(Hook):
-    """Strength by epoch, computed by autograd from the loss and teacher of the run."""
+    """Strength by 1-based iteration, by autograd from the loss and teacher of the run."""
 
     priority = 'VERY_LOW'
 
@@ -57,8 +57,6 @@ class Autograd(Hook):
         self.loss, self.found = loss, {}
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter % LENGTH and runner.iter + 1 < runner.max_iters:
-            return
         model = unwrap(runner.model)
         loss = copy.deepcopy(model.distiller.distill_losses[self.loss])
         with torch.no_grad():
@@ -66,7 +64,7 @@ class Autograd(Hook):
             z = torch.cat([model.teacher.logits(x) for x in inputs]).double()
         hessians = vmap(hessian(lambda x, row: loss(x[None], row[None])))(z, z)
         traces = hessians.diagonal(dim1=1, dim2=2).sum().item()
-        self.found[runner.iter // LENGTH + 1] = traces / z.numel()
+        self.found[runner.iter + 1] = traces / z.numel()
 
 
 def run(cfg, probe=None):
@@ -78,9 +76,9 @@ def run(cfg, probe=None):
     return runner
 
 
-def logged(work_dir, key='loss_prkd.strength'):
-    """Logged values by 1-based epoch."""
-    return {line['epoch']: line[key] for line in toy.logged(work_dir) if key in line}
+def logged(work_dir, key='loss_prkd.strength', by='epoch'):
+    """Logged values by 1-based epoch, or by iteration for ``by='step'``."""
+    return {line[by]: line[key] for line in toy.logged(work_dir) if key in line}
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
@@ -90,9 +88,12 @@ def test_the_logged_strength_is_that_of_the_runs_own_loss_and_teacher(tmp_path, 
     cfg = config(
         teacher_of(tmp_path / 't.pth'), tmp_path, schedule(relax_to, by_epoch=by_epoch), CHECK
     )
+    cfg.default_hooks.logger.interval = 3  # not the first iteration of an epoch, nor the last
     run(cfg, probe)
-    assert logged(tmp_path) == pytest.approx(probe.found, rel=1e-4)
-    assert len(set(probe.found.values())) == EPOCHS
+    found = logged(tmp_path, by='step')
+    assert list(found) == list(range(3, EPOCHS * LENGTH, LENGTH))
+    assert found == pytest.approx({step: probe.found[step] for step in found}, rel=1e-4)
+    assert len(set(probe.found.values())) == (EPOCHS if by_epoch else EPOCHS * LENGTH)
 
 
 @pytest.mark.parametrize('relax_to', [1 / 16, 0.25, 1, 2.5])
@@ -116,9 +117,12 @@ def test_relax_to_is_reached_in_the_last_epoch(tmp_path, sharpness, relax_to):
 
 def test_relax_to_is_reached_in_an_iteration_based_run(tmp_path):
     ckpt = teacher_of(tmp_path / 't.pth')
-    runner = run(config(ckpt, tmp_path, CHECK, schedule(0.25), by_epoch=False))
+    cfg = config(ckpt, tmp_path, CHECK, schedule(0.25), by_epoch=False)
+    cfg.default_hooks.logger.interval = 1000
+    runner = run(cfg)
     found, _ = runner.message_hub.get_scalar('train/loss_prkd.strength').data
-    assert len(found) == EPOCHS + 1  # at the beginning of each epoch, and in the last iteration
+    # at the beginning of each epoch, in the last iteration, and where the logger writes
+    assert len(found) == EPOCHS + 2
     assert found[-1] / found[0] == pytest.approx(0.25, rel=1e-3)
 
 
@@ -127,8 +131,7 @@ def test_relax_to_is_reached_with_other_shapes_and_a_start_above_0(tmp_path):
     cfg['schedules'][2].update(start=0.1, shape='cosine')
     probe = Autograd()
     run(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg), probe)
-    # found in the last iteration, not at the beginning of the last epoch
-    assert probe.found[EPOCHS] / probe.found[1] == pytest.approx(0.5, rel=1e-3)
+    assert probe.found[EPOCHS * LENGTH] / probe.found[1] == pytest.approx(0.5, rel=1e-3)
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
@@ -170,6 +173,7 @@ def test_the_strength_is_current_after_a_resume_within_an_epoch(tmp_path):
     options = {
         'default_hooks.checkpoint.by_epoch': False,
         'default_hooks.checkpoint.interval': within,
+        'default_hooks.logger.interval': 1000,
     }
     with pytest.raises(toy.Killed):
         kill = dict(type='KillHook', iteration=within + 1)
@@ -217,7 +221,8 @@ def test_the_strength_is_logged_even_without_a_schedule(tmp_path):
         config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, epochs=2, distiller=distiller),
         probe,
     )
-    assert logged(tmp_path, 'loss_kl.strength') == pytest.approx(probe.found, rel=1e-4)
+    found = logged(tmp_path, 'loss_kl.strength', by='step')
+    assert found == pytest.approx(probe.found, rel=1e-4)
     line = f'loss_kl: supervision {probe.found[1]:#.2g} during the whole run (40 validation images)'
     before, after = toy.log_text(tmp_path).split(line)
     assert 'Epoch(train)' not in before and 'Epoch(train)' in after
@@ -263,6 +268,32 @@ def test_losses_on_features_have_no_strength():
 def test_without_a_teacher_check_the_strength_is_unknown(tmp_path):
     run(config(teacher_of(tmp_path / 't.pth'), tmp_path, schedule(), epochs=1))
     assert toy.log_text(tmp_path).count('strength of the supervision is unknown') == 1
+    assert not logged(tmp_path)
+
+
+def test_a_loss_with_options_that_are_not_supported_is_named(tmp_path):
+    kl = dict(type='mmrazor.KLDivergence', tau=3.0, reduction='mean')
+    cfg = dict(
+        type='LossScheduleHook', schedules=[dict(loss='loss_kl', attr='tau', start=4, end=1)]
+    )
+    distiller = toy.logits_distiller(loss_kl=kl)
+    run(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg, distiller=distiller, epochs=1))
+    text = toy.log_text(tmp_path)
+    assert "unknown: it is defined for PRKDLoss, KLDivergence(reduction='batchmean')" in text
+    assert 'not for KLDivergence\n' in text and 'add dict(type=' not in text
+
+
+@pytest.mark.parametrize('relax_to', [None, 0.25])
+def test_the_strength_is_unknown_if_the_scores_of_the_teacher_are_no_softmax(tmp_path, relax_to):
+    cfg = config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, schedule(relax_to), epochs=2)
+    cfg.model.teacher.head.type = 'mmpretrain.MultiLabelLinearClsHead'
+    cfg.model.teacher.head.loss = dict(type='mmpretrain.CrossEntropyLoss', use_sigmoid=True)
+    if relax_to:
+        with pytest.raises(ValueError, match='relax_to=0.25 needs logits .* a softmax'):
+            run(cfg)
+        return
+    run(cfg)
+    assert "the teacher's scores are not a softmax over the classes" in toy.log_text(tmp_path)
     assert not logged(tmp_path)
 
 

@@ -113,3 +113,10 @@ def test_only_whole_epochs_are_averaged_if_validation_is_within_an_epoch(ckpt, t
     in_the_tail = ['student_avg/accuracy/top1' in line for line in lines]
     assert in_the_tail == [False, True, True]  # after iterations 3, 6 and 8
     averaged.assert_average_of(tmp_path, ['iter_4', 'iter_8'])
+
+
+def test_a_metric_of_the_average_cannot_select_checkpoints(ckpt, tmp_path):
+    best = {'default_hooks.checkpoint.save_best': ['accuracy/top5', 'student_avg/accuracy/top1']}
+    with pytest.raises(ValueError, match="save_best='student_avg/accuracy/top1' .*'accuracy/top1'"):
+        toy.train(averaged.config(ckpt, tmp_path, **best))
+    assert not list(tmp_path.glob('*.pth'))

@@ -32,6 +32,7 @@ def config(ckpt, folder, *hooks, student=None, **options):
         toy.prkd_schedule(),
         dict(type='TailAverageHook', num_epochs=2, bn='average'),
         *hooks,
+        log_level='INFO',
     )
     cfg.merge_from_dict(options)
     return cfg
@@ -164,6 +165,9 @@ def test_an_ema_does_not_change_the_tail_average(ckpt, tmp_path):
     averaged = plain.val_loop.run()['accuracy/top1']
     lines = [line for line in toy.logged(tmp_path / 'ema') if 'accuracy/top1' in line]
     assert lines[-1]['accuracy/top1'] == averaged != raw
+    meta = torch.load(tmp_path / 'ema/student_avg.pth', weights_only=False)['meta']
+    assert meta['raw_metrics']['accuracy/top1'] == raw
+    assert f'(last epoch alone: {raw:.4f})' in toy.log_text(tmp_path / 'ema')
     resumes_to_the_same_bits(cfg, ema, tmp_path / 'ema')
 
 
