@@ -12,7 +12,7 @@ import mmrazor.registry
 from mmengine.registry import Registry
 
 from .hooks.loss_schedule_hook import LossScheduleHook
-from .hooks.tail_average_hook import check_tail
+from .hooks.tail_average_hook import check_best, check_tail
 from .metric_checks import check_metrics, in_channels
 from .number_checks import check_whole_number, is_number
 from .overrides import check_arguments, is_type, nearest
@@ -264,12 +264,14 @@ def _check_hooks_and_folders(cfg: dict) -> None:
 
 
 def _check_tail(cfg: dict, custom: Sequence[dict]) -> None:
-    """Compare the number of epochs to average with that of the run, as the hook does too late."""
+    """Check what the hook that averages the last epochs finds too late: the length, the best."""
     total = _get(cfg, 'train_cfg.max_epochs')
+    best = _get(cfg, 'default_hooks.checkpoint.save_best')
     for hook in [*(cfg.get('default_hooks') or {}).values(), *custom]:
-        if isinstance(hook, dict) and is_type(hook, 'TailAverageHook') and total is not None:
+        if isinstance(hook, dict) and is_type(hook, 'TailAverageHook'):
+            check_best(best)
             number = hook.get('num_epochs', 10)
-            if is_number(number):  # the hook rejects others
+            if total is not None and is_number(number):  # the hook rejects others
                 check_tail(number, total)
 
 

@@ -163,7 +163,7 @@ def announce(
     if not course.totals:
         kinds = {type(loss).__name__ for hook in hooks for loss in hook.losses.values()}
         reason = (
-            f'it is defined for {DEFINED_FOR} on the logits, not for {", ".join(sorted(kinds))}'
+            f'it is defined for {DEFINED_FOR}, on logits; scheduled: {", ".join(sorted(kinds))}'
         )
         logger.info(f'The strength of the supervision is unknown: {reason if images else NEEDED}')
     for name, strengths in course.totals.items():

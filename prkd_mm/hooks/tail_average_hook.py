@@ -3,8 +3,9 @@ import math
 import os.path as osp
 import re
 from collections import OrderedDict
+from collections.abc import Sequence
 from functools import partial
-from typing import Optional
+from typing import Optional, Union
 
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import CheckpointHook, EMAHook, Hook
@@ -29,6 +30,17 @@ def check_tail(num_epochs: int, total: int) -> None:
             f'TailAverageHook: cannot average the last num_epochs={num_epochs} epochs of a run '
             f'that has only {total}; lower num_epochs or train longer'
         )
+
+
+def check_best(save_best: Union[str, Sequence[str], None]) -> None:
+    """Raise a ValueError if ``save_best`` of a checkpoint hook is a metric of the average."""
+    for name in save_best if isinstance(save_best, (list, tuple)) else [save_best]:
+        if isinstance(name, str) and name.startswith('student_avg/'):
+            raise ValueError(
+                f'TailAverageHook: save_best={name!r} cannot select a checkpoint, which is a '
+                "single student, by the average's accuracy; the average is written anyway. Use "
+                f'{name.removeprefix("student_avg/")!r}, or remove save_best'
+            )
 
 
 @HOOKS.register_module()
@@ -126,7 +138,9 @@ class TailAverageHook(Hook):
     def before_train(self, runner: Runner) -> None:
         total = math.ceil(num_epochs(runner))
         check_tail(self.num_epochs, total)
-        _reject_as_best(runner)
+        for hook in runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                check_best(hook.save_best)
         resumed, self._resumed = self._resumed or {}, None
         finished = runner.iter >= runner.max_iters
         done = total if finished else current_epoch(runner)
@@ -231,19 +245,6 @@ class TailAverageHook(Hook):
             for name, value in metrics.items()
         )
         runner.logger.info(f'Mean of the students of epochs {self.epochs} -> {path}{compared}')
-
-
-def _reject_as_best(runner: Runner) -> None:
-    """Raise a ValueError if the checkpoints are to be selected by a metric of the average."""
-    for hook in runner.hooks:
-        chosen = getattr(hook, 'save_best', None) if isinstance(hook, CheckpointHook) else None
-        for name in [chosen] if isinstance(chosen, str) else chosen or []:
-            if name.startswith('student_avg/'):
-                raise ValueError(
-                    f'TailAverageHook: save_best={name!r} cannot select a checkpoint, which is a '
-                    "single student, by the average's accuracy; the average is written anyway. Use "
-                    f'{name.removeprefix("student_avg/")!r}, or remove save_best'
-                )
 
 
 def _student_config(runner: Runner) -> dict:

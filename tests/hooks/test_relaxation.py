@@ -280,7 +280,7 @@ def test_a_loss_with_options_that_are_not_supported_is_named(tmp_path):
     run(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg, distiller=distiller, epochs=1))
     text = toy.log_text(tmp_path)
     assert "unknown: it is defined for PRKDLoss, KLDivergence(reduction='batchmean')" in text
-    assert 'not for KLDivergence\n' in text and 'add dict(type=' not in text
+    assert 'on logits; scheduled: KLDivergence\n' in text and 'add dict(type=' not in text
 
 
 @pytest.mark.parametrize('relax_to', [None, 0.25])
@@ -295,6 +295,14 @@ def test_the_strength_is_unknown_if_the_scores_of_the_teacher_are_no_softmax(tmp
     run(cfg)
     assert "the teacher's scores are not a softmax over the classes" in toy.log_text(tmp_path)
     assert not logged(tmp_path)
+
+
+@pytest.mark.parametrize('trainable', [True, False])
+def test_the_strength_of_a_teacher_that_is_trained_is_the_initial_one(tmp_path, trainable):
+    options = dict(algorithm='SingleTeacherDistill', teacher_trainable=trainable)
+    model = toy.distillation(teacher_of(tmp_path / 't.pth'), **options)
+    run(toy.config(model, tmp_path, CHECK, schedule(), epochs=1, log_level='INFO'))
+    assert ('(40 validation images, initial teacher)' in toy.log_text(tmp_path)) == trainable
 
 
 def test_a_sharp_teacher_gets_a_warning_about_the_final_temperature(tmp_path):
