@@ -88,14 +88,15 @@ def check_own_parts(cfg: dict) -> None:
         ValueError: If one of them does, or a schedule does not fit the losses.
     """
     losses = _build_own(cfg, 'model.distiller.distill_losses', mmrazor.registry.MODELS)
-    epochs = _get(cfg, 'train_cfg.max_epochs')
+    train_cfg = cfg.get('train_cfg') or {}
     for path in ('default_hooks', 'custom_hooks'):
         for hook in _build_own(cfg, path, mmengine.registry.HOOKS).values():
             if isinstance(hook, LossScheduleHook):
-                if 'distiller' in (cfg.get('model') or {}):
+                if losses:  # a distiller of the user's own may have others
                     hook.check_losses(losses)
-                if hook.by_epoch and epochs is not None:
-                    hook.set_length(epochs)
+                length = train_cfg.get('max_epochs' if hook.by_epoch else 'max_iters')
+                if length is not None:
+                    hook.set_length(length)
 
 
 def _build_own(cfg: dict, path: str, registry: Registry) -> dict[Any, Any]:

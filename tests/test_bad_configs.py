@@ -66,6 +66,8 @@ SETTINGS = [
     ('custom_hooks.1.schedules.0.loss', 'prkd', "has no loss 'prkd'; it has .*'loss_prkd'"),
     ('custom_hooks.1.schedules.0.start', -1, r'reaches -1\b.*: tau must be'),
     ('custom_hooks.1.end', 500, 'end=500 must satisfy .* end <= length of the run, which is '),
+    ('custom_hooks.1.end', 'x', r"LossScheduleHook: end must be a number, got 'x'"),
+    ('custom_hooks.1.begin', None, 'LossScheduleHook: begin must be a number, got None'),
     ('default_hooks.checkpoint.save_best', 'student_avg/accuracy/top1', "Use 'accuracy/top1'"),
     ('train_cfg.max_epochs', 0, 'whole number, at least 1; got 0'),
     ('train_cfg.max_epochs', 2.5, 'whole number, at least 1; got 2.5'),

@@ -4,7 +4,6 @@ from typing import Any, Optional
 from mmengine.config import Config, ConfigDict
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
-from torch import nn
 
 
 @MODELS.register_module()
@@ -35,39 +34,48 @@ class StudentAlone(BaseAlgorithm):
         super().__init__(**with_preprocessor(dict(kwargs, architecture=architecture)))
 
 
+# settings of a data preprocessor that change the images or labels
+_PREPROCESSING = ('mean', 'std', 'to_rgb', 'to_onehot', 'batch_augments')
+
+
 def with_preprocessor(arguments: dict) -> dict:
     """Complete the data preprocessor in the arguments of an algorithm.
 
     As in MMPretrain's classifiers, which MMRazor's algorithms contain, its type has a default, and
-    ``train_cfg`` of the ``architecture`` is the default of ``batch_augments``.
+    ``train_cfg`` of the ``architecture`` is the default of ``batch_augments``. Without one, MMRazor
+    uses that of the ``architecture``.
 
     Raises:
-        ValueError: If the ``architecture`` has a preprocessor of its own, which no image passes
-            through, with other settings.
+        ValueError: If the ``architecture`` also has one, which no image passes through, with other
+            settings.
     """
-    used, student = arguments.get('data_preprocessor') or {}, arguments.get('architecture')
-    if isinstance(used, nn.Module) or not isinstance(student, dict):
+    used, student = arguments.get('data_preprocessor'), arguments.get('architecture')
+    if not isinstance(used, dict):
         return arguments
-    used = dict(used)
-    own = dict(student.get('data_preprocessor') or {})
-    for key in sorted(own.keys() - {'type'}):
-        if key not in used or used[key] != own[key]:
+    student = student if isinstance(student, dict) else {}
+    own = student.get('data_preprocessor') or {}
+    for key in _PREPROCESSING:
+        wanted, found = (_plain(settings.get(key)) for settings in (own, used))
+        if wanted and wanted != found:
             raise ValueError(
                 f'model.architecture.data_preprocessor.{key} is not used, because the images pass '
                 'through the data_preprocessor of the whole model; move it there: '
-                f'data_preprocessor=dict(..., {key}={own[key]!r})'
+                f'data_preprocessor=dict(..., {key}={wanted!r})'
             )
+    used = dict(used)
+    used.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
     if has_batch_augments(student):
         used.setdefault('batch_augments', student['train_cfg'])
-    if not used:
-        return arguments
-    used.setdefault('type', 'mmpretrain.ClsDataPreprocessor')
     return dict(arguments, data_preprocessor=used)
 
 
 def has_batch_augments(net: dict) -> bool:
     """Whether the config of a classifier mixes images by its ``train_cfg``, as with Mixup."""
     return bool((net.get('train_cfg') or {}).get('augments'))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, (list, tuple)) else value
 
 
 def student_alone(cfg: Config) -> ConfigDict:

@@ -9,6 +9,7 @@ from mmengine.runner import Runner
 from torch import nn
 
 from ..evaluation import unwrap
+from ..number_checks import is_number
 from ..schedules import Schedule, progress
 from ..strength import StrengthMeter
 from ..visualization import plot_schedules
@@ -97,6 +98,9 @@ class LossScheduleHook(Hook):
             raise ValueError(f'LossScheduleHook: schedules must be a list, got {schedules!r}')
         if not isinstance(by_epoch, bool):
             raise ValueError(f'LossScheduleHook: by_epoch must be True or False, got {by_epoch!r}')
+        for name, value in dict(begin=begin, end=0 if end is None else end).items():
+            if not is_number(value):
+                raise ValueError(f'LossScheduleHook: {name} must be a number, got {value!r}')
         self.schedules: dict[Key, Schedule] = {}
         required = {'loss', 'attr', 'start'}
         for config in schedules:

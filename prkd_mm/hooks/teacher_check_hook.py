@@ -51,6 +51,9 @@ class TeacherCheckHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self.meter = None
+        scalars = runner.message_hub.log_scalars
+        for key in [key for key in scalars if key.endswith('.strength')]:
+            del scalars[key]  # of the run before a resume, perhaps of other logits
         teacher = teacher_of(unwrap(runner.model))
         if teacher is None:
             raise ValueError('TeacherCheckHook: the model has no teacher; remove the hook')
@@ -89,9 +92,17 @@ class TeacherCheckHook(Hook):
         begins = batch_idx % iters_per_epoch(runner) == 0
         # an iteration-based schedule changes the weights that are logged, until the last iteration
         ends = runner.iter + 1 == runner.max_iters
-        if self.meter is not None and (begins or ends or is_logged(runner, batch_idx)):
-            for name, loss in known_losses(runner).items():
-                runner.message_hub.update_scalar(f'train/{name}.strength', self.meter.total(loss))
+        logged = is_logged(runner, batch_idx)
+        if self.meter is None or not (begins or ends or logged):
+            return
+        strengths = {
+            f'{name}.strength': self.meter.total(loss)
+            for name, loss in known_losses(runner).items()
+        }
+        for name, value in strengths.items():
+            runner.message_hub.update_scalar(f'train/{name}', value)
+        if runner.iter == 0 and strengths and not logged:  # the initial strength is always logged
+            runner.visualizer.add_scalars(dict(strengths, epoch=1), step=0)
 
     def _validate(self, runner: Runner) -> tuple[dict[str, float], Optional[Tensor]]:
         """Metrics of the teacher, and its logits for some images; None if it does not run."""

@@ -138,7 +138,7 @@ def create_store(
     if preprocess.batch_augments or preprocess.to_onehot:
         raise ValueError(
             'logits can only be stored for single images; remove batch_augments (mixup ...) and '
-            'to_onehot from the data_preprocessor'
+            'to_onehot from the data_preprocessor, and augments from train_cfg of the architecture'
         )
     if teacher.num_classes is None:
         raise ValueError(

@@ -56,10 +56,16 @@ class StoredTeacher(Teacher):
 
 
 def check_draws_views(preprocessor: nn.Module) -> None:
-    """Raise a ValueError if a data preprocessor cannot reproduce views of images."""
+    """Raise a ValueError if a data preprocessor cannot reproduce views of images, or mixes them."""
     if not isinstance(preprocessor, BatchClsDataPreprocessor):
         raise ValueError(
             'FrozenTeacherDistill: stored logits need a data_preprocessor of '
             "type='BatchClsDataPreprocessor', which can reproduce the stored views, got "
             f'{type(preprocessor).__name__}'
+        )
+    if preprocessor.batch_augments:
+        raise ValueError(
+            'FrozenTeacherDistill: stored logits need images without mixup or other batch '
+            'augmentations; remove batch_augments from the data_preprocessor and augments from '
+            'train_cfg of the architecture, or train with the live teacher'
         )

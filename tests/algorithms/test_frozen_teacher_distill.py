@@ -291,7 +291,27 @@ class TestLoss:
         model = config(ckpt, algorithm)
         model['architecture']['data_preprocessor'] = dict(mean=[127.5] * 3, std=[60.0] * 3)
         toy.build(model)  # the same settings as in the model's
+        model['architecture']['data_preprocessor'] = dict(
+            mean=(127.5,) * 3, std=(60.0,) * 3, to_rgb=False, batch_augments=None
+        )
+        toy.build(model)  # the same in effect
         model['architecture']['data_preprocessor'] = dict(mean=[0.0] * 3, std=[60.0] * 3)
         message = r'architecture.data_preprocessor.mean is not used.*mean=\[0.0, 0.0, 0.0\]\)'
         with pytest.raises(ValueError, match=message):
             toy.build(model)
+
+    @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'StudentAlone'])
+    def test_without_one_of_the_model_the_students_own_preprocessor_is_used(self, ckpt, algorithm):
+        model = config(ckpt, algorithm)
+        model['architecture']['data_preprocessor'] = model.pop('data_preprocessor')
+        assert toy.build(model).data_preprocessor.mean.flatten().tolist() == [127.5] * 3
+
+    @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'StudentAlone'])
+    @pytest.mark.parametrize('built', [False, True])
+    def test_the_type_of_the_preprocessor_has_a_default(self, ckpt, algorithm, built):
+        model = config(ckpt, algorithm)
+        model['data_preprocessor'] = {}
+        if built:
+            model['architecture'] = toy.build(model['architecture'])
+        found = toy.build(model).data_preprocessor
+        assert type(found).__name__ == 'ClsDataPreprocessor'

@@ -252,8 +252,8 @@ def test_schedules_among_the_default_hooks_are_found(tmp_path):
     path.write_text(
         f'_base_ = {DIGITS!r}\ncustom_hooks = []\ndefault_hooks = dict('
         "s=dict(type='LossScheduleHook', schedules=[dict(loss='loss_prkd', "
-        "attr='tau', start=4., end=1.), dict(loss='other', attr='tau', "
-        'start=4., end=1.)]))\n'
+        "attr='tau', start=4., end=1.), dict(loss='loss_prkd', attr='cor_weight', "
+        'start=0., end=1.)]))\n'
     )
     assert parameters(load_config(str(path)))['tau'] == [
         'model.distiller.distill_losses.loss_prkd.tau',

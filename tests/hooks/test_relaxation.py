@@ -91,8 +91,8 @@ def test_the_logged_strength_is_that_of_the_runs_own_loss_and_teacher(tmp_path, 
     cfg.default_hooks.logger.interval = 3  # not the first iteration of an epoch, nor the last
     run(cfg, probe)
     found = logged(tmp_path, by='step')
-    assert list(found) == list(range(3, EPOCHS * LENGTH, LENGTH))
-    assert found == pytest.approx({step: probe.found[step] for step in found}, rel=1e-4)
+    assert list(found) == [0, *range(3, EPOCHS * LENGTH, LENGTH)]
+    assert found == pytest.approx({step: probe.found[max(step, 1)] for step in found}, rel=1e-4)
     assert len(set(probe.found.values())) == (EPOCHS if by_epoch else EPOCHS * LENGTH)
 
 
@@ -295,6 +295,15 @@ def test_the_strength_is_unknown_if_the_scores_of_the_teacher_are_no_softmax(tmp
     run(cfg)
     assert "the teacher's scores are not a softmax over the classes" in toy.log_text(tmp_path)
     assert not logged(tmp_path)
+
+
+def test_a_resumed_run_without_logits_logs_no_strength(tmp_path):
+    ckpt = teacher_of(tmp_path / 't.pth')
+    run(config(ckpt, tmp_path / 'a', CHECK, schedule(), epochs=2))
+    none = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
+    cfg = config(ckpt, tmp_path / 'b', CHECK, schedule(), epochs=4, **none)
+    toy.resume(cfg, tmp_path / 'a/epoch_2.pth')
+    assert logged(tmp_path / 'a') and not logged(tmp_path / 'b')
 
 
 @pytest.mark.parametrize('trainable', [True, False])

@@ -179,14 +179,11 @@ def test_stock_preprocessor_is_refused(ckpt, store, tmp_path):
         toy.start(config(ckpt, tmp_path, store, **stock))
 
 
-def test_batch_augmentation_is_refused(ckpt, store, tmp_path):
+@pytest.mark.parametrize('place', ['data_preprocessor.batch_augments', 'architecture.train_cfg'])
+def test_batch_augmentation_is_refused(ckpt, store, tmp_path, place):
     mixup = {
-        'model.data_preprocessor.batch_augments': dict(
-            augments=dict(type='mmpretrain.Mixup', alpha=1.0)
-        ),
+        f'model.{place}': dict(augments=[dict(type='mmpretrain.Mixup', alpha=1.0)]),
         'model.data_preprocessor.num_classes': toy.NUM_CLASSES,
-        'model.data_preprocessor.to_onehot': True,
     }
-    runner = toy.start(config(ckpt, tmp_path, store, **mixup))
-    with pytest.raises(ValueError, match='without mixup'), toy.quickly():
-        runner.train()
+    with pytest.raises(ValueError, match='without mixup .* train_cfg of the architecture'):
+        toy.start(config(ckpt, tmp_path, store, **mixup))
