@@ -265,7 +265,7 @@ def _check_hooks_and_folders(cfg: dict) -> None:
 
 
 def _check_tail(cfg: dict, custom: Sequence[dict]) -> None:
-    """Check what the hook that averages the last epochs finds too late: the length, the best."""
+    """Check the number of epochs to average, and ``save_best``, as the hook does too late."""
     total = _get(cfg, 'train_cfg.max_epochs')
     best = _get(cfg, 'default_hooks.checkpoint.save_best')
     for hook in [*(cfg.get('default_hooks') or {}).values(), *custom]:

@@ -1,14 +1,23 @@
 """Strength in the log of a run, and relax_to, against autograd on the run's own loss."""
 
 import copy
-from types import SimpleNamespace
 from unittest import mock
 
 import pytest
 import torch
 import toy
 from mmengine.hooks import Hook
-from mmengine.registry import MODELS
+from relaxed import (
+    CHECK,
+    EPOCHS,
+    LENGTH,
+    config,
+    logged,
+    run,
+    schedule,
+    teacher_of,
+    with_loss_on_features,
+)
 from torch.func import hessian, vmap
 
 from prkd_mm.analysis.runs import Run
@@ -18,34 +27,6 @@ from prkd_mm.hooks import LossScheduleHook, TeacherCheckHook
 from prkd_mm.hooks.strength_log import known_losses
 from prkd_mm.schedules import Schedule
 from prkd_mm.strength import StrengthMeter, largest_rebound
-
-EPOCHS, LENGTH = 8, toy.TRAIN_SIZE // toy.BATCH_SIZE
-CHECK = dict(type='TeacherCheckHook')
-
-
-def teacher_of(path, sharpness=1.0):
-    """Checkpoint of a teacher whose logits are scaled."""
-    toy.save_teacher(path)
-    checkpoint = torch.load(path, weights_only=False)
-    for name in ('head.fc.weight', 'head.fc.bias'):
-        checkpoint['state_dict'][name] = sharpness * checkpoint['state_dict'][name]
-    torch.save(checkpoint, path)
-    return str(path)
-
-
-def schedule(relax_to=None, tau_end=1.0, **kwargs):
-    cfg = toy.prkd_schedule(**kwargs)
-    cfg['schedules'][0]['end'] = tau_end
-    if relax_to is not None:
-        cfg['schedules'][2] = dict(
-            loss='loss_prkd', attr='cor_weight', start=0.0, relax_to=relax_to
-        )
-    return cfg
-
-
-def config(ckpt, work_dir, *hooks, epochs=EPOCHS, distiller=None, **options):
-    model = toy.distillation(ckpt, distiller=distiller)
-    return toy.config(model, work_dir, *hooks, epochs=epochs, log_level='INFO', **options)
 
 
 class Autograd(Hook):
@@ -65,20 +46,6 @@ class Autograd(Hook):
         hessians = vmap(hessian(lambda x, row: loss(x[None], row[None])))(z, z)
         traces = hessians.diagonal(dim1=1, dim2=2).sum().item()
         self.found[runner.iter + 1] = traces / z.numel()
-
-
-def run(cfg, probe=None):
-    runner = toy.start(cfg)
-    if probe is not None:
-        runner.register_hook(probe)
-    with toy.quickly():
-        runner.train()
-    return runner
-
-
-def logged(work_dir, key='loss_prkd.strength', by='epoch'):
-    """Logged values by 1-based epoch, or by iteration for ``by='step'``."""
-    return {line[by]: line[key] for line in toy.logged(work_dir) if key in line}
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
@@ -228,22 +195,6 @@ def test_the_strength_is_logged_even_without_a_schedule(tmp_path):
     assert 'Epoch(train)' not in before and 'Epoch(train)' in after
 
 
-def with_loss_on_features(**losses):
-    """A distiller whose ``loss_feature`` compares the outputs of the necks."""
-    cfg = toy.logits_distiller(**losses)
-    feature = dict(type='mmrazor.ModuleOutputs', source='neck')
-    recorders = dict(cfg['student_recorders'], feature=feature)
-    cfg.update(student_recorders=recorders, teacher_recorders=recorders)
-    cfg['loss_forward_mappings'] = dict(
-        cfg['loss_forward_mappings'],
-        loss_feature=dict(
-            preds_S=dict(from_student=True, recorder='feature'),
-            preds_T=dict(from_student=False, recorder='feature'),
-        ),
-    )
-    return cfg
-
-
 def test_the_figure_of_the_schedules_shows_the_logged_strength(tmp_path):
     runner = toy.start(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, schedule(0.25)))
     drawn = mock.patch('prkd_mm.hooks.loss_schedule_hook.plot_schedules')
@@ -255,63 +206,6 @@ def test_the_figure_of_the_schedules_shows_the_logged_strength(tmp_path):
     assert set(terms) == {'loss_prkd: KL', 'loss_prkd: Cor'}
     parts = [sum(pair) for pair in zip(*terms.values())]
     assert parts == pytest.approx(totals['loss_prkd'], rel=1e-9)
-
-
-def test_losses_on_features_have_no_strength():
-    kl = dict(type='mmrazor.KLDivergence', tau=3.0)
-    cfg = with_loss_on_features(loss_kl=kl, loss_feature=kl)
-    distiller = MODELS.build(dict(cfg, _scope_='mmrazor'))
-    runner = SimpleNamespace(model=SimpleNamespace(distiller=distiller))
-    assert list(known_losses(runner)) == ['loss_kl']
-
-
-def test_without_a_teacher_check_the_strength_is_unknown(tmp_path):
-    run(config(teacher_of(tmp_path / 't.pth'), tmp_path, schedule(), epochs=1))
-    assert toy.log_text(tmp_path).count('strength of the supervision is unknown') == 1
-    assert not logged(tmp_path)
-
-
-def test_a_loss_with_options_that_are_not_supported_is_named(tmp_path):
-    kl = dict(type='mmrazor.KLDivergence', tau=3.0, reduction='mean')
-    cfg = dict(
-        type='LossScheduleHook', schedules=[dict(loss='loss_kl', attr='tau', start=4, end=1)]
-    )
-    distiller = toy.logits_distiller(loss_kl=kl)
-    run(config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, cfg, distiller=distiller, epochs=1))
-    text = toy.log_text(tmp_path)
-    assert "unknown: it is defined for PRKDLoss, KLDivergence(reduction='batchmean')" in text
-    assert 'on logits; scheduled: KLDivergence\n' in text and 'add dict(type=' not in text
-
-
-@pytest.mark.parametrize('relax_to', [None, 0.25])
-def test_the_strength_is_unknown_if_the_scores_of_the_teacher_are_no_softmax(tmp_path, relax_to):
-    cfg = config(teacher_of(tmp_path / 't.pth'), tmp_path, CHECK, schedule(relax_to), epochs=2)
-    cfg.model.teacher.head.type = 'mmpretrain.MultiLabelLinearClsHead'
-    cfg.model.teacher.head.loss = dict(type='mmpretrain.CrossEntropyLoss', use_sigmoid=True)
-    if relax_to:
-        with pytest.raises(ValueError, match='relax_to=0.25 needs logits .* a softmax'):
-            run(cfg)
-        return
-    run(cfg)
-    assert "the teacher's scores are not a softmax over the classes" in toy.log_text(tmp_path)
-    assert not logged(tmp_path)
-
-
-def test_a_resumed_run_without_logits_logs_no_strength(tmp_path):
-    ckpt = teacher_of(tmp_path / 't.pth')
-    run(config(ckpt, tmp_path / 'a', CHECK, schedule(), epochs=2))
-    none = dict(val_dataloader=None, val_cfg=None, val_evaluator=None)
-    cfg = config(ckpt, tmp_path / 'b', CHECK, schedule(), epochs=4, **none)
-    toy.resume(cfg, tmp_path / 'a/epoch_2.pth')
-    assert logged(tmp_path / 'a') and not logged(tmp_path / 'b')
-
-
-@pytest.mark.parametrize('trainable', [True, False])
-def test_the_strength_of_a_teacher_that_is_trained_is_the_initial_one(tmp_path, trainable):
-    options = dict(algorithm='SingleTeacherDistill', teacher_trainable=trainable)
-    model = toy.distillation(teacher_of(tmp_path / 't.pth'), **options)
-    run(toy.config(model, tmp_path, CHECK, schedule(), epochs=1, log_level='INFO'))
-    assert ('(40 validation images, initial teacher)' in toy.log_text(tmp_path)) == trainable
 
 
 def test_a_sharp_teacher_gets_a_warning_about_the_final_temperature(tmp_path):
