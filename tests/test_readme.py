@@ -16,6 +16,7 @@ import pytest
 from project import ROOT, type_command
 
 from prkd_mm.config import load_config
+from prkd_mm.deploy.student import load_image, load_student
 from prkd_mm.experiments.records import read_records
 from prkd_mm.experiments.results import compare, rows_of
 
@@ -113,7 +114,12 @@ def test_the_tutorial_leads_from_own_images_to_a_prediction(tmp_path):
             if 'student.py' in words:
                 words.append('default_hooks.tail_average.num_epochs=2')
         type_command(*words, cwd=tmp_path)
+    program += "np.save('prepared.npy', images)\n"
     assert type_command('-c', program, cwd=tmp_path).split()[-1] in ('cat', 'dog', 'owl')
+    student = load_student(str(tmp_path / 'work_dirs/student'))
+    how = student.size, student.channels, student.pipeline
+    as_in_validation = load_image(tmp_path / 'photos/cat/1.jpg', *how)
+    assert (np.load(tmp_path / 'prepared.npy')[0] == as_in_validation).all()
     files = 'images.png', 'classes.json', 'classes.png', 'work_dirs/teacher/averaged.pth'
     assert [name for name in files if not (tmp_path / name).is_file()] == []
 

@@ -67,8 +67,8 @@ def images_of(
     if folder is None:
         return default(student, number)
     paths = find_images([folder])[:number]
-    size, channels, resize = student.size, student.channels, student.resize
-    images = np.stack([load_image(path, size, channels, resize) for path in paths])
+    how = student.size, student.channels, student.pipeline
+    images = np.stack([load_image(path, *how) for path in paths])
     return CheckedImages(images, None, f'{len(paths)} images of {folder}')
 
 

@@ -20,6 +20,7 @@ from ..checkpoints import load_exported, load_strictly
 from ..cli import first_line
 from ..files import sync_file, write_json, write_text
 from .student import Student
+from .student_config import preparation_text, shorter_edge
 
 _SUFFIXES = dict(
     pth='.pth', safetensors='.safetensors', pt2='.pt2', onnx='.onnx', int8='.int8.onnx'
@@ -85,10 +86,11 @@ def export(
     describe = dict(
         classes=student.classes,
         size=student.size,
-        resize=student.resize,
+        resize=shorter_edge(student.pipeline),
         channels=student.channels,
         input='float32 (N, channels, size, size), RGB or gray, 0 to 255; normalized inside',
-        preparation='turned upright; shorter edge resized to `resize`; center cropped to `size`',
+        preparation=preparation_text(student.pipeline),
+        pipeline=student.pipeline,
         output='logits (N, classes)',
         source=student.source,
         weights=weights,
@@ -122,12 +124,12 @@ def _refuse_another_student(
         about = dict(json.loads((folder / 'student.json').read_text()))
     except (OSError, ValueError, TypeError):
         about = {}
-    # files of older versions have neither `weights` nor `resize`
+    # files of older versions have neither `weights` nor `pipeline`
     same_weights = (
         about['weights'] == weights if 'weights' in about else about.get('source') == student.source
     )
-    size, resize = about.get('size'), about.get('resize', student.resize)
-    if same_weights and (size, resize) == (student.size, student.resize):
+    size, pipeline = about.get('size'), about.get('pipeline', student.pipeline)
+    if same_weights and (size, pipeline) == (student.size, student.pipeline):
         return
     raise ValueError(
         f'{str(folder)!r} holds {", ".join(remain)} of {about.get("source", "unknown origin")!r} '

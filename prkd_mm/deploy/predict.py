@@ -88,16 +88,18 @@ class Predictor:
                 about = json.loads(description.read_text())
                 self.classes, self.size = about['classes'], about['size']
                 self.channels = about['channels']
-                self.resize = about.get('resize', self.size)  # absent in older files
+                self.pipeline = about['pipeline']
             except (ValueError, LookupError, TypeError) as error:
-                raise ValueError(f"'{description}' is damaged; export the student again") from error
+                raise ValueError(
+                    f"'{description}' is damaged or of an older version; export the student again"
+                ) from error
             self._logits = predictor(path)
         else:
             has_weights_only = path.suffix == '.safetensors'
             source = str(path.with_suffix('.pth')) if has_weights_only else student
             loaded = load_student(source, config, size)
             self.classes, self.size, self.channels = loaded.classes, loaded.size, loaded.channels
-            self.resize = loaded.resize
+            self.pipeline = loaded.pipeline
             self._logits = (
                 predictor(path, loaded) if has_weights_only else predictor_of_net(loaded.net)
             )
@@ -124,7 +126,7 @@ class Predictor:
             files, images = [], []
             for file in paths[start : start + batch]:
                 try:
-                    images.append(load_image(file, self.size, self.channels, self.resize))
+                    images.append(load_image(file, self.size, self.channels, self.pipeline))
                     files.append(file)
                 except ValueError as error:
                     if skip is None:

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import MODELS, init_default_scope
+from mmpretrain.registry import TRANSFORMS
 from torch import Tensor, nn
 
 from ..checkpoints import load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
 from ..recorded_config import parse
-from .student_config import at_size, describe, reads_bgr, shorter_edge
+from .student_config import at_size, describe, preparation, reads_bgr
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -53,7 +55,7 @@ class Student:
     state: dict[str, Tensor]  # weights of the plain MMPretrain model
     classes: list[str]  # names of the classes; their numbers if there are no names
     size: int  # side length of the training images in pixels
-    resize: int  # shorter edge of an image in pixels before its center is cropped to `size`
+    pipeline: list[dict]  # steps of MMPretrain that prepare an image as in the validation
     channels: int  # 3 (RGB) or 1 (gray)
     source: str  # path of the checkpoint
     meta: dict[str, Any] = field(default_factory=dict)  # of the checkpoint, with its config
@@ -101,9 +103,9 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     with torch.no_grad():
         number = net(torch.zeros(1, channels, size, size)).shape[1]
     classes = [str(name) for name in names or range(number)]
-    resize = shorter_edge(plain.test_dataloader.dataset.get('pipeline'), size)
+    steps = json.loads(json.dumps(preparation(plain, size)))  # plain lists, as in student.json
     others = (described.get(key) for key in ('train_dataset', 'teacher'))
-    return Student(net, plain, state, classes, size, resize, channels, source, meta, *others)
+    return Student(net, plain, state, classes, size, steps, channels, source, meta, *others)
 
 
 def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
@@ -121,22 +123,25 @@ def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
     raise ValueError(f'{source!r} does not contain its config: set it with --config')
 
 
-def load_image(path: Path, size: int, channels: int, resize: Optional[int] = None) -> np.ndarray:
+def load_image(path: Path, size: int, channels: int, pipeline: Sequence[dict]) -> np.ndarray:
     """Load an image as ``(channels, size, size)``, float32 from 0 to 255, RGB or gray.
 
-    The image is turned upright, its shorter edge is resized to ``resize`` (default: ``size``), then
-    the center is cropped.
+    The image is turned upright, then prepared by the ``pipeline``, transforms of MMPretrain.
 
     Raises:
-        ValueError: As :func:`open_image` does.
+        ValueError: As :func:`open_image` does, or if the pipeline results in another size.
     """
-    from PIL import Image, ImageOps
-
-    image = open_image(path, 'RGB' if channels == 3 else 'L')
-    margin = 0 if resize is None else (1 - size / resize) / 2
-    image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR, bleed=margin)
-    array = np.asarray(image, np.float32)
-    return array[None] if channels == 1 else array.transpose(2, 0, 1)
+    image = np.array(open_image(path, 'RGB' if channels == 3 else 'L'))
+    prepare = Compose([TRANSFORMS.build(step) for step in pipeline])
+    image = prepare(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2]))['img']
+    if image.shape[:2] != (size, size):
+        raise ValueError(
+            f'{str(path)!r}: the test pipeline prepares an image of {image.shape[1]}x'
+            f'{image.shape[0]} pixels, but the net expects {size}x{size}; end the pipeline with '
+            f"dict(type='CenterCrop', crop_size={size})"
+        )
+    image = image.astype(np.float32)
+    return image[None] if channels == 1 else image.transpose(2, 0, 1)
 
 
 def open_image(path: Path, mode: str = 'RGB') -> 'Image.Image':

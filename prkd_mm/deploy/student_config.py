@@ -40,7 +40,9 @@ def student_config(cfg: Config) -> Config:
     loader.num_workers, loader.persistent_workers = 0, False
     loader.pop('worker_init_fn', None)
     if any(_is_own(kind) for kind in _types(plain)):
-        plain['custom_imports'] = dict(imports=['prkd_mm'], allow_failed_imports=False)
+        # the net alone may be used where this package is not installed, its test images not
+        needed = any(_is_own(kind) for kind in _types(net))
+        plain['custom_imports'] = dict(imports=['prkd_mm'], allow_failed_imports=not needed)
     return Config(Config(plain).to_dict())
 
 
@@ -109,26 +111,48 @@ def _image_size(pipeline: Optional[list]) -> Optional[int]:
     return None
 
 
-def shorter_edge(pipeline: Optional[list], size: int) -> int:
-    """Shorter edge of the images before a pipeline crops their center to ``size``.
+def preparation(plain: Config, size: int) -> list[dict]:
+    """Steps of the test pipeline between loading and packing an image, for images of any size.
 
-    It is ``size`` if the pipeline does not resize the images and then crop their center.
+    If the pipeline of the config neither crops nor resizes, the shorter edge is resized to
+    ``size``, then the center is cropped.
     """
-    edge = found = None
-    for step in pipeline or []:
-        if is_type(step, 'Resize') or is_type(step, 'ResizeEdge'):
-            edge = step.get('scale') if step.get('edge', 'short') == 'short' else None
-            found = None
-        elif is_type(step, 'CenterCrop'):
-            found = edge
-    edge = min(found) if isinstance(found, (list, tuple)) else found
-    return max(size, edge or size)
+    pipeline = plain.test_dataloader.dataset.get('pipeline') or []
+    steps = [step for step in pipeline if not _loads(step) and not is_type(step, 'PackInputs')]
+    if _image_size(pipeline) is None:
+        resize = dict(type='ResizeEdge', scale=size, backend='pillow')  # which antialiases
+        steps = [resize, dict(type='CenterCrop', crop_size=size), *steps]
+    return steps
+
+
+def shorter_edge(steps: list[dict]) -> Optional[int]:
+    """Shorter edge to which images are resized before their center is cropped.
+
+    It is None if these are not all of the steps.
+    """
+    types = ['ResizeEdge', 'CenterCrop']
+    if len(steps) != len(types) or not all(map(is_type, steps, types)):
+        return None
+    return steps[0]['scale'] if steps[0].get('edge', 'short') == 'short' else None
+
+
+def preparation_text(steps: list[dict]) -> str:
+    """Description of the :func:`preparation` of an image, for programs without MMPretrain."""
+    if shorter_edge(steps) is None:
+        return 'turned upright; then the steps in `pipeline`, which are transforms of MMPretrain'
+    how = steps[0].get('interpolation', 'bilinear')
+    with_pillow = steps[0].get('backend') == 'pillow'
+    how += ', Pillow, antialiased' if with_pillow else ', OpenCV, not antialiased'
+    return f'turned upright; shorter edge resized to `resize` ({how}); center cropped to `size`'
 
 
 def reads_bgr(plain: Config) -> bool:
     """Whether the color images of a plain config are BGR, as MMCV reads files; arrays are RGB."""
-    pipeline = plain.test_dataloader.dataset.get('pipeline') or []
-    return any(is_type(step, 'LoadImageFromFile') for step in pipeline)
+    return any(map(_loads, plain.test_dataloader.dataset.get('pipeline') or []))
+
+
+def _loads(step: dict) -> bool:
+    return is_type(step, 'LoadImageFromFile')
 
 
 def at_size(described: dict[str, Any], size: int) -> dict[str, Any]:
@@ -158,14 +182,12 @@ def at_size(described: dict[str, Any], size: int) -> dict[str, Any]:
 
 def pipeline_for_files(plain: Config, size: int) -> list[dict]:
     """Pipeline of a plain config for image files of any size, which MMCV reads as BGR."""
-    pipeline = list(plain.test_dataloader.dataset.get('pipeline') or [])
-    if _image_size(pipeline) is None:
-        crop = dict(type='CenterCrop', crop_size=size)
-        loads = bool(pipeline) and is_type(pipeline[0], 'LoadImageFromFile')
-        pipeline[loads:loads] = [dict(type='ResizeEdge', scale=size), crop]
-    if not reads_bgr(plain):  # the images of the data set are RGB arrays
-        pipeline = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy'), *pipeline]
-    return pipeline
+    pipeline = plain.test_dataloader.dataset.get('pipeline') or []
+    loading = [step for step in pipeline if _loads(step)]
+    if not loading:  # the images of the data set are RGB arrays
+        loading = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
+    packing = [step for step in pipeline if is_type(step, 'PackInputs')]
+    return [*loading, *preparation(plain, size), *packing]
 
 
 def describe(cfg: Config) -> dict[str, Any]:

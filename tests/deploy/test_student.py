@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from prkd_mm.deploy.student_config import (
     describe,
     describe_config,
     pipeline_for_files,
+    preparation_text,
     shorter_edge,
     student_config,
 )
@@ -75,18 +78,19 @@ def test_the_config_of_another_net_is_refused(run):
 
 
 @pytest.mark.parametrize(
-    ('pair', 'size', 'own_types'),
+    ('pair', 'size', 'needs_package'),
     [
-        ('resnet34_resnet18_tinyimagenet', 64, True),
+        ('resnet34_resnet18_tinyimagenet', 64, False),  # only its test images do
         ('resnet56_resnet20_cifar100', 32, True),
-        ('resnet34_resnet18_imagenet', 224, False),
+        ('resnet34_resnet18_imagenet', 224, None),  # neither
     ],
 )
-def test_the_plain_config_of_a_pair(pair, size, own_types):
+def test_the_plain_config_of_a_pair(pair, size, needs_package):
     cfg = load_config(str(ROOT / f'configs/prkd/{pair}.py'))
     plain = student_config(cfg)
     assert plain.model.type == 'ImageClassifier' and 'teacher' not in plain.pretty_text
-    assert ('custom_imports' in plain) == own_types
+    imported = plain.get('custom_imports')
+    assert (imported and not imported.allow_failed_imports) == needs_package
     described = describe(cfg)
     assert described['size'] == size
     assert described['teacher'] == cfg.model.teacher.to_dict()
@@ -140,24 +144,30 @@ def test_normalization_and_color_order_are_inside_of_the_net():
     assert net(rgb).flatten().tolist() == [(10 - 1) / 2, (20 - 2) / 4, (30 - 3) / 8]
 
 
+def steps(edge, size, **how):
+    """Steps that prepare an image of any size."""
+    return [dict(type='ResizeEdge', scale=edge, **how), dict(type='CenterCrop', crop_size=size)]
+
+
 def test_an_image_is_resized_and_cropped_to_the_size(tmp_path):
     pixels = np.zeros((20, 40, 3), np.uint8)
     pixels[:, 10:30] = (200, 100, 50)  # the center square
     Image.fromarray(pixels).save(tmp_path / 'a.png')
-    image = load_image(tmp_path / 'a.png', 8, 3)
+    image = load_image(tmp_path / 'a.png', 8, 3, steps(8, 8))
     assert image.shape == (3, 8, 8) and image.dtype == np.float32
     assert image[:, 4, 4].tolist() == [200, 100, 50]
-    assert load_image(tmp_path / 'a.png', 8, 1).shape == (1, 8, 8)
+    assert load_image(tmp_path / 'a.png', 8, 1, steps(8, 8)).shape == (1, 8, 8)
     (tmp_path / 'b.png').write_text('no image')
     with pytest.raises(ValueError, match="b.png' is not an image"):
-        load_image(tmp_path / 'b.png', 8, 3)
+        load_image(tmp_path / 'b.png', 8, 3, steps(8, 8))
 
 
-def gradients(height=90, width=120):
-    """A color image that is so smooth that ways to resize it hardly differ."""
+def photo(height=90, width=120):
+    """A color image with a gradient, so that a turn changes it, and noise."""
     y, x = np.mgrid[:height, :width]
-    rgb = np.stack([x * 2, y * 2, 255 - x - y], 2)
-    return Image.fromarray(rgb.astype(np.uint8))
+    noise = np.random.RandomState(0).randint(0, 60, (height, width))
+    rgb = np.stack([2 * x + noise, 2 * y + noise, 255 - x - y], 2)
+    return Image.fromarray(rgb.clip(0, 255).astype(np.uint8))
 
 
 def turned(image):
@@ -178,16 +188,12 @@ def with_holes(image):
     return image
 
 
-def seen_by_validation(path, edge, size, flag='color'):
+def seen_by_validation(path, steps, flag='color'):
     """Pixels after the pipeline with which MMPretrain validates a student, as RGB or gray."""
     init_default_scope('mmpretrain')
-    steps = [
-        dict(type='LoadImageFromFile', color_type=flag),
-        dict(type='ResizeEdge', scale=edge),
-        dict(type='CenterCrop', crop_size=size),
-        dict(type='PackInputs'),
-    ]
-    pipeline = Compose([TRANSFORMS.build(step) for step in steps])
+    load = dict(type='LoadImageFromFile', color_type=flag)
+    pipeline = [load, *steps, dict(type='PackInputs')]
+    pipeline = Compose([TRANSFORMS.build(step) for step in pipeline])
     return pipeline(dict(img_path=str(path)))['inputs'].numpy()[::-1].astype(np.float32)
 
 
@@ -205,42 +211,63 @@ def seen_by_validation(path, edge, size, flag='color'):
         ('gray.jpg', lambda image: image.convert('L'), None),
     ],
 )
-@pytest.mark.parametrize('edge', [32, 40])
-def test_an_image_is_loaded_as_in_validation(name, make, options, edge, tmp_path):
-    """MMPretrain decodes and resizes with OpenCV."""
+@pytest.mark.parametrize(
+    'prepared',
+    [
+        steps(32, 32),
+        steps(40, 32),
+        steps(40, 32, backend='pillow'),
+        [dict(type='Resize', scale=[32, 32])],  # changes the aspect ratio
+    ],
+)
+def test_an_image_is_loaded_as_in_validation(name, make, options, prepared, tmp_path):
+    """MMPretrain decodes with OpenCV, which differs from Pillow by little."""
     path = tmp_path / name
-    image = make(gradients())
+    image = make(photo())
     image.save(path, **(options(image) if options else {}))
-    found = load_image(path, 32, 3, edge)
-    expected = seen_by_validation(path, edge, 32)
+    found = load_image(path, 32, 3, prepared)
+    expected = seen_by_validation(path, prepared)
     assert expected.std() > 15  # a shift or a turn changes much
     assert np.abs(found - expected).mean() < 2
-    gray = load_image(path, 32, 1, edge)
-    expected = seen_by_validation(path, edge, 32, 'grayscale')
+    gray = load_image(path, 32, 1, prepared)
+    expected = seen_by_validation(path, prepared, 'grayscale')
     assert np.abs(gray - expected).mean() < 2
+
+
+def test_a_pipeline_that_results_in_another_size_is_refused(tmp_path):
+    photo().save(tmp_path / 'a.png')
+    with pytest.raises(ValueError, match=r"a.png'.* of 42x32 pixels, but the net expects 32x32"):
+        load_image(tmp_path / 'a.png', 32, 3, [dict(type='ResizeEdge', scale=32)])
 
 
 def test_an_image_with_32_bits_is_refused(tmp_path):
     """OpenCV cannot read it either, and no one knows its range."""
     Image.fromarray(np.ones((9, 9), np.float32)).save(tmp_path / 'a.tiff')
     with pytest.raises(ValueError, match="a.tiff'.*32 bits per channel; convert it to 8 bits"):
-        load_image(tmp_path / 'a.tiff', 8, 3)
+        load_image(tmp_path / 'a.tiff', 8, 3, steps(8, 8))
 
 
 @pytest.mark.parametrize(
-    ('steps', 'expected'),
+    ('pipeline', 'expected', 'text'),
     [
-        ([dict(type='ResizeEdge', scale=36), dict(type='CenterCrop', crop_size=32)], 36),
-        ([dict(type='mmpretrain.Resize', scale=(36, 40)), dict(type='CenterCrop')], 36),
-        ([dict(type='Resize', scale=(32, 32))], 32),
-        ([dict(type='ResizeEdge', scale=48, edge='long'), dict(type='CenterCrop')], 32),
-        ([dict(type='ResizeEdge', scale=48), dict(type='CenterCrop'), dict(type='Resize')], 32),
-        ([dict(type='PackInputs')], 32),
-        (None, 32),
+        (steps(36, 32), 36, r'`resize` \(bilinear, OpenCV, not antialiased\)'),
+        (
+            steps(36, 32, backend='pillow', interpolation='bicubic'),
+            36,
+            r'`resize` \(bicubic, Pillow, antialiased\)',
+        ),
+        ([dict(type='Resize', scale=(32, 32))], None, 'then the steps in `pipeline`'),
+        (
+            [dict(type='ResizeEdge', scale=36, edge='long'), dict(type='CenterCrop')],
+            None,
+            'then the steps in `pipeline`',
+        ),
+        ([*steps(36, 32), dict(type='Resize')], None, 'then the steps in `pipeline`'),
     ],
 )
-def test_the_shorter_edge_before_the_crop(steps, expected):
-    assert shorter_edge(steps, 32) == expected
+def test_the_preparation_is_described(pipeline, expected, text):
+    assert shorter_edge(pipeline) == expected
+    assert re.search(text, preparation_text(pipeline))
 
 
 def test_the_shorter_edge_is_that_of_the_test_images_of_the_config(tmp_path):
@@ -254,7 +281,7 @@ def test_the_shorter_edge_is_that_of_the_test_images_of_the_config(tmp_path):
         path,
     )
     student = load_student(str(path))
-    assert (student.size, student.resize) == (224, 256)
+    assert (student.size, shorter_edge(student.pipeline)) == (224, 256)
 
 
 def test_files_that_the_config_does_not_resize_are_resized_after_loading(tmp_path):
