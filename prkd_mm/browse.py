@@ -1,18 +1,20 @@
 """A page of training images as the student sees them, epoch by epoch."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
 from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, set_random_seed
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .algorithms.student_alone import student_alone
 from .datasets import BatchClsDataPreprocessor
+from .deploy.student_config import types_in
+from .teachers.normalization import Normalization
 from .visualization import new_figure
 
 
@@ -35,6 +37,7 @@ def training_views(cfg: Config, number: int, epochs: int) -> Views:
     dataset = loader.dataset
     step = max(1, len(dataset) // number)
     indices = range(0, len(dataset), step)[:number]
+    reads_bgr = any(name.endswith('LoadImageFromFile') for name in types_in(cfg.train_dataloader))
     drawn = []
     for epoch in range(epochs):
         set_random_seed(seed + epoch)
@@ -46,16 +49,15 @@ def training_views(cfg: Config, number: int, epochs: int) -> Views:
         )
         (batch,) = same_images
         data = preprocessor(batch, False)
-        drawn.append(_denormalize(data['inputs'], preprocessor))
+        drawn.append(_denormalize(data['inputs'], preprocessor, reads_bgr))
     labels = [int(sample.gt_label) for sample in data['data_samples']]
     return Views(torch.stack(drawn), labels, list(dataset.metainfo.get('classes') or []))
 
 
-def _denormalize(inputs: Tensor, preprocessor: Any) -> Tensor:
-    images = inputs
-    if preprocessor._enable_normalize:
-        images = images * preprocessor.std + preprocessor.mean
-    if images.size(1) == 3 and not preprocessor.to_rgb:
+def _denormalize(inputs: Tensor, preprocessor: nn.Module, reads_bgr: bool) -> Tensor:
+    normalization = Normalization.of(preprocessor)
+    images = inputs * normalization.std + normalization.mean
+    if images.size(1) == 3 and reads_bgr != normalization.swaps_channels:
         images = images.flip(1)
     return images.round().clamp(0, 255)
 

@@ -1,13 +1,29 @@
 import runpy
 import sys
 
+import numpy as np
+import pytest
 import torch
+from mmengine.dataset import BaseDataset
+from mmpretrain.registry import DATASETS
 from PIL import Image
 from project import DIGITS, ROOT
 
 from prkd_mm.browse import training_views
 from prkd_mm.config import load_config
 from prkd_mm.datasets import Digits
+
+
+@DATASETS.register_module()
+class Listed(BaseDataset):
+    """Images that are given in the config."""
+
+    def __init__(self, infos, pipeline):
+        self.infos = infos
+        super().__init__(pipeline=pipeline)
+
+    def load_data_list(self):
+        return self.infos
 
 
 def test_views_of_packed_images_are_shifts_that_change_by_epoch():
@@ -37,6 +53,27 @@ def test_views_of_the_stock_data_path_are_augmented(tmp_path):
     views = training_views(load_config(str(tmp_path / 'stock.py')), number=3, epochs=2)
     assert views.images.shape == (2, 3, 1, 8, 8)
     assert views.images.max() > 200 and views.images.min() == 0
+
+
+@pytest.mark.parametrize('kind', ['mmpretrain.ClsDataPreprocessor', 'mmengine.ImgDataPreprocessor'])
+@pytest.mark.parametrize('loads_files', [False, True])
+def test_colors_are_shown_as_they_are(kind, loads_files, tmp_path):
+    """MMCV reads files as BGR; the arrays of CIFAR and others are RGB."""
+    orange = np.full((8, 8, 3), (250, 130, 10), np.uint8)
+    Image.fromarray(orange).save(tmp_path / 'a.png')
+    load = [dict(type='LoadImageFromFile')] if loads_files else []
+    infos = [dict(img_path=str(tmp_path / 'a.png'), img=orange, gt_label=0)]
+    swap = {'to_rgb' if 'Cls' in kind else 'bgr_to_rgb': loads_files}
+    cfg = load_config(str(ROOT / DIGITS), 'ce')
+    cfg.train_dataloader = dict(
+        batch_size=1,
+        sampler=dict(type='DefaultSampler'),
+        collate_fn=dict(type='pseudo_collate'),
+        dataset=dict(type='Listed', infos=infos, pipeline=[*load, dict(type='PackInputs')]),
+    )
+    cfg.data_preprocessor = dict(type=kind, mean=[100] * 3, std=[50] * 3, **swap)
+    views = training_views(cfg, number=1, epochs=1)
+    assert views.images[0, 0, :, 4, 4].tolist() == [250, 130, 10]
 
 
 def test_the_tool_draws_a_page(tmp_path, monkeypatch):

@@ -39,9 +39,9 @@ def student_config(cfg: Config) -> Config:
     loader.collate_fn = dict(type='default_collate')
     loader.num_workers, loader.persistent_workers = 0, False
     loader.pop('worker_init_fn', None)
-    if any(_is_own(kind) for kind in _types(plain)):
+    if any(_is_own(kind) for kind in types_in(plain)):
         # the net alone may be used where this package is not installed, its test images not
-        needed = any(_is_own(kind) for kind in _types(net))
+        needed = any(_is_own(kind) for kind in types_in(net))
         plain['custom_imports'] = dict(imports=['prkd_mm'], allow_failed_imports=not needed)
     return Config(Config(plain).to_dict())
 
@@ -80,15 +80,16 @@ def _unwrapped(loader: ConfigDict) -> ConfigDict:
     return found
 
 
-def _types(value: Any) -> Iterator[str]:
+def types_in(value: Any) -> Iterator[str]:
+    """The types in a config, of any depth."""
     if isinstance(value, dict):
         if isinstance(value.get('type'), str):
             yield value['type']
         for each in value.values():
-            yield from _types(each)
+            yield from types_in(each)
     elif isinstance(value, (list, tuple)):
         for each in value:
-            yield from _types(each)
+            yield from types_in(each)
 
 
 def _is_own(kind: str) -> bool:
