@@ -61,12 +61,13 @@ def check_classes(runner: Runner) -> list[str]:
     """
     classes = classes_of(runner.train_dataloader.dataset)
     model = unwrap(runner.model)
+    hidden = [name for name in classes or [] if str(name).startswith('.')]
+    notes = [f'hidden folders are classes, too: {_some(hidden)}; remove them'] if hidden else []
     if classes is not None and len(classes) == 1:
         raise ValueError(
             f'the training set has a single class, {classes[0]!r}, so there is nothing to learn; '
             'its images need one folder per class'
         )
-    notes = []
     if runner.val_loop is not None:
         validated = classes_of(runner.val_dataloader.dataset)
         notes += compare_classes('the training set', classes, 'the validation set', validated)
@@ -79,7 +80,10 @@ def check_classes(runner: Runner) -> list[str]:
         return notes
     text = f'the training set has {len(classes)} classes, but num_classes of the head is {number}'
     if number < len(classes):
-        raise ValueError(f'{text}; set num_classes of the student, and of its teacher')
+        raise ValueError(
+            f'{text}; set num_classes of the student, and of its teacher, or remove folders that '
+            f'are no classes. The classes: {_some(classes)}'
+        )
     return [*notes, f'{text}; the additional classes have no images']
 
 

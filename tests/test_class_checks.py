@@ -8,9 +8,10 @@ import numpy as np
 import project
 import pytest
 import torch
+from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from prkd_mm.class_checks import compare_classes
+from prkd_mm.class_checks import check_classes, compare_classes
 from prkd_mm.config import load_config
 
 TEACHER = """
@@ -98,6 +99,17 @@ def test_a_single_class(photos):
         shutil.rmtree(path)
     text = project.error_of('train', 'teacher.py')
     assert "the training set has a single class, 'cat', so there is nothing to learn" in text
+
+
+def test_a_hidden_folder_is_named(photos):
+    for part in ('train', 'val'):
+        shutil.copytree(photos / part / 'dog', photos / part / '.checkpoints')
+    text = project.error_of('train', 'teacher.py')
+    assert 'has 4 classes, but num_classes of the head is 3' in text
+    assert 'The classes: .checkpoints; cat; dog; owl' in text
+    Path('hidden.py').write_text("_base_ = 'teacher.py'\nmodel = dict(head=dict(num_classes=4))\n")
+    runner = Runner.from_cfg(load_config('hidden.py'))
+    assert check_classes(runner) == ['hidden folders are classes, too: .checkpoints; remove them']
 
 
 def test_a_teacher_with_another_order(photos):

@@ -57,6 +57,12 @@ def _advice(cfg: dict, error: Exception) -> Optional[str]:
     if not missing:
         return None
     kind = str(getattr(cfg['type'], '__name__', cfg['type'])).rpartition('.')[2]
+    prefix = cfg.get('data_prefix')
+    if prefix and isinstance(prefix, str) and not cfg.get('data_root'):
+        return (
+            f"{kind}: there is no '{missing}'. Set data_prefix, now {prefix!r}, to the folder of "
+            'the images'
+        )
     return (
         f"{kind}: there is no '{missing}'. Put the images into '{root}', or set data_root to the "
         'folder that holds them'

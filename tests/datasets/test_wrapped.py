@@ -37,6 +37,12 @@ def test_images_that_nothing_can_download_name_the_folder(wrapper, kind, tmp_pat
         assert words in str(e.value)
 
 
+def test_a_missing_prefix_is_named(tmp_path):
+    photos = dict(type='CustomDataset', data_prefix=str(tmp_path / 'photoz'))
+    with pytest.raises(FileNotFoundError, match="Set data_prefix, now '.*photoz', to the folder"):
+        DATASETS.build(dict(type='ImageViews', dataset=photos))
+
+
 @pytest.mark.parametrize('wrapped', [False, True])
 def test_images_with_other_endings_are_counted(tmp_path, wrapped):
     for name in (
