@@ -286,7 +286,8 @@ def _about_correlation(
 def _how_to_relax(schedules: Sequence[Schedule]) -> str:
     if any(schedule.attr == 'cor_weight' for schedule in schedules):
         return (
-            'Give the schedule of cor_weight relax_to=0.25 instead of end, or set '
-            'scale_cor_by_tau2=False'
+            'To let it relax, give the schedule of cor_weight relax_to=0.25 instead of end, or set '
+            "scale_cor_by_tau2=False. In this project's trials, the averaged student was worse "
+            'when it relaxed (docs/results.md)'
         )
     return 'Raise the end of tau, or multiply the loss by τ² (scale_by_tau2=True of PRKDLoss)'
