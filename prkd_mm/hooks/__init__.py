@@ -1,7 +1,7 @@
 from ..randomness import seed_worker_by_epoch
 from .epoch_seed_hook import EpochSeedHook
 from .fill_store_hook import FillStoreHook
-from .loss_log_hook import LeanRuntimeInfoHook
+from .lean_runtime_info_hook import LeanRuntimeInfoHook
 from .loss_schedule_hook import LossScheduleHook
 from .safe_checkpoint_hook import SafeCheckpointHook
 from .speed_hooks import ChannelsLastHook, CompileHook
