@@ -11,9 +11,8 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
-from typing import Optional
+from typing import Optional, Union
 
 from mmrazor.registry import MODELS
 from torch import nn
@@ -29,12 +28,11 @@ from ..scalars import read_scalars
 from ..teachers.filling_teacher import prepare_store
 from .records import RunRecord, read_record, record_path, settings_of, write_record
 from .run_server import Run, start_run
+from .training_log import TOP1, Report, TrainingLog
 
-TOP1, AVERAGED_TOP1 = 'accuracy/top1', 'student_avg/accuracy/top1'
+AVERAGED_TOP1 = f'student_avg/{TOP1}'
 _POLL_SECONDS = 0.5
 _LINES_OF_AN_ERROR = 30
-
-Report = Callable[[str, int, int], None]  # report(state, epochs done, all epochs)
 
 
 class TrainingFailed(RuntimeError):
@@ -46,7 +44,7 @@ class Job:
 
     Args:
         title, arguments: Name shown for its method, and the command line of ``tools/train.py``.
-        method: A key of :data:`~prkd_mm.config.METHODS`; None for a net trained alone.
+        method: A key of :data:`~prkd_mm.methods.METHODS`; None for a net trained alone.
         seed: Seed of the run, for its title and record.
         teacher: The job that trains its teacher, if one does.
         records: Folder of :class:`RunRecord` files; None: none are read or written.
@@ -88,9 +86,8 @@ class Job:
         """Hash that identifies a run on this machine: options, config, file of the teacher."""
         teacher = self.cfg.model.get('teacher_ckpt')
         if teacher and self.cfg.get('method') != 'ce':
-            with contextlib.suppress(FileNotFoundError):
-                path = resolve(teacher)
-                teacher = path, Path(path).stat().st_mtime_ns
+            several = isinstance(teacher, (list, tuple))
+            teacher = list(map(_with_time, teacher)) if several else _with_time(teacher)
         text = json.dumps([self.args.amp, self.cfg.to_dict(), teacher], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -265,7 +262,7 @@ class Job:
 
     def _train(self, command: list[str], report: Report, environment: dict[str, str]) -> None:
         before, start = self.notes()['seconds'], time.monotonic()
-        progress = _Progress(self.work_dir, self.cfg.train_cfg.max_epochs, report)
+        progress = TrainingLog(self.work_dir, self.cfg.train_cfg.max_epochs, report)
         with tempfile.TemporaryFile('w+') as output:
             process = self._process = start_run(command, output, environment)
             if self._stopped:  # stop() was called while the process started
@@ -288,36 +285,9 @@ class Job:
             progress.show()
 
 
-class _Progress:
-    """Reports the scalars that a training run logs from now on."""
-
-    def __init__(self, work_dir: Path, epochs: int, report: Report) -> None:
-        self.work_dir, self.epochs, self.report = work_dir, epochs, report
-        self._earlier = set(self._files())
-        self._position = 0
-        self._loss = self._accuracy = ''
-
-    def _files(self) -> list[Path]:
-        return sorted(self.work_dir.glob('*/vis_data/scalars.json'))
-
-    def show(self) -> None:
-        """Report every epoch and loss logged since the last call."""
-        new = [path for path in self._files() if path not in self._earlier]
-        if not new:
-            return
-        with new[-1].open() as file:
-            file.seek(self._position)
-            while (line := file.readline()).endswith('\n'):  # otherwise it is still being written
-                self._position = file.tell()
-                self._report(json.loads(line))
-
-    def _report(self, row: dict) -> None:
-        if TOP1 in row:
-            epoch, done = row['step'], row['step']
-            self._accuracy = f'  top-1 {row[TOP1]:.1f} %'
-        elif 'loss' in row:
-            epoch, done = row['epoch'], row['epoch'] - 1
-            self._loss = f'  loss {row["loss"]:.4f}'
-        else:
-            return
-        self.report(f'epoch {epoch}/{self.epochs}{self._loss}{self._accuracy}', done, self.epochs)
+def _with_time(checkpoint: str) -> Union[str, tuple[str, int]]:
+    """The path of a file and the time of its last change; unchanged if there is no file."""
+    with contextlib.suppress(FileNotFoundError):
+        path = resolve(checkpoint)
+        return path, Path(path).stat().st_mtime_ns
+    return checkpoint

@@ -123,8 +123,8 @@ def plan(
 def _teacher(cfg: Config, options: Sequence[str], **more) -> Optional[Job]:
     """The job that trains the teacher of a pair; None if its checkpoint is not from a run."""
     model = cfg.model
-    if not (model.get('teacher_config') and model.get('teacher_ckpt')):
-        return None
+    if not (isinstance(model.get('teacher_config'), str) and isinstance(model.teacher_ckpt, str)):
+        return None  # several teachers are trained beforehand
     job = training('teacher', model.teacher_config, None, options, **more)
     return job if Path(model.teacher_ckpt).resolve() == job.work_dir.resolve() else None
 

@@ -1,6 +1,7 @@
 """Runs of a comparison that share one logit store."""
 
 import argparse
+import os
 import shutil
 from pathlib import Path
 
@@ -41,6 +42,18 @@ def save_teacher(seed):
     torch.manual_seed(seed)
     net = MODELS.build(load_config(DIGITS).model.teacher)
     torch.save(dict(state_dict=net.state_dict()), 't.pth')
+
+
+def test_the_files_of_several_teachers_identify_a_run(pair):
+    teachers = (
+        "teacher=['a.pt', 'b.pt'], teacher_ckpt=['t.pth', 'u.pth'], teacher_config=['a', 'b']"
+    )
+    Path('several.py').write_text(f"_base_ = 'pair.py'\nmodel = dict({teachers})\n")
+    (job,) = plan('several.py', ['kd'])
+    before = job.fingerprint
+    assert before == job.fingerprint
+    os.utime('t.pth', (1, 1))
+    assert before != job.fingerprint
 
 
 def folder_of_store():
