@@ -1,3 +1,4 @@
+import copy
 from typing import Callable, Optional, Union
 
 import torch
@@ -22,7 +23,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     - the teacher computes only logits (``mode='tensor'``, without labels and without its own loss),
       without gradient, and always in evaluation mode, including dropout;
     - the teacher is not a submodule, so the optimizer, ``state_dict``, EMA and DDP exclude it, and
-      checkpoints contain only the student;
+      checkpoints contain only the student; deep copies of the algorithm share it;
     - a teacher with its own ``data_preprocessor`` receives images in its own normalization and
       channel order;
     - the teacher may come from another library or a file, and there may be several teachers.
@@ -129,6 +130,15 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         nn.Module.train(self, mode)  # the parent class returns None
         self.teacher.eval()
         return self
+
+    def __deepcopy__(self, memo: dict) -> 'FrozenTeacherDistill':
+        # EMA copies the model (mmengine/model/averaged_model.py). The frozen teacher, or its stored
+        # logits, would only take twice the memory; its recorders are hooks on its layers.
+        for shared in (self.teacher, self.distiller.teacher_recorders):
+            memo[id(shared)] = shared
+        copied = memo[id(self)] = type(self).__new__(type(self))
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
 
     def _apply(self, fn: Callable, *args, **kwargs) -> 'FrozenTeacherDistill':
         # `to`, `cuda`, `half` and others call this method
