@@ -16,6 +16,7 @@ from torch import nn
 from ..averaging import BN_MODES, State, add_to_sum, load_mean
 from ..batch_norm import batch_norms, recalibrate_on_training_images
 from ..checkpoints import write_atomically
+from ..datasets import BatchClsDataPreprocessor
 from ..deploy.student_config import describe_config
 from ..evaluation import evaluate, unwrap
 from ..number_checks import check_whole_number
@@ -182,6 +183,9 @@ class TailAverageHook(Hook):
             load_mean(student, self._sum, len(self.epochs), student.state_dict(), self.bn)
             if self.bn == 'recalibrate':
                 preprocess = unwrap(runner.model).data_preprocessor
+                if isinstance(preprocess, BatchClsDataPreprocessor):
+                    # EpochSeedHook has not chosen one if a resumed run was finished
+                    preprocess.choose_view(runner.train_dataloader.dataset)
                 recalibrate_on_training_images(
                     student, runner.train_dataloader, preprocess, runner.seed, self.bn_batches
                 )

@@ -214,6 +214,13 @@ def test_resumed_run_equals_an_uninterrupted_one(tmp_path, teacher):
             toy.assert_same(one[key], two[key])
 
 
+def test_a_finished_run_that_is_resumed_recalibrates_on_the_same_view(tmp_path, teacher):
+    toy.train(config(tmp_path / 'a', teacher, epochs=3))
+    toy.resume(config(tmp_path / 'b', teacher, epochs=3), tmp_path / 'a/epoch_3.pth')
+    one, two = (torch.load(tmp_path / run / 'student_avg.pth') for run in 'ab')
+    toy.assert_same(one['state_dict'], two['state_dict'])
+
+
 def test_stored_logits_are_those_of_the_teacher_on_the_same_views(tmp_path, teacher):
     cfg = config(tmp_path / 'store', teacher, num_workers=2)
     store_teacher(cfg, tmp_path / 'logits', views=2, batch_size=7)
