@@ -1,16 +1,16 @@
 """Images of any size whose augmentation is a function of (seed, view, index)."""
 
 import hashlib
-import json
 import os.path as osp
 import random
 import re
 from collections.abc import Sequence
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
-from mmengine.dataset import BaseDataset
+from mmcv.transforms import BaseTransform
+from mmengine.dataset import BaseDataset, Compose
 from mmpretrain.registry import DATASETS
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
@@ -131,11 +131,28 @@ class ImageViews(Dataset):
                 )
 
 
+def _describe(value: Any) -> str:
+    """The settings of transforms as a text that is the same in every process.
+
+    Some transforms of MMPretrain omit settings in their ``repr``, so their attributes are listed.
+    """
+    if isinstance(value, dict):
+        items = sorted(f'{_describe(key)}: {_describe(item)}' for key, item in value.items())
+        return f'{{{", ".join(items)}}}'
+    if isinstance(value, (list, tuple)):
+        return f'[{", ".join(map(_describe, value))}]'
+    if isinstance(value, (set, frozenset)):
+        return _describe(sorted(map(_describe, value)))
+    if isinstance(value, (np.ndarray, Tensor)):  # whose repr may be abridged
+        return f'{value.dtype}{_describe(value.tolist())}'
+    if isinstance(value, (BaseTransform, Compose)) or type(value).__repr__ is object.__repr__:
+        return f'{type(value).__qualname__}{_describe(getattr(value, "__dict__", {}))}'
+    return re.sub(r' at 0x[0-9a-fA-F]+', '', repr(value))
+
+
 def _fingerprint(dataset: BaseDataset) -> str:
-    transforms = re.sub(r' at 0x[0-9a-f]+', '', repr(dataset.pipeline))
-    digest = hashlib.sha256(
-        json.dumps([transforms, dataset.metainfo.get('classes')], default=str).encode()
-    )
+    settings = _describe([dataset.pipeline, dataset.metainfo.get('classes')])
+    digest = hashlib.sha256(settings.encode())
     root = getattr(dataset, 'img_prefix', None) or getattr(dataset, 'data_root', None)
     for index in range(len(dataset)):
         info = dataset.get_data_info(index)

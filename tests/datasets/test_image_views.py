@@ -1,5 +1,6 @@
 """ImageViews: the stock pipeline, as a function of (seed, view, index)."""
 
+import copy
 import random
 import shutil
 from pathlib import Path
@@ -155,6 +156,18 @@ def test_source_identifies_images_labels_and_pipeline(tmp_path):
     pipeline = [dict(type='LoadImageFromFile'), *AUGMENTED]
     assert ImageViews(dict(dataset, pipeline=pipeline)).source != one
     assert toys().source == toys().source != toys(seed=1).source
+
+
+def test_source_depends_on_all_settings_of_the_pipeline_and_not_on_its_use(tmp_path):
+    auto = [dict(type='AutoAugment', policies=[[dict(type='Invert', prob=p)]]) for p in (0.1, 0.9)]
+    options = dict(type='RandAugment', policies='timm_increasing', num_policies=2)
+    rand = [dict(options, magnitude_level=9, magnitude_std=std) for std in (0, 0.5)]
+    views = [photos(tmp_path, [policy, *AUGMENTED]) for policy in auto + rand]
+    assert len({each.source for each in views}) == 4
+    for used, policy in zip(views, auto + rand):
+        inputs(used, range(3))
+        new = photos(tmp_path, [policy, *AUGMENTED])
+        assert used.source == ImageViews(copy.deepcopy(used.dataset)).source == new.source
 
 
 def test_images_of_different_sizes_are_an_error(tmp_path):
