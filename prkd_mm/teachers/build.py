@@ -178,9 +178,15 @@ def _fingerprint(spec: Spec, mean: Optional[dict], *how: Any) -> Optional[str]:
     if spec.teacher is None:
         return None
     try:
-        if is_net_config(spec.teacher) and isinstance(spec.checkpoint, str):
+        if isinstance(spec.checkpoint, str) and _uses_students_images(spec.teacher):
             # faster than to build the net
             return hash_of_weights(plain_state_dict(read(spec.checkpoint))[0])
         return build_teachers(spec, mean if spec.has_lists else None, *how).fingerprint()
     except (OSError, ImportError, MissingWeights):
         return None
+
+
+def _uses_students_images(net: Net) -> bool:
+    """Whether the config of a net shows that it has no normalization of its own."""
+    # another kind of config (`cfg_path`, ...) may hide one
+    return is_net_config(net) and 'backbone' in net and not net.get('data_preprocessor')

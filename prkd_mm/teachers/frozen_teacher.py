@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Optional, Union
 
+import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
 from torch import Tensor, nn
@@ -86,9 +87,18 @@ class FrozenTeacher(Teacher):
         return metrics
 
     def fingerprint(self) -> str:
+        """Hash of the weights and, if the teacher has its own, of normalization and image size."""
         if self.checkpoint is None:
-            return hash_of_weights(self.net.state_dict())
-        return hash_of_weights(plain_state_dict(read(self.checkpoint))[0])
+            state = dict(self.net.state_dict())
+        else:
+            state = dict(plain_state_dict(read(self.checkpoint))[0])
+        own = Normalization.of(self.net.data_preprocessor)
+        if own.enabled:  # in float32, since a config may have whole numbers
+            state.update(input_mean=own.mean.float(), input_std=own.std.float())
+            state.update(input_swapped=torch.tensor(own.swaps_channels))
+        if self.image_size is not None:
+            state.update(input_size=torch.tensor(self.image_size))
+        return hash_of_weights(state)
 
     def modules_to_compile(self) -> list[nn.Module]:
         return [self.net.backbone] if hasattr(self.net, 'backbone') else []

@@ -50,9 +50,10 @@ class TeacherLogits:
     Args:
         folder (str | Path): The folder.
         identity (dict, optional): Expected properties of the store: ``teacher``, the hash of the
-            teacher's weights; ``source``, a hash of the images, their order, labels, classes and
-            augmentation; ``seed`` of the augmentation; ``normalization`` of the images that the
-            teacher received. Missing keys are not checked. Defaults to None.
+            teacher's weights and of its own normalization, if it has one; ``source``, a hash of the
+            images, their order, labels, classes and augmentation; ``seed`` of the augmentation;
+            ``normalization`` of the images that the teacher received. Missing keys are not checked.
+            Defaults to None.
         complete (bool): Whether to reject an unfinished store. Defaults to True.
         verify (bool): Whether to compare checksums, which reads the whole store. Defaults to True.
 

@@ -63,16 +63,17 @@ class SourceTeacher(FrozenTeacher):
         super().adapt_to(preprocessor)
 
     def fingerprint(self) -> str:
-        """Hash of the weights, the normalization and the image size."""
+        """Hash of the weights, the normalization, the order of the channels and the image size."""
         own = Normalization.of(self.net.data_preprocessor)
-        return hash_of_weights(
-            dict(
-                self.net.state_dict(),
-                input_mean=own.mean,
-                input_std=own.std,
-                input_size=torch.tensor(self.image_size or ()),
-            )
+        state = dict(
+            self.net.state_dict(),
+            input_mean=own.mean,
+            input_std=own.std,
+            input_size=torch.tensor(self.image_size or ()),
         )
+        if own.enabled and not own.swaps_channels:  # stores of RGB teachers stay valid
+            state.update(input_swapped=torch.tensor(False))
+        return hash_of_weights(state)
 
     def modules_to_compile(self) -> list[nn.Module]:
         """The net, unless it comes from a file and is compiled already."""

@@ -199,6 +199,8 @@ def test_channel_order_must_be_specified_if_it_is_unknown(files, net, to_rgb, sw
     with pytest.raises(ValueError, match='if the data set loads RGB images'):
         toy.build(distillation(teacher, to_rgb=False))
     model = toy.build(distillation(dict(teacher, to_rgb=to_rgb), to_rgb=False))
+    other = toy.build(distillation(dict(teacher, to_rgb=not to_rgb), to_rgb=False))
+    assert model.teacher.fingerprint() != other.teacher.fingerprint()
     images = raw_images()
     shown = images if swap else images.flip(1)
     torch.testing.assert_close(logits(model, images), expected(net, shown))

@@ -10,8 +10,9 @@ from mmengine.runner import Runner
 
 from prkd_mm.datasets import BatchClsDataPreprocessor
 from prkd_mm.evaluation import unwrap
+from prkd_mm.teachers import FrozenTeacher
 from prkd_mm.teachers.fill_store import create_store, store_teacher
-from prkd_mm.teachers.logit_store import TeacherLogits
+from prkd_mm.teachers.logit_store import TeacherLogits, hash_of_weights
 from prkd_mm.teachers.teacher import Teacher
 
 VIEWS = 2
@@ -160,6 +161,34 @@ def test_another_teacher_is_refused(store, tmp_path):
     other = toy.save_teacher(tmp_path / 'other.pth', toy.classifier(width=5))
     with pytest.raises(ValueError, match='teacher is'):
         toy.start(config(other, tmp_path, store))
+
+
+def test_another_normalization_of_the_teachers_own_is_refused(ckpt, store, tmp_path):
+    def own(mean, logits=None, **options):
+        cfg = config(ckpt, tmp_path, logits)
+        kind = dict(type='mmpretrain.ClsDataPreprocessor')
+        cfg.model.teacher.data_preprocessor = dict(kind, mean=[mean] * 3, std=[60.0] * 3, **options)
+        return cfg
+
+    folder = tmp_path / 'logits'
+    store_teacher(own(0.0), folder, VIEWS)
+    toy.start(own(0, folder))
+    assert 'not verified' not in toy.log_text(tmp_path)
+    for other in (dict(mean=78.0), dict(mean=0.0, to_rgb=True)):
+        with pytest.raises(ValueError, match='teacher is'):
+            toy.start(own(**other, logits=folder))
+        with pytest.raises(ValueError, match='teacher is'):
+            store_teacher(own(**other), folder, VIEWS)
+    with pytest.raises(ValueError, match='teacher is'):  # that of the same weights without any
+        toy.start(config(ckpt, tmp_path, folder))
+    # a plain teacher is identified by its weights alone
+    assert TeacherLogits(store).header['teacher'] == hash_of_weights(torch.load(ckpt)['state_dict'])
+
+
+def test_the_teachers_image_size_identifies_it():
+    net = toy.build(toy.classifier())
+    teachers = [FrozenTeacher(net, image_size=size) for size in (None, 8, 16)]
+    assert len({teacher.fingerprint() for teacher in teachers}) == 3
 
 
 def test_training_needs_no_checkpoint_of_the_teacher(store, tmp_path):
