@@ -96,6 +96,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         built.adapt_to(self.data_preprocessor)
         del self.teacher
         self.__dict__['teacher'] = built.eval()  # keeps it out of the module tree
+        self._moves_teacher = True  # False in copies, such as EMA's, which may be on another device
 
     def _check_classes(self, teachers: Optional[int]) -> None:
         students = num_classes(self.student)
@@ -137,10 +138,11 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         for shared in (self.teacher, self.distiller.teacher_recorders):
             memo[id(shared)] = shared
         copied = memo[id(self)] = type(self).__new__(type(self))
-        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo), _moves_teacher=False)
         return copied
 
     def _apply(self, fn: Callable, *args, **kwargs) -> 'FrozenTeacherDistill':
         # `to`, `cuda`, `half` and others call this method
-        self.teacher._apply(fn, *args, **kwargs)
+        if self._moves_teacher:
+            self.teacher._apply(fn, *args, **kwargs)
         return super()._apply(fn, *args, **kwargs)

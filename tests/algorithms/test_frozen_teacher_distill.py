@@ -195,6 +195,9 @@ class TestTeacherIsOutsideTheModel:
             other.architecture.head.fc.weight.zero_()
         assert losses(model)['distill.loss_prkd'] != losses(other)['distill.loss_prkd']
         assert model.architecture.head.fc.weight.any()
+        before = losses(model)
+        other.double()  # EMA may be on another device
+        toy.assert_same(losses(model), before)
 
     def test_recorders_are_empty_after_a_step(self, ckpt):
         model = build(ckpt).train()
