@@ -18,6 +18,7 @@ from torch.hub import load_state_dict_from_url
 
 from .files import write_bytes
 
+AVERAGE = 'student_avg.pth'  # name of the averaged student in a work dir
 _HEAD = 5  # names listed of each kind in an error
 _TRUST = 'TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD'  # PyTorch's own variable; it applies to MMEngine, too
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config
 
-from ..checkpoints import epoch_checkpoints, resolve
+from ..checkpoints import AVERAGE, epoch_checkpoints, resolve
 from ..cli import command_of
 from ..config import load_config, seed_suffix
 from ..methods import METHODS
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
     def _weights_in(self, folder: str, which: str) -> str:
         try:
-            return resolve(folder if which == 'latest' else os.path.join(folder, 'student_avg.pth'))
+            return resolve(folder if which == 'latest' else os.path.join(folder, AVERAGE))
         except FileNotFoundError as error:
             raise FileNotFoundError(
                 f'{error}: {self.title} must be trained first '

@@ -15,7 +15,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmpretrain.registry import TRANSFORMS
 from torch import Tensor, nn
 
-from ..checkpoints import load_strictly, plain_state_dict, read, resolve
+from ..checkpoints import AVERAGE, load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
 from ..recorded_config import parse
 from .student_config import at_size, describe, preparation, reads_bgr
@@ -77,7 +77,7 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
         ValueError: If there is no config, or it belongs to another net, or it does not define the
             size of the images.
     """
-    average = osp.join(path, 'student_avg.pth')
+    average = osp.join(path, AVERAGE)
     source = average if osp.isfile(average) else resolve(path)
     checkpoint = read(source)
     meta = checkpoint.get('meta', {})

@@ -6,6 +6,7 @@ from typing import Optional
 
 from rich.console import Console
 
+from ..checkpoints import AVERAGE
 from .analyses import analyze
 from .comparison_report import protocol, write_report
 from .figures import copy_schedule, draw_accuracy
@@ -111,7 +112,7 @@ def show(rows: Sequence[Row], about: dict[str, str], console: Console) -> None:
 def _show_student(jobs: Sequence[Job], console: Console) -> None:
     """Print the path of the averaged student of the last method, with seed 0."""
     first = next(job for job in jobs if job.method == jobs[-1].method)
-    student = first.work_dir / 'student_avg.pth'
+    student = first.work_dir / AVERAGE
     if first.has_results and student.exists():
         console.print(
             f'Averaged student of {first.name}, seed 0: {student}', highlight=False, soft_wrap=True

@@ -1,7 +1,6 @@
 import copy
 import math
 import os.path as osp
-import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +14,7 @@ from torch import nn
 
 from ..averaging import BN_MODES, State, add_to_sum, load_mean
 from ..batch_norm import batch_norms, recalibrate_on_training_images
-from ..checkpoints import write_atomically
+from ..checkpoints import AVERAGE, write_atomically
 from ..datasets import BatchClsDataPreprocessor
 from ..deploy.student_config import describe_config
 from ..evaluation import evaluate, unwrap
@@ -71,7 +70,6 @@ class TailAverageHook(Hook):
         bn_batches (int): Number of training batches for 'recalibrate', without batch augmentation;
             at most one epoch. Defaults to 100.
         evaluate (bool): Whether to validate the average. Defaults to True.
-        filename (str): Name of the checkpoint in the work dir. Defaults to 'student_avg.pth'.
 
     Raises:
         ValueError: If an argument is out of range, if there are more epochs to average than the run
@@ -93,7 +91,6 @@ class TailAverageHook(Hook):
         bn: str = 'recalibrate',
         bn_batches: int = 100,
         evaluate: bool = True,
-        filename: str = 'student_avg.pth',
     ) -> None:
         check_whole_number('TailAverageHook: num_epochs', num_epochs)
         check_whole_number('TailAverageHook: interval', interval)
@@ -102,22 +99,11 @@ class TailAverageHook(Hook):
             raise ValueError(f'TailAverageHook: bn must be one of {BN_MODES}, got {bn!r}')
         if not isinstance(evaluate, bool):
             raise ValueError(f'TailAverageHook: evaluate must be True or False, got {evaluate!r}')
-        if not isinstance(filename, str) or osp.basename(filename) != filename or not filename:
-            raise ValueError(
-                f'TailAverageHook: filename must be the name of a file without a folder, got '
-                f'{filename!r}'
-            )
-        if re.fullmatch(r'last_checkpoint|((epoch|iter)_\d+|best_.*)\.pth', filename):
-            raise ValueError(
-                f'TailAverageHook: filename {filename!r} is a name that the checkpoint hook uses; '
-                'choose another, such as student_avg.pth'
-            )
         self.num_epochs = num_epochs
         self.interval = interval
         self.bn = bn
         self.bn_batches = bn_batches
         self.evaluate = evaluate
-        self.filename = filename
         self._resumed: Optional[dict] = None
         self._start()
 
@@ -221,7 +207,7 @@ class TailAverageHook(Hook):
         if not self.epochs:
             runner.logger.warning(
                 'TailAverageHook: the run stopped before its last '
-                f'{self.num_epochs} epochs, so there is no average and no {self.filename}'
+                f'{self.num_epochs} epochs, so there is no average and no {AVERAGE}'
             )
             return
         student, metrics = self.average(runner)
@@ -232,7 +218,7 @@ class TailAverageHook(Hook):
             self._write(runner, student, metrics)
 
     def _write(self, runner: Runner, student: nn.Module, metrics: dict) -> None:
-        path = osp.join(runner.work_dir, self.filename)
+        path = osp.join(runner.work_dir, AVERAGE)
         meta = dict(
             tail_average=list(self.epochs),
             bn=self.bn,
@@ -256,7 +242,7 @@ def _student_config(runner: Runner) -> dict:
     try:
         return dict(student_config=describe_config(runner.cfg))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        runner.logger.warning(f'student_avg.pth does not contain its config: {error}')
+        runner.logger.warning(f'{AVERAGE} does not contain its config: {error}')
         return {}
 
 
