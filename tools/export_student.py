@@ -5,11 +5,10 @@ from typing import Callable, Optional
 
 import numpy as np
 from mmengine.registry import MODELS
-from rich.console import Console
 from rich.table import Table
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
-from prkd_mm.cli import ArgumentParser, output_folder, run, whole_number
+from prkd_mm.cli import ArgumentParser, output_folder, run, whole_number, wide_console
 from prkd_mm.deploy.checked_images import CheckedImages, of_test_set, of_training_set
 from prkd_mm.deploy.export import FORMATS, Exported, export, latency, predictor_of_net
 from prkd_mm.deploy.predict import find_images
@@ -111,8 +110,7 @@ def show(student: Student, checked: CheckedImages, exported: list[Exported]) -> 
             '-' if each.top1 is None else f'{each.top1:.2f}',
             f'{each.milliseconds:.2f}',
         )
-    # names of files may look like markup
-    Console(width=max(Console().width, 120), markup=False, emoji=False).print(table)
+    wide_console().print(table)
 
 
 def main() -> None:
