@@ -136,6 +136,8 @@ def plain_data_only(path: str) -> Iterator[None]:
             f'when it is opened ({_first_sentence(error)}). If you made this file yourself, set '
             f'{_TRUST}=1'
         ) from error
+    except (MemoryError, torch.cuda.OutOfMemoryError):  # the file may be intact
+        raise
     except Exception as error:  # torch does not wrap the errors of its reader
         if isinstance(error, PermissionError) or not os.path.isfile(path):
             raise

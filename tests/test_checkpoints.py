@@ -200,6 +200,16 @@ class TestRead:
         with pytest.raises(ValueError, match='damaged, cut short'):
             read(str(path))
 
+    @pytest.mark.parametrize('error', [MemoryError, torch.cuda.OutOfMemoryError])
+    def test_a_file_is_not_called_damaged_if_the_memory_is_full(self, tmp_path, monkeypatch, error):
+        def fail(*args, **kwargs):
+            raise error
+
+        torch.save(dict(state_dict={}), tmp_path / 'a.pth')
+        monkeypatch.setattr(torch, 'load', fail)
+        with pytest.raises(error):
+            read(str(tmp_path / 'a.pth'))
+
     def test_a_list_is_an_error(self, tmp_path):
         torch.save([1, 2], tmp_path / 'a.pth')
         with pytest.raises(ValueError, match='holds a list, not a dict'):
