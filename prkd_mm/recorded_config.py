@@ -3,6 +3,8 @@
 import ast
 from typing import Any, NamedTuple, Optional
 
+from .overrides import is_type
+
 # Only these settings change what a training run computes.
 _COMPARED = ('method', 'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler')
 # So do these hooks, wherever they are in the config.
@@ -98,10 +100,11 @@ def _relevant(cfg: dict, ranks: int) -> dict[str, Any]:
     parts['randomness'] = dict(seed=(cfg.get('randomness') or {}).get('seed'))
     parts['images per step (batch size × processes)'] = loader.get('batch_size', 0) * ranks
     parts['train_dataloader'] = {k: v for k, v in loader.items() if k not in _LOADING}
-    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    for hook in hooks:
-        if hook and hook.get('type') in _HOOKS:
-            parts[hook['type']] = hook
+    # sorted, since MMEngine sorts the keys of a config that it dumps
+    by_default = [hook for _, hook in sorted((cfg.get('default_hooks') or {}).items())]
+    hooks = [hook for hook in [*by_default, *(cfg.get('custom_hooks') or [])] if hook]
+    for name in _HOOKS:  # with any scope
+        parts[name] = [dict(hook, type=name) for hook in hooks if is_type(hook, name)] or None
     flat: dict[str, Any] = {}
     for name, part in parts.items():
         _flatten(part, name, flat)
