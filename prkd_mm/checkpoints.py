@@ -44,6 +44,23 @@ def resolve(path: str) -> str:
     return path
 
 
+def filename_template(cfg: dict) -> Optional[str]:
+    """The ``filename_tmpl`` of the checkpoint hook in a config, or None for its default."""
+    return ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('filename_tmpl')
+
+
+def checkpoint_name(template: Optional[str] = None) -> re.Pattern:
+    """Pattern of the names of a run's checkpoints; its group ``number`` is the epoch or iteration.
+
+    ``template`` is the ``filename_tmpl`` of the checkpoint hook. None stands for ``epoch_{}.pth``
+    or ``iter_{}.pth``; the group ``unit`` says which.
+    """
+    if template is None:
+        return re.compile(r'(?P<unit>epoch|iter)_(?P<number>\d+)\.pth')
+    before, _, after = template.partition('{}')
+    return re.compile(rf'{re.escape(before)}(?P<number>\d+){re.escape(after)}')
+
+
 def epoch_checkpoints(work_dir: Union[str, Path]) -> dict[int, Path]:
     """The checkpoints ``epoch_N.pth`` of a work dir by N, ascending."""
     found = {

@@ -9,13 +9,13 @@ from typing import Callable, Optional, Union
 
 from mmengine.runner import Runner
 
+from .checkpoints import checkpoint_name
 from .files import write_bytes
 from .folder_lock import free_name
 
-# Files and folders of a run in its work dir; others may be anybody's
+# Files and folders of a run in its work dir, without its checkpoints; others may be anybody's
 _OF_A_RUN = re.compile(
-    r'(epoch|iter)_\d+\.pth|best_.*\.pth|student_avg\.pth|last_checkpoint|schedule\.png|job\.json|'
-    r'\d{8}_\d{6}|export|test'
+    r'best_.*\.pth|student_avg\.pth|last_checkpoint|schedule\.png|job\.json|\d{8}_\d{6}|export|test'
 )
 
 
@@ -24,20 +24,33 @@ def has_earlier_run(folder: Union[str, Path]) -> bool:
     return Path(folder, 'last_checkpoint').is_file()
 
 
-def is_of_earlier_run(path: Union[str, Path], folder: Union[str, Path]) -> bool:
-    """Whether a new run in a work dir moves a file or folder, or the whole work dir is meant."""
+def _is_of_a_run(name: str, template: Optional[str]) -> bool:
+    # an earlier run may have used MMEngine's default names
+    patterns = _OF_A_RUN, checkpoint_name(), checkpoint_name(template)
+    return any(pattern.fullmatch(name) for pattern in patterns)
+
+
+def is_of_earlier_run(
+    path: Union[str, Path], folder: Union[str, Path], template: Optional[str] = None
+) -> bool:
+    """Whether a new run in a work dir moves a file or folder, or the whole work dir is meant.
+
+    ``template`` is the ``filename_tmpl`` of the checkpoint hook, None for its default.
+    """
     path, folder = Path(path), Path(folder).resolve()
     for place in (path.resolve(), path.parent.resolve() / path.name):  # of a link, and of its file
         if place.is_relative_to(folder):
             first = place.relative_to(folder).parts[:1]  # empty for the work dir itself
-            if all(map(_OF_A_RUN.fullmatch, first)):
+            if all(_is_of_a_run(name, template) for name in first):
                 return True
     return False
 
 
 @contextmanager
 def restored_after_failed_start(
-    folder: Union[str, Path], has_started: Callable[[], bool] = lambda: False
+    folder: Union[str, Path],
+    has_started: Callable[[], bool] = lambda: False,
+    template: Optional[str] = None,
 ) -> Iterator[Callable[[], Path]]:
     """Restore a work dir, which exists, if the run fails before it has computed anything.
 
@@ -45,7 +58,8 @@ def restored_after_failed_start(
     get their old content back. Nothing changes if ``has_started()`` is true.
 
     Yields a function that moves the files of an earlier run, which the new one would mix with its
-    own, into a new folder ``<folder>.1``, and returns this folder. They are also restored.
+    own, into a new folder ``<folder>.1``, and returns this folder. They are also restored. Its
+    checkpoints may have names of ``template``, see :func:`is_of_earlier_run`.
     """
     folder = Path(folder).resolve()
     entries = set(folder.iterdir())
@@ -57,7 +71,7 @@ def restored_after_failed_start(
         aside.mkdir()
         moved.append(aside)
         for path in entries:
-            if _OF_A_RUN.fullmatch(path.name):
+            if _is_of_a_run(path.name, template):
                 path.rename(aside / path.name)
         for path, content in configs.items():
             write_bytes(aside / path.name, content)

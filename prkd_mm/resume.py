@@ -1,7 +1,6 @@
 """Find the checkpoint to resume from, and check that it belongs to the same run."""
 
 import os.path as osp
-import re
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -9,12 +8,11 @@ from mmengine.config import Config
 from torch import nn
 from torch.utils.data import Dataset
 
-from .checkpoints import read
+from .checkpoints import checkpoint_name, filename_template, read
 from .evaluation import unwrap
 from .hooks.safe_checkpoint_hook import IMAGES, TEACHER, images_hash, teacher_hash
 from .recorded_config import changes, parse
 
-_NAME = re.compile(r'(?P<unit>epoch|iter)_(?P<number>\d+)\.pth')
 _STATE = ('meta', 'state_dict', 'optimizer', 'message_hub')  # what a resume needs
 
 
@@ -70,10 +68,7 @@ def find_resume_point(work_dir: Union[str, Path], template: Optional[str] = None
 
 def _candidates(work_dir: Path, template: Optional[str]) -> list[Path]:
     """The checkpoints of a run, newest first."""
-    name = _NAME
-    if template is not None:
-        before, _, after = template.partition('{}')
-        name = re.compile(rf'{re.escape(before)}(?P<number>\d+){re.escape(after)}')
+    name = checkpoint_name(template)
     numbered = [
         (match.groupdict().get('unit', ''), int(match['number']), path)
         for path in work_dir.glob('*')
@@ -120,8 +115,7 @@ def set_resume(
     """
     folder = cfg.work_dir if checkpoint == 'auto' else osp.expanduser(checkpoint)
     if checkpoint == 'auto' or osp.isdir(folder):
-        hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
-        point = find_resume_point(folder, hook.get('filename_tmpl'))
+        point = find_resume_point(folder, filename_template(cfg))
         if point.path is None and checkpoint != 'auto':
             raise FileNotFoundError(f'no checkpoint in the work dir {checkpoint!r}')
     else:

@@ -12,6 +12,7 @@ from torch import nn
 
 from prkd_mm.config import load_config
 from prkd_mm.failed_start import is_of_earlier_run, restored_after_failed_start
+from prkd_mm.resume import find_resume_point
 
 RUN = ('last_checkpoint', 'epoch_9.pth', 'iter_4.pth', 'best_top1_epoch_9.pth', 'student_avg.pth')
 FAILURES = dict(
@@ -98,6 +99,19 @@ def test_an_earlier_run_is_moved_unless_the_new_one_fails_to_start(tmp_path, fai
     new = {str(path): content for path, content in contents(folder).items() if content}
     expected = {'notes.txt': b'old', 'photos/best_of_all.pth': b'old'}
     assert new == dict(expected, **{'run.py': b'new', 'epoch_9.pth': b'new'})
+
+
+def test_checkpoints_with_the_names_of_the_config_are_moved(tmp_path):
+    """A run resumes from them if the new one is killed before its first checkpoint."""
+    folder, template = tmp_path / 'run', 'ckpt_{}.pth'
+    folder.mkdir()
+    for name in ('ckpt_10.pth', 'epoch_9.pth', 'ckpt_best.pth'):
+        (folder / name).touch()
+    assert is_of_earlier_run(folder / 'ckpt_10.pth', folder, template)
+    with restored_after_failed_start(folder, template=template) as set_aside:
+        set_aside()
+    assert [path.name for path in folder.iterdir()] == ['ckpt_best.pth']
+    assert find_resume_point(folder, template).path is None
 
 
 def test_an_interrupted_start_is_not_continued(tmp_path):

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
-from prkd_mm.checkpoints import read
+from prkd_mm.checkpoints import filename_template, read
 from prkd_mm.class_checks import check_classes
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.datasets.wrapped import unused_images
@@ -69,7 +69,7 @@ def reject_weights_in(cfg: Config) -> None:
     given = dict(load_from=cfg.get('load_from'), teacher_ckpt=cfg.model.get('teacher_ckpt'))
     for name, paths in given.items():
         for path in [paths] if isinstance(paths, str) else paths or []:
-            if is_of_earlier_run(path, cfg.work_dir):
+            if is_of_earlier_run(path, cfg.work_dir, filename_template(cfg)):
                 raise ValueError(
                     f'{name}={path!r} belongs to the earlier run in the work dir of the new one, '
                     'which would move it: set another --work-dir'
@@ -88,7 +88,9 @@ def main() -> None:
         if processes.rank == 0:
             stack.enter_context(lock_folder(cfg.work_dir))
             set_earlier_run_aside = stack.enter_context(
-                restored_after_failed_start(cfg.work_dir, lambda: has_trained(runner, first))
+                restored_after_failed_start(
+                    cfg.work_dir, lambda: has_trained(runner, first), filename_template(cfg)
+                )
             )
         if args.resume:
             notes, meta = set_resume(cfg, args.resume, args.allow_changes, processes.number)
