@@ -40,14 +40,21 @@ def find_resume_point(work_dir: Union[str, Path], template: Optional[str] = None
     ``filename_tmpl`` of the checkpoint hook; None stands for ``epoch_{}.pth`` or ``iter_{}.pth``.
 
     Raises:
-        ValueError: If the work dir has checkpoints, but none can be read.
+        ValueError: If the work dir has checkpoints, but none can be read, or it has none, but
+            ``last_checkpoint`` names an existing file elsewhere.
     """
     work_dir = Path(work_dir)
     candidates, notes = _candidates(work_dir, template), []
+    recorded = _last_checkpoint(work_dir)
     if not candidates:
+        if osp.isfile(recorded):  # in the `out_dir` of the checkpoint hook
+            raise ValueError(
+                f"the checkpoints of '{work_dir}' are elsewhere; to resume from the last one, use "
+                f'--resume {recorded}; to train from the beginning, leave out --resume'
+            )
         notes.append(f"there is no checkpoint in '{work_dir}': training from the beginning")
         return ResumePoint(None, {}, notes)
-    last = _last_checkpoint(work_dir)
+    last = work_dir / osp.basename(recorded)
     if last in candidates:
         candidates = candidates[candidates.index(last) :]
     else:
@@ -77,12 +84,12 @@ def _candidates(work_dir: Path, template: Optional[str]) -> list[Path]:
     return [path for *_, path in sorted(numbered, reverse=True)]
 
 
-def _last_checkpoint(work_dir: Path) -> Optional[Path]:
+def _last_checkpoint(work_dir: Path) -> str:
+    """The path that ``last_checkpoint`` names; empty without one."""
     try:
-        text = (work_dir / 'last_checkpoint').read_text().strip()
+        return (work_dir / 'last_checkpoint').read_text().strip()
     except (OSError, UnicodeDecodeError):
-        return None
-    return work_dir / osp.basename(text)
+        return ''
 
 
 def read_for_resume(path: str) -> dict:

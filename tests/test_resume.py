@@ -108,6 +108,19 @@ class TestWhichCheckpoint:
         point = find_resume_point(tmp_path)
         assert point.path is None and 'from the beginning' in point.notes[0]
 
+    @pytest.mark.parametrize('moved', [False, True])
+    def test_checkpoints_in_another_folder_are_not_overwritten(self, run, finished, moved):
+        """`last_checkpoint` of the copy names a file of the original."""
+        recorded = finished[0] / 'epoch_3.pth'
+        for path in run.glob('epoch_*.pth'):
+            path.unlink()
+        if moved:  # the file that is named does not exist either
+            (run / 'last_checkpoint').write_text('/gone/epoch_3.pth')
+            assert find_resume_point(run).path is None
+            return
+        with pytest.raises(ValueError, match=f'are elsewhere; .* use --resume {recorded};'):
+            find_resume_point(run)
+
 
 class TestSetResume:
     def test_the_same_run_resumes_without_notes(self, finished):
