@@ -40,13 +40,18 @@ def parse_args() -> argparse.Namespace:
 
 
 def prepare(args: argparse.Namespace) -> Config:
-    """The config of the run, with the options of the command line."""
+    """The config of the run, with the options of the command line.
+
+    ``resume=True`` in the config sets ``args.resume``.
+    """
     cfg = load_config(args.config, args.method, args.cfg_options, args.work_dir)
     cfg.launcher = args.launcher
     for name in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'model'):
         if not cfg.get(name):
             raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
-    if not (args.resume or cfg.get('resume')) and has_earlier_run(cfg.work_dir):
+    if cfg.get('resume') and not args.resume:  # with the same checks; as MMEngine understands it
+        args.resume = cfg.get('load_from') or 'auto'
+    if not args.resume and has_earlier_run(cfg.work_dir):
         reject_weights_in(cfg)
     prepare_store(cfg, args.store_views)
     check_amp(args.amp)
@@ -83,7 +88,6 @@ def main() -> None:
     processes = processes_of(args.launcher)
     runner, first = None, 0
     notes, meta = [], {}
-    resumes = args.resume or cfg.get('resume')  # or trains from the beginning
     with contextlib.ExitStack() as stack:
         if processes.rank == 0:
             stack.enter_context(lock_folder(cfg.work_dir))
@@ -109,7 +113,7 @@ def main() -> None:
         notes += check_classes(runner) + unused_images(runner.train_dataloader.dataset)
         check_images(runner)
         # now that no process reads the folder any more
-        if processes.rank == 0 and not resumes and has_earlier_run(cfg.work_dir):
+        if processes.rank == 0 and not args.resume and has_earlier_run(cfg.work_dir):
             notes.append(f'the earlier run in {cfg.work_dir!r} is now in {set_earlier_run_aside()}')
         for note in notes:
             runner.logger.warning(note)

@@ -1,0 +1,23 @@
+import project
+import pytest
+import torch
+
+
+@pytest.mark.parametrize('named', [False, True])
+@pytest.mark.parametrize('place', ['config', 'options'])
+def test_resume_in_the_config_is_checked_like_the_option(checkout, place, named):
+    """MMEngine would resume from the checkpoint of any run."""
+    path = checkout / ('other.pth' if named else 'work_dirs/mine/epoch_1.pth')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    meta = dict(epoch=1, iter=9, cfg='randomness = dict(seed=9)')
+    torch.save(dict(meta=meta, state_dict={}, optimizer={}, message_hub={}), path)
+    settings = dict(resume=True, load_from=str(path)) if named else dict(resume=True)
+    text, command = f'_base_ = {project.TEACHER_DIGITS!r}\n', ['train', 'mine.py']
+    if place == 'config':
+        text += ''.join(f'{name} = {value!r}\n' for name, value in settings.items())
+    else:
+        command += ['--cfg-options', *(f'{name}={value}' for name, value in settings.items())]
+    (checkout / 'mine.py').write_text(text)
+    error = project.error_of(*command)
+    assert f"{path.name}' belongs to a run with different settings" in error
+    assert '--allow-changes' in error
