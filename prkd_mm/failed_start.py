@@ -17,6 +17,8 @@ from .folder_lock import free_name
 _OF_A_RUN = re.compile(
     r'best_.*\.pth|student_avg\.pth|last_checkpoint|schedule\.png|job\.json|\d{8}_\d{6}|export|test'
 )
+# What a run writes to its work dir before its first iteration; stored logits are worth keeping
+_OF_A_START = re.compile(r'\d{8}_\d{6}|schedule\.png|.*\.py')
 
 
 def has_earlier_run(folder: Union[str, Path]) -> bool:
@@ -54,8 +56,9 @@ def restored_after_failed_start(
 ) -> Iterator[Callable[[], Path]]:
     """Restore a work dir, which exists, if the run fails before it has computed anything.
 
-    New files and folders are removed. Configs directly in ``folder``, which MMEngine overwrites,
-    get their old content back. Nothing changes if ``has_started()`` is true.
+    New logs, figures and configs of a run are removed; other new files may be anybody's. Configs
+    directly in ``folder``, which MMEngine overwrites, get their old content back. Nothing changes
+    if ``has_started()`` is true.
 
     Yields a function that moves the files of an earlier run, which the new one would mix with its
     own, into a new folder ``<folder>.1``, and returns this folder. They are also restored. Its
@@ -92,7 +95,8 @@ def _restore(
     folder: Path, entries: set[Path], configs: dict[Path, bytes], moved: list[Path]
 ) -> None:
     for path in set(folder.iterdir()) - entries:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if _OF_A_START.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for path, content in configs.items():
         if path.read_bytes() != content:
             write_bytes(path, content)
@@ -103,6 +107,11 @@ def _restore(
 
 
 def has_trained(runner: Optional[Runner], first: int = 0) -> bool:
-    """Whether a runner, None if it was not built, has trained beyond the iteration ``first``."""
+    """Whether a runner, None if it was not built, has trained beyond the iteration ``first``.
+
+    A finished run that resumes has: it validates, and writes its average.
+    """
     # `runner.iter` would build the loop, which may be what failed
-    return getattr(getattr(runner, '_train_loop', None), 'iter', 0) > first
+    loop = getattr(runner, '_train_loop', None)
+    done = getattr(loop, 'iter', 0)
+    return done > first or (done > 0 and done >= getattr(loop, 'max_iters', float('inf')))

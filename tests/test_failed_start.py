@@ -7,11 +7,12 @@ from pathlib import Path
 import project
 import pytest
 import torch
+import toy
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from prkd_mm.config import load_config
-from prkd_mm.failed_start import is_of_earlier_run, restored_after_failed_start
+from prkd_mm.failed_start import has_trained, is_of_earlier_run, restored_after_failed_start
 from prkd_mm.resume import find_resume_point
 
 RUN = ('last_checkpoint', 'epoch_9.pth', 'iter_4.pth', 'best_top1_epoch_9.pth', 'student_avg.pth')
@@ -149,6 +150,29 @@ def test_a_second_run_does_not_mix_with_the_first(checkout):
     first, second = (checkout / f'work_dirs/teacher_digits{end}' for end in ('.1', ''))
     assert sorted(path.name for path in first.glob('epoch_*')) == ['epoch_1.pth', 'epoch_2.pth']
     assert [path.name for path in second.glob('epoch_*')] == ['epoch_1.pth']
+
+
+def test_new_files_of_others_are_kept_after_a_failed_start(tmp_path):
+    """Other programs may write into the same folder, and a store of logits took long to fill."""
+    others = {'prkd_digits', 'analysis', 'test', 'export', 'teacher_8_views', 'notes.txt', 'a.pth'}
+    with pytest.raises(ValueError):
+        with restored_after_failed_start(tmp_path):
+            for name in {*others, '20260102_030405', 'run.py', 'schedule.png'}:
+                file = tmp_path / name / 'scalars.json' if '.' not in name else tmp_path / name
+                file.parent.mkdir(exist_ok=True)
+                file.touch()
+            raise ValueError
+    assert {path.name for path in tmp_path.iterdir()} == others
+    assert (tmp_path / 'prkd_digits/scalars.json').exists()
+
+
+def test_a_finished_run_that_resumes_has_computed_something(tmp_path):
+    """An interrupt after its average was written must not remove it."""
+    cfg = toy.config(toy.classifier(), tmp_path)
+    assert not has_trained(toy.start(cfg))
+    finished = toy.train(cfg)
+    resumed = toy.resume(cfg, tmp_path / 'epoch_2.pth')
+    assert resumed.iter == finished.iter and has_trained(resumed, first=finished.iter)
 
 
 def test_files_of_a_run_that_has_computed_something_are_kept(tmp_path):
