@@ -1,5 +1,6 @@
 """Read checkpoints strictly and write them atomically."""
 
+import argparse
 import io
 import os
 import pickle
@@ -142,7 +143,11 @@ def _is_trusted() -> bool:
 
 @contextmanager
 def plain_data_only(path: str) -> Iterator[None]:
-    """Turn the errors of torch's reader into a ValueError that names the file and the problem."""
+    """Turn the errors of torch's reader into a ValueError that names the file and the problem.
+
+    The options of a training script, a Namespace, are plain data.
+    """
+    torch.serialization.add_safe_globals([argparse.Namespace])
     try:
         yield
     except pickle.UnpicklingError as error:
@@ -181,10 +186,14 @@ def _first_sentence(error: Exception) -> str:
 def plain_state_dict(checkpoint: dict) -> tuple[dict[str, Tensor], bool]:
     """The weights of one plain net, and whether it was the student in a checkpoint of an algorithm.
 
-    A net that was trained alone needs no change. A distillation algorithm keeps its student under
-    ``architecture.``; MMRazor's algorithms also keep their teacher, which is dropped.
+    A net that was trained alone needs no change. torchvision's scripts save it as ``model``. A
+    distillation algorithm keeps its student under ``architecture.``; MMRazor's algorithms also keep
+    their teacher, which is dropped.
     """
     state = checkpoint.get('state_dict', checkpoint)
+    nested = state.get('model')
+    if isinstance(nested, dict) and all(isinstance(value, Tensor) for value in nested.values()):
+        state = nested
     state = {k.removeprefix('module.'): value for k, value in state.items()}
     prefix = 'architecture.'
     student = {key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)}
@@ -220,11 +229,22 @@ def load_strictly(model: nn.Module, state: dict[str, Tensor], what: str) -> None
     ]
     if lines:
         raise ValueError(
-            f'{what} does not fit the model of the config:'
-            f'{"".join(lines)}\n'
-            'Does it have a different architecture, or a different number of classes?'
+            f'{what} does not fit the model of the config:{"".join(lines)}\n{_cause(own, state)}'
         )
     model.load_state_dict(state)
+
+
+def _cause(own: dict[str, Tensor], state: dict[str, Tensor]) -> str:
+    """The likely cause if the names or shapes of ``state`` are not those of a model."""
+    first = next(iter(own), '')
+    for prefix in [key.removesuffix(first) for key in state if key.endswith(f'.{first}')]:
+        if all(prefix + key in state for key in own):
+            return (
+                f'All names of the model are there after {prefix!r}, as in a checkpoint of '
+                f'Lightning; save the weights without {prefix!r}: '
+                f'{{k.removeprefix({prefix!r}): v for k, v in state_dict.items()}}'
+            )
+    return 'Does it have a different architecture, or a different number of classes?'
 
 
 def write_atomically(checkpoint: dict, path: Union[str, Path]) -> None:

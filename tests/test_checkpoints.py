@@ -1,5 +1,6 @@
 import os
 import shutil
+from argparse import Namespace
 
 import pytest
 import torch
@@ -65,6 +66,13 @@ class TestPlainStateDict:
         assert plain_state_dict(dict(state_dict=state)) == (self.NET, False)
         assert plain_state_dict(state) == (self.NET, False)
 
+    @pytest.mark.parametrize('parallel', ['', 'module.'])
+    def test_a_net_saved_as_model_is_extracted(self, parallel):
+        state = {parallel + key: value for key, value in self.NET.items()}
+        assert plain_state_dict(dict(model=state, epoch=3)) == (self.NET, False)
+        both = dict(state_dict=state, model=dict(other=torch.ones(1)))
+        assert plain_state_dict(both) == (self.NET, False)
+
 
 class TestLoadStrictly:
     def test_all_weights_are_loaded(self):
@@ -107,6 +115,16 @@ class TestLoadStrictly:
             '1.weight, 1.bias, 2.weight, ...\n',
         ):
             load_strictly(net, {}, 'x')
+
+    @pytest.mark.parametrize('prefix', ['model.', 'student.net.'])
+    def test_the_error_names_a_prefix_that_all_names_have(self, prefix):
+        net = nn.Linear(2, 3)
+        state = {prefix + key: value for key, value in net.state_dict().items()}
+        with pytest.raises(ValueError, match=f"after '{prefix}'.*removeprefix.'{prefix}'"):
+            load_strictly(net, dict(state, loss=torch.ones(1)), 'x')
+        del state[f'{prefix}bias']
+        with pytest.raises(ValueError, match='different architecture'):
+            load_strictly(net, state, 'x')
 
 
 class TestWriteAtomically:
@@ -173,6 +191,18 @@ class TestRead:
         with pytest.raises(ValueError, match=f"'{path}' was refused.*could run code.*mkdir"):
             read(str(path))
         assert not target.exists()
+
+    def test_options_of_a_training_script_are_plain_data(self, tmp_path):
+        """As timm's and torchvision's scripts save them; in a process that has read no other."""
+        state = nn.Linear(2, 3).state_dict()
+        torch.save(dict(model=state, args=Namespace(lr=0.1)), tmp_path / 'net.pth')
+        allowed = torch.serialization.get_safe_globals()
+        torch.serialization.clear_safe_globals()
+        try:
+            checkpoint = read(str(tmp_path / 'net.pth'))
+        finally:
+            torch.serialization.add_safe_globals(allowed)
+        toy.assert_same(plain_state_dict(checkpoint)[0], dict(state))
 
     def test_a_whole_module_is_refused(self, tmp_path):
         torch.save(nn.Linear(2, 2), tmp_path / 'net.pth')

@@ -7,13 +7,11 @@ Papers on distillation share the teachers for CIFAR-100 of `RepDistiller
 has the same nets; only the names of their weights differ.
 """
 
-import argparse
 import hashlib
 import re
 from pathlib import Path
 from typing import Callable, Union
 
-import torch
 from torch import Tensor, nn
 
 from ..checkpoints import load_from_local, load_strictly
@@ -49,8 +47,6 @@ def read(path: Union[str, Path]) -> tuple[dict[str, Tensor], dict]:
         FileNotFoundError: If there is no such file.
         ValueError: If the file contains code, or is not ``{'model': state_dict}``.
     """
-    # RepDistiller's *_last.pth files contain the command-line options as a Namespace.
-    torch.serialization.add_safe_globals([argparse.Namespace])
     path = Path(path)
     checkpoint = load_from_local(str(path), 'cpu')
     state = checkpoint.get('model') if isinstance(checkpoint, dict) else None
