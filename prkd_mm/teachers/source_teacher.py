@@ -5,11 +5,12 @@ from typing import Optional, Union
 import torch
 from torch import nn
 
+from .file_nets import FileNet
 from .frozen_teacher import FrozenTeacher
 from .logit_store import hash_of_weights
 from .logits_net import LogitsNet
 from .normalization import Normalization
-from .sources import FileNet, load_source
+from .sources import load_source
 
 
 class SourceTeacher(FrozenTeacher):

@@ -4,17 +4,15 @@ Each loader returns a :class:`SourceNet`. A library is imported only when it is 
 missing, the error names the package to install.
 """
 
-import hashlib
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Callable, NamedTuple, Optional
 
 import torch
 from torch import Tensor, nn
 
 from ..checkpoints import load_exported, load_strictly, plain_state_dict, read
+from .file_nets import OnnxNet, TorchFile, import_library
 
 
 class SourceNet(NamedTuple):
@@ -95,18 +93,8 @@ def _from_library(
     return net
 
 
-def _import(module: str, package: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(
-            f'this teacher needs the package {package}, which is not installed: '
-            f'pip install {package}'
-        ) from error
-
-
 def _timm(name: str, pretrained: bool, options: dict) -> SourceNet:
-    timm = _import('timm', 'timm')
+    timm = import_library('timm', 'timm')
     net = timm.create_model(name, pretrained=pretrained, **options)
     data = timm.data.resolve_model_data_config(net)
     size = tuple(data['input_size'][-2:])
@@ -114,7 +102,7 @@ def _timm(name: str, pretrained: bool, options: dict) -> SourceNet:
 
 
 def _torchvision(name: str, pretrained: bool, options: dict) -> SourceNet:
-    models = _import('torchvision.models', 'torchvision')
+    models = import_library('torchvision.models', 'torchvision')
     weights = models.get_model_weights(name).DEFAULT
     net = models.get_model(name, weights=weights if pretrained else None, **options)
     transform = weights.transforms()
@@ -141,7 +129,7 @@ class _LogitsOfOutput(nn.Module):
 
 
 def _transformers(name: str, pretrained: bool, options: dict) -> SourceNet:
-    transformers = _import('transformers', 'transformers')
+    transformers = import_library('transformers', 'transformers')
     create = transformers.AutoModelForImageClassification
     options = dict(options)
     if pretrained:
@@ -157,33 +145,6 @@ def _transformers(name: str, pretrained: bool, options: dict) -> SourceNet:
     return _normalized(_LogitsOfOutput(net), net.config.num_labels, mean, std, (size, size))
 
 
-class FileNet(nn.Module):
-    """A module from a file, which always stays in evaluation mode.
-
-    A frozen TorchScript file and an ONNX file have no parameters, so the ``state_dict`` contains a
-    hash of the file.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__()
-        digest = hashlib.sha256(Path(path).read_bytes()).digest()
-        self.register_buffer('file_hash', torch.tensor(list(digest), dtype=torch.uint8))
-
-    def train(self, mode: bool = True) -> 'FileNet':
-        # The methods train() and eval() of an exported program raise an error.
-        self.training = False
-        return self
-
-
-class _TorchFile(FileNet):
-    def __init__(self, path: str, net: nn.Module) -> None:
-        super().__init__(path)
-        self.net = net
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.net(inputs)
-
-
 def _torchscript(path: str) -> SourceNet:
     try:
         net = torch.jit.load(path, map_location='cpu')
@@ -192,56 +153,11 @@ def _torchscript(path: str) -> SourceNet:
             f'{path!r} is not a TorchScript file; if it is a checkpoint, name the net in '
             '`teacher` and the checkpoint in `teacher_ckpt`'
         ) from error
-    return SourceNet(_TorchFile(path, net.eval()))
+    return SourceNet(TorchFile(path, net.eval()))
 
 
 def _exported(path: str) -> SourceNet:
-    return SourceNet(_TorchFile(path, load_exported(path)))
-
-
-class OnnxNet(FileNet):
-    """An ONNX file, run by ONNX Runtime.
-
-    Its first input is a batch of images, and its first output the logits. If the file fixes the
-    batch size, smaller batches are padded with zeros.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(path)
-        self.path = path
-        self._open()
-
-    def _open(self) -> None:
-        runtime = _import('onnxruntime', 'onnxruntime')
-        options = runtime.SessionOptions()
-        options.intra_op_num_threads = torch.get_num_threads()
-        self.session = runtime.InferenceSession(
-            self.path, options, providers=runtime.get_available_providers()
-        )
-        self.image, self.output = self.session.get_inputs()[0], self.session.get_outputs()[0]
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Logits ``(N, C)``, ``float32``."""
-        fixed = self.image.shape[0]
-        size = fixed if isinstance(fixed, int) else max(len(inputs), 1)
-        parts = [self._run(part, size) for part in inputs.split(size)]
-        return torch.cat(parts).to(inputs.device)
-
-    def _run(self, images: Tensor, size: int) -> Tensor:
-        padded = torch.zeros(size, *images.shape[1:])
-        padded[: len(images)] = images
-        dtype = torch.float16 if 'float16' in self.image.type else torch.float32
-        arrays = {self.image.name: padded.to(dtype).numpy()}
-        logits = self.session.run([self.output.name], arrays)[0]
-        return torch.from_numpy(logits[: len(images)]).float()
-
-    def __getstate__(self) -> dict:
-        opened = ('session', 'image', 'output')  # they cannot be copied
-        return {key: value for key, value in self.__dict__.items() if key not in opened}
-
-    def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state)
-        self._open()
+    return SourceNet(TorchFile(path, load_exported(path)))
 
 
 def _onnx(path: str) -> SourceNet:
