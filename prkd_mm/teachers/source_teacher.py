@@ -1,8 +1,10 @@
 """A teacher from another library or file format."""
 
+import logging
 from typing import Optional, Union
 
 import torch
+from mmengine.logging import print_log
 from torch import nn
 
 from .file_nets import FileNet
@@ -18,7 +20,9 @@ class SourceTeacher(FrozenTeacher):
 
     It receives RGB images in the normalization and size that its source specifies. A file
     (TorchScript, ``torch.export``, ONNX) specifies no normalization; without ``mean`` and ``std``,
-    its net receives images in the student's normalization.
+    its net receives images in the student's normalization, and a warning says so. A file of
+    ``tools/export_student.py`` next to its ``student.json`` receives images from 0 to 255, which it
+    normalizes itself.
 
     Args:
         source, checkpoint, num_classes, **options: See
@@ -53,6 +57,15 @@ class SourceTeacher(FrozenTeacher):
         """Prepare as a frozen teacher; a ValueError if the channel order of images is unknown."""
         students = Normalization.of(preprocessor)
         own = Normalization.of(self.net.data_preprocessor)
+        if not own.enabled:
+            print_log(
+                f'The teacher {self.source!r} does not specify the normalization of its images, so '
+                "it gets them in the student's normalization and channel order. If it was trained "
+                f'with another, set teacher=dict(source={self.source!r}, mean=[...], std=[...], '
+                'to_rgb=...), for values from 0 to 255',
+                logger='current',
+                level=logging.WARNING,
+            )
         ambiguous = own.enabled and not students.swaps_channels and students.mean.numel() == 3
         if ambiguous and self.to_rgb is None:
             raise ValueError(

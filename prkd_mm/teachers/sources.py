@@ -4,6 +4,7 @@ Each loader returns a :class:`SourceNet`. A library is imported only when it is 
 missing, the error names the package to install.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
@@ -157,7 +158,24 @@ def _torchscript(path: str) -> SourceNet:
 
 
 def _exported(path: str) -> SourceNet:
-    return SourceNet(TorchFile(path, load_exported(path)))
+    return _as_described(path, SourceNet(TorchFile(path, load_exported(path))))
+
+
+def _as_described(path: str, net: SourceNet) -> SourceNet:
+    """Add what ``student.json`` of ``tools/export_student.py`` says about the file next to it.
+
+    These files normalize RGB or gray images from 0 to 255 themselves (prkd_mm/deploy/export.py).
+    """
+    file = Path(path)
+    try:
+        about = json.loads(file.with_name('student.json').read_text())
+        classes, size, channels = about['classes'], about['size'], about['channels']
+    except (OSError, ValueError, TypeError, KeyError):
+        return net
+    if not file.name.startswith('student.'):
+        return net
+    raw = [0.0] * channels, [1.0] * channels
+    return SourceNet(net.module, len(classes), *raw, image_size=(size, size))
 
 
 def _onnx(path: str) -> SourceNet:
@@ -169,9 +187,10 @@ def _onnx(path: str) -> SourceNet:
         raise ValueError(f'{path!r} cannot be opened as an ONNX file: {error}') from error
     classes, size = net.output.shape[-1], tuple(net.image.shape[-2:])
     fixed_size = all(isinstance(side, int) for side in size)
-    return SourceNet(
+    loaded = SourceNet(
         net, classes if isinstance(classes, int) else None, image_size=size if fixed_size else None
     )
+    return _as_described(path, loaded)
 
 
 _LIBRARIES = dict(timm=_timm, torchvision=_torchvision, transformers=_transformers)

@@ -1,6 +1,9 @@
 """Teachers from other libraries and file formats compute the same logits as their source."""
 
 import copy
+import json
+import logging
+import shutil
 import sys
 
 import numpy as np
@@ -170,6 +173,61 @@ class TestFiles:
         assert model.teacher.fingerprint() == other.fingerprint()
         resized = toy.build(distillation(dict(source=self.path(suffix, request), image_size=16)))
         assert resized.teacher.fingerprint() != model.teacher.fingerprint()
+
+
+@pytest.mark.parametrize('suffix', ['pt2', 'onnx'])
+class TestExportedStudents:
+    """They normalize their images themselves, as ``student.json`` next to them says."""
+
+    @pytest.fixture
+    def file(self, suffix, request, tmp_path):
+        about = dict(classes=['a', 'b', 'c', 'd'], size=8, channels=3)
+        (tmp_path / 'student.json').write_text(json.dumps(about))
+        path = TestFiles().path(suffix, request)
+        return shutil.copy(path, tmp_path / f'student.{suffix}')
+
+    def test_they_get_images_that_are_not_normalized(self, file, net, warnings):
+        model, images = toy.build(distillation(str(file))), raw_images(size=12)
+        by_hand = expected(net, images, [0.0] * 3, [1.0] * 3, size=8)
+        torch.testing.assert_close(logits(model, images), by_hand, rtol=1e-4, atol=1e-3)
+        assert warnings == []
+
+    def test_the_number_of_classes_is_known_before_training(self, file):
+        with pytest.raises(ValueError, match='student has 5 classes and the teacher 4'):
+            toy.build(distillation(str(file), student=toy.classifier(num_classes=5)))
+
+    def test_a_normalization_in_the_config_has_precedence(self, file, net):
+        teacher = dict(source=str(file), mean=MEAN, std=STD)
+        model, images = toy.build(distillation(teacher)), raw_images()
+        torch.testing.assert_close(logits(model, images), expected(net, images))
+
+    @pytest.mark.parametrize('problem', ['name', 'missing', 'other'])
+    def test_other_files_get_the_images_of_the_student(self, file, net, warnings, problem):
+        description = file.with_name('student.json')
+        if problem == 'name':
+            file = file.rename(file.with_name(f'net{file.suffix}'))
+        elif problem == 'missing':
+            description.unlink()
+        else:
+            description.write_text('{"about": "something else"}')
+        model, images = toy.build(distillation(str(file))), raw_images()
+        by_hand = expected(net, images, STUDENT['mean'], STUDENT['std'])
+        torch.testing.assert_close(logits(model, images), by_hand)
+        (warning,) = warnings
+        assert f'teacher=dict(source={str(file)!r}, mean=' in warning
+
+
+@pytest.fixture
+def warnings(monkeypatch):
+    """The warnings of teachers from other sources."""
+    texts = []
+
+    def keep(text, logger, level):
+        assert level == logging.WARNING
+        texts.append(text)
+
+    monkeypatch.setattr('prkd_mm.teachers.source_teacher.print_log', keep)
+    return texts
 
 
 def test_onnx_file_with_a_fixed_batch_size_takes_any_batch(onnx, net, tmp_path):
