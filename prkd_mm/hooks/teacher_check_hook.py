@@ -11,6 +11,7 @@ from ..number_checks import is_number
 from ..strength import StrengthMeter
 from ..teachers import teacher_of
 from .progress import is_logged, iters_per_epoch
+from .raw_outputs import RawOutputs, reject_probabilities
 from .strength_log import LogitSample, known_losses, log_without_smoothing, stored_sample
 
 _MAX_DEVIATION = 0.01  # of the sum of a softmax from 1
@@ -37,9 +38,11 @@ class TeacherCheckHook(Hook):
 
     Raises:
         ValueError: If ``min_top1`` is outside [0, 100]; if there is no teacher; if its logits are
-            not finite; if there are at least 100 images and ten per class, and the teacher is not
-            better than chance; or, with ``min_top1``, if there is no validation set or no top-1
-            accuracy, or if the accuracy is below ``min_top1``.
+            not finite, or are probabilities (all at least 0, with a sum of 1 for each image); if
+            their number is not the student's number of classes; if there are at least 100 images
+            and ten per class, and the teacher is not better than chance; or, with ``min_top1``, if
+            there is no validation set or no top-1 accuracy, or if the accuracy is below
+            ``min_top1``.
     """
 
     def __init__(self, min_top1: Optional[float] = None) -> None:
@@ -57,7 +60,10 @@ class TeacherCheckHook(Hook):
         teacher = teacher_of(unwrap(runner.model))
         if teacher is None:
             raise ValueError('TeacherCheckHook: the model has no teacher; remove the hook')
-        self._keep(runner, stored_sample(teacher), 'training')
+        stored = stored_sample(teacher)
+        if stored is not None:
+            reject_probabilities(stored)
+        self._keep(runner, stored, 'training')
         if runner.val_loop is None:
             if self.min_top1 is not None:
                 raise ValueError(
@@ -106,12 +112,14 @@ class TeacherCheckHook(Hook):
 
     def _validate(self, runner: Runner) -> tuple[dict[str, float], Optional[Tensor]]:
         """Metrics of the teacher, and its logits for some images; None if it does not run."""
-        sample = LogitSample(len(runner.val_dataloader.dataset))
+        teacher = teacher_of(unwrap(runner.model))
+        sample, outputs = LogitSample(len(runner.val_dataloader.dataset)), RawOutputs(teacher)
 
         def evaluate_and_keep(predict: Callable) -> dict[str, float]:
-            return evaluate(runner, sample.watching(predict))
+            return evaluate(runner, sample.watching(outputs.watching(predict)))
 
-        metrics = teacher_of(unwrap(runner.model)).metrics(evaluate_and_keep)
+        metrics = teacher.metrics(evaluate_and_keep)
+        outputs.reject_probabilities()
         return metrics, sample.gather()
 
     def _keep(self, runner: Runner, logits: Optional[Tensor], subset: str) -> None:

@@ -1,8 +1,10 @@
 import pytest
 import torch
 import toy
+from torch import nn
 
 from prkd_mm.hooks import TeacherCheckHook
+from prkd_mm.teachers.fill_store import store_teacher
 
 PREPROCESSOR = dict(mean=[127.5] * 3, std=[60.0] * 3)  # preprocessor of the student
 OWN = dict(mean=[100.0, 110.0, 120.0], std=[50.0, 60.0, 70.0], to_rgb=True)
@@ -141,3 +143,52 @@ def test_a_teacher_whose_logits_are_nan_is_an_error_without_min_top1(ckpt, tmp_p
     torch.save(dict(state_dict=state), tmp_path / 'nan.pth')
     with pytest.raises(ValueError, match='logits that are not finite'):
         toy.train(config(tmp_path / 'nan.pth', tmp_path, {}))
+
+
+class TestOutputs:
+    """The outputs of teachers from files, before the softmax of the head."""
+
+    def teacher(self, tmp_path, *last, classes=toy.NUM_CLASSES):
+        torch.manual_seed(0)
+        layers = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, classes), *last
+        path = str(tmp_path / 'net.pt')
+        torch.jit.script(nn.Sequential(*layers)).save(path)
+        return path
+
+    def stops(self, cfg, match):
+        runner = toy.start(cfg)
+        with pytest.raises(ValueError, match=match), toy.quickly():
+            runner.train()
+        assert runner.iter == 0
+
+    @pytest.mark.parametrize('several', [False, True])
+    def test_probabilities_are_an_error(self, ckpt, tmp_path, several):
+        teacher, checkpoint = self.teacher(tmp_path, nn.Softmax(1)), None
+        if several:
+            teacher, checkpoint = [toy.classifier(width=6), teacher], [ckpt, None]
+        cfg = config(None, tmp_path, {}, teacher=teacher)
+        cfg.model.teacher_ckpt = checkpoint
+        self.stops(cfg, 'probabilities, not logits.*remove the softmax')
+
+    @pytest.mark.parametrize('views', ['stored', 'filled'])
+    def test_stored_probabilities_are_an_error(self, tmp_path, views):
+        cfg = config(None, tmp_path, {}, teacher=self.teacher(tmp_path, nn.Softmax(1)))
+        toy.pack(cfg)
+        folder = str(tmp_path / 'logits')
+        if views == 'stored':
+            cfg.train_dataloader.dataset.pipeline = [dict(type='PackInputs')]
+            store_teacher(cfg, tmp_path / 'logits', views=1)
+            cfg.model.teacher_logits = folder
+        else:
+            cfg.model.teacher_logits = dict(views=1, folder=folder)
+            cfg.custom_hooks.append(dict(type='mmengine.FillStoreHook'))
+        self.stops(cfg, 'probabilities, not logits')
+
+    @pytest.mark.parametrize('last', [[], [nn.Softplus()], [nn.LogSoftmax(1)], [nn.Sigmoid()]])
+    def test_other_outputs_are_accepted(self, tmp_path, last):
+        assert toy.train(config(None, tmp_path, {}, teacher=self.teacher(tmp_path, *last))).iter
+
+    def test_another_number_of_classes_is_an_error_before_the_first_batch(self, tmp_path):
+        teacher = self.teacher(tmp_path, classes=7)
+        cfg = config(None, tmp_path, {}, teacher=teacher)
+        self.stops(cfg, 'student has 4 classes, but the teacher computes 7 outputs')
