@@ -5,7 +5,8 @@ missing, the error names the package to install.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Callable, NamedTuple, Optional
 
@@ -94,9 +95,22 @@ def _from_library(
     return net
 
 
+def _not_created(source: str, known: Sequence[str], error: Exception) -> ValueError:
+    library, _, name = source.partition('::')
+    similar = [f'{library}::{each}' for each in get_close_matches(name, known)]
+    return ValueError(
+        f'{library} cannot create the teacher {source!r}: {error}; similar names: '
+        f'{", ".join(similar) or "none"}'
+    )
+
+
 def _timm(name: str, pretrained: bool, options: dict) -> SourceNet:
     timm = import_library('timm', 'timm')
-    net = timm.create_model(name, pretrained=pretrained, **options)
+    try:
+        net = timm.create_model(name, pretrained=pretrained, **options)
+    except RuntimeError as error:  # of an unknown name or tag
+        known = timm.list_models(pretrained='.' in name)
+        raise _not_created(f'timm::{name}', known, error) from error
     data = timm.data.resolve_model_data_config(net)
     size = tuple(data['input_size'][-2:])
     return _normalized(net, net.num_classes, data['mean'], data['std'], size)
@@ -104,7 +118,10 @@ def _timm(name: str, pretrained: bool, options: dict) -> SourceNet:
 
 def _torchvision(name: str, pretrained: bool, options: dict) -> SourceNet:
     models = import_library('torchvision.models', 'torchvision')
-    weights = models.get_model_weights(name).DEFAULT
+    try:
+        weights = models.get_model_weights(name).DEFAULT
+    except ValueError as error:
+        raise _not_created(f'torchvision::{name}', models.list_models(), error) from error
     net = models.get_model(name, weights=weights if pretrained else None, **options)
     transform = weights.transforms()
     classes = options.get('num_classes', len(weights.meta['categories']))
@@ -185,12 +202,28 @@ def _onnx(path: str) -> SourceNet:
         raise
     except Exception as error:  # each error of ONNX Runtime has a type of its own
         raise ValueError(f'{path!r} cannot be opened as an ONNX file: {error}') from error
+    _check_input(path, net.image.type, net.image.shape)
     classes, size = net.output.shape[-1], tuple(net.image.shape[-2:])
     fixed_size = all(isinstance(side, int) for side in size)
     loaded = SourceNet(
         net, classes if isinstance(classes, int) else None, image_size=size if fixed_size else None
     )
     return _as_described(path, loaded)
+
+
+def _check_input(path: str, kind: str, shape: list) -> None:
+    """Raise a ValueError unless an ONNX file takes float images ``(N, C, H, W)``."""
+    # a dimension of any size has a name, or none
+    fits = len(shape) == 4 and (
+        shape[1] in (1, 3) or not isinstance(shape[1], int) and shape[3] not in (1, 3)
+    )
+    if fits and kind in ('tensor(float)', 'tensor(float16)'):
+        return
+    raise ValueError(
+        f'the teacher {path!r} takes a {kind} of shape {shape}, expected float images '
+        '(N, 3, H, W); export the net again with such an input, and transpose or convert the '
+        'images inside'
+    )
 
 
 _LIBRARIES = dict(timm=_timm, torchvision=_torchvision, transformers=_transformers)

@@ -366,6 +366,51 @@ class TestErrors:
         with pytest.raises(ValueError, match="unknown library 'keras'.*'timm'"):
             toy.build(distillation('keras::resnet'))
 
+    @pytest.mark.parametrize(
+        'kind, shape, found',
+        [
+            ('FLOAT', ['N', 32, 32, 3], r'tensor\(float\) of shape .*32, 32, 3'),
+            ('FLOAT', ['N', 'H', 'W', 3], "'H', 'W', 3"),
+            ('FLOAT', [1, 3072], '1, 3072'),
+            ('UINT8', ['N', 3, 32, 32], r'tensor\(uint8\)'),
+        ],
+    )
+    def test_onnx_file_of_other_inputs_is_refused(self, onnx, tmp_path, kind, shape, found):
+        self.write_input(onnx, tmp_path / 'net.onnx', kind, shape)
+        with pytest.raises(ValueError, match=f'net.onnx.*{found}.*expected float images .N, 3, H'):
+            load_source(str(tmp_path / 'net.onnx'))
+
+    @pytest.mark.parametrize(
+        'kind, shape',
+        [('FLOAT', [None] * 4), ('FLOAT16', [1, 1, 28, 28]), ('FLOAT', ['N', 'C', 'H', 'W'])],
+    )
+    def test_onnx_file_of_any_images_is_accepted(self, onnx, tmp_path, kind, shape):
+        self.write_input(onnx, tmp_path / 'net.onnx', kind, shape)
+        load_source(str(tmp_path / 'net.onnx'))
+
+    def write_input(self, onnx, path, kind, shape):
+        make, kinds = onnx.helper, onnx.TensorProto
+        nodes = [
+            make.make_node('Cast', ['x'], ['c'], to=kinds.FLOAT),
+            make.make_node('Flatten', ['c'], ['y']),
+        ]
+        x = make.make_tensor_value_info('x', getattr(kinds, kind), shape)
+        y = make.make_tensor_value_info('y', kinds.FLOAT, None)
+        graph = make.make_graph(nodes, 'net', [x], [y])
+        opset = [make.make_opsetid('', 17)]
+        onnx.save(make.make_model(graph, opset_imports=opset, ir_version=9), path)
+
+    def test_unknown_names_of_timm_are_named_with_similar_ones(self):
+        pytest.importorskip('timm', reason='timm is not installed')
+        with pytest.raises(ValueError, match="'timm::test_resnt'.*names: .*timm::test_resnet"):
+            load_source('timm::test_resnt')
+        with pytest.raises(ValueError, match=r"'timm::resnet50.x'.*similar.*timm::resnet50\.\w"):
+            load_source('timm::resnet50.x')
+
+    def test_unknown_names_of_torchvision_are_named_with_similar_ones(self):
+        with pytest.raises(ValueError, match="'torchvision::resnet5'.*torchvision::resnet50"):
+            load_source('torchvision::resnet5')
+
     def test_missing_package_is_named(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'timm', None)
         with pytest.raises(ImportError, match='pip install timm'):
