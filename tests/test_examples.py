@@ -1,10 +1,13 @@
 """The examples from stock configs compute losses and gradients."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.hub import get_config
 from mmengine.registry import init_default_scope
+from mmpretrain.datasets import CustomDataset
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from project import ROOT
@@ -57,6 +60,22 @@ def test_the_example_trains_from_a_stock_config(name, tmp_path):
     assert named == {loss}
     kinds = {hook['type'] for hook in hooks_of(cfg)}
     assert {'LossScheduleHook', 'TailAverageHook', 'TeacherCheckHook'} <= kinds
+
+
+@pytest.mark.parametrize('names, same', [(('c_2', 'c_10'), False), (('c_02', 'c_10'), True)])
+def test_the_order_of_classes_is_as_the_example_says(tmp_path, names, same):
+    readers = pytest.importorskip('timm.data.readers.reader_image_folder')
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / 'a.png').touch()
+    of_timm = readers.ReaderImageFolder(str(tmp_path)).class_to_idx
+    assert of_timm == {names[0]: 0, names[1]: 1}
+    for options in (dict(), dict(classes=list(names))):
+        ours = CustomDataset(data_prefix=str(tmp_path), **options)
+        labels = {Path(each['img_path']).parent.name: each['gt_label'] for each in ours}
+        assert (labels == of_timm) == same
+    text = (ROOT / 'examples/own_images_timm.py').read_text()
+    assert all(name in text for name in names)
 
 
 def hooks_of(cfg):
