@@ -4,7 +4,7 @@
 # The classes must have the order of the teacher's, and timm's weights contain no names to check it:
 # timm sorts folders by the numbers in their names (c_2, c_10), the data sets below by letters
 # (c_10, c_2). Names such as c_02 and c_10 have one order. `classes=[...]` of a CustomDataset only
-# renames the classes; it doesn't change their order.
+# renames the classes; it does not change their order.
 _base_ = [
     'prkd_mm::_base_/schedules/sgd_40e_bs64.py',
     'prkd_mm::_base_/distill_runtime.py',

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from .algorithms.student_alone import student_alone
+from .config_types import types_in
 from .datasets import BatchClsDataPreprocessor
-from .deploy.student_config import types_in
 from .teachers.normalization import Normalization
 from .visualization import new_figure
 
@@ -37,7 +37,7 @@ def training_views(cfg: Config, number: int, epochs: int) -> Views:
     dataset = loader.dataset
     step = max(1, len(dataset) // number)
     indices = range(0, len(dataset), step)[:number]
-    reads_bgr = any(name.endswith('LoadImageFromFile') for name in types_in(cfg.train_dataloader))
+    reads_bgr = 'LoadImageFromFile' in types_in(cfg.train_dataloader)
     drawn = []
     for epoch in range(epochs):
         set_random_seed(seed + epoch)

@@ -161,7 +161,8 @@ def plain_data_only(path: str) -> Iterator[None]:
     except (MemoryError, torch.cuda.OutOfMemoryError):  # the file may be intact
         raise
     except Exception as error:  # torch does not wrap the errors of its reader
-        if isinstance(error, PermissionError) or not os.path.isfile(path):
+        full = "can't allocate memory" in str(error)  # how torch reports it for a CPU
+        if full or isinstance(error, PermissionError) or not os.path.isfile(path):
             raise
         raise ValueError(_damaged(path)) from error
 

@@ -4,9 +4,9 @@ from typing import Any, Optional
 
 from mmengine.runner import Runner
 
+from .config_types import is_type
 from .evaluation import unwrap
 from .number_checks import check_whole_number
-from .overrides import is_type
 
 
 def check_metrics(cfg: dict) -> None:

@@ -36,12 +36,6 @@ _TOP_LEVEL = set(inspect.signature(Runner.__init__).parameters) - {'self', 'cfg'
 }  # fmt: skip
 
 
-def is_type(cfg: dict, name: str) -> bool:
-    """Whether a config builds the class ``name``, with or without a scope."""
-    kind = cfg.get('type')
-    return getattr(kind, '__name__', str(kind)).rpartition('.')[2] == name
-
-
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """A hint with the most similar candidate, or with a few candidates if none is similar."""
     candidates = sorted(set(map(str, candidates)))

@@ -11,11 +11,12 @@ import mmpretrain.registry
 import mmrazor.registry
 from mmengine.registry import Registry
 
+from .config_types import is_type
 from .hooks.loss_schedule_hook import LossScheduleHook
 from .hooks.tail_average_hook import check_best, check_tail
 from .metric_checks import check_metrics, in_channels
 from .number_checks import check_whole_number, is_number
-from .overrides import check_arguments, is_type, nearest
+from .overrides import check_arguments, nearest
 
 _CLIP_GRAD = {'type', 'max_norm', 'norm_type', 'error_if_nonfinite', 'foreach', 'clip_value'}
 _CHOICES = dict(launcher=(None, 'none', 'pytorch', 'slurm', 'mpi'), sync_bn=(None, 'torch', 'mmcv'))

@@ -9,7 +9,7 @@ from mmengine.dataset import BaseDataset
 from mmpretrain.datasets import CustomDataset
 from mmpretrain.registry import DATASETS
 
-from ..overrides import is_type
+from ..config_types import is_type, type_name
 from .prepare.source import CIFAR_10, CIFAR_100
 
 _PHOTOS = tuple('.avif .bmp .gif .heic .jp2 .jpeg .jpg .png .tif .tiff .webp'.split())
@@ -56,7 +56,7 @@ def _advice(cfg: dict, error: Exception) -> Optional[str]:
     missing = getattr(error, 'filename', None)  # None unless the system raised the error
     if not missing:
         return None
-    kind = str(getattr(cfg['type'], '__name__', cfg['type'])).rpartition('.')[2]
+    kind = type_name(cfg)
     prefix = cfg.get('data_prefix')
     if prefix and isinstance(prefix, str) and not cfg.get('data_root'):
         return (

@@ -2,14 +2,13 @@
 
 import copy
 import json
-from collections.abc import Iterator
 from typing import Any, Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
-from ..overrides import is_type
+from ..config_types import is_type, type_name, types_in
 
 _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
 
@@ -50,7 +49,7 @@ def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
     found = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
     if not found:
         raise ValueError('the config has no data_preprocessor, which defines how images are scaled')
-    kind = found.get('type', 'ClsDataPreprocessor').rpartition('.')[2]
+    kind = type_name(found) if 'type' in found else 'ClsDataPreprocessor'
     if kind not in _PREPROCESSORS:
         raise ValueError(
             f'the data preprocessor {kind!r} of the student has no equivalent in MMPretrain; '
@@ -80,24 +79,12 @@ def _unwrapped(loader: ConfigDict) -> ConfigDict:
     return found
 
 
-def types_in(value: Any) -> Iterator[str]:
-    """The types in a config, of any depth."""
-    if isinstance(value, dict):
-        if isinstance(value.get('type'), str):
-            yield value['type']
-        for each in value.values():
-            yield from types_in(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from types_in(each)
-
-
 def _is_own(kind: str) -> bool:
     from mmpretrain.registry import DATASETS
     from mmpretrain.registry import MODELS as NETS
 
     for registry in (NETS, MODELS, DATASETS):
-        found = registry.module_dict.get(kind.rpartition('.')[2])
+        found = registry.module_dict.get(kind)
         if found is not None:
             return found.__module__.startswith('prkd_mm.')
     return False

@@ -21,10 +21,10 @@ from rich.progress import MofNCompleteColumn, Progress
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..config_types import is_type
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
 from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
-from ..overrides import is_type
 from .logit_arrays import Chunk, choose_topk, readable, size_in_bytes
 from .logit_store import HEADER, TeacherLogits
 from .teacher import Teacher

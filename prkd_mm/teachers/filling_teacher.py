@@ -11,9 +11,9 @@ from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..config_types import is_type
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
 from ..number_checks import check_whole_number
-from ..overrides import is_type
 from ..randomness import untouched_random_state
 from .fill_store import check_config, create_store, default_folder, fill
 from .logit_store import TeacherLogits

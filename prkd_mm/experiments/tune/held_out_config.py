@@ -7,6 +7,7 @@ from typing import Optional
 from mmengine.config import Config
 
 from ...config import find_config, load_config
+from ...config_types import type_name
 from ...files import write_text
 
 
@@ -14,7 +15,7 @@ def _with_part(dataset: dict, part: str, every: int, pipeline: Optional[list] = 
     """The config of one part of a data set, which PackedImages or ImageViews may wrap."""
     split = dict(type='held_out_split', part=part, every=every)
     changes = dict(pipeline=pipeline) if pipeline else {}
-    if not dataset['type'].endswith(('PackedImages', 'ImageViews')):
+    if type_name(dataset) not in ('PackedImages', 'ImageViews'):
         return dict(split, dataset=dataset, **changes)
     return dict(dataset, dataset=dict(split, dataset=dataset['dataset']), **changes)
 

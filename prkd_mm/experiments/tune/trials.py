@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from mmengine.config import Config
 from scipy.stats import qmc
 
-from ...overrides import is_type
+from ...config_types import is_type
 
 # lower bound, upper bound, unit: 'value' is the value in the config, 'tau' the trial's tau
 RANGES = dict(
