@@ -42,7 +42,7 @@ def compare_classes(owner: str, classes: Classes, other: str, others: Classes) -
                 f'{name!r} is class {index} of {other}, but class {min(indices[name])} of {owner}, '
                 'so their labels mean different classes, '
                 f'({_some(others)}) and ({_some(classes)}). '
-                'Give both the same class folders, or the same list `classes` in the data set'
+                'Give both the same class folders'
             )
     missing = [name for name in indices if name not in their_indices]
     if not missing:

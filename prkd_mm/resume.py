@@ -178,7 +178,10 @@ def check_same_teacher(
     now = teacher_hash(model)
     if now == before:
         return []
-    text = f'the weights of the teacher had the hash {before[:8]} and now have {str(now)[:8]}'
+    text = (
+        f'the teacher (its weights, or its own normalization) had the hash {before[:8]} and now has '
+        f'{str(now)[:8]}'
+    )
     return _allowed([text], path, allow_changes)
 
 
