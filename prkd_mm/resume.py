@@ -179,8 +179,8 @@ def check_same_teacher(
     if now == before:
         return []
     text = (
-        f'the teacher (its weights, or its own normalization) had the hash {before[:8]} and now has '
-        f'{str(now)[:8]}'
+        f'the teacher (its weights, or its own normalization) had the hash {before[:8]} and now '
+        f'has {str(now)[:8]}'
     )
     return _allowed([text], path, allow_changes)
 
