@@ -23,7 +23,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     - the teacher computes only logits (``mode='tensor'``, without labels and without its own loss),
       without gradient, and always in evaluation mode, including dropout;
     - the teacher is not a submodule, so the optimizer, ``state_dict``, EMA and DDP exclude it, and
-      checkpoints contain only the student; deep copies of the algorithm share it;
+      checkpoints contain only the student; deep copies of the algorithm share it, and compute
+      losses only on its device;
     - a teacher with its own ``data_preprocessor`` receives images in its own normalization and
       channel order;
     - the teacher may come from another library or a file, and there may be several teachers.

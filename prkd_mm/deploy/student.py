@@ -132,16 +132,26 @@ def load_image(path: Path, size: int, channels: int, pipeline: Sequence[dict]) -
         ValueError: As :func:`open_image` does, or if the pipeline results in another size.
     """
     image = np.array(open_image(path, 'RGB' if channels == 3 else 'L'))
-    prepare = Compose([TRANSFORMS.build(step) for step in pipeline])
+    prepare = Compose([TRANSFORMS.build(_with_tuples(step)) for step in pipeline])
     image = prepare(dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2]))['img']
     if image.shape[:2] != (size, size):
         raise ValueError(
-            f'{str(path)!r}: the test pipeline prepares an image of {image.shape[1]}x'
-            f'{image.shape[0]} pixels, but the net expects {size}x{size}; end the pipeline with '
+            f'{str(path)!r}: the test pipeline prepares an array of shape {tuple(image.shape)}, '
+            f'but the net expects {size}x{size} pixels; let the pipeline end with '
             f"dict(type='CenterCrop', crop_size={size})"
         )
     image = image.astype(np.float32)
     return image[None] if channels == 1 else image.transpose(2, 0, 1)
+
+
+def _with_tuples(value: Any) -> Any:
+    """A step from JSON with tuples of numbers, which some transforms require."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        is_plain = all(isinstance(each, (int, float)) for each in value)
+        return tuple(value) if is_plain else [_with_tuples(each) for each in value]
+    return value
 
 
 def open_image(path: Path, mode: str = 'RGB') -> 'Image.Image':

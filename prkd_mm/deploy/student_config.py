@@ -103,14 +103,17 @@ def preparation(plain: Config, size: int) -> list[dict]:
     """Steps of the test pipeline between loading and packing an image, for images of any size.
 
     If the pipeline of the config neither crops nor resizes, the shorter edge is resized to
-    ``size``, then the center is cropped.
+    ``size``, then the center is cropped; the latter also if it only resizes one edge, which is
+    enough for square images.
     """
     pipeline = plain.test_dataloader.dataset.get('pipeline') or []
     steps = [step for step in pipeline if not _loads(step) and not is_type(step, 'PackInputs')]
-    if _image_size(pipeline) is None:
+    sizing = [step for step in steps if step.get('crop_size') or step.get('scale')]
+    crop = dict(type='CenterCrop', crop_size=size)
+    if not sizing:
         resize = dict(type='ResizeEdge', scale=size, backend='pillow')  # which antialiases
-        steps = [resize, dict(type='CenterCrop', crop_size=size), *steps]
-    return steps
+        return [resize, crop, *steps]
+    return [*steps, crop] if is_type(sizing[-1], 'ResizeEdge') else steps
 
 
 def shorter_edge(steps: list[dict]) -> Optional[int]:

@@ -123,10 +123,11 @@ def plan(
 def _teacher(cfg: Config, options: Sequence[str], **more) -> Optional[Job]:
     """The job that trains the teacher of a pair; None if its checkpoint is not from a run."""
     model = cfg.model
-    if not (isinstance(model.get('teacher_config'), str) and isinstance(model.teacher_ckpt, str)):
+    config, checkpoint = model.get('teacher_config'), model.get('teacher_ckpt')
+    if not (isinstance(config, str) and isinstance(checkpoint, str)):
         return None  # several teachers are trained beforehand
-    job = training('teacher', model.teacher_config, None, options, **more)
-    return job if Path(model.teacher_ckpt).resolve() == job.work_dir.resolve() else None
+    job = training('teacher', config, None, options, **more)
+    return job if Path(checkpoint).resolve() == job.work_dir.resolve() else None
 
 
 def _keep_the_tail(cfg: Config) -> list[str]:

@@ -214,15 +214,14 @@ def _onnx(path: str) -> SourceNet:
 def _check_input(path: str, kind: str, shape: list) -> None:
     """Raise a ValueError unless an ONNX file takes float images ``(N, C, H, W)``."""
     # a dimension of any size has a name, or none
-    fits = len(shape) == 4 and (
-        shape[1] in (1, 3) or not isinstance(shape[1], int) and shape[3] not in (1, 3)
-    )
+    channels_last = len(shape) == 4 and shape[3] in (1, 3) and shape[1] not in (1, 3)
+    fits = len(shape) in (0, 4) and not channels_last  # 0 if the file does not tell
     if fits and kind in ('tensor(float)', 'tensor(float16)'):
         return
     raise ValueError(
         f'the teacher {path!r} takes a {kind} of shape {shape}, expected float images '
-        '(N, 3, H, W); export the net again with such an input, and transpose or convert the '
-        'images inside'
+        '(N, channels, H, W); export the net again with such an input, and transpose or convert '
+        'the images inside'
     )
 
 

@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -19,6 +20,7 @@ from prkd_mm.deploy.student_config import (
     describe,
     describe_config,
     pipeline_for_files,
+    preparation,
     preparation_text,
     shorter_edge,
     student_config,
@@ -217,7 +219,8 @@ def seen_by_validation(path, steps, flag='color'):
         steps(32, 32),
         steps(40, 32),
         steps(40, 32, backend='pillow'),
-        [dict(type='Resize', scale=[32, 32])],  # changes the aspect ratio
+        [dict(type='Resize', scale=(32, 32))],  # changes the aspect ratio
+        [dict(type='Resize', scale=(32, 32), keep_ratio=True), dict(type='Pad', size=(32, 32))],
     ],
 )
 def test_an_image_is_loaded_as_in_validation(name, make, options, prepared, tmp_path):
@@ -225,18 +228,19 @@ def test_an_image_is_loaded_as_in_validation(name, make, options, prepared, tmp_
     path = tmp_path / name
     image = make(photo())
     image.save(path, **(options(image) if options else {}))
-    found = load_image(path, 32, 3, prepared)
+    as_exported = json.loads(json.dumps(prepared))
+    found = load_image(path, 32, 3, as_exported)
     expected = seen_by_validation(path, prepared)
     assert expected.std() > 15  # a shift or a turn changes much
     assert np.abs(found - expected).mean() < 2
-    gray = load_image(path, 32, 1, prepared)
+    gray = load_image(path, 32, 1, as_exported)
     expected = seen_by_validation(path, prepared, 'grayscale')
     assert np.abs(gray - expected).mean() < 2
 
 
 def test_a_pipeline_that_results_in_another_size_is_refused(tmp_path):
     photo().save(tmp_path / 'a.png')
-    with pytest.raises(ValueError, match=r"a.png'.* of 42x32 pixels, but the net expects 32x32"):
+    with pytest.raises(ValueError, match=r"a.png'.* \(32, 42, 3\), but the net expects 32x32"):
         load_image(tmp_path / 'a.png', 32, 3, [dict(type='ResizeEdge', scale=32)])
 
 
@@ -282,6 +286,12 @@ def test_the_shorter_edge_is_that_of_the_test_images_of_the_config(tmp_path):
     )
     student = load_student(str(path))
     assert (student.size, shorter_edge(student.pipeline)) == (224, 256)
+
+
+def test_images_of_which_the_config_only_resizes_one_edge_are_cropped():
+    pipeline = [dict(type='LoadImageFromFile'), dict(type='ResizeEdge', scale=8)]
+    plain = Config(dict(test_dataloader=dict(dataset=dict(pipeline=pipeline))))
+    assert preparation(plain, 8) == [pipeline[1], dict(type='CenterCrop', crop_size=8)]
 
 
 def test_files_that_the_config_does_not_resize_are_resized_after_loading(tmp_path):

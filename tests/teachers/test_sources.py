@@ -377,7 +377,9 @@ class TestErrors:
     )
     def test_onnx_file_of_other_inputs_is_refused(self, onnx, tmp_path, kind, shape, found):
         self.write_input(onnx, tmp_path / 'net.onnx', kind, shape)
-        with pytest.raises(ValueError, match=f'net.onnx.*{found}.*expected float images .N, 3, H'):
+        with pytest.raises(
+            ValueError, match=f'net.onnx.*{found}.*expected float images .N, channels, H'
+        ):
             load_source(str(tmp_path / 'net.onnx'))
 
     @pytest.mark.parametrize(
