@@ -1,7 +1,6 @@
 """Export a student to formats for other programs, and check each file."""
 
 import copy
-import hashlib
 import importlib
 import json
 import os
@@ -19,6 +18,7 @@ from torch import Tensor
 from ..checkpoints import load_exported, load_strictly
 from ..cli import first_line
 from ..files import sync_file, write_json, write_text
+from ..teachers.logit_store import hash_of_weights
 from .student import Student
 from .student_config import preparation_text, shorter_edge
 
@@ -67,7 +67,7 @@ def export(
     """
     if 'int8' in formats and calibration is None:
         raise ValueError('int8 needs calibration images, other than those that it is checked on')
-    weights = _hash(student.state)
+    weights = hash_of_weights(student.state)
     _refuse_another_student(student, weights, folder, formats)
     folder.mkdir(parents=True, exist_ok=True)
     expected = predictor_of_net(student.net)(images)
@@ -98,14 +98,6 @@ def export(
     )
     write_json(folder / 'student.json', describe, indent=2)
     return [each._replace(path=folder / each.path.name) for each in exported]
-
-
-def _hash(state: dict[str, Tensor]) -> str:
-    content = hashlib.sha256()
-    for name, value in sorted(state.items()):
-        content.update(name.encode())
-        content.update(value.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return content.hexdigest()
 
 
 def _refuse_another_student(
