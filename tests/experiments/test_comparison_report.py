@@ -158,6 +158,18 @@ def test_many_methods_are_compared_with_three_of_them_only():
     }
 
 
+def test_two_settings_of_a_method_are_compared_also_among_many_methods():
+    methods = ('ce', 'logit', 'kd', 'dist', 'cor', 'prkd_a', 'prkd')
+    others = [
+        dataclasses.replace(run, settings='other', command='train pair --cfg-options a.lr=0.1')
+        for run in runs('dist', 61.0, 62.5)
+    ]
+    usual = [run for method in methods for run in runs(method, 60.0, 60.0)]
+    found = differences(rows_of(usual + others))
+    (one,) = (each for each in found if {each.better, each.worse} == {'DIST', 'DIST (lr=0.1)'})
+    assert abs(one.mean) == 1.75
+
+
 def test_the_gains_of_averaging_are_compared():
     kd = [dataclasses.replace(run, last=58.0) for run in runs('kd', 59.0, 60.0)]
     prkd = [dataclasses.replace(run, last=57.0) for run in runs('prkd', 60.0, 62.0)]
