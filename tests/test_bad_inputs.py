@@ -106,6 +106,7 @@ COMMANDS = [
     ('analyze', ['strength', 'a.py', '--out', README], 'is a file, not a folder'),
     ('reproduce', ['a.py', '--out', f'{README}/a'], 'is a file, not a folder'),
     ('reproduce', ['--records', README], 'is a file, not a folder'),
+    ('reproduce', ['--records', 'a', '--records', 'b', 'a.py'], 'only without a config'),
     ('reproduce', ['a.py', '--out', '/proc/a/b'], "cannot write into '/proc'"),
     ('reproduce', ['a.py', '--teacher-options', 'a'], 'teacher-options: expected KEY=VALUE, got'),
     ('tune', ['a.py', '--cfg-options', 'a=1', '=2'], "cfg-options: expected KEY=VALUE, got '=2'"),

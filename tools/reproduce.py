@@ -32,6 +32,8 @@ def parse_args() -> ComparisonOptions:
     options = options_from(ComparisonOptions, parser.parse_args())
     if not (options.config or options.records):
         parser.error('a config is required, or --records to report finished runs')
+    if options.config and len(options.records) > 1:
+        parser.error('--records can be repeated only without a config')
     check_amp(options.amp)
     if options.methods is not None and not options.methods:
         parser.error('--methods names no method')
@@ -43,7 +45,7 @@ def main() -> None:
     command = f'{cli.command_of("reproduce.py")} {shlex.join(sys.argv[1:])}'
     if options.config:
         run_comparison(options, str(Path(__file__).with_name('train.py')), command, console)
-    elif options.records:
+    else:
         report_records(
             options.records, options.out, command, console, options.methods, options.seeds
         )

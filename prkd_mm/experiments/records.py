@@ -123,14 +123,20 @@ def read_record(path: Path) -> RunRecord:
     return record
 
 
-def read_records(folder: Path) -> Sequence[RunRecord]:
-    """All records in a folder: nets trained alone, then methods in the order of ``METHODS``.
+def read_records(*folders: Path) -> Sequence[RunRecord]:
+    """All records in the folders: nets trained alone, then methods in the order of ``METHODS``.
+
+    Copies of a record count once.
 
     Raises:
-        FileNotFoundError: If there are no records.
+        FileNotFoundError: If a folder has no records.
     """
-    records = [read_record(path) for path in sorted(folder.glob('*.json'))]
-    if not records:
-        raise FileNotFoundError(f"no records of runs (*.json) in '{folder}'")
+    records: list[RunRecord] = []
+    for folder in folders:
+        paths = sorted(folder.glob('*.json'))
+        if not paths:
+            raise FileNotFoundError(f"no records of runs (*.json) in '{folder}'")
+        found = map(read_record, paths)
+        records += [record for record in found if record not in records]
     order = {method: i for i, method in enumerate([None, *METHODS])}
     return sorted(records, key=lambda record: order.get(record.method, len(order)))

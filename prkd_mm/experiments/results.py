@@ -21,7 +21,7 @@ LAST_EPOCH = 'Paired differences in the last epoch'  # a table of the report onl
 SHORT_STEP_HEADER = ('', 'distance', 'of norm', *STEP_HEADER[3:])
 PAIRED_HEADER = ('', 'points', 'SE', '95 % interval', 'seeds', 'better')
 _FEW = 7  # more methods are not all compared with each other
-_REFERENCES = ('kd', 'prkd', 'prkd_to_1')  # prkd_to_1: what relaxing adds to PRKD
+_REFERENCES = ('kd', 'dist', 'prkd', 'prkd_to_1')  # prkd_to_1: what relaxing adds to PRKD
 _SAME_STRENGTH = 0.01  # relative difference between the seeds of a method
 
 
@@ -280,8 +280,8 @@ def differences(rows: Sequence[Row]) -> list[Difference]:
 def pair_differences(rows: Sequence[Row], by: str) -> list[Difference]:
     """Each method minus every earlier method.
 
-    More than seven methods are compared with KD, PRKD and PRKD to 1 only, and with themselves in
-    other settings. ``by`` is the attribute to compare, 'averaged' or 'last'.
+    More than seven methods are compared with KD, DIST, PRKD and PRKD to 1 only, and with
+    themselves in other settings. ``by`` is the attribute to compare, 'averaged' or 'last'.
     """
     compared = students(rows)
     pairs = [(row, other) for i, row in enumerate(compared) for other in compared[:i]]

@@ -38,7 +38,7 @@ def run_comparison(
         options.teacher_options,
         seeds,
         options.amp,
-        options.records,
+        next(iter(options.records), None),
         options.store_views,
     )
     run_all(jobs, train_py, console, options.jobs)
@@ -62,37 +62,40 @@ def run_comparison(
 
 
 def report_records(
-    records: Path,
+    records: Sequence[Path],
     out: Optional[Path],
     command: str,
     console: Console,
     methods: Optional[Sequence[str]] = None,
     seeds: Optional[int] = None,
 ) -> None:
-    """Print the tables and write the report of runs recorded in a folder.
+    """Print the tables and write the report of runs recorded in one or more folders.
 
     ``methods`` and ``seeds`` are the options of ``tools/reproduce.py``; None: all.
 
     Raises:
-        FileNotFoundError: If the folder has no such records.
-        ValueError: If the report would be written to the folder of the records.
+        FileNotFoundError: If a folder has no records, or none of them is of these methods.
+        ValueError: If the report would be written to a folder of records, or if two records are
+            of the same method, settings and seed.
     """
-    folder = out or Path('results') / records.name
-    if folder.resolve() == records.resolve():
+    name = '+'.join(each.name for each in records)
+    places = ', '.join(map(str, records))
+    folder = out or Path('results') / name
+    if folder.resolve() in [each.resolve() for each in records]:
         raise ValueError(f"the report would be among the records in '{folder}'; set another --out")
     found = [
         run
-        for run in read_records(records)
+        for run in read_records(*records)
         if (methods is None or run.method in (None, *methods))
         and (seeds is None or run.seed < seeds)
     ]
     if not found:
-        raise FileNotFoundError(f"no record in '{records}' is of these --methods and --seeds")
+        raise FileNotFoundError(f"no record in '{places}' is of these --methods and --seeds")
     rows = rows_of(found)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _draw(rows, folder)
-    about = dict(command=command, records=str(records), teacher_logits=recorded_sources(rows))
-    write_report(rows, folder, records.name, about, pictures)
+    about = dict(command=command, records=places, teacher_logits=recorded_sources(rows))
+    write_report(rows, folder, name, about, pictures)
     show(rows, about, console)
     console.print(f'Report: {folder / "report.html"}', highlight=False, soft_wrap=True)
 

@@ -116,13 +116,15 @@ class ComparisonOptions(RunOptions):
         type=names_of('figures', list(STUDIES)),
         metavar='A,B',
     )
-    records: Optional[Path] = option(
-        None,
+    records: Sequence[Path] = option(
+        (),
         'folder with a small JSON file per finished run; a run is not trained again if its '
         'settings and seed are recorded there, even on another machine. Without a config, the '
-        'report uses the records alone',
+        'report uses the records alone, and the option can be repeated',
         'none',
         type=output_folder,
+        nargs=1,
+        action=Extend,
         metavar='FOLDER',
     )
 

@@ -143,7 +143,7 @@ def test_every_method_is_compared_with_those_before_it():
     assert ['PRKD − KD', '+1.00', '–', '–', '1', 'cannot tell'] in cells
 
 
-def test_many_methods_are_compared_with_three_of_them_only():
+def test_many_methods_are_compared_with_four_of_them_only():
     methods = ('ce', 'logit', 'kd', 'dist', 'cor', 'prkd_a', 'prkd', 'prkd_to_1', 'prkd_to_1_4')
     found = differences(rows_of([run for method in methods for run in runs(method, 60.0)]))
     titles = {METHODS[method] for method in methods}
@@ -152,7 +152,7 @@ def test_many_methods_are_compared_with_three_of_them_only():
     }
     assert pairs == {
         frozenset((one, other))
-        for one in ('KD', 'PRKD', 'PRKD to 1')
+        for one in ('KD', 'DIST', 'PRKD', 'PRKD to 1')
         for other in titles
         if other != one
     }

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from project import DIGITS
@@ -148,19 +149,40 @@ def test_records_alone_make_a_report(folder):
     compare(folder, seeds=2)
     shutil.rmtree(folder / 'work_dirs')
     console = Console(record=True, width=120)
-    report_records(folder / 'records', folder / 'out', 'a command', console)
+    report_records([folder / 'records'], folder / 'out', 'a command', console)
     said = console.export_text()
     assert 'KD − student alone' in said and 'teacher' in said
     numbers = json.loads((folder / 'out/results.json').read_text())
     assert [row['name'] for row in numbers['rows']] == ['teacher', 'student alone', 'KD']
     assert numbers['rows'][2]['seeds'] == [0, 1]
     one = dict(methods=['kd'], seeds=1)
-    report_records(folder / 'records', folder / 'out', 'a command', console, **one)
+    report_records([folder / 'records'], folder / 'out', 'a command', console, **one)
     numbers = json.loads((folder / 'out/results.json').read_text())
     assert [(row['name'], row['seeds']) for row in numbers['rows']] == [
         ('teacher', [0]),
         ('KD', [0]),
     ]
+
+
+def test_records_of_several_folders_make_one_report(folder):
+    """The copy of a record counts once, and another result of the same run is an error."""
+    compare(folder, seeds=2)
+    old, new = folder / 'records', folder / 'new'
+    new.mkdir()
+    (moved,) = old.glob('*_kd_seed1-*')
+    moved.rename(new / moved.name)
+    (copied,) = old.glob('*_kd-*')
+    shutil.copy(copied, new)
+    report_records([old, new], None, 'a command', Console(quiet=True))
+    numbers = json.loads(Path('results/records+new/results.json').read_text())
+    assert [row['seeds'] for row in numbers['rows']] == [[0], [0, 1], [0, 1]]
+    assert numbers['protocol']['records'] == f'{old}, {new}'
+    changed = json.loads(copied.read_text())
+    (new / copied.name).write_text(json.dumps(dict(changed, last=1.0)))
+    with pytest.raises(ValueError, match='two records are of KD with seed 0'):
+        report_records([old, new], None, 'a command', Console(quiet=True))
+    with pytest.raises(FileNotFoundError, match=f"no records of runs .* in '{folder}/empty'"):
+        report_records([old, folder / 'empty'], None, 'a command', Console(quiet=True))
 
 
 def test_a_report_of_records_is_not_written_among_them(folder):
@@ -170,7 +192,7 @@ def test_a_report_of_records_is_not_written_among_them(folder):
         ('out', [], 'no record .* is of these'),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=error):
-            report_records(folder / 'records', folder / out, '', Console(quiet=True), methods, 1)
+            report_records([folder / 'records'], folder / out, '', Console(quiet=True), methods, 1)
 
 
 def test_progress_comes_from_the_scalars(folder):
