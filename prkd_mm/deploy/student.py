@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..checkpoints import AVERAGE, load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
+from ..config_types import is_type
 from ..recorded_config import parse
 from .student_config import at_size, describe, preparation, reads_bgr
 
@@ -74,8 +75,8 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
 
     Raises:
         FileNotFoundError: If the checkpoint does not exist.
-        ValueError: If there is no config, or it belongs to another net, or it does not define the
-            size of the images.
+        ValueError: If there is no config, it belongs to another net, it does not define the size of
+            the images, or its test pipeline normalizes them.
     """
     average = osp.join(path, AVERAGE)
     source = average if osp.isfile(average) else resolve(path)
@@ -93,6 +94,13 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     plain = Config(described['config'])
     init_default_scope('mmpretrain')
     model = MODELS.build(dict(plain.model, data_preprocessor=plain.data_preprocessor))
+    steps = json.loads(json.dumps(preparation(plain, size)))  # plain lists, as in student.json
+    if any(is_type(step, 'Normalize') for step in steps):
+        raise ValueError(
+            f'the test pipeline of {source!r} normalizes its images with Normalize, which an '
+            'exported student does itself: move the mean and std of Normalize to the '
+            'data_preprocessor of the config, and set that config with --config'
+        )
     state = plain_state_dict(checkpoint)[0]
     load_strictly(model, state, f'The checkpoint {source!r}')
     preprocessor = plain.data_preprocessor
@@ -103,7 +111,6 @@ def load_student(path: str, config: Optional[str] = None, size: Optional[int] = 
     with torch.no_grad():
         number = net(torch.zeros(1, channels, size, size)).shape[1]
     classes = [str(name) for name in names or range(number)]
-    steps = json.loads(json.dumps(preparation(plain, size)))  # plain lists, as in student.json
     others = (described.get(key) for key in ('train_dataset', 'teacher'))
     return Student(net, plain, state, classes, size, steps, channels, source, meta, *others)
 

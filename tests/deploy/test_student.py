@@ -79,6 +79,16 @@ def test_the_config_of_another_net_is_refused(run):
         load_student(f'{run.work_dir}/student_avg.pth', other)
 
 
+def test_a_pipeline_that_normalizes_is_refused(run, tmp_path):
+    """The net does it itself, so the images would be normalized twice."""
+    cfg = run.cfg.copy()
+    step = dict(type='mmcv.Normalize', mean=[8.0], std=[4.0], to_rgb=False)
+    cfg.test_dataloader.dataset.pipeline.insert(0, step)
+    cfg.dump(tmp_path / 'a.py')
+    with pytest.raises(ValueError, match='move the mean and std of Normalize to the data_prep'):
+        load_student(f'{run.work_dir}/student_avg.pth', str(tmp_path / 'a.py'))
+
+
 @pytest.mark.parametrize(
     ('pair', 'size', 'needs_package'),
     [
