@@ -2,6 +2,7 @@ import copy
 from typing import Any, Optional
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hub import get_config
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
@@ -52,7 +53,7 @@ def with_preprocessor(arguments: dict) -> dict:
     used, student = arguments.get('data_preprocessor'), arguments.get('architecture')
     if not isinstance(used, dict):
         return arguments
-    student = student if isinstance(student, dict) else {}
+    student = net_config(student) if isinstance(student, dict) else {}
     own = student.get('data_preprocessor') or {}
     for key in _PREPROCESSING:
         wanted, found = (_plain(settings.get(key)) for settings in (own, used))
@@ -69,9 +70,14 @@ def with_preprocessor(arguments: dict) -> dict:
     return dict(arguments, data_preprocessor=used)
 
 
+def net_config(net: dict) -> dict:
+    """The config of a net, read from the package that its ``cfg_path`` names, if it has one."""
+    return get_config(net['cfg_path']).model if 'cfg_path' in net else net
+
+
 def has_batch_augments(net: dict) -> bool:
     """Whether the config of a classifier mixes images by its ``train_cfg``, as with Mixup."""
-    return bool((net.get('train_cfg') or {}).get('augments'))
+    return bool((net_config(net).get('train_cfg') or {}).get('augments'))
 
 
 def _plain(value: Any) -> Any:

@@ -5,9 +5,9 @@ import json
 from typing import Any, Optional
 
 from mmengine.config import Config, ConfigDict
-from mmengine.hub import get_config
 from mmengine.registry import MODELS
 
+from ..algorithms.student_alone import net_config
 from ..config_types import is_type, type_name, types_in
 
 _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
@@ -19,13 +19,11 @@ def student_config(cfg: Config) -> Config:
     Raises:
         ValueError: If the config has no data preprocessor or no test images.
     """
-    net = copy.deepcopy(cfg.model.get('architecture', cfg.model))
-    if 'cfg_path' in net:  # how MMRazor refers to a net of another package
-        net = get_config(net.cfg_path).model
+    net = copy.deepcopy(net_config(cfg.model.get('architecture', cfg.model)))
     net.pop('_scope_', None)
     net.pop('data_preprocessor', None)
-    plain = dict(
-        default_scope='mmpretrain', model=net, data_preprocessor=_preprocessor(cfg, net.head)
+    plain: dict[str, Any] = dict(
+        default_scope='mmpretrain', model=net, data_preprocessor=_preprocessor(cfg, net['head'])
     )
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
         if cfg.get(key) is not None:
@@ -45,7 +43,7 @@ def student_config(cfg: Config) -> Config:
     return Config(Config(plain).to_dict())
 
 
-def _preprocessor(cfg: Config, head: ConfigDict) -> dict:
+def _preprocessor(cfg: Config, head: dict) -> dict:
     found = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
     if not found:
         raise ValueError('the config has no data_preprocessor, which defines how images are scaled')

@@ -289,6 +289,13 @@ class TestLoss:
         if ours is not None:
             assert [type(x) for x in ours.augments] == [type(x) for x in theirs.augments]
 
+    def test_batch_augmentation_of_a_student_of_another_package_is_used(self, ckpt):
+        model = config(ckpt, 'StudentAlone')
+        name = 'mmpretrain::resnet/resnet50_8xb16-mixup_cifar10.py'
+        model['architecture'] = dict(cfg_path=name, pretrained=False)
+        found = toy.build(model).data_preprocessor.batch_augments
+        assert [type(each).__name__ for each in found.augments] == ['Mixup']
+
     @pytest.mark.parametrize('algorithm', ['FrozenTeacherDistill', 'StudentAlone'])
     def test_other_settings_in_the_students_own_preprocessor_are_an_error(self, ckpt, algorithm):
         model = config(ckpt, algorithm)
