@@ -72,7 +72,7 @@ OPTIONS = dict(
     overrides=dict(nargs='+', metavar='KEY=VALUE', help='override the config of each run'),
 )
 FLAGS = dict(pairs='--pair', cfg_options='--cfg-options', overrides='--cfg-options')
-COMMON = dict(rounds=7, seconds=45.0, threads=1, device='cpu', out=Path('results/benchmark'))
+COMMON = dict(rounds=7, seconds=45.0, threads=1, device='cpu')
 
 
 def _defaults(run: Callable) -> dict[str, Any]:
@@ -110,7 +110,8 @@ def parse_args() -> argparse.Namespace:
     described = {name: (_words(run), _defaults(run)) for name, run in SUBJECTS.items()}
     described['all'] = 'all of the above except run', everything
     for name, (words, defaults) in described.items():
-        command = _add_command(commands, name, words, dict(defaults, **COMMON))
+        out = Path('results/benchmark', name)
+        command = _add_command(commands, name, words, dict(defaults, **COMMON, out=out))
         command.add_argument(
             '--quick', action='store_true', help='trial run, whose lower bounds are not reliable'
         )

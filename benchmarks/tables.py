@@ -165,7 +165,7 @@ def save(folder: Path, comparisons: Sequence[Comparison], peaks: Peaks, about: d
 
 def plot_bars(comparisons: Sequence[Comparison], path: Path) -> None:
     """Draw the speed of each case, relative to the first of its comparison."""
-    heights = [1.1 + 0.3 * len(c.results) for c in comparisons]
+    heights = [1.4 + 0.3 * len(c.results) for c in comparisons]
     figure = new_figure(8, sum(heights))
     panels = figure.subplots(len(comparisons), squeeze=False, height_ratios=heights)[:, 0]
     for axes, comparison in zip(panels, comparisons):
@@ -181,6 +181,7 @@ def plot_bars(comparisons: Sequence[Comparison], path: Path) -> None:
         axes.invert_yaxis()
         axes.margins(x=0.12)
         axes.set_title(f'{comparison.title}: speed', fontsize='medium')
+        axes.set_xlabel(f'speed relative to {names[0]!r}')
         medians = [result.time.median for result in comparison.results]
         if max(medians) > 50 * min(medians):
             axes.set_xscale('log')

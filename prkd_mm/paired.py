@@ -35,10 +35,11 @@ class Difference:
         r"""The 95 % confidence interval of the mean, by Student's t.
 
         :math:`\bar d \pm t_{0.975, n-1}\, s / \sqrt n` with the standard deviation :math:`s` of
-        the :math:`n` differences; None for a single seed.
+        the :math:`n` differences; None for a single seed. It is also None if all differences are
+        equal, as with few seeds and images, since then they do not show how much they vary.
         """
         error = self.standard_error
-        if error is None:
+        if not error:
             return None
         half = float(students_t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)) * error
         return self.mean - half, self.mean + half

@@ -117,8 +117,21 @@ def bars(
         axes.invert_yaxis()
     if log:
         axes.set_xscale('log')
+        label_log_axis(axes)
+    else:
+        axes.locator_params(axis='x', nbins=5)
     axes.set_xlabel(label)
     axes.grid(alpha=0.3, axis='x')
+
+
+def label_log_axis(axes: 'Axes') -> None:
+    """Label a logarithmic x axis, on which all is drawn, with few numbers for any range."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    low, high = axes.get_xlim()
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,)))
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def plot_schedules(
@@ -160,6 +173,7 @@ def plot_schedules(
         axes.grid(alpha=0.3)
         axes.legend()
     all_axes[-1].set_xlabel('epoch')
+    all_axes[-1].locator_params(axis='x', integer=True)
     figure.savefig(path, dpi=120)
 
 
@@ -171,16 +185,18 @@ def plot_accuracy(
     """Draw top-1 over the epochs: thin for raw weights, thick for averaged weights.
 
     ``curves`` holds, by name, ``{epoch: percent}`` of the raw weights and of the tail average, and
-    ``labels`` the label in the legend.
+    ``labels`` the label in the legend. Curves that end below half or above twice the top-1 of the
+    best student are not in the range of the y axis; the legend has their values.
     """
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     last = {name: raw[max(raw)] for name, (raw, _) in curves.items()}
+    best = max((top1 for name, top1 in last.items() if name != 'teacher'), default=100.0)
     styles = method_styles(list(curves))
     shown = []  # determines the y axis
     for name, (raw, averaged) in curves.items():
-        failed = last[name] < max(last.values()) / 2  # would squeeze the other curves
-        label = f'{labels[name]} (below: {last[name]:.1f} %)' if failed else labels[name]
+        place = 'below' if last[name] < best / 2 else 'above' if last[name] > 2 * best else ''
+        label = f'{labels[name]} ({place}: {last[name]:.1f} %)' if place else labels[name]
         color, dash = styles[name]
         axes.plot(
             list(raw), list(raw.values()), color=color, linestyle=dash, linewidth=1, label=label
@@ -189,11 +205,13 @@ def plot_accuracy(
             list(averaged), list(averaged.values()), color=color, linewidth=3, alpha=0.6
         )
         line.set_marker('o' if len(averaged) == 1 else '')  # one point has no line
-        if not failed:  # the start of training would squeeze the end, too
+        # others would squeeze the curves, as would the start of the training
+        if not place:
             shown += [*list(raw.values())[len(raw) // 2 :], *averaged.values()]
     margin = max(1.0, max(shown) - min(shown)) / 4
     axes.set_ylim(min(shown) - margin, min(100.0, max(shown) + margin))
     finish(axes, 'epoch', 'top-1 on the validation set, %', legend=False)
+    axes.locator_params(axis='x', integer=True)
     if any(averaged for _, averaged in curves.values()):
         axes.set_title('thin: raw weights; thick: averaged over the tail', fontsize='medium')
     figure.legend(loc='outside lower center', ncols=3, fontsize='small')

@@ -95,3 +95,17 @@ def test_accuracy_has_the_methods_styles(tmp_path):
     color, dash = METHOD_STYLES['prkd']
     assert (raw.get_color(), averaged.get_color(), raw.get_linestyle()) == (color, color, dash)
     assert list(averaged.get_ydata()) == [61.0]
+
+
+@pytest.mark.parametrize('teacher, place', [(43.0, ''), (61.0, ' (above: 61.0 %)')])
+def test_no_curve_squeezes_those_of_the_students(teacher, place):
+    tops = dict(teacher=teacher, CE=9.0, KD=26.0, PRKD=28.0)
+    curves = {name: ({1: top1, 2: top1}, {}) for name, top1 in tops.items()}
+    with mock.patch.object(Figure, 'savefig', autospec=True) as savefig:
+        plot_accuracy(curves, 'a.png', {name: name for name in tops})
+    axes = savefig.call_args.args[0].axes[0]
+    low, high = axes.get_ylim()
+    assert 9 < low < 26 and 28 < high < 50 and (high > 43) == (teacher == 43)
+    labels = [line.get_label() for line in axes.lines if not line.get_label().startswith('_')]
+    assert labels == [f'teacher{place}', 'CE (below: 9.0 %)', 'KD', 'PRKD']
+    assert all(tick == int(tick) for tick in axes.get_xticks())

@@ -83,6 +83,8 @@ def load_batches(
         samples, seed: Number of images to draw, and the seed of this draw; default: all images.
         batch_size: Images per batch; default: the batch size of validation.
     """
+    if not cfg.get('val_dataloader'):
+        raise ValueError('the config has no val_dataloader, whose images the studies need')
     loader_cfg = copy.deepcopy(cfg.val_dataloader)
     if split == 'train':
         pipeline = _innermost(loader_cfg.dataset).pipeline

@@ -70,7 +70,7 @@ class ImageViews(Dataset):
     def __init__(self, dataset: Union[dict, BaseDataset], pipeline: Optional[list] = None) -> None:
         self.dataset = build_wrapped('ImageViews', dataset, pipeline)
         self.metainfo = self.dataset.metainfo
-        self.source = _fingerprint(self.dataset)
+        self.source = hash_of_images(self.dataset)
         # in shared memory, so that workers that are already running see a change
         self._seed_and_view = torch.zeros(2, dtype=torch.int64).share_memory_()
 
@@ -150,7 +150,8 @@ def _describe(value: Any) -> str:
     return re.sub(r' at 0x[0-9a-fA-F]+', '', repr(value))
 
 
-def _fingerprint(dataset: BaseDataset) -> str:
+def hash_of_images(dataset: BaseDataset) -> str:
+    """Hash of the names and labels of the images of a data set, its classes and its pipeline."""
     settings = _describe([dataset.pipeline, dataset.metainfo.get('classes')])
     digest = hashlib.sha256(settings.encode())
     root = getattr(dataset, 'img_prefix', None) or getattr(dataset, 'data_root', None)

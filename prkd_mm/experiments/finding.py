@@ -39,7 +39,12 @@ def _sentence(found: Difference, when: str) -> str:
     article = 'the ' if found.worse.startswith('student') else ''
     text = f'{found.better}, {when}, is {points} points {where} {article}{found.worse}'
     if found.interval is None:
-        return f'{text} with one seed, which is not enough to tell which is better.'
+        if len(found.values) == 1:
+            return f'{text} with one seed, which is not enough to tell which is better.'
+        return (
+            f'{text} with each of {len(found.values)} seeds; equal differences do not show how '
+            'much they vary, so these seeds are not enough to tell which is better.'
+        )
     low, high = sorted(sign * end for end in found.interval)
     text += f' (95 % interval {low:.2f} to {high:.2f}, {len(found.values)} seeds, paired)'
     if found.verdict == 'cannot tell':

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Optional, Union
 
@@ -26,6 +27,7 @@ from ..folder_lock import set_aside
 from ..recorded_config import changes, parse
 from ..scalars import read_scalars
 from ..teachers.filling_teacher import prepare_store
+from .provenance import images_of, teacher_of
 from .records import RunRecord, read_record, record_path, settings_of, write_record
 from .run_server import Run, start_run
 from .training_log import TOP1, Report, TrainingLog
@@ -101,6 +103,31 @@ class Job:
         return settings_of(self.cfg, self.args.amp, teacher and teacher.settings, *seeds)
 
     @property
+    def images(self) -> Optional[str]:
+        """Hash of the training and validation images; None if they are not available."""
+        try:
+            return images_of(self.cfg)
+        except Exception:  # of any data set; the run itself reports it
+            return None
+
+    def check_record(self) -> None:
+        """Check that the record, if there is one, is of the present images and teacher.
+
+        Raises:
+            ValueError: If they have changed since.
+        """
+        if not self.is_recorded:
+            return
+        record, now = self.record(), dict(images=self.images, teacher=teacher_of(self.cfg))
+        changed = [name for name in now if not _agree(getattr(record, name), now[name])]
+        if changed:
+            raise ValueError(
+                f"the run '{self.record_file}' had other {' and '.join(changed)} than now, "
+                'so new runs cannot be compared with it: use another --records folder, or restore '
+                'them'
+            )
+
+    @property
     def was_made_by_hand(self) -> bool:
         """Whether the work dir has checkpoints that were not made by a comparison."""
         return not self._notes.exists() and (self.work_dir / 'last_checkpoint').exists()
@@ -123,11 +150,13 @@ class Job:
                 f"'{self._notes}' is damaged; move '{self.work_dir}' away, and run the same "
                 'command again'
             ) from error
-        return noted if noted.get('fingerprint') == self.fingerprint else {}
+        same = noted.get('fingerprint') == self.fingerprint
+        return noted if same and _agree(noted.get('images'), self.images) else {}
 
     def note(self, **values) -> None:
         """Add values to ``job.json``."""
-        noted = dict(self.notes(), fingerprint=self.fingerprint, **values)
+        known = dict(fingerprint=self.fingerprint, images=self.images)
+        noted = dict(self.notes(), **known, **values)
         self.work_dir.mkdir(parents=True, exist_ok=True)
         write_json(self._notes, noted, indent=1)
 
@@ -194,6 +223,8 @@ class Job:
             averaged,
             self.strength_ends(),
             self.last_step(),
+            self.images,
+            teacher_of(self.cfg),
         )
 
     def num_parameters(self) -> int:
@@ -277,12 +308,24 @@ class Job:
                 self.note(seconds=before + time.monotonic() - start)
             if process.returncode:
                 output.seek(0)
-                last = ''.join(deque(output, _LINES_OF_AN_ERROR))
+                last = ''.join(_error(output))
                 raise TrainingFailed(
                     f'{shlex.join([sys.executable, *command])} failed with exit status '
                     f'{process.returncode}:\n{last}'
                 )
             progress.show()
+
+
+def _agree(before: Optional[str], now: Optional[str]) -> bool:
+    """Whether two hashes are equal, or one is unknown."""
+    return None in (before, now) or before == now
+
+
+def _error(output: Iterable[str]) -> list[str]:
+    """The error that ends the output of a command, or else its last lines."""
+    last = list(deque(output, _LINES_OF_AN_ERROR))
+    reported = [i for i, line in enumerate(last) if line.startswith('error: ')]
+    return last[reported[-1] :] if reported else last
 
 
 def _with_time(checkpoint: str) -> Union[str, tuple[str, int]]:

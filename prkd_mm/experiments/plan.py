@@ -7,6 +7,7 @@ from typing import Optional
 
 from mmengine.config import Config
 
+from ..algorithms.student_alone import net_config
 from ..config import choose_method, load_config, seed_suffix
 from ..methods import METHODS
 from .job import Job
@@ -88,8 +89,9 @@ def plan(
     None the default of ``methods`` and of ``store_views``.
 
     Raises:
-        ValueError: If the config counts iterations instead of epochs, if it has a single method
-            but ``methods`` are given, if the options set the seed, or if ``store_views`` does not
+        ValueError: If the config counts iterations instead of epochs or has no validation, if it
+            has a single method but ``methods`` are given, if the teacher to be trained has other
+            classes than the student, if the options set the seed, or if ``store_views`` does not
             fit the config.
     """
     own = load_config(config)
@@ -97,6 +99,11 @@ def plan(
         raise ValueError(
             f"'{config}' is not trained by epochs (train_cfg: {own.train_cfg}), but runs are "
             'compared by epochs'
+        )
+    if not own.get('val_dataloader') or not own.get('val_evaluator'):
+        raise ValueError(
+            f"'{config}' has no val_dataloader and val_evaluator, but runs are compared by their "
+            'top-1 on a validation set'
         )
     if methods and 'method' not in own:
         choose_method(config, methods[0])  # raises
@@ -111,6 +118,8 @@ def plan(
         title = Path(config).stem if 'distiller' in first.model else 'alone'
         return [train(title, config, None, options, seed) for seed in range(seeds)]
     teacher = _teacher(first, teacher_options, amp=amp, records=records)
+    if teacher:
+        _check_classes(teacher.cfg.model, first.model.architecture)
     averaged = [*_keep_the_tail(first), *options]
     students = [
         train(METHODS[method], config, method, options if seed else averaged, seed, teacher=teacher)
@@ -126,8 +135,21 @@ def _teacher(cfg: Config, options: Sequence[str], **more) -> Optional[Job]:
     config, checkpoint = model.get('teacher_config'), model.get('teacher_ckpt')
     if not (isinstance(config, str) and isinstance(checkpoint, str)):
         return None  # several teachers are trained beforehand
-    job = training('teacher', config, None, options, **more)
+    try:
+        job = training('teacher', config, None, options, **more)
+    except ValueError as error:
+        raise ValueError(str(error).replace('--cfg-options', '--teacher-options')) from error
     return job if Path(checkpoint).resolve() == job.work_dir.resolve() else None
+
+
+def _check_classes(teacher: dict, student: dict) -> None:
+    """Raise a ValueError, before the teacher is trained, if its student has other classes."""
+    numbers = [(net_config(net).get('head') or {}).get('num_classes') for net in (teacher, student)]
+    if None not in numbers and numbers[0] != numbers[1]:
+        raise ValueError(
+            f'the teacher has {numbers[0]} classes and the student {numbers[1]}: set num_classes '
+            'of both heads to the number of classes in the training set'
+        )
 
 
 def _keep_the_tail(cfg: Config) -> list[str]:

@@ -3,6 +3,7 @@
 import os
 import queue
 import shlex
+import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
@@ -12,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from ..cli import command_of
 from .job import Job
+from .provenance import images_of
 from .shared_store import begin_shared_store
 
 
@@ -23,14 +25,21 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
 
     Raises:
         TrainingFailed: If a job fails.
+        ValueError: If a recorded run had other images or another teacher.
     """
     missing = [job for job in jobs if not job.is_recorded]
     students = [job for job in missing if job not in [other.teacher for other in jobs]]
     teachers = {job.teacher for job in students if job.teacher and job.method != 'ce'}
     if recorded := len(jobs) - len(missing):
         console.print(f'{recorded} of {len(jobs)} runs are recorded', highlight=False)
+    for job in students:
+        images_of(job.cfg)  # an error in them is found before the teacher is trained
+    for job in jobs:
+        job.check_record()
     pool = Pool(train_py, console, side_by_side)
     pool.run(list(teachers))
+    for job in jobs:
+        job.check_record()  # now also with the teacher
     begin_shared_store(students, console)
     pool.run(students)
 
@@ -40,6 +49,7 @@ class Pool:
 
     def __init__(self, train_py: str, console: Console, side_by_side: int = 1) -> None:
         self.train_py, self.console, self.side_by_side = train_py, console, side_by_side
+        self._failed = threading.Event()
         self._slots: queue.SimpleQueue[int] = queue.SimpleQueue()
         for slot in range(side_by_side):
             self._slots.put(slot)
@@ -75,11 +85,16 @@ class Pool:
                 future.result()
 
     def _run_one(self, job: Job, progress: Progress, total: TaskID) -> None:
+        if self._failed.is_set():  # this thread is free before the others are canceled
+            return
         command = f'{command_of("train.py")} {shlex.join(job.arguments)}'
         self.console.print(f'$ {command}', highlight=False, soft_wrap=True)
         slot = self._slots.get()
         try:
             job.run(self.train_py, _Reporter(progress, job.title), self._environment(slot))
+        except BaseException:
+            self._failed.set()
+            raise
         finally:
             self._slots.put(slot)
         progress.advance(total)

@@ -30,7 +30,7 @@ _DECISIVE = (
     'auto_scale_lr',
 )
 # keys in them, at any depth of the section, that affect only files and logs
-_DATA = ('data_root', 'pin_memory')
+_DATA = ('data_root', 'data_prefix', 'pin_memory')
 _INCIDENTAL = dict(
     model=('teacher_config',),
     train_dataloader=_DATA,
@@ -62,6 +62,9 @@ class RunRecord:
     # distance between the students of the last two epochs, and the norm of their mean; None
     # without their checkpoints
     step: Optional[tuple[float, float]] = None
+    # hashes of the training and validation images and of the teacher's weights; None if unknown
+    images: Optional[str] = None
+    teacher: Optional[str] = None
 
 
 def settings_of(cfg: Config, *others: Any) -> str:

@@ -87,7 +87,8 @@ def rows_of(records: Sequence[RunRecord]) -> list[Row]:
     of the settings.
 
     Raises:
-        ValueError: If two records are of the same method, settings and seed.
+        ValueError: If two records are of the same method, settings and seed, or the records of a
+            method have different images or teachers.
     """
     groups: dict[tuple, list[RunRecord]] = {}
     for record in records:
@@ -97,6 +98,12 @@ def rows_of(records: Sequence[RunRecord]) -> list[Row]:
                 f'two records are of {record.title} with seed {record.seed} and equal settings; '
                 f'delete one of them. The command of one is: {record.command}'
             )
+        for name in ('images', 'teacher'):
+            if len({getattr(run, name) for run in [*runs, record]} - {None}) > 1:
+                raise ValueError(
+                    f'the {name} of {record.title} with seed {record.seed} differs from that of '
+                    f'seed {runs[0].seed}, according to their hashes: report the runs separately'
+                )
         runs.append(record)
     names = _names([runs[0] for runs in groups.values()])
     return [

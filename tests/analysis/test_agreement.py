@@ -99,3 +99,19 @@ def test_many_bins_without_enough_samples_are_left_out_of_the_figure():
     net = Agreement(50.0, 100.0, None, 0.0, 0.0, 0.1, *flat)
     diagram = figure.agreement({'teacher': net, 'KD': net}).axes[0]
     assert [len(points.get_offsets()) for points in diagram.collections] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    'names, shown',
+    [
+        (['tench, Tinca tinca', 'goldfish, Carassius auratus'], ['tench', 'goldfish']),
+        (['cat, black', 'cat, white'], ['cat, black', 'cat, white']),
+        (['x,y', 'x'], ['x,y', 'x']),
+        (['x,y', 'z'], ['x,y', 'z']),
+    ],
+)
+def test_class_names_lose_only_their_synonyms(names, shown):
+    eye = torch.eye(2)
+    found = compare(dict(a=eye, b=eye), eye, torch.tensor([0, 1]), classes=names)
+    (axes,) = figure.class_gains(found).axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == shown

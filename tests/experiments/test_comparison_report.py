@@ -261,11 +261,22 @@ def test_the_finding_states_the_interval():
         'PRKD, averaged, is 12.00 ± 1.00 points above the student alone (95 % interval 9.52 to '
         '14.48, 3 seeds, paired).'
     )
-    worse = finding(rows_of(runs('kd', 61.0, 62.0, 63.0) + runs('prkd', 51.0, 52.0, 53.0)))
+    worse = finding(rows_of(runs('kd', 61.0, 62.0, 63.0) + runs('prkd', 50.0, 52.0, 54.0)))
     assert worse == (
-        'PRKD, averaged, is 10.00 ± 0.00 points below KD (95 % interval 10.00 to 10.00, 3 seeds, '
+        'PRKD, averaged, is 10.00 ± 1.00 points below KD (95 % interval 7.52 to 12.48, 3 seeds, '
         'paired).'
     )
+
+
+def test_equal_differences_are_no_certain_verdict():
+    """Of two seeds and 48 images, two equal differences are common, and no error is 0."""
+    rows = rows_of(runs('kd', 60.0, 62.0) + runs('prkd', 64.0, 66.0))
+    assert finding(rows) == (
+        'PRKD, averaged, is 4.00 ± 0.00 points above KD with each of 2 seeds; equal differences do '
+        'not show how much they vary, so these seeds are not enough to tell which is better.'
+    )
+    cells = paired_table(differences(rows)).rows
+    assert ['PRKD − KD', '+4.00', '0.00', '–', '2', 'cannot tell'] in cells
 
 
 def test_one_seed_has_no_plus_minus():

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 from project import DIGITS, ROOT
+from rich.console import Console
 
 from prkd_mm.config import load_config
 from prkd_mm.experiments import Job, plan, rows_of
+from prkd_mm.experiments.job import TrainingFailed
+from prkd_mm.experiments.pool import Pool
 
 
 def name(checkout):
@@ -172,7 +175,45 @@ def test_a_config_with_a_single_method_has_one_run_per_seed_and_no_choice(checko
 def test_a_net_without_a_scope_is_counted_in_the_default_scope_of_its_config(checkout):
     (checkout / 'net.py').write_text(
         "default_scope = 'mmpretrain'\ntrain_cfg = dict(max_epochs=1)\n"
+        "val_dataloader = dict(dataset=dict(type='MNIST'))\nval_evaluator = dict(type='Accuracy')\n"
         "model = dict(type='ImageClassifier', backbone=dict(type='LeNet5', num_classes=10))\n"
     )
     (job,) = plan('net.py', [])
     assert job.num_parameters() == 61706  # LeNet-5, with the output layer of ten digits
+
+
+def test_a_config_without_validation_is_refused(checkout):
+    (checkout / 'a.py').write_text(f"_base_ = '{DIGITS}'\nval_dataloader = None\n")
+    with pytest.raises(ValueError, match="'a.py' has no val_dataloader and val_evaluator"):
+        plan('a.py', ['kd'])
+
+
+def test_other_classes_than_the_teachers_are_found_before_it_is_trained(checkout):
+    with pytest.raises(ValueError, match='the teacher has 10 classes and the student 7'):
+        plan(DIGITS, ['kd'], ['model.architecture.head.num_classes=7'])
+
+
+def test_an_error_in_the_options_of_the_teacher_names_them(checkout):
+    message = '--teacher-options train_cfg.max_epoch: .* did you mean .max_epochs.'
+    with pytest.raises(ValueError, match=message):
+        plan(DIGITS, ['kd'], teacher_options=['train_cfg.max_epoch=3'])
+
+
+FAILING = """
+import sys
+from pathlib import Path
+Path('tried.txt').open('a').write(sys.argv[3] + ' ')
+print('a list of hooks\\n' * 9 + 'error: the loss is NaN\\nlower the learning rate')
+sys.exit(1)
+"""
+
+
+def test_a_failed_run_is_the_last_one_and_only_its_error_is_shown(checkout):
+    (checkout / 'train.py').write_text(FAILING)
+    jobs = plan(DIGITS, ['ce', 'kd', 'prkd'])[1:]
+    with pytest.raises(TrainingFailed) as failed:
+        Pool('train.py', Console(quiet=True)).run(jobs)
+    assert (checkout / 'tried.txt').read_text().split() == ['ce']
+    assert str(failed.value).endswith(
+        'status 1:\nerror: the loss is NaN\nlower the learning rate\n'
+    )

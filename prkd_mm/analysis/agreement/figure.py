@@ -100,7 +100,10 @@ def class_gains(comparison: Comparison) -> Figure:
         for i, (name, values) in enumerate(gains.items()):
             positions = np.arange(len(values)) + (i - (len(gains) - 1) / 2) * width
             axes.bar(positions, values, width, color=styles[name].color, label=name)
-        names = [result.name.split(',')[0] for result in classes]  # without synonyms
+        names = [result.name for result in classes]
+        first = [name.split(',')[0] for name in names]
+        if len(set(first)) == len(names) and any(', ' in name for name in names):
+            names = first  # without the synonyms of WordNet
         # more characters do not fit side by side
         slant: dict[str, Any] = dict(rotation=40, ha='right') if sum(map(len, names)) > 80 else {}
         axes.set_xticks(np.arange(len(names)), names, **slant)

@@ -13,6 +13,7 @@ from ...visualization import (
     Style,
     bars,
     finish,
+    label_log_axis,
     legend_below,
     method_styles,
     new_figure,
@@ -66,6 +67,7 @@ def _draw_curvature(axes: Axes, schemes: dict[str, Summary]) -> None:
     bars(axes, means, 'mean curvature per direction (trace / C), τ² included', log=True)
     without = [summary.without_tau2 for summary in schemes.values()]
     axes.plot(without, np.arange(len(schemes)), 'D', color='black', markersize=4)
+    label_log_axis(axes)
     axes.set_title('(b) strength at the match; black: without τ²')
 
 
@@ -83,6 +85,7 @@ def _draw_strength_over_run(
     finish(axes, 'epoch', 'mean curvature, all weights included', legend=False)
     if along:
         legend_below(axes, 2)
+    axes.locator_params(axis='x', integer=True)
     axes.set_yscale('log')
     axes.set_title("(e) strength of the run's own loss at the match")
 

@@ -73,21 +73,23 @@ def write_search(
 def _chosen(trial: Trial, final: Sequence[Trial], tails: Optional[list[dict]]) -> str:
     """The chosen trial of a method, compared with the config, and the options that set it."""
     options = list(trial.options)
+    text = f'{METHODS[trial.method]}: trial {trial.number}, {mean_std(trial.averaged)} %'
+    config = next(other for other in final if not other.number)
+    if trial is config:
+        text = f'{METHODS[trial.method]}: the config itself, {mean_std(trial.averaged)} %'
+    else:
+        text += f' (the config: {mean_std(config.averaged)} %'
+        if others := list(zip(trial.averaged, config.averaged))[1:]:  # seed 0 chose the finalists
+            text += (
+                f'; better with {sum(a > b for a, b in others)} of the {len(others)} seeds that '
+                'were not used to choose the finalists'
+            )
+        text += ')'
     if tails:
         best = max(tails, key=lambda row: statistics.fmean(row['top1']))
         options += [f'default_hooks.tail_average.{key}={best[key]}' for key in ('num_epochs', 'bn')]
-    config = next(other for other in final if not other.number)
-    text = (
-        f'{METHODS[trial.method]}: trial {trial.number}, {mean_std(trial.averaged)} % (the config: '
-        f'{mean_std(config.averaged)} %'
-    )
-    others = list(zip(trial.averaged, config.averaged))[1:]  # seed 0 chose the finalists
-    if trial.number and others:
-        text += (
-            f'; better with {sum(a > b for a, b in others)} of the {len(others)} seeds that were '
-            'not used to choose the finalists'
-        )
-    return f'{text})\n    {" ".join(options)}\n'
+        text += f'; with the average below: {mean_std(best["top1"])} %'
+    return f'{text}\n    {" ".join(options)}\n'
 
 
 def _trials(title: str, trials: Sequence[Trial], chosen: Trial) -> str:

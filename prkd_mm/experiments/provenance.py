@@ -1,0 +1,64 @@
+"""The images and the teacher of a run: its settings name them, but do not tell if they changed."""
+
+import copy
+import hashlib
+import json
+from pathlib import Path
+from typing import Optional
+
+from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS, init_default_scope
+
+from ..checkpoints import plain_state_dict, read, resolve
+from ..datasets import ImageViews, PackedImages
+from ..datasets.image_views import hash_of_images
+from ..teachers.logit_store import hash_of_weights
+
+_known: dict[str, Optional[str]] = {}  # by the config of the data sets, or path and time of a file
+
+
+def images_of(cfg: Config) -> Optional[str]:
+    """Hash of the training and validation images of a run and of their labels.
+
+    It is None if a data set is not MMEngine's ``BaseDataset`` or one of this package. Errors are
+    those of the data sets, such as a FileNotFoundError.
+    """
+    datasets = [cfg[name].dataset for name in ('train_dataloader', 'val_dataloader')]
+    text = json.dumps([each.to_dict() for each in datasets], sort_keys=True, default=str)
+    if text not in _known:
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        parts = [_hash(DATASETS.build(copy.deepcopy(each))) for each in datasets]
+        _known[text] = None if None in parts else _digest(json.dumps(parts).encode())
+    return _known[text]
+
+
+def _hash(dataset: object) -> Optional[str]:
+    if isinstance(dataset, (PackedImages, ImageViews)):
+        return dataset.source
+    if not isinstance(dataset, BaseDataset):
+        return None
+    dataset.full_init()
+    return hash_of_images(dataset)
+
+
+def teacher_of(cfg: Config) -> Optional[str]:
+    """Hash of the weights of a run's teacher, or None without a teacher from a local file."""
+    checkpoint = cfg.model.get('teacher_ckpt')
+    if cfg.get('method') == 'ce' or not isinstance(checkpoint, str) or '://' in checkpoint:
+        return None
+    try:
+        path = Path(resolve(checkpoint))
+    except FileNotFoundError:
+        return None  # it is not trained yet
+    key = f'{path} {path.stat().st_mtime_ns}'
+    if key not in _known:
+        try:
+            _known[key] = hash_of_weights(plain_state_dict(read(str(path)))[0])
+        except (ValueError, AttributeError):  # a file of another format
+            _known[key] = _digest(path.read_bytes())
+    return _known[key]
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
