@@ -6,6 +6,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
+from torch.nn.parallel import DistributedDataParallel
 
 from ..evaluation import unwrap
 from ..teachers import teacher_of
@@ -17,8 +18,8 @@ class ChannelsLastHook(Hook):
 
     Converts the weights of the student and of the teacher to ``torch.channels_last`` (NHWC); the
     first convolution converts the images. The results are the same up to rounding, and checkpoints
-    are interchangeable between the two formats. DistributedDataParallel was built for the old
-    format. It therefore warns about strides once, and rebuilds its buckets after the first step.
+    are interchangeable between the two formats. DistributedDataParallel, whose buckets for the
+    gradients have the old format, is built again.
     """
 
     priority = 'VERY_HIGH'
@@ -28,7 +29,15 @@ class ChannelsLastHook(Hook):
 
     # not in before_run: weights are initialized in the order of memory, so a seed
     # would give different weights in the other format
-    before_train = before_val = before_test = _convert
+    before_val = before_test = _convert
+
+    def before_train(self, runner: Runner) -> None:
+        self._convert(runner)
+        if isinstance(runner.model, DistributedDataParallel):
+            # with the old buckets, PyTorch reads the first gradients in the wrong order
+            model = unwrap(runner.model)
+            runner.model = None  # which removes the old wrapper's hooks from the weights
+            runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
 
 
 @HOOKS.register_module()

@@ -1,10 +1,17 @@
 """Hooks that change the speed of a run and nothing else."""
 
+import os
+
 import pytest
 import torch
+import torch.multiprocessing as mp
 import toy
+from torch import distributed as dist
 
 from prkd_mm.evaluation import unwrap
+
+
+CHANNELS_LAST = dict(type='ChannelsLastHook')
 
 
 @pytest.fixture(scope='module')
@@ -33,7 +40,7 @@ def close(one, other):
 
 @pytest.mark.parametrize(
     'hook',
-    [dict(type='ChannelsLastHook'), dict(type='CompileHook', backend='aot_eager')],
+    [CHANNELS_LAST, dict(type='CompileHook', backend='aot_eager')],
     ids=lambda hook: hook['type'],
 )
 @pytest.mark.slow
@@ -47,6 +54,35 @@ def test_two_epochs_end_in_the_same_weights(hook, teacher, tmp_path):
     close(plain, run(teacher, tmp_path / 'again', **options))
     options['load_from'] = str(tmp_path / 'plain/epoch_1.pth')
     close(plain, run(teacher, tmp_path / 'other', hook, **options))
+
+
+def distributed_run(rank, teacher, folder):
+    """Train in a process group, with and without the hook, and resume with it."""
+    os.environ['LOCAL_RANK'] = '0'
+    dist.init_process_group('gloo', init_method=f'file://{folder}/group', rank=rank, world_size=1)
+    wrapper = dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False)
+    ends = {}
+    for name, hooks in dict(plain=[], fast=[CHANNELS_LAST]).items():
+        options = dict(launcher='pytorch', model_wrapper_cfg=dict(wrapper))
+        runner = run(teacher, folder / name, *hooks, **options)
+        assert isinstance(runner.model, torch.nn.parallel.DistributedDataParallel)
+        ends[name] = toy.student(runner).state_dict()
+    options = dict(options, resume=True, load_from=str(folder / 'fast/epoch_1.pth'))
+    runner = run(teacher, folder / 'resumed', CHANNELS_LAST, **options)
+    torch.save(dict(ends, resumed=toy.student(runner).state_dict()), folder / 'ends.pth')
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_distributed_runs_have_the_same_gradients(teacher, tmp_path):
+    """The buckets of DistributedDataParallel are built before the conversion."""
+    mp.spawn(distributed_run, (teacher, tmp_path))
+    ends = torch.load(tmp_path / 'ends.pth')
+    for name, weight in ends['plain'].items():
+        torch.testing.assert_close(
+            ends['fast'][name].contiguous(), weight, atol=1e-5, rtol=1e-4, msg=name
+        )
+    toy.assert_same(ends['resumed'], ends['fast'])
 
 
 def test_a_seed_has_the_same_initial_weights_in_both_formats(tmp_path):
