@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -85,10 +86,24 @@ def restored_after_failed_start(
     except BaseException as error:
         if has_started():
             raise
-        _restore(folder, entries, configs, moved)
+        with _uninterrupted():
+            _restore(folder, entries, configs, moved)
         if isinstance(error, KeyboardInterrupt):
             raise SystemExit('interrupted before anything was computed; nothing changed') from None
         raise
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ignore Ctrl-C, and the SIGTERM that a launcher sends after the failure of another process."""
+    before = {
+        number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _restore(

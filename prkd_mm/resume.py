@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config
+from mmengine.dist import all_gather_object, get_world_size
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -201,6 +202,38 @@ def check_same_images(
         return []
     text = 'the training images or their labels have changed (files, classes or their order)'
     return _allowed([text], path, allow_changes)
+
+
+def check_same_start(
+    model: nn.Module, dataset: Dataset, meta: dict, checkpoint: Optional[str]
+) -> None:
+    """Check that all processes of a run start from the same files.
+
+    Args:
+        model, dataset: The model, and the training set.
+        meta: The ``meta`` of the checkpoint that this process resumes from, empty without one.
+        checkpoint: Path of this checkpoint, or of other initial weights.
+
+    Raises:
+        ValueError: In all processes, if the checkpoint, the teacher or the images differ.
+    """
+    if get_world_size() == 1:
+        return
+    start = {
+        'checkpoint': f'{checkpoint and osp.basename(checkpoint)}, iteration {meta.get("iter", 0)}',
+        'teacher': teacher_hash(model),
+        'images': images_hash(dataset),
+    }
+    starts = all_gather_object(start)
+    for name in start:
+        found = [each[name] for each in starts]
+        if len(set(found)) > 1:
+            raise ValueError(
+                f'the processes have different files ({name}: '
+                + '; '.join(f'process {rank} {value}' for rank, value in enumerate(found))
+                + '): copy the work dir, the data set and the teacher to all machines, or share '
+                'one folder'
+            )
 
 
 def check_initial_weights(model: nn.Module, path: str) -> None:

@@ -19,6 +19,7 @@ import prkd_mm.hooks.teacher_check_hook as teacher_check
 from prkd_mm.batch_norm import recalibrate_bn
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.evaluation import evaluate, unwrap
+from prkd_mm.resume import check_same_start
 
 RANKS = 2
 EPOCHS = 4
@@ -125,8 +126,27 @@ def work(rank, folder, ckpt):
     )
     seen = dict(straight=run(ckpt, f'{folder}/straight'))
     seen['resumed'] = run(ckpt, f'{folder}/resumed', f'{folder}/straight/epoch_{TAIL[0]}.pth')
+    seen['straight']['errors'] = [error_of_start(*start) for start in starts(rank, ckpt)]
     torch.save(seen, f'{folder}/rank_{rank}.pth')
     dist.destroy_process_group()
+
+
+def starts(rank, ckpt):
+    """Arguments of ``check_same_start`` on a rank: the same, another checkpoint or teacher."""
+    model = toy.build(toy.distillation(ckpt))
+    yield model, None, dict(iter=8), f'folder_of_{rank}/epoch_4.pth'
+    yield model, None, dict(iter=8 + rank), 'epoch_4.pth'
+    weights = torch.load(ckpt)
+    weights['state_dict']['head.fc.bias'] += rank
+    torch.save(weights, f'{ckpt}.{rank}')
+    yield toy.build(toy.distillation(f'{ckpt}.{rank}')), None, {}, None
+
+
+def error_of_start(*start):
+    try:
+        check_same_start(*start)
+    except ValueError as error:
+        return str(error)
 
 
 def load(path):
@@ -150,6 +170,14 @@ def seen(folder):
 @pytest.fixture(scope='module')
 def straight(seen):
     return [rank['straight'] for rank in seen]
+
+
+def test_different_files_are_an_error_on_all_ranks(straight):
+    for rank in straight:
+        same, checkpoint, teacher = rank['errors']
+        assert same is None
+        assert '0 epoch_4.pth, iteration 8; process 1 epoch_4.pth, iteration 9)' in checkpoint
+        assert 'different files (teacher: process 0 ' in teacher
 
 
 @pytest.mark.parametrize('what', ['model', 'optimizer', 'average'])

@@ -2,6 +2,8 @@
 
 import contextlib
 import functools
+import os
+import signal
 from pathlib import Path
 
 import project
@@ -11,6 +13,7 @@ import toy
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from prkd_mm import failed_start
 from prkd_mm.config import load_config
 from prkd_mm.failed_start import has_trained, is_of_earlier_run, restored_after_failed_start
 from prkd_mm.resume import find_resume_point
@@ -208,3 +211,26 @@ def test_a_link_and_its_file_belong_to_the_earlier_run_if_one_of_them_is_moved(t
         (tmp_path / link).symlink_to(tmp_path / file)
         assert is_of_earlier_run(tmp_path / link, tmp_path / 'run')
     assert not is_of_earlier_run(tmp_path / 'a.pth', tmp_path / 'run')
+
+
+def test_a_signal_does_not_end_the_restoring(tmp_path, monkeypatch):
+    """A launcher sends SIGTERM to all processes when one of them has failed."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    restore = failed_start._restore
+
+    def restore_while_terminated(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        restore(*args)
+
+    monkeypatch.setattr(failed_start, '_restore', restore_while_terminated)
+    try:
+        with (
+            pytest.raises(ValueError, match='no teacher'),
+            restored_after_failed_start(tmp_path),
+        ):
+            (tmp_path / 'schedule.png').touch()
+            raise ValueError('no teacher')
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert not list(tmp_path.iterdir())

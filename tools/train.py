@@ -29,7 +29,13 @@ from prkd_mm.launch import (
     use_gloo_without_gpu,
 )
 from prkd_mm.metric_checks import check_images
-from prkd_mm.resume import check_initial_weights, check_same_images, check_same_teacher, set_resume
+from prkd_mm.resume import (
+    check_initial_weights,
+    check_same_images,
+    check_same_start,
+    check_same_teacher,
+    set_resume,
+)
 from prkd_mm.teachers.filling_teacher import prepare_store
 
 
@@ -106,11 +112,13 @@ def main() -> None:
         use_gloo_without_gpu(cfg)
         runner = RUNNERS.build(cfg) if cfg.get('runner_type') else Runner.from_cfg(cfg)
         before = meta, cfg.get('load_from'), args.allow_changes
+        images = runner.train_dataloader.dataset
+        check_same_start(runner.model, images, meta, cfg.get('load_from'))
         notes += check_same_teacher(runner.model, *before)
-        notes += check_same_images(runner.train_dataloader.dataset, *before)
+        notes += check_same_images(images, *before)
         if cfg.get('load_from') and not cfg.get('resume'):
             check_initial_weights(runner.model, cfg.load_from)
-        notes += check_classes(runner) + unused_images(runner.train_dataloader.dataset)
+        notes += check_classes(runner) + unused_images(images)
         check_images(runner)
         # now that no process reads the folder any more
         if processes.rank == 0 and not args.resume and has_earlier_run(cfg.work_dir):

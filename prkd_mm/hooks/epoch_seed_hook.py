@@ -15,6 +15,9 @@ class EpochSeedHook(Hook):
     the same augmentations and dropout masks as one that was never interrupted, bit for bit. It is
     effective in epoch-based loops only.
 
+    Raises:
+        ValueError: Before the training, if ``randomness.diff_rank_seed`` is True.
+
     Examples:
         >>> default_hooks = dict(epoch_seed=dict(type='EpochSeedHook'))
     """
@@ -22,6 +25,11 @@ class EpochSeedHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train(self, runner: Runner) -> None:
+        if (runner.cfg.get('randomness') or {}).get('diff_rank_seed'):
+            raise ValueError(
+                'EpochSeedHook: randomness.diff_rank_seed must be False, so that crops and flips '
+                'do not depend on the process; the other random numbers do in any case'
+            )
         # BatchClsDataPreprocessor and ImageViews draw from this seed
         runner.message_hub.update_info('augmentation_seed', runner.seed)
 

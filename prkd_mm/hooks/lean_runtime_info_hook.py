@@ -3,6 +3,7 @@ from itertools import islice
 from typing import Optional
 
 import torch
+from mmengine.dist import get_world_size
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.logging import HistoryBuffer
 from mmengine.registry import HOOKS
@@ -59,9 +60,11 @@ class LeanRuntimeInfoHook(RuntimeInfoHook):
 
     def before_train(self, runner: Runner) -> None:
         if not len(runner.train_dataloader):  # MMEngine would end such a run as a success
+            processes = get_world_size()
+            each = f' for each of {processes} processes' if processes > 1 else ''
             raise ValueError(
                 f'the training set has {len(runner.train_dataloader.dataset)} images, which do not '
-                'fill one batch; lower train_dataloader.batch_size'
+                f'fill one batch{each}; lower train_dataloader.batch_size'
             )
         super().before_train(runner)
         self._pending.clear()

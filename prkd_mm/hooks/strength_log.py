@@ -60,9 +60,9 @@ class LogitSample:
 
     def gather(self) -> Optional[Tensor]:
         """Gather the kept logits of all ranks, ``(N, C)``; None if there were no images."""
-        if not self._rows:
-            return None
-        return _shuffle(torch.cat(all_gather_object(torch.cat(self._rows))))
+        # also a rank without images takes part
+        rows = [row for rank in all_gather_object(self._rows) for row in rank]
+        return _shuffle(torch.cat(rows)) if rows else None
 
 
 def stored_sample(teacher: Teacher) -> Optional[Tensor]:

@@ -10,7 +10,6 @@ from torch import distributed as dist
 
 from prkd_mm.evaluation import unwrap
 
-
 CHANNELS_LAST = dict(type='ChannelsLastHook')
 
 
