@@ -82,7 +82,6 @@ COMMANDS = [
     ('reproduce', ['a.py', '--seeds', '0'], 'at least 1'),
     ('reproduce', ['a.py', '--jobs', '-1'], 'at least 1'),
     ('reproduce', ['a.py', '--jobs', 'x'], 'jobs'),
-    ('reproduce', ['a.py', '--methods', 'kd,foo'], 'foo'),
     ('reproduce', ['a.py', '--figures', 'foo'], 'foo'),
     ('tune', ['a.py', '--trials', '0'], 'at least 1'),
     ('tune', ['a.py', '--seeds', '0'], 'at least 1'),

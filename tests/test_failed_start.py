@@ -224,10 +224,7 @@ def test_a_signal_does_not_end_the_restoring(tmp_path, monkeypatch):
 
     monkeypatch.setattr(failed_start, '_restore', restore_while_terminated)
     try:
-        with (
-            pytest.raises(ValueError, match='no teacher'),
-            restored_after_failed_start(tmp_path),
-        ):
+        with pytest.raises(ValueError, match='no teacher'), restored_after_failed_start(tmp_path):
             (tmp_path / 'schedule.png').touch()
             raise ValueError('no teacher')
         assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler

@@ -122,7 +122,14 @@ def plan(
         _check_classes(teacher.cfg.model, first.model.architecture)
     averaged = [*_keep_the_tail(first), *options]
     students = [
-        train(METHODS[method], config, method, options if seed else averaged, seed, teacher=teacher)
+        train(
+            METHODS.get(method, method),
+            config,
+            method,
+            options if seed else averaged,
+            seed,
+            teacher=teacher,
+        )
         for seed in range(seeds)
         for method in methods
     ]

@@ -16,29 +16,24 @@ from ..options import Extend, option
 from .plan import DEFAULT_METHODS, DEFAULT_SEEDS
 from .shared_store import DEFAULT_VIEWS
 
+_TUNED = [name for name in METHODS if name != 'ce']
 
-def names_of(what: str, known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Argument type: comma-separated names; ``what`` is their plural noun for errors."""
+
+def names_of(what: str, known: Optional[Sequence[str]]) -> Callable[[str], tuple[str, ...]]:
+    """Argument type: comma-separated names, all of them ``known`` unless that is None.
+
+    ``what`` is their plural noun for errors.
+    """
 
     def names(text: str) -> tuple[str, ...]:
         chosen = tuple(dict.fromkeys(name for name in text.split(',') if name))
-        if unknown := [name for name in chosen if name not in known]:
+        if known is not None and (unknown := [name for name in chosen if name not in known]):
             raise argparse.ArgumentTypeError(
                 f'unknown {what} {unknown}; choose from {", ".join(known)}'
             )
         return chosen
 
     return names
-
-
-def _methods(default: Optional[Sequence[str]], shown: str, known: Sequence[str]) -> Any:
-    return option(
-        default,
-        f'comma-separated, from {", ".join(known)}',
-        shown,
-        type=names_of('methods', known),
-        metavar='A,B',
-    )
 
 
 def _count(default: int, help: str, at_least: int = 1) -> Any:
@@ -94,11 +89,13 @@ class RunOptions:
 class ComparisonOptions(RunOptions):
     """Options of ``tools/reproduce.py``."""
 
-    methods: Optional[Sequence[str]] = _methods(
+    methods: Optional[Sequence[str]] = option(
         None,
+        f'comma-separated, from {", ".join(METHODS)}, or other files in configs/_base_/methods',
         f'{",".join(DEFAULT_METHODS)}; all that are recorded, without a config; none for a config '
         'with a single method',
-        list(METHODS),
+        type=names_of('methods', None),
+        metavar='A,B',
     )
     seeds: Optional[int] = option(
         None,
@@ -133,8 +130,12 @@ class ComparisonOptions(RunOptions):
 class TuningOptions(RunOptions):
     """Options of ``tools/tune.py``."""
 
-    methods: Sequence[str] = _methods(
-        ('kd', 'dist', 'prkd'), 'kd,dist,prkd', [name for name in METHODS if name != 'ce']
+    methods: Sequence[str] = option(
+        ('kd', 'dist', 'prkd'),
+        f'comma-separated, from {", ".join(_TUNED)}',
+        'kd,dist,prkd',
+        type=names_of('methods', _TUNED),
+        metavar='A,B',
     )
     trials: int = _count(8, 'number of settings per method; the first is that of the config')
     finalists: int = _count(

@@ -1,6 +1,8 @@
 """Comparisons that are interrupted, or that find checkpoints of earlier runs."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -217,3 +219,15 @@ def test_a_failed_run_is_the_last_one_and_only_its_error_is_shown(checkout):
     assert str(failed.value).endswith(
         'status 1:\nerror: the loss is NaN\nlower the learning rate\n'
     )
+
+
+def test_a_method_can_be_any_file_next_to_the_others(checkout):
+    """Its name is its title, and a misspelled one is an error."""
+    os.unlink('configs')
+    shutil.copytree(ROOT / 'configs', 'configs')
+    Path('configs/_base_/methods/mine.py').write_text("_base_ = './kd.py'\nmethod = 'mine'\n")
+    (teacher, *students) = plan(DIGITS, ['kd', 'mine'])
+    assert [job.name for job in students] == ['KD', 'mine']
+    assert students[1].work_dir.name == 'prkd_digits_mine'
+    with pytest.raises(FileNotFoundError, match="no method 'mind' .*_base_/methods/mind.py"):
+        plan(DIGITS, ['mind'])
