@@ -38,6 +38,8 @@ _INCIDENTAL = dict(
     default_hooks=('checkpoint', 'logger', 'timer'),
     randomness=('seed',),
 )
+# Workers do not change the results either; these are the values in the settings of old records
+_WORKERS = dict(num_workers=0, persistent_workers=False)
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class RunRecord:
 def settings_of(cfg: Config, *others: Any) -> str:
     """Fingerprint of the settings that affect the results; it is the same on every machine.
 
-    Data folders, the seed, logging and the number of kept checkpoints are not included.
+    Data folders, workers, the seed, logging and the number of kept checkpoints are not included.
     ``others`` are further values that affect the results.
     """
     decisive = {
@@ -78,6 +80,9 @@ def settings_of(cfg: Config, *others: Any) -> str:
         for key, value in cfg.to_dict().items()
         if key in _DECISIVE
     }
+    for name in ('train_dataloader', 'val_dataloader'):
+        loader = decisive.get(name) or {}
+        loader.update((key, value) for key, value in _WORKERS.items() if key in loader)
     text = json.dumps([decisive, others], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 

@@ -77,9 +77,10 @@ def test_the_student_alone_does_not_depend_on_the_teacher(folder):
         ['default_hooks.checkpoint.max_keep_ckpts=7'],
         ['default_hooks.logger.interval=1'],
         ['train_dataloader.pin_memory=True'],
+        ['train_dataloader.num_workers=2', 'train_dataloader.persistent_workers=True'],
     ],
 )
-def test_paths_and_logging_do_not_change_the_settings(folder, options):
+def test_paths_workers_and_logging_do_not_change_the_settings(folder, options):
     (first, second), changed = (
         plan(DIGITS, ['kd'], given, seeds=2, records=folder)[1:] for given in ([], options)
     )
