@@ -38,7 +38,7 @@ def run(main: Callable[[], None], interrupted: str = 'interrupted') -> None:
     """
     debug = _DEBUG in sys.argv or os.environ.get('WORLD_SIZE', '1') != '1'
     sys.argv = [argument for argument in sys.argv if argument != _DEBUG]
-    if os.environ.get('RANK', '0') == '0':  # the other processes have nothing to finish
+    if os.environ.get('RANK', '0') == '0':  # other processes of torchrun only compute
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()

@@ -11,6 +11,7 @@ from scipy.stats import t as students_t
 from .estimates import mean_and_deviation, mean_and_standard_error
 
 CONFIDENCE = 0.95
+_ROUNDING = 1e-5  # of percentages in single precision
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Difference:
         equal, as with few seeds and images, since then they do not show how much they vary.
         """
         error = self.standard_error
-        if not error:
+        largest = max(map(abs, self.values))
+        if error is None or error <= _ROUNDING * max(1.0, largest):
             return None
         half = float(students_t.ppf((1 + CONFIDENCE) / 2, len(self.values) - 1)) * error
         return self.mean - half, self.mean + half

@@ -215,7 +215,8 @@ def check_same_start(
         checkpoint: Path of this checkpoint, or of other initial weights.
 
     Raises:
-        ValueError: In all processes, if the checkpoint, the teacher or the images differ.
+        ValueError: In all processes, if the name or iteration of the checkpoint, the teacher's
+            weights, or the images differ.
     """
     if get_world_size() == 1:
         return

@@ -191,7 +191,8 @@ def plot_accuracy(
     figure = new_figure(6.4, 4.4)
     axes = figure.subplots()
     last = {name: raw[max(raw)] for name, (raw, _) in curves.items()}
-    best = max((top1 for name, top1 in last.items() if name != 'teacher'), default=100.0)
+    students = [top1 for name, top1 in last.items() if not name.startswith('teacher')]
+    best = max(students or last.values())
     styles = method_styles(list(curves))
     shown = []  # determines the y axis
     for name, (raw, averaged) in curves.items():

@@ -5,12 +5,13 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from itertools import permutations
 from statistics import mean, stdev
 
 import pytest
 from project import ROOT
-from scipy.stats import sem, t
+from scipy.stats import t
 
 RESULTS = ROOT / 'docs/results'
 LINES = (ROOT / 'docs/results.md').read_text(encoding='utf-8').replace('−', '-').splitlines()
@@ -69,10 +70,16 @@ def paired(groups: dict) -> Iterator[list[float]]:
             ]
 
 
+@cache
+def quantile(degrees: int) -> float:
+    return float(t.ppf(0.975, degrees))
+
+
 def interval(values: list[float]) -> tuple[float, float, float]:
     """Mean, and the ends of the 95 % confidence interval by Student's t."""
     center = mean(values)
-    return center, *t.interval(0.95, len(values) - 1, center, sem(values))
+    half = quantile(len(values) - 1) * stdev(values) / len(values) ** 0.5
+    return center, center - half, center + half
 
 
 def signed(values: list[float]) -> str:

@@ -97,6 +97,13 @@ def test_accuracy_has_the_methods_styles(tmp_path):
     assert list(averaged.get_ydata()) == [61.0]
 
 
+def test_a_teacher_can_be_drawn_alone(tmp_path):
+    """With records, a comparison begins with its teacher, which may have any top-1."""
+    curves = dict(teacher=({1: 20.0, 2: 43.0}, {}))
+    plot_accuracy(curves, tmp_path / 'a.png', dict(teacher='teacher'))
+    assert (tmp_path / 'a.png').exists()
+
+
 @pytest.mark.parametrize('teacher, place', [(43.0, ''), (61.0, ' (above: 61.0 %)')])
 def test_no_curve_squeezes_those_of_the_students(teacher, place):
     tops = dict(teacher=teacher, CE=9.0, KD=26.0, PRKD=28.0)

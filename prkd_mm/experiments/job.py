@@ -118,14 +118,19 @@ class Job:
         """
         if not self.is_recorded:
             return
-        record, now = self.record(), dict(images=self.images, teacher=teacher_of(self.cfg))
-        changed = [name for name in now if not _agree(getattr(record, name), now[name])]
-        if changed:
-            raise ValueError(
-                f"the run '{self.record_file}' had other {' and '.join(changed)} than now, "
-                'so new runs cannot be compared with it: use another --records folder, or restore '
-                'them'
-            )
+        is_trained = self.teacher is None or self.teacher.has_results
+        now = dict(images=self.images, teacher=teacher_of(self.cfg) if is_trained else None)
+        for name, used in dict(images='other images', teacher='another teacher').items():
+            if not _agree(getattr(self.record(), name), now[name]):
+                raise ValueError(
+                    f"the run '{self.record_file}' used {used}, so new runs cannot be compared "
+                    f'with it: restore the {name}, or use another --records folder'
+                )
+
+    @property
+    def recorded_teacher(self) -> Optional[str]:
+        """Hash of the teacher of the recorded run; None without one."""
+        return self.record().teacher if self.is_recorded else None
 
     @property
     def was_made_by_hand(self) -> bool:

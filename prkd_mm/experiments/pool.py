@@ -33,9 +33,19 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
     if recorded := len(jobs) - len(missing):
         console.print(f'{recorded} of {len(jobs)} runs are recorded', highlight=False)
     for job in students:
-        images_of(job.cfg)  # an error in them is found before the teacher is trained
+        if not job.has_results:
+            images_of(job.cfg)  # an error in them is found before the teacher is trained
     for job in jobs:
         job.check_record()
+    for teacher in teachers:
+        if not teacher.has_results and any(job.recorded_teacher for job in jobs):
+            console.print(
+                'The teacher of the recorded runs is not here, so it is trained again. If its '
+                "weights differ, no student is trained: copy that teacher's work dir to "
+                f"'{teacher.work_dir}' to avoid this",
+                highlight=False,
+                soft_wrap=True,
+            )
     pool = Pool(train_py, console, side_by_side)
     pool.run(list(teachers))
     for job in jobs:

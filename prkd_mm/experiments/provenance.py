@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 from typing import Optional
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
+from mmengine.runner import set_random_seed
 
 from ..checkpoints import plain_state_dict, read, resolve
 from ..datasets import ImageViews, PackedImages
 from ..datasets.image_views import hash_of_images
+from ..randomness import untouched_random_state
 from ..teachers.logit_store import hash_of_weights
 
 _known: dict[str, Optional[str]] = {}  # by the config of the data sets, or path and time of a file
@@ -21,25 +23,33 @@ _known: dict[str, Optional[str]] = {}  # by the config of the data sets, or path
 def images_of(cfg: Config) -> Optional[str]:
     """Hash of the training and validation images of a run and of their labels.
 
-    It is None if a data set is not MMEngine's ``BaseDataset`` or one of this package. Errors are
-    those of the data sets, such as a FileNotFoundError.
+    It is None if a data set is not MMEngine's ``BaseDataset``, or its images have neither a path
+    nor pixels. Errors are those of the data sets, such as a FileNotFoundError.
     """
     datasets = [cfg[name].dataset for name in ('train_dataloader', 'val_dataloader')]
     text = json.dumps([each.to_dict() for each in datasets], sort_keys=True, default=str)
     if text not in _known:
         init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-        parts = [_hash(DATASETS.build(copy.deepcopy(each))) for each in datasets]
+        with untouched_random_state(gpu=False):
+            parts = [_hash(each) for each in datasets]
         _known[text] = None if None in parts else _digest(json.dumps(parts).encode())
     return _known[text]
 
 
-def _hash(dataset: object) -> Optional[str]:
-    if isinstance(dataset, (PackedImages, ImageViews)):
+def _hash(cfg: ConfigDict) -> Optional[str]:
+    set_random_seed(0)  # for a data set that draws its images
+    dataset = DATASETS.build(copy.deepcopy(cfg))
+    if isinstance(dataset, PackedImages):  # its `source` depends on the decoder, too
+        return dataset.fingerprint
+    if isinstance(dataset, ImageViews):
         return dataset.source
     if not isinstance(dataset, BaseDataset):
         return None
     dataset.full_init()
-    return hash_of_images(dataset)
+    try:
+        return hash_of_images(dataset)
+    except (LookupError, TypeError):  # its images have no path
+        return None
 
 
 def teacher_of(cfg: Config) -> Optional[str]:

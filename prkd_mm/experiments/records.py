@@ -30,7 +30,7 @@ _DECISIVE = (
     'auto_scale_lr',
 )
 # keys in them, at any depth of the section, that affect only files and logs
-_DATA = ('data_root', 'data_prefix', 'pin_memory')
+_DATA = ('data_root', 'pin_memory')
 _INCIDENTAL = dict(
     model=('teacher_config',),
     train_dataloader=_DATA,

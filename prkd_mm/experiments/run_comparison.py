@@ -74,7 +74,7 @@ def report_records(
     ``methods`` and ``seeds`` are the options of ``tools/reproduce.py``; None: all.
 
     Raises:
-        FileNotFoundError: If a folder has no records, or none of them is of these methods.
+        FileNotFoundError: If a folder has no records, or there is none of one of the methods.
         ValueError: If the report would be written to a folder of records, or if two records are
             of the same method, settings and seed.
     """
@@ -91,6 +91,8 @@ def report_records(
     ]
     if not found:
         raise FileNotFoundError(f"no record in '{places}' is of these --methods and --seeds")
+    if missing := [name for name in methods or () if name not in {run.method for run in found}]:
+        raise FileNotFoundError(f"no record in '{places}' is of the method {', '.join(missing)}")
     rows = rows_of(found)
     folder.mkdir(parents=True, exist_ok=True)
     pictures = _draw(rows, folder)

@@ -38,6 +38,7 @@ class ChannelsLastHook(Hook):
             model = unwrap(runner.model)
             runner.model = None  # which removes the old wrapper's hooks from the weights
             runner.model = runner.wrap_model(runner.cfg.get('model_wrapper_cfg'), model)
+            runner._maybe_compile('train_step')  # that of the old wrapper is lost
 
 
 @HOOKS.register_module()

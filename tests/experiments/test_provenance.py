@@ -5,9 +5,12 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.dataset import BaseDataset
+from mmengine.registry import DATASETS
 from PIL import Image
 from project import DIGITS
 from rich.console import Console
@@ -74,7 +77,7 @@ def test_records_of_other_images_are_refused_before_the_training(photos, monkeyp
     compare(photos, records=photos / 'records')
     add_photo(photos / 'photos', 5)
     forget(monkeypatch)
-    with pytest.raises(ValueError, match="pair_kd-.*json' had other images than now.* --records"):
+    with pytest.raises(ValueError, match="pair_kd-.*json' used other images.* --records"):
         compare(photos, records=photos / 'records', seeds=2)
     assert not (photos / 'trained.txt').read_text()
 
@@ -86,7 +89,7 @@ def test_records_of_another_teacher_are_refused(photos):
     torch.save(dict(state_dict=dict(a=torch.zeros(2)), meta=dict(time='later')), 'teacher.pth')
     assert compare(photos, **options) == []
     torch.save(dict(state_dict=dict(a=torch.ones(2))), 'teacher.pth')
-    with pytest.raises(ValueError, match='had other teacher than now'):
+    with pytest.raises(ValueError, match='used another teacher'):
         compare(photos, **options)
 
 
@@ -111,6 +114,48 @@ def test_a_record_without_hashes_is_accepted(photos, monkeypatch):
     add_photo(photos / 'photos', 5)
     forget(monkeypatch)
     assert compare(photos, records=photos / 'records') == []
+
+
+def test_a_teacher_that_is_not_finished_is_not_compared(photos):
+    """Its weights are another teacher's only until it is trained to its end."""
+    compare(photos, records=photos / 'records')
+    shutil.rmtree('work_dirs')
+    for path in Path('records').iterdir():
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps(dict(record, teacher=record['method'] and 'earlier')))
+    unfinished = photos / 'work_dirs/teacher_digits/epoch_1.pth'
+    unfinished.parent.mkdir(parents=True)
+    torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=dict(epoch=1)), unfinished)
+    console = Console(record=True, width=200)
+    run_all(plan('pair.py', ['kd'], seeds=2, records=photos / 'records'), 'train.py', console)
+    assert 'The teacher of the recorded runs is not here' in console.export_text()
+
+
+def test_a_finished_comparison_needs_no_images(photos, monkeypatch):
+    compare(photos)
+    shutil.rmtree('photos')
+    forget(monkeypatch)
+    assert compare(photos) == []
+
+
+@DATASETS.register_module()
+class Drawn(BaseDataset):
+    """Images without a path, or a new subset in each process."""
+
+    def load_data_list(self):
+        if self.metainfo.get('keys'):
+            return [dict(key='a', gt_label=0)]
+        return [dict(img_path=f'{number}.png', gt_label=0) for number in np.random.rand(4)]
+
+
+def test_images_that_are_drawn_or_have_no_path(photos, monkeypatch):
+    cfg = plan('pair.py', ['kd'])[-1].cfg
+    cfg.val_dataloader.dataset = dict(type='Drawn', pipeline=[])
+    first = images_of(cfg)
+    forget(monkeypatch)
+    assert images_of(cfg) == first is not None
+    cfg.val_dataloader.dataset = dict(type='Drawn', pipeline=[], metainfo=dict(keys=True))
+    assert images_of(cfg) is None
 
 
 def test_other_kinds_of_teachers(tmp_path):

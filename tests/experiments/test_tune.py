@@ -110,7 +110,7 @@ def test_the_report_shows_trials_and_choices(tmp_path):
     )
     assert tails['kd'][1] == dict(bn='latest', num_epochs=2, top1=[52.0, 55.0])
     said = write_search(tmp_path, found, dict(kd=found['kd'][:2]), tails, dict(command='x'))
-    averages = 'with the average below: 53.50 ± 2.12 %'  # that of num_epochs=2
+    averages = 'with the averaging options below: 53.50 ± 2.12 %'  # that of num_epochs=2
     assert f'KD: the config itself, 52.00 ± 2.83 %; {averages}\n' in said
     found['kd'][1].averaged[:] = 60.0, 53.0, 55.0  # seed 0 chose it
     found['kd'][0].averaged.append(54.0)

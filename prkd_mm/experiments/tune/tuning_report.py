@@ -88,7 +88,7 @@ def _chosen(trial: Trial, final: Sequence[Trial], tails: Optional[list[dict]]) -
     if tails:
         best = max(tails, key=lambda row: statistics.fmean(row['top1']))
         options += [f'default_hooks.tail_average.{key}={best[key]}' for key in ('num_epochs', 'bn')]
-        text += f'; with the average below: {mean_std(best["top1"])} %'
+        text += f'; with the averaging options below: {mean_std(best["top1"])} %'
     return f'{text}\n    {" ".join(options)}\n'
 
 
