@@ -123,12 +123,17 @@ def test_a_teacher_that_is_not_finished_is_not_compared(photos):
     for path in Path('records').iterdir():
         record = json.loads(path.read_text())
         path.write_text(json.dumps(dict(record, teacher=record['method'] and 'earlier')))
-    unfinished = photos / 'work_dirs/teacher_digits/epoch_1.pth'
-    unfinished.parent.mkdir(parents=True)
+    jobs = plan('pair.py', ['kd'], seeds=2, records=photos / 'records')
+    jobs[0].note(seconds=1.0)  # as after an interruption
+    unfinished = jobs[0].work_dir / 'epoch_1.pth'
     torch.save(dict(state_dict=dict(a=torch.ones(2)), meta=dict(epoch=1)), unfinished)
+    (jobs[0].work_dir / 'last_checkpoint').write_text(str(unfinished))
+    (photos / 'trained.txt').write_text('')
     console = Console(record=True, width=200)
-    run_all(plan('pair.py', ['kd'], seeds=2, records=photos / 'records'), 'train.py', console)
+    with pytest.raises(ValueError, match='used another teacher'):
+        run_all(jobs, 'train.py', console)
     assert 'The teacher of the recorded runs is not here' in console.export_text()
+    assert (photos / 'trained.txt').read_text().split() == ['teacher_digits']
 
 
 def test_a_finished_comparison_needs_no_images(photos, monkeypatch):
@@ -153,6 +158,7 @@ def test_images_that_are_drawn_or_have_no_path(photos, monkeypatch):
     cfg.val_dataloader.dataset = dict(type='Drawn', pipeline=[])
     first = images_of(cfg)
     forget(monkeypatch)
+    np.random.rand()
     assert images_of(cfg) == first is not None
     cfg.val_dataloader.dataset = dict(type='Drawn', pipeline=[], metainfo=dict(keys=True))
     assert images_of(cfg) is None
