@@ -52,6 +52,7 @@ def train(folder: Path, ckpt: str, ranks: int = 1) -> dict:
         toy.prkd_schedule(),
         dict(type='TailAverageHook', num_epochs=2, bn='average'),
         dict(type='FillStoreHook'),
+        dict(type='ChannelsLastHook'),
         epochs=3,
     )
     cfg.model.data_preprocessor.type = 'mmpretrain.BatchClsDataPreprocessor'
