@@ -99,7 +99,7 @@ def test_eight_ranks_equal_one_process(tmp_path, ckpt):
         assert found[0]['metrics'] == other['metrics']
     alone = train(tmp_path, ckpt)
     for what in ('loss', 'gradients'):
-        torch.testing.assert_close(found[0][what], alone[what], rtol=1e-6, atol=1e-6)
+        torch.testing.assert_close(found[0][what], alone[what], rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(found[0]['student'], alone['student'], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[0]['average'], alone['average'], rtol=1e-4, atol=1e-4)
     assert found[0]['metrics'] == alone['metrics']
