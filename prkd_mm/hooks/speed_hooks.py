@@ -19,12 +19,15 @@ class ChannelsLastHook(Hook):
     Converts the weights of the student and of the teacher to ``torch.channels_last`` (NHWC); the
     first convolution converts the images. The results are the same up to rounding, and checkpoints
     are interchangeable between the two formats. DistributedDataParallel, whose buckets for the
-    gradients have the old format, is built again.
+    gradients have the old format, is built again; with ``FlexibleRunner``, whose strategies wrap the
+    model themselves, its weights are not converted.
     """
 
     priority = 'VERY_HIGH'
 
     def _convert(self, runner: Runner) -> None:
+        if isinstance(runner.model, DistributedDataParallel) and not isinstance(runner, Runner):
+            return
         unwrap(runner.model).to(memory_format=torch.channels_last)
 
     # not in before_run: weights are initialized in the order of memory, so a seed
@@ -33,7 +36,7 @@ class ChannelsLastHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         self._convert(runner)
-        if isinstance(runner.model, DistributedDataParallel):
+        if isinstance(runner.model, DistributedDataParallel) and isinstance(runner, Runner):
             # with the old buckets, PyTorch reads the first gradients in the wrong order
             model = unwrap(runner.model)
             runner.model = None  # which removes the old wrapper's hooks from the weights
