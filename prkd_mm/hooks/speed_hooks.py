@@ -19,8 +19,8 @@ class ChannelsLastHook(Hook):
     Converts the weights of the student and of the teacher to ``torch.channels_last`` (NHWC); the
     first convolution converts the images. The results are the same up to rounding, and checkpoints
     are interchangeable between the two formats. DistributedDataParallel, whose buckets for the
-    gradients have the old format, is built again; with ``FlexibleRunner``, whose strategies wrap the
-    model themselves, its weights are not converted.
+    gradients have the old format, is built again. With ``FlexibleRunner``, whose strategies wrap
+    the model themselves, its weights are not converted.
     """
 
     priority = 'VERY_HIGH'
