@@ -27,7 +27,7 @@ from ..folder_lock import set_aside
 from ..recorded_config import changes, parse
 from ..scalars import read_scalars
 from ..teachers.filling_teacher import prepare_store
-from .provenance import images_of, teacher_of
+from .provenance import agree, available_images_of, teacher_of
 from .records import RunRecord, read_record, record_path, settings_of, write_record
 from .run_server import Run, start_run
 from .training_log import TOP1, Report, TrainingLog
@@ -103,36 +103,6 @@ class Job:
         return settings_of(self.cfg, self.args.amp, teacher and teacher.settings, *seeds)
 
     @property
-    def images(self) -> Optional[str]:
-        """Hash of the training and validation images; None if they are not available."""
-        try:
-            return images_of(self.cfg)
-        except Exception:  # of any data set; the run itself reports it
-            return None
-
-    def check_record(self) -> None:
-        """Check that the record, if there is one, is of the present images and teacher.
-
-        Raises:
-            ValueError: If they have changed since.
-        """
-        if not self.is_recorded:
-            return
-        is_trained = self.teacher is None or self.teacher.has_results
-        now = dict(images=self.images, teacher=teacher_of(self.cfg) if is_trained else None)
-        for name, used in dict(images='other images', teacher='another teacher').items():
-            if not _agree(getattr(self.record(), name), now[name]):
-                raise ValueError(
-                    f"the run '{self.record_file}' used {used}, so new runs cannot be compared "
-                    f'with it: restore the {name}, or use another --records folder'
-                )
-
-    @property
-    def recorded_teacher(self) -> Optional[str]:
-        """Hash of the teacher of the recorded run; None without one."""
-        return self.record().teacher if self.is_recorded else None
-
-    @property
     def was_made_by_hand(self) -> bool:
         """Whether the work dir has checkpoints that were not made by a comparison."""
         return not self._notes.exists() and (self.work_dir / 'last_checkpoint').exists()
@@ -156,11 +126,11 @@ class Job:
                 'command again'
             ) from error
         same = noted.get('fingerprint') == self.fingerprint
-        return noted if same and _agree(noted.get('images'), self.images) else {}
+        return noted if same and agree(noted.get('images'), available_images_of(self.cfg)) else {}
 
     def note(self, **values) -> None:
         """Add values to ``job.json``."""
-        known = dict(fingerprint=self.fingerprint, images=self.images)
+        known = dict(fingerprint=self.fingerprint, images=available_images_of(self.cfg))
         noted = dict(self.notes(), **known, **values)
         self.work_dir.mkdir(parents=True, exist_ok=True)
         write_json(self._notes, noted, indent=1)
@@ -228,7 +198,7 @@ class Job:
             averaged,
             self.strength_ends(),
             self.last_step(),
-            self.images,
+            available_images_of(self.cfg),
             teacher_of(self.cfg),
         )
 
@@ -319,11 +289,6 @@ class Job:
                     f'{process.returncode}:\n{last}'
                 )
             progress.show()
-
-
-def _agree(before: Optional[str], now: Optional[str]) -> bool:
-    """Whether two hashes are equal, or one is unknown."""
-    return None in (before, now) or before == now
 
 
 def _error(output: Iterable[str]) -> list[str]:

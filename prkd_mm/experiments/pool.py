@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from ..cli import command_of
 from .job import Job
-from .provenance import images_of
+from .provenance import check_record, images_of
 from .shared_store import begin_shared_store
 
 
@@ -27,18 +27,19 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
         TrainingFailed: If a job fails.
         ValueError: If a recorded run had other images or another teacher.
     """
+    recorded = [job for job in jobs if job.is_recorded]
     missing = [job for job in jobs if not job.is_recorded]
     students = [job for job in missing if job not in [other.teacher for other in jobs]]
     teachers = {job.teacher for job in students if job.teacher and job.method != 'ce'}
-    if recorded := len(jobs) - len(missing):
-        console.print(f'{recorded} of {len(jobs)} runs are recorded', highlight=False)
+    if recorded:
+        console.print(f'{len(recorded)} of {len(jobs)} runs are recorded', highlight=False)
     for job in students:
         if not job.has_results:
             images_of(job.cfg)  # an error in them is found before the teacher is trained
-    for job in jobs:
-        job.check_record()
+    for job in recorded:
+        check_record(job)
     for teacher in teachers:
-        if not teacher.has_results and any(job.recorded_teacher for job in jobs):
+        if not teacher.has_results and any(job.record().teacher for job in recorded):
             console.print(
                 'The teacher of the recorded runs is not here, so it is trained again. If its '
                 "weights differ, no student is trained: copy that teacher's work dir to "
@@ -48,8 +49,8 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
             )
     pool = Pool(train_py, console, side_by_side)
     pool.run(list(teachers))
-    for job in jobs:
-        job.check_record()  # now also with the teacher
+    for job in recorded:
+        check_record(job)  # now also with the teacher
     begin_shared_store(students, console)
     pool.run(students)
 

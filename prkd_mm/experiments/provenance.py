@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import BaseDataset
@@ -16,6 +16,9 @@ from ..datasets import ImageViews, PackedImages
 from ..datasets.image_views import hash_of_images
 from ..randomness import untouched_random_state
 from ..teachers.logit_store import hash_of_weights
+
+if TYPE_CHECKING:
+    from .job import Job
 
 _known: dict[str, Optional[str]] = {}  # by the config of the data sets, or path and time of a file
 
@@ -34,6 +37,14 @@ def images_of(cfg: Config) -> Optional[str]:
             parts = [_hash(each) for each in datasets]
         _known[text] = None if None in parts else _digest(json.dumps(parts).encode())
     return _known[text]
+
+
+def available_images_of(cfg: Config) -> Optional[str]:
+    """The hash of :func:`images_of`, or None if the images are not available."""
+    try:
+        return images_of(cfg)
+    except Exception:  # of any data set; the run itself reports it
+        return None
 
 
 def _hash(cfg: ConfigDict) -> Optional[str]:
@@ -68,6 +79,28 @@ def teacher_of(cfg: Config) -> Optional[str]:
         except (ValueError, AttributeError):  # a file of another format
             _known[key] = _digest(path.read_bytes())
     return _known[key]
+
+
+def agree(before: Optional[str], now: Optional[str]) -> bool:
+    """Whether two hashes are equal, or one is unknown."""
+    return None in (before, now) or before == now
+
+
+def check_record(job: 'Job') -> None:
+    """Check that the record of a job is of the present images and teacher.
+
+    Raises:
+        ValueError: If they have changed since.
+    """
+    record, cfg = job.record(), job.cfg
+    is_trained = job.teacher is None or job.teacher.has_results
+    now = dict(images=available_images_of(cfg), teacher=teacher_of(cfg) if is_trained else None)
+    for name, used in dict(images='other images', teacher='another teacher').items():
+        if not agree(getattr(record, name), now[name]):
+            raise ValueError(
+                f"the run '{job.record_file}' used {used}, so new runs cannot be compared with it: "
+                f'restore the {name}, or use another --records folder'
+            )
 
 
 def _digest(content: bytes) -> str:
