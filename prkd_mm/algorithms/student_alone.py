@@ -6,6 +6,8 @@ from mmengine.hub import get_config
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import MODELS
 
+from ..config_types import is_type
+
 
 @MODELS.register_module()
 class StudentAlone(BaseAlgorithm):
@@ -82,6 +84,11 @@ def has_batch_augments(net: dict) -> bool:
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, (list, tuple)) else value
+
+
+def is_alone(cfg: Config) -> bool:
+    """Whether a run ignores the teacher in its config, because it trains :class:`StudentAlone`."""
+    return is_type(cfg.model, 'StudentAlone')
 
 
 def student_alone(cfg: Config) -> ConfigDict:

@@ -18,6 +18,7 @@ from typing import Optional, Union
 from mmrazor.registry import MODELS
 from torch import nn
 
+from ..algorithms.student_alone import is_alone
 from ..analysis.spread.measure import last_step
 from ..checkpoints import read, resolve
 from ..cli import command_of
@@ -87,7 +88,7 @@ class Job:
     def fingerprint(self) -> str:
         """Hash that identifies a run on this machine: options, config, file of the teacher."""
         teacher = self.cfg.model.get('teacher_ckpt')
-        if teacher and self.cfg.get('method') != 'ce':
+        if teacher and not is_alone(self.cfg):
             several = isinstance(teacher, (list, tuple))
             teacher = list(map(_with_time, teacher)) if several else _with_time(teacher)
         text = json.dumps([self.args.amp, self.cfg.to_dict(), teacher], sort_keys=True, default=str)
@@ -96,7 +97,7 @@ class Job:
     @property
     def settings(self) -> str:
         """Hash of everything that affects the results on any machine, except the seed."""
-        teacher = self.teacher if self.method != 'ce' else None
+        teacher = None if is_alone(self.cfg) else self.teacher
         own_seed = self.cfg.get('randomness', {}).get('seed')
         # --teacher-options may set a seed, which tells this teacher from that of the config
         seeds = [] if own_seed in (None, self.seed) else [own_seed]

@@ -7,7 +7,7 @@ from typing import Optional
 
 from mmengine.config import Config
 
-from ..algorithms.student_alone import net_config
+from ..algorithms.student_alone import is_alone, net_config
 from ..config import choose_method, load_config, seed_suffix
 from ..methods import METHODS
 from .job import Job
@@ -35,7 +35,7 @@ def training(
         options: ``KEY=VALUE`` overrides.
         seed: Seed of the run; None for the seed of the config and the options. Seed 0 uses the
             default work dir of ``tools/train.py``.
-        amp, store_views: Options of that tool; the method ``ce`` does not need ``store_views``.
+        amp, store_views: Options of that tool; a student alone does not need ``store_views``.
         suffix: Suffix of the work dir.
 
     Raises:
@@ -47,7 +47,7 @@ def training(
         arguments += ['--method', method]
     if amp:
         arguments += ['--amp']
-    if store_views and method != 'ce':
+    if store_views and not is_alone(load_config(config, method)):
         arguments += ['--store-views', str(store_views)]
     if seed is not None:
         if any(option.startswith('randomness.seed=') for option in options):
@@ -108,8 +108,10 @@ def plan(
     if methods and 'method' not in own:
         choose_method(config, methods[0])  # raises
     methods = DEFAULT_METHODS if methods is None else methods
-    distilled = [method for method in methods if method != 'ce']
-    named = (distilled or methods)[-1] if 'method' in own else None
+    named = None
+    if 'method' in own:
+        distilled = [each for each in methods if not is_alone(load_config(config, each))]
+        named = (distilled or methods)[-1]
     first = training('', config, named, options).cfg
     if store_views is None:
         store_views = default_views(first)

@@ -11,6 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from ..algorithms.student_alone import is_alone
 from ..cli import command_of
 from .job import Job
 from .provenance import check_record, images_of
@@ -30,7 +31,7 @@ def run_all(jobs: Sequence[Job], train_py: str, console: Console, side_by_side: 
     recorded = [job for job in jobs if job.is_recorded]
     missing = [job for job in jobs if not job.is_recorded]
     students = [job for job in missing if job not in [other.teacher for other in jobs]]
-    teachers = {job.teacher for job in students if job.teacher and job.method != 'ce'}
+    teachers = {job.teacher for job in students if job.teacher and not is_alone(job.cfg)}
     if recorded:
         console.print(f'{len(recorded)} of {len(jobs)} runs are recorded', highlight=False)
     for job in students:

@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import set_random_seed
 
+from ..algorithms.student_alone import is_alone
 from ..checkpoints import plain_state_dict, read, resolve
 from ..datasets import ImageViews, PackedImages
 from ..datasets.image_views import hash_of_images
@@ -66,7 +67,7 @@ def _hash(cfg: ConfigDict) -> Optional[str]:
 def teacher_of(cfg: Config) -> Optional[str]:
     """Hash of the weights of a run's teacher, or None without a teacher from a local file."""
     checkpoint = cfg.model.get('teacher_ckpt')
-    if cfg.get('method') == 'ce' or not isinstance(checkpoint, str) or '://' in checkpoint:
+    if is_alone(cfg) or not isinstance(checkpoint, str) or '://' in checkpoint:
         return None
     try:
         path = Path(resolve(checkpoint))

@@ -68,6 +68,12 @@ class RunRecord:
     images: Optional[str] = None
     teacher: Optional[str] = None
 
+    @property
+    def is_distilled(self) -> bool:
+        """Whether the run had a teacher, as far as the record tells for a method of one's own."""
+        own = self.method not in METHODS
+        return bool(self.strength or self.teacher) if own else self.method != 'ce'
+
 
 def settings_of(cfg: Config, *others: Any) -> str:
     """Fingerprint of the settings that affect the results; it is the same on every machine.

@@ -155,7 +155,7 @@ def _views(record: RunRecord) -> str:
 
 def recorded_sources(rows: Sequence[Row]) -> str:
     """Sources of the teacher's logits, according to the commands of the runs."""
-    views = {_views(run) for row in rows for run in row.runs if run.method not in (None, 'ce')}
+    views = {_views(run) for row in rows for run in row.runs if run.is_distilled}
     named = {
         number: f'stored logits, {number} views' if number else 'live teacher' for number in views
     }

@@ -359,6 +359,10 @@ def test_records_name_the_sources_of_the_teachers_logits():
     stored = runs('kd', 62.0, command='python tools/train.py configs/pair.py --store-views 8')
     stored = [dataclasses.replace(run, settings='other') for run in stored]
     assert recorded_sources(rows_of(live)) == 'live teacher'
+    own = [dataclasses.replace(run, method='mine') for run in runs('kd', 60.0)]
+    assert recorded_sources(rows_of(own)) == ''
+    own = [dataclasses.replace(run, strength=(0.1, 0.1)) for run in own]
+    assert recorded_sources(rows_of(own)) == 'live teacher'
     assert recorded_sources(rows_of(stored)) == 'stored logits, 8 views'
     assert recorded_sources(rows_of(live + stored)) == 'live teacher or stored logits, 8 views'
     names = [row.name for row in rows_of(live + stored)]

@@ -14,7 +14,7 @@ from project import DIGITS, ROOT
 from rich.console import Console
 
 from prkd_mm.config import load_config
-from prkd_mm.experiments import Job, plan, rows_of
+from prkd_mm.experiments import Job, plan, rows_of, run_all
 from prkd_mm.experiments.job import TrainingFailed
 from prkd_mm.experiments.pool import Pool
 
@@ -231,3 +231,17 @@ def test_a_method_can_be_any_file_next_to_the_others(checkout):
     assert students[1].work_dir.name == 'prkd_digits_mine'
     with pytest.raises(FileNotFoundError, match="no method 'mind' .*_base_/methods/mind.py"):
         plan(DIGITS, ['mind'])
+
+
+def test_a_student_alone_under_another_name_needs_no_teacher(folder):
+    os.unlink('configs')
+    shutil.copytree(ROOT / 'configs', 'configs')
+    Path('configs/_base_/methods/alone.py').write_text("_base_ = './ce.py'\nmethod = 'alone'\n")
+    teacher, kd, alone = plan(DIGITS, ['kd', 'alone'], store_views=8)
+    assert '--store-views' in kd.arguments and '--store-views' not in alone.arguments
+    settings = alone.settings
+    alone.teacher = None
+    assert alone.settings == settings
+    alone.teacher = teacher
+    run_all([teacher, alone], 'train.py', Console(quiet=True))
+    assert Path('trained.txt').read_text().split() == ['prkd_digits_alone']

@@ -165,11 +165,12 @@ def test_images_that_are_drawn_or_have_no_path(photos, monkeypatch):
 
 
 def test_other_kinds_of_teachers(tmp_path):
-    def of(checkpoint, method='kd'):
-        return teacher_of(Config(dict(method=method, model=dict(teacher_ckpt=checkpoint))))
+    def of(checkpoint, algorithm='FrozenTeacherDistill'):
+        return teacher_of(Config(dict(model=dict(type=algorithm, teacher_ckpt=checkpoint))))
 
     (tmp_path / 'a.onnx').write_bytes(b'a')
-    assert of(str(tmp_path / 'a.onnx')) and of(str(tmp_path / 'a.onnx'), 'ce') is None
+    assert of(str(tmp_path / 'a.onnx'))
+    assert of(str(tmp_path / 'a.onnx'), 'mmrazor.StudentAlone') is None
     assert of('https://a.b/c.pth') is of(str(tmp_path / 'missing')) is of(None) is None
 
 
