@@ -81,6 +81,12 @@ def test_passes_are_the_same_in_memory_or_not(cfg):
     assert len(loads) == 3 + 6
 
 
+def test_a_config_without_validation_is_an_error(cfg):
+    cfg.val_dataloader = None
+    with pytest.raises(ValueError, match='the config has no val_dataloader'):
+        load_batches(cfg, 'val', None)
+
+
 def test_the_tail_has_the_checkpoints_of_the_last_epochs(tmp_path):
     for name in ('epoch_9.pth', 'epoch_10.pth', 'epoch_x.pth', 'iter_3.pth'):
         (tmp_path / name).touch()

@@ -76,6 +76,11 @@ def test_workers_of_one_epoch_differ(tmp_path):
     assert not torch.equal(one, two)
 
 
+def test_a_seed_that_depends_on_the_process_is_an_error(tmp_path):
+    with pytest.raises(ValueError, match='randomness.diff_rank_seed must be False'):
+        run(tmp_path, **{'randomness.diff_rank_seed': True})
+
+
 def seeded(seed, epoch):
     """First number of each random stream in an epoch."""
     model = types.SimpleNamespace(data_preprocessor=None)

@@ -284,5 +284,21 @@ def test_a_training_set_smaller_than_a_batch_is_an_error(tmp_path):
     options = {'train_dataloader.batch_size': 99, 'train_dataloader.drop_last': True}
     hook = {'default_hooks.runtime_info': dict(type='LeanRuntimeInfoHook')}
     cfg = toy.config(toy.classifier(), tmp_path, **options, **hook)
-    with pytest.raises(ValueError, match='has 32 images, which do not fill one batch'):
+    with pytest.raises(ValueError, match='has 32 images, which do not fill one batch; lower'):
         toy.train(cfg)
+
+
+def test_the_batches_of_several_processes_may_be_too_large_together(monkeypatch):
+    runner = SimpleNamespace(train_dataloader=FewImages(), hooks=[])
+    monkeypatch.setattr('prkd_mm.hooks.lean_runtime_info_hook.get_world_size', lambda: 8)
+    with pytest.raises(ValueError, match='do not fill one batch for each of 8 processes; lower'):
+        LeanRuntimeInfoHook().before_train(runner)
+
+
+class FewImages:
+    """A loader without batches."""
+
+    dataset = range(32)
+
+    def __len__(self):
+        return 0

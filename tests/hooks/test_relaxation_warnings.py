@@ -153,6 +153,18 @@ def test_kept_logits_are_spread_over_the_data_set(total, kept):
         assert ((found % 10).bincount(minlength=10) - expected).abs().max() < 4 * expected**0.5
 
 
+def test_a_process_without_images_gets_the_logits_of_the_others(monkeypatch):
+    other = LogitSample(8)
+    other.add(torch.arange(8.0)[:, None].expand(-1, 4))
+    monkeypatch.setattr(
+        'prkd_mm.hooks.strength_log.all_gather_object', lambda rows: [rows, other._rows]
+    )
+    found = LogitSample(0).gather()
+    assert found[:, 0].sort().values.tolist() == list(range(8))
+    monkeypatch.setattr('prkd_mm.hooks.strength_log.all_gather_object', lambda rows: [rows, []])
+    assert LogitSample(0).gather() is None
+
+
 @pytest.mark.parametrize('relax_to', [0.25, 2.0])
 def test_relax_to_is_reached_on_the_images_that_were_not_in_the_sample(relax_to):
     # a soft teacher, more certain of some images than of others, with images sorted by certainty
