@@ -35,6 +35,7 @@ _TYPES: list[tuple[Any, str, str]] = [
      'randomness.deterministic model.fold_teacher_bn model.calculate_student_loss'),
     (str, 'the name of a file', 'load_from'),
     (str, 'a text', 'experiment_name'),
+    (str, 'the name of a folder', 'default_hooks.checkpoint.out_dir'),
     ((str, list, tuple), 'the name of a file, or a list of names', 'model.teacher_ckpt'),
     ((str, list, tuple, dict), 'the name of a folder, or a dict', 'model.teacher_logits'),
     ((str, list, tuple, dict), 'a dict of settings, or a name', 'model.teacher'),

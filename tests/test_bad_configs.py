@@ -108,6 +108,7 @@ SETTINGS = [
     ('optim_wrapper.optimizer', 3, 'optim_wrapper.optimizer must be a dict of settings, got 3'),
     ('default_hooks.logger', 'x', "default_hooks.logger must be a dict of settings, got 'x'"),
     ('default_hooks.checkpoint.filename_tmpl', 'a.pth', "must contain '{}', .* got 'a.pth'"),
+    ('default_hooks.checkpoint.out_dir', 5, 'must be the name of a folder, got 5'),
     ('default_hooks.checkpoint.out_dir', str(ROOT / 'README.md'), 'is a file, not a folder'),
     ('optim_wrapper.clip_grad', dict(max_nrom=1), "no 'max_nrom'; did you mean 'max_norm'?"),
     ('train_dataloader.dataset', None, 'train_dataloader has no dataset'),

@@ -1,3 +1,5 @@
+import os
+
 import project
 import pytest
 import torch
@@ -21,3 +23,18 @@ def test_resume_in_the_config_is_checked_like_the_option(checkout, place, named)
     error = project.error_of(*command)
     assert f"{path.name}' belongs to a run with different settings" in error
     assert '--allow-changes' in error
+
+
+@pytest.mark.parametrize('work_dir', ['work_dirs/mine', 'work_dirs/mine/'])
+def test_checkpoints_of_an_earlier_run_elsewhere_are_not_replaced(checkout, work_dir):
+    """MMEngine appends the name of the work dir to the folder."""
+    (checkout / 'weights/mine').mkdir(parents=True)
+    (checkout / 'weights/mine/epoch_7.pth').write_bytes(b'old')
+    command = ['train', project.TEACHER_DIGITS, '--work-dir', work_dir, '--cfg-options']
+    error = project.error_of(*command, 'default_hooks.checkpoint.out_dir=weights')
+    assert "'weights/mine' has the checkpoints of an earlier run" in error
+    assert os.listdir('weights/mine') == ['epoch_7.pth'] and not os.path.exists('work_dirs')
+    # another name of checkpoints, and another run
+    for end in ('weights default_hooks.checkpoint.filename_tmpl=e{}.pth', 'others'):
+        options = f'default_hooks.checkpoint.out_dir={end}'.split()
+        assert 'max_epochs' in project.error_of(*command, *options, 'train_cfg.max_epochs=0')

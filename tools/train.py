@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.registry import RUNNERS
@@ -10,7 +11,7 @@ from mmengine.runner import Runner
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
-from prkd_mm.checkpoints import filename_template, read
+from prkd_mm.checkpoints import checkpoint_name, filename_template, read
 from prkd_mm.class_checks import check_classes
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.datasets.wrapped import unused_images
@@ -57,8 +58,10 @@ def prepare(args: argparse.Namespace) -> Config:
             raise ValueError(f'the config {args.config!r} cannot be trained: it has no {name}')
     if cfg.get('resume') and not args.resume:  # with the same checks; as MMEngine understands it
         args.resume = cfg.get('load_from') or 'auto'
-    if not args.resume and has_earlier_run(cfg.work_dir):
-        reject_weights_in(cfg)
+    if not args.resume:
+        if has_earlier_run(cfg.work_dir):
+            reject_weights_in(cfg)
+        reject_checkpoints_elsewhere(cfg)
     prepare_store(cfg, args.store_views)
     check_amp(args.amp)
     if args.amp:
@@ -85,6 +88,22 @@ def reject_weights_in(cfg: Config) -> None:
                     f'{name}={path!r} belongs to the earlier run in the work dir of the new one, '
                     'which would move it: set another --work-dir'
                 )
+
+
+def reject_checkpoints_elsewhere(cfg: Config) -> None:
+    """Raise a ValueError for checkpoints of an earlier run where ``out_dir`` puts the new ones."""
+    out_dir = (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('out_dir')
+    if not out_dir or out_dir == os.path.abspath(cfg.work_dir):
+        return
+    # as MMEngine does (mmengine/hooks/checkpoint_hook.py)
+    folder = Path(out_dir, Path(cfg.work_dir).name)
+    name = checkpoint_name(filename_template(cfg))
+    if any(name.fullmatch(path.name) for path in folder.glob('*')):
+        raise ValueError(
+            f"'{folder}' has the checkpoints of an earlier run, which the new one would replace: "
+            'set another default_hooks.checkpoint.out_dir or --work-dir, or resume that run with '
+            '--resume CHECKPOINT'
+        )
 
 
 def main() -> None:
