@@ -26,12 +26,9 @@ def seed_suffix(seed: int) -> str:
     return f'_seed{seed}' if seed else ''
 
 
-def add_common_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that the train and test tools share."""
-    parser.add_argument(
-        '--work-dir',
-        help='output folder; default: ./work_dirs/<name of the config>, or test/ in it for tests',
-    )
+def add_common_arguments(parser: argparse.ArgumentParser, work_dir: str) -> None:
+    """Add the options that the train and test tools share; ``work_dir`` describes its default."""
+    parser.add_argument('--work-dir', help=f'output folder; default: {work_dir}')
     parser.add_argument(
         '--method',
         help=f'training method: {", ".join(METHODS)}, or another file in configs/_base_/methods; '
@@ -75,7 +72,7 @@ def find_config(path: str) -> str:
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``tools/train.py``."""
     parser.add_argument('config', help='the config file')
-    add_common_arguments(parser)
+    add_common_arguments(parser, './work_dirs/<name of the config>')
     parser.add_argument(
         '--resume',
         nargs='?',

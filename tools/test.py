@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         'checkpoint', help='student_avg.pth, epoch_N.pth, or a work dir, for its latest checkpoint'
     )
-    add_common_arguments(parser)
+    add_common_arguments(parser, './work_dirs/<name of the config>/test')
     return parser.parse_args()
 
 

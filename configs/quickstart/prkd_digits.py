@@ -22,3 +22,4 @@ param_scheduler = dict(milestones=[48])
 # 0.1 and 81.7 % at 0.2. The last two differ by less than the standard deviation over the seeds, 2.6
 # points at 0.1. At 0.05, distillation would look better than it is.
 optim_wrapper = dict(optimizer=dict(lr=0.1))
+auto_scale_lr = dict(base_batch_size=32)

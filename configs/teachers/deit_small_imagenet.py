@@ -1,4 +1,4 @@
-# DeiT-small alone on ImageNet: the schedule of MMPretrain, the data of the student.
+# The teacher DeiT-small on ImageNet: the schedule of MMPretrain, the data of the student.
 _base_ = [
     '../_base_/datasets/imagenet.py',
     '../_base_/models/imagenet/deit_small.py',

@@ -1,4 +1,4 @@
-# ResNet-110 alone on CIFAR-100.
+# The teacher ResNet-110 on CIFAR-100.
 _base_ = [
     '../_base_/datasets/cifar100.py',
     '../_base_/models/small_images/resnet110.py',

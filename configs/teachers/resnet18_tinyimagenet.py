@@ -1,4 +1,4 @@
-# ResNet-18 alone on Tiny ImageNet.
+# The teacher ResNet-18 on Tiny ImageNet.
 _base_ = [
     '../_base_/datasets/tinyimagenet.py',
     '../_base_/models/small_images/resnet18.py',

@@ -1,4 +1,4 @@
-# ResNet-32x4 alone on CIFAR-100.
+# The teacher ResNet-32x4 on CIFAR-100.
 _base_ = [
     '../_base_/datasets/cifar100.py',
     '../_base_/models/small_images/resnet32x4.py',

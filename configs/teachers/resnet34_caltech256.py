@@ -1,4 +1,4 @@
-# ResNet-34 alone on Caltech-256.
+# The teacher ResNet-34 on Caltech-256.
 _base_ = [
     '../_base_/datasets/caltech256.py',
     '../_base_/models/imagenet/resnet34.py',

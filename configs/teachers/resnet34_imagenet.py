@@ -1,4 +1,4 @@
-# ResNet-34 alone on ImageNet.
+# The teacher ResNet-34 on ImageNet.
 _base_ = [
     '../_base_/datasets/imagenet.py',
     '../_base_/models/imagenet/resnet34.py',

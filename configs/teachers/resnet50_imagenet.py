@@ -1,4 +1,4 @@
-# ResNet-50 alone on ImageNet.
+# The teacher ResNet-50 on ImageNet.
 _base_ = [
     '../_base_/datasets/imagenet.py',
     '../_base_/models/imagenet/resnet50.py',

@@ -1,4 +1,4 @@
-# ResNet-50 alone on Tiny ImageNet.
+# The teacher ResNet-50 on Tiny ImageNet.
 _base_ = [
     '../_base_/datasets/tinyimagenet.py',
     '../_base_/models/small_images/resnet50.py',

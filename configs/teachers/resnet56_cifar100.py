@@ -1,4 +1,4 @@
-# ResNet-56 alone on CIFAR-100.
+# The teacher ResNet-56 on CIFAR-100.
 _base_ = [
     '../_base_/datasets/cifar100.py',
     '../_base_/models/small_images/resnet56.py',

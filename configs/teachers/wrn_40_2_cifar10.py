@@ -1,4 +1,4 @@
-# WRN-40-2 alone on CIFAR-10.
+# The teacher WRN-40-2 on CIFAR-10.
 _base_ = [
     # PRKD_CIFAR10=cifar10_images reads the images from files
     '../_base_/datasets/{{$PRKD_CIFAR10:cifar10}}.py',

@@ -1,4 +1,4 @@
-# WRN-40-2 alone on CIFAR-100.
+# The teacher WRN-40-2 on CIFAR-100.
 _base_ = [
     '../_base_/datasets/cifar100.py',
     '../_base_/models/small_images/wrn_40_2.py',

@@ -1,4 +1,4 @@
-# WRN-40-2 alone on Tiny ImageNet.
+# The teacher WRN-40-2 on Tiny ImageNet.
 _base_ = [
     '../_base_/datasets/tinyimagenet.py',
     '../_base_/models/small_images/wrn_40_2.py',

@@ -1,4 +1,4 @@
-# WRN-50-2 alone on Caltech-256.
+# The teacher WRN-50-2 on Caltech-256.
 _base_ = [
     '../_base_/datasets/caltech256.py',
     '../_base_/models/imagenet/wrn_50_2.py',

@@ -1,5 +1,5 @@
-# Trial: a student that is large enough to follow its teacher. WRN-16-2 teaches
-# ResNet-20 on 10 images per class, which the student can fit; 30,000 test images.
+# Trial: WRN-16-2 teaches ResNet-20, which alone fits the labels of its 10 images per class;
+# 30,000 test images.
 _base_ = [
     '../_base_/datasets/tinyimagenet100_few.py',
     '../_base_/models/small_images/wrn_16_2.py',

@@ -130,6 +130,9 @@ class ComparisonOptions(RunOptions):
 class TuningOptions(RunOptions):
     """Options of ``tools/tune.py``."""
 
+    out: Optional[Path] = option(
+        None, 'folder of the report', 'results/tune_<name of the config>', type=output_folder
+    )
     methods: Sequence[str] = option(
         ('kd', 'dist', 'prkd'),
         f'comma-separated, from {", ".join(_TUNED)}',
