@@ -14,6 +14,7 @@ from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
+from prkd_mm.launch import Processes, learning_rate_note
 from prkd_mm.methods import METHODS
 
 CONFIGS = ROOT / 'configs'
@@ -130,6 +131,14 @@ def test_work_dirs_are_unique():
         cfg = load_config(str(DIGITS), method)
         assert cfg.work_dir == f'./work_dirs/prkd_digits_{method}'
     assert not {f'{name}_{method}' for name in own for method in others} & set(own)
+
+
+@pytest.mark.slow
+def test_learning_rates_fit_the_batches_of_one_process():
+    """Except on ImageNet, which is trained on several GPUs."""
+    small = [path for path in PAIRS + TEACHERS if not path.stem.endswith('_imagenet')]
+    notes = [learning_rate_note(load_config(str(path)), Processes(0, 1)) for path in small]
+    assert len(small) > 30 and set(notes) == {None}
 
 
 def test_cifar10_can_be_image_files(monkeypatch):
