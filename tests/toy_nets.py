@@ -45,11 +45,13 @@ class ToyImages(BaseDataset):
 class ToyBackbone(BaseModule):
     """Two convolutions, each with batch norm; optional dropout."""
 
-    def __init__(self, width=4, dropout=0.0, in_channels=3, frozen_bn=False, init_cfg=None):
+    def __init__(
+        self, width=4, dropout=0.0, in_channels=3, frozen_bn=False, stride=1, init_cfg=None
+    ):
         super().__init__(init_cfg)
         self.conv1 = nn.Conv2d(in_channels, width, 3, padding=1)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1)
         self.bn2 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(dropout)

@@ -1,4 +1,5 @@
 from .caltech256 import Caltech256
+from .dataset_hash import hash_of_dataset
 from .digits import Digits
 from .held_out_split import held_out_split
 from .image_views import ImageViews
@@ -13,5 +14,6 @@ __all__ = [
     'ImageViews',
     'PackedImages',
     'TinyImageNet',
+    'hash_of_dataset',
     'held_out_split',
 ]

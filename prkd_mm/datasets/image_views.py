@@ -20,6 +20,8 @@ from .packed.batch_augment import PIPELINE, random_words
 from .packed.packed_images import WholeBatch
 from .wrapped import build_wrapped
 
+_DRAWN = 8  # views of the first image
+
 
 @DATASETS.register_module()
 class ImageViews(Dataset):
@@ -39,8 +41,9 @@ class ImageViews(Dataset):
     preprocessor is :class:`BatchClsDataPreprocessor`.
 
     Args:
-        dataset (dict | BaseDataset): The data set. Its pipeline may contain any transforms. It must
-            end with ``PackInputs`` and return ``uint8`` images of one size.
+        dataset (dict | BaseDataset): The data set. Its pipeline may contain any transforms that
+            draw from these generators; those of Albumentations 2 have their own. It must end with
+            ``PackInputs`` and return ``uint8`` images of one size.
         pipeline (list[dict], optional): Pipeline to use instead of that of ``dataset``, if this is
             a dict. Defaults to None.
 
@@ -51,7 +54,8 @@ class ImageViews(Dataset):
     Raises:
         TypeError: If ``dataset`` wraps other data sets.
         FileNotFoundError: If the images are not there.
-        ValueError: If the images of a batch differ in size.
+        ValueError: Before the first image, if the pipeline does not repeat its augmentation; or if
+            the images of a batch differ in size.
 
     Examples:
         >>> photos = dict(
@@ -73,12 +77,14 @@ class ImageViews(Dataset):
         self.source = hash_of_images(self.dataset)
         # in shared memory, so that workers that are already running see a change
         self._seed_and_view = torch.zeros(2, dtype=torch.int64).share_memory_()
+        self._repeats = False  # not checked yet
 
     def full_init(self) -> None:
         """No-op; the data set is always initialized."""
 
     def choose(self, seed: int, view: int) -> None:
         """Choose the augmented view that the next images come from."""
+        self._check_repeats(seed)
         self._seed_and_view.copy_(torch.tensor([seed, view]))
 
     def __len__(self) -> int:
@@ -118,6 +124,22 @@ class ImageViews(Dataset):
             torch.default_generator.manual_seed(word >> 1)
             samples.append(self.dataset[index])
         return samples
+
+    def _check_repeats(self, seed: int) -> None:
+        """Raise a ValueError if the pipeline draws from generators that are not seeded."""
+        if self._repeats or not len(self):
+            return
+        with untouched_random_state(gpu=False):
+            for view in range(_DRAWN):  # a random step may leave an image unchanged
+                one, other = (self._draw([0], seed, view)[0]['inputs'] for _ in range(2))
+                if not torch.equal(one, other):
+                    raise ValueError(
+                        'ImageViews: the pipeline does not repeat its augmentation, because one '
+                        "of its transforms does not draw from Python's, NumPy's or PyTorch's "
+                        'global generator (those of Albumentations 2 do not); remove that '
+                        'transform, or use the data set without ImageViews and stored logits'
+                    )
+        self._repeats = True
 
     def _check_sizes(self, images: Sequence[Tensor], indices: Sequence[int]) -> None:
         for image, index in zip(images, indices):

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 from mmengine.config import Config, ConfigDict
-from mmengine.dataset import BaseDataset
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.runner import set_random_seed
 
 from ..algorithms.student_alone import is_alone
 from ..checkpoints import plain_state_dict, read, resolve
-from ..datasets import ImageViews, PackedImages
-from ..datasets.image_views import hash_of_images
+from ..datasets import hash_of_dataset
 from ..randomness import untouched_random_state
 from ..teachers.logit_store import hash_of_weights
 
@@ -50,18 +48,7 @@ def available_images_of(cfg: Config) -> Optional[str]:
 
 def _hash(cfg: ConfigDict) -> Optional[str]:
     set_random_seed(0)  # for a data set that draws its images
-    dataset = DATASETS.build(copy.deepcopy(cfg))
-    if isinstance(dataset, PackedImages):  # its `source` depends on the decoder, too
-        return dataset.fingerprint
-    if isinstance(dataset, ImageViews):
-        return dataset.source
-    if not isinstance(dataset, BaseDataset):
-        return None
-    dataset.full_init()
-    try:
-        return hash_of_images(dataset)
-    except (LookupError, TypeError):  # its images have no path
-        return None
+    return hash_of_dataset(DATASETS.build(copy.deepcopy(cfg)))
 
 
 def teacher_of(cfg: Config) -> Optional[str]:

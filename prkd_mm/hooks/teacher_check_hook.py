@@ -6,6 +6,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..datasets import hash_of_dataset
 from ..evaluation import evaluate, unwrap
 from ..number_checks import is_number
 from ..strength import StrengthMeter
@@ -75,10 +76,14 @@ class TeacherCheckHook(Hook):
             return
         metrics, logits = self._validate(runner)
         runner.visualizer.add_scalars({f'teacher/{name}': value for name, value in metrics.items()})
-        runner.logger.info(
-            f'Teacher, {teacher.measured}: '
-            + ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
-        )
+        values = ', '.join(f'{name}: {value:.4f}' for name, value in metrics.items())
+        if values:
+            runner.logger.info(f'Teacher, {teacher.measured}: {values}')
+        else:
+            runner.logger.warning(
+                'TeacherCheckHook: the accuracy of the teacher is not known, because its stored '
+                'logits have none; with all teachers available, tools/cache_teacher.py adds it'
+            )
         self._reject_bad(runner, metrics, logits)
         if self.meter is None and logits is not None and not _are_of_a_softmax(logits):
             runner.logger.warning(
@@ -118,7 +123,8 @@ class TeacherCheckHook(Hook):
         def evaluate_and_keep(predict: Callable) -> dict[str, float]:
             return evaluate(runner, sample.watching(outputs.watching(predict)))
 
-        metrics = teacher.metrics(evaluate_and_keep)
+        images = None if teacher.is_live else hash_of_dataset(runner.val_dataloader.dataset)
+        metrics = teacher.metrics(evaluate_and_keep, images)
         outputs.reject_probabilities()
         return metrics, sample.gather()
 
@@ -144,6 +150,11 @@ class TeacherCheckHook(Hook):
         if self.min_top1 is None:
             return
         top1 = metrics.get('accuracy/top1')
+        if top1 is None and not metrics:
+            raise ValueError(
+                'TeacherCheckHook: min_top1 needs the accuracy of the teacher, which its stored '
+                'logits do not have; make the teacher available, or remove min_top1'
+            )
         if top1 is None:
             raise ValueError(
                 'TeacherCheckHook: min_top1 needs the metric accuracy/top1, got '

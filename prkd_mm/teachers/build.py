@@ -8,18 +8,17 @@ from mmengine.model import BaseModel
 from mmrazor.registry import MODELS
 from torch import nn
 
-from ..checkpoints import plain_state_dict, read
 from ..cli import command_of
 from ..randomness import untouched_random_state
-from .fill_store import default_folder, is_net_config
-from .filling_teacher import FillingTeacher, fills_a_store, is_complete, on_all_ranks
+from .fill_store import default_folder
+from .filling_teacher import FillingTeacher, fills_a_store, is_complete
 from .frozen_teacher import FrozenTeacher, MissingWeights, fold_batch_norms, load_teacher
 from .logit_arrays import choose_topk
-from .logit_store import TeacherLogits, hash_of_weights
+from .logit_store import TeacherLogits
 from .mean_teacher import MeanTeacher
 from .source_teacher import SourceTeacher
 from .sources import is_source
-from .stored_teacher import StoredTeacher
+from .stored_teacher import StoredTeacher, on_all_ranks
 from .teacher import Teacher
 from .zoo import load_from_zoo
 
@@ -151,42 +150,32 @@ def _from_config(spec: Spec) -> FrozenTeacher:
                 f"weights; set it to the teacher's checkpoint{hint}"
             )
         net = MODELS.build(net)
-    teacher = FrozenTeacher(net, spec.checkpoint)
-    if spec.checkpoint is not None:
-        teacher.classes = load_teacher(net, spec.checkpoint, hint)
-    return teacher
+    return (
+        FrozenTeacher(net) if spec.checkpoint is None else load_teacher(net, spec.checkpoint, hint)
+    )
 
 
 def _stored(spec: Spec, *how: Any) -> StoredTeacher:
     options = dict(folder=spec.logits) if isinstance(spec.logits, str) else spec.logits
     store = TeacherLogits(**options)  # type: ignore[arg-type]
-    teacher = _fingerprint(spec._replace(logits=None), *how)
-    if teacher is not None:
-        store.check(teacher=teacher)
-    status = 'verified' if teacher else 'not verified, because it is not available'
+    live = _if_available(spec._replace(logits=None), *how)
+    if live is not None:
+        store.check(teacher=live.fingerprint())
+    status = 'weights verified' if live else 'not verified, because it is not available'
     print_log(
         f'Using stored teacher logits from {store.folder} ({store.views} views of '
         f'{store.header["images"]:,} images; teacher {status})',
         logger='current',
-        level=logging.INFO if teacher else logging.WARNING,
+        level=logging.INFO if live else logging.WARNING,
     )
-    return StoredTeacher(store)
+    return StoredTeacher(store, live)
 
 
-def _fingerprint(spec: Spec, mean: Optional[dict], *how: Any) -> Optional[str]:
-    """Fingerprint of a live teacher, or None if the teacher is not available."""
+def _if_available(spec: Spec, mean: Optional[dict], *how: Any) -> Optional[Teacher]:
+    """The live teacher, or None if its weights or its library are not available."""
     if spec.teacher is None:
         return None
     try:
-        if isinstance(spec.checkpoint, str) and _uses_students_images(spec.teacher):
-            # faster than to build the net
-            return hash_of_weights(plain_state_dict(read(spec.checkpoint))[0])
-        return build_teachers(spec, mean if spec.has_lists else None, *how).fingerprint()
+        return build_teachers(spec, mean if spec.has_lists else None, *how)
     except (OSError, ImportError, MissingWeights):
         return None
-
-
-def _uses_students_images(net: Net) -> bool:
-    """Whether the config of a net shows that it has no normalization of its own."""
-    # another kind of config (`cfg_path`, ...) may hide one
-    return is_net_config(net) and 'backbone' in net and not net.get('data_preprocessor')

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..config_types import is_type
-from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
+from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages, hash_of_dataset
 from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
-from .logit_arrays import Chunk, choose_topk, readable, size_in_bytes
+from .logit_arrays import Chunk, check_topk, choose_topk, readable, size_in_bytes
 from .logit_store import HEADER, TeacherLogits
 from .teacher import Teacher
 
@@ -94,8 +94,8 @@ def store_teacher(
         bar = progress.add_task('images', total=total, completed=done)
         advance = partial(progress.advance, bar)
         fill(store, missing, model.teacher, preprocess, dataset, batch_size, workers, advance)
-    if 'metrics' not in store.header:
-        store.note(metrics=_validate(cfg, model.teacher, preprocess))
+    store.verify()
+    _validate(cfg, store, model.teacher, preprocess)
     return store
 
 
@@ -148,6 +148,7 @@ def create_store(
     # the fastest memory format, in every run, so that the same sums give the same bits
     teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     topk = choose_topk(topk, teacher.num_classes)
+    check_topk(topk, teacher.num_classes)
     size = size_in_bytes(views, len(dataset), teacher.num_classes, topk)
     kept = f'the {topk} largest of' if topk else 'all'
     print_log(
@@ -255,10 +256,16 @@ def _check_space(folder: Path, size: int) -> None:
         raise OSError(f'not enough space on {disk}: {readable(free)} free, {readable(size)} needed')
 
 
-def _validate(cfg: Config, teacher: Teacher, preprocess: BatchClsDataPreprocessor) -> dict:
+def _validate(
+    cfg: Config, store: TeacherLogits, teacher: Teacher, preprocess: BatchClsDataPreprocessor
+) -> None:
+    """Note the accuracy of a teacher on the validation set in its store, unless it is known."""
     if not cfg.get('val_dataloader'):
-        return {}
+        return
     loader = Runner.build_dataloader(cfg.val_dataloader, seed=0)
-    evaluator = Evaluator(cfg.val_evaluator)
-    evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
-    return teacher.metrics(partial(evaluate_on, loader, evaluator, preprocess))
+    images = hash_of_dataset(loader.dataset)
+    if not store.has_metrics(images):
+        evaluator = Evaluator(cfg.val_evaluator)
+        evaluator.dataset_meta = getattr(loader.dataset, 'metainfo', None)
+        metrics = teacher.metrics(partial(evaluate_on, loader, evaluator, preprocess))
+        store.note(metrics, images)

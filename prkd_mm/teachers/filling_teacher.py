@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Optional, Union
 
 from mmengine.config import Config
-from mmengine.dist import all_gather_object
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
@@ -18,7 +17,7 @@ from ..randomness import untouched_random_state
 from .fill_store import check_config, create_store, default_folder, fill
 from .logit_store import TeacherLogits
 from .stored_teacher import StoredTeacher, check_draws_views
-from .teacher import Evaluate, Teacher
+from .teacher import Teacher
 
 _LOG_SECONDS = 30  # between two messages about the progress of a view
 
@@ -39,7 +38,6 @@ class FillingTeacher(StoredTeacher):
     """
 
     fills_a_store = True
-    measured = Teacher.measured
 
     def __init__(
         self,
@@ -50,8 +48,7 @@ class FillingTeacher(StoredTeacher):
         seed: int = 0,
     ) -> None:
         check_whole_number('teacher_logits: `views`', views)
-        super().__init__(None, live.num_classes)
-        self.live: Optional[Teacher] = live
+        super().__init__(None, live, live.num_classes)
         self.folder, self.views, self.topk, self.seed = Path(folder), views, topk, seed
         self._all_stored = False
 
@@ -110,24 +107,14 @@ class FillingTeacher(StoredTeacher):
                 'teacher_logits=dict(views=...) needs the hook that fills the store: '
                 "custom_hooks=[..., dict(type='FillStoreHook')]"
             )
-        if self._all_stored:  # not earlier, since :meth:`metrics` may need the live teacher
-            self.live = None
         return super().logits(inputs, data_samples)
 
-    def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        # all ranks evaluate, or none, even if another run stores the metrics meanwhile
-        if on_all_ranks(self.store is not None and 'metrics' in self.store.header):
-            return self.store.header['metrics']
-        metrics = self.live.metrics(evaluate)
-        if self.store is not None:
-            self.store.note(metrics=metrics)
-        return metrics
+    def _is_complete(self) -> bool:
+        return self._all_stored
 
     def stored_logits(self, count: int) -> Optional[Tensor]:
-        """Logits of at most ``count`` images in the first view; None until that is stored."""
-        if self.store is None or any(chunk.view == 0 for chunk in self.store.missing()):
-            return None
-        return super().stored_logits(count)
+        """Logits of at most ``count`` images in one view; None until one is stored."""
+        return None if self.store is None else super().stored_logits(count)
 
     def fingerprint(self) -> str:
         return super().fingerprint() if self.store else self.live.fingerprint()
@@ -159,11 +146,6 @@ def is_complete(folder: Union[str, Path]) -> bool:
     return False
 
 
-def on_all_ranks(condition: bool) -> bool:
-    """Whether a condition is true on every rank of a distributed run."""
-    return all(all_gather_object(condition))
-
-
 def fills_a_store(logits: object) -> bool:
     """Whether ``teacher_logits`` of a config describes a store to fill during the run."""
     return isinstance(logits, dict) and 'views' in logits
@@ -192,6 +174,12 @@ def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
             )
         folder = default_folder(cfg.model, views)
         cfg.model.teacher_logits = dict(views=views, folder=str(folder))
+    stored = cfg.model.get('teacher_logits')
+    if fills_a_store(stored) and cfg.train_cfg.get('max_epochs') == 1 and stored['views'] != 1:
+        raise ValueError(
+            f'the run has one epoch, in which each iteration would have a view of its own, but '
+            f'{stored["views"]} views are to be stored; use one view, or the live teacher'
+        )
     hooks = cfg.get('custom_hooks') or []
     added = any(is_type(hook, 'FillStoreHook') for hook in hooks)
     if fills_a_store(cfg.model.get('teacher_logits')) and not added:
@@ -214,8 +202,8 @@ def use_views_of_run(cfg: Config, preprocess: object, epoch: int, seed: int) -> 
 
 def stored_views(logits: Union[str, dict, list]) -> tuple[int, int]:
     """Number and seed of the views that ``teacher_logits`` of a config specifies."""
-    if isinstance(logits, list):
-        logits = logits[0]
+    if isinstance(logits, list):  # None for a live teacher
+        logits = next(each for each in logits if each)
     if isinstance(logits, dict) and fills_a_store(logits):
         return logits['views'], logits.get('seed', 0)
     options = dict(folder=logits) if isinstance(logits, str) else dict(logits)

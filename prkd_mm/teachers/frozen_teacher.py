@@ -1,6 +1,6 @@
 """A teacher that runs alongside the student and is not trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Optional, Union
 
 import torch
@@ -25,7 +25,8 @@ class FrozenTeacher(Teacher):
 
     Args:
         net: The trained classifier.
-        checkpoint: Where its weights came from: a file, a URL or a work dir.
+        weights: The state dict that it was loaded from, which identifies it also after its batch
+            norms were folded. None takes that of ``net``.
         image_size: Height and width that images are resized to; one integer
             stands for both. None keeps the size of the images.
     """
@@ -33,15 +34,15 @@ class FrozenTeacher(Teacher):
     def __init__(
         self,
         net: BaseModel,
-        checkpoint: Optional[str] = None,
+        weights: Optional[dict[str, Tensor]] = None,
         image_size: Union[int, tuple[int, int], None] = None,
     ) -> None:
         super().__init__(net)
-        self.checkpoint = checkpoint
         if isinstance(image_size, int):
             image_size = (image_size, image_size)
         self.image_size = image_size and tuple(image_size)
         self._swap_channels = False
+        self._fingerprint = None if weights is None else self._hash(weights)
         self.register_buffer('_scale', None, persistent=False)
         self.register_buffer('_shift', None, persistent=False)
 
@@ -75,7 +76,7 @@ class FrozenTeacher(Teacher):
     def logits(self, inputs: Tensor, data_samples: Optional[list] = None) -> Tensor:
         return self.net(self.inputs(inputs), mode='tensor')
 
-    def metrics(self, evaluate: Evaluate) -> dict[str, float]:
+    def metrics(self, evaluate: Evaluate, images: Optional[str] = None) -> dict[str, float]:
         def predict(inputs: Tensor, data_samples: list) -> list:
             return self.net(self.inputs(inputs), data_samples, mode='predict')
 
@@ -88,11 +89,10 @@ class FrozenTeacher(Teacher):
 
     def fingerprint(self) -> str:
         """Hash of the weights and, if the teacher has its own, of normalization and image size."""
-        if self.checkpoint is None:
-            state = dict(self.net.state_dict())
-        else:
-            state = dict(plain_state_dict(read(self.checkpoint))[0])
-        own = Normalization.of(self.net.data_preprocessor)
+        return self._fingerprint or self._hash(self.net.state_dict())
+
+    def _hash(self, weights: Mapping[str, Tensor]) -> str:
+        state, own = dict(weights), Normalization.of(self.net.data_preprocessor)
         if own.enabled:  # in float32, since a config may have whole numbers
             state.update(input_mean=own.mean.float(), input_std=own.std.float())
             state.update(input_swapped=torch.tensor(own.swaps_channels))
@@ -104,11 +104,12 @@ class FrozenTeacher(Teacher):
         return [self.net.backbone] if hasattr(self.net, 'backbone') else []
 
 
-def load_teacher(net: BaseModel, path: str, hint: str = '') -> Optional[Sequence[str]]:
-    """Load a checkpoint (a file, a URL or a work dir) into a teacher, strictly.
+def load_teacher(
+    net: BaseModel, path: str, hint: str = '', image_size: Union[int, tuple[int, int], None] = None
+) -> FrozenTeacher:
+    """Load a checkpoint (a file, a URL or a work dir) into a net, strictly.
 
-    ``hint`` explains in the error message how to train the teacher. Returns the names of its
-    classes, or None if the checkpoint has no names.
+    ``hint`` explains in the error message how to train the teacher.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.
@@ -121,9 +122,12 @@ def load_teacher(net: BaseModel, path: str, hint: str = '') -> Optional[Sequence
             f'FrozenTeacherDistill: {error}; teacher_ckpt must be the '
             f'checkpoint of a trained teacher{hint}'
         ) from error
-    load_strictly(net, plain_state_dict(checkpoint)[0], f'The teacher checkpoint {path!r}')
+    weights = plain_state_dict(checkpoint)[0]
+    load_strictly(net, weights, f'The teacher checkpoint {path!r}')
     print_log(f'Loaded teacher from {resolve(path)} ({describe(checkpoint)})', logger='current')
-    return recorded_classes(checkpoint)
+    teacher = FrozenTeacher(net, weights, image_size)
+    teacher.classes = recorded_classes(checkpoint)
+    return teacher
 
 
 def fold_batch_norms(net: BaseModel) -> None:

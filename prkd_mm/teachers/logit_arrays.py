@@ -52,6 +52,14 @@ def choose_topk(topk: Optional[int], classes: int) -> Optional[int]:
     return topk or None
 
 
+def check_topk(topk: Optional[int], classes: int) -> None:
+    """Raise a ValueError for a number of logits to keep that is not below that of the classes."""
+    if topk is not None and not 1 <= topk < classes:
+        raise ValueError(
+            f'topk must be in 1..{classes - 1}, below the number of classes, got {topk}'
+        )
+
+
 def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = None) -> int:
     """Size of a store in bytes."""
     bytes_per_image = sum(

@@ -1,7 +1,9 @@
 """A teacher's logits for K augmented views of each image, stored in files."""
 
+import errno
 import hashlib
 import json
+import os
 import zlib
 from pathlib import Path
 from typing import Literal, Optional, Union
@@ -14,12 +16,15 @@ from torch import Tensor
 from ..cli import command_of
 from ..files import write_json
 from ..randomness import spread_indices
-from .logit_arrays import Chunk, describe_arrays, pack, unpack
+from .logit_arrays import Chunk, check_topk, describe_arrays, pack, unpack
 
 _FORMAT = 1
 _CHUNK = 4096  # images per chunk; an interrupted store resumes at a chunk
 HEADER = 'store.json'
 OWN_NORMALIZATION = 'own'  # a teacher with its own data preprocessor
+_KEYS = {'views', 'images', 'classes', 'topk', 'crc32'}  # of a header; others identify the content
+_CHANGING = ('crc32', 'metrics', 'validation')
+_TOLERANCE = 0.05  # of the largest logit
 
 
 class StoreMismatch(ValueError):
@@ -78,10 +83,11 @@ class TeacherLogits:
             )
         self.refresh()
         self.check(**identity or {})
-        self._map('r' if complete else 'r+')
-        if complete and self.missing():
+        missing = self.missing()
+        self._map('r+' if missing and not complete else 'r')
+        if complete and missing:
             raise ValueError(
-                f'the stored logits in {str(folder)!r} are unfinished: {len(self.missing())} of '
+                f'the stored logits in {str(folder)!r} are unfinished: {len(missing)} of '
                 f'{len(self.chunks())} parts are missing; repeat the cache_teacher.py command that '
                 'started them'
             )
@@ -111,10 +117,7 @@ class TeacherLogits:
         """
         if views < 1:
             raise ValueError(f'views must be at least 1, got {views}')
-        if topk is not None and not 1 <= topk < classes:
-            raise ValueError(
-                f'topk must be in 1..{classes - 1}, below the number of classes, got {topk}'
-            )
+        check_topk(topk, classes)
         identity = dict(identity, views=views, images=images, classes=classes, topk=topk)
         folder = Path(folder)
         if folder.is_file():
@@ -126,6 +129,7 @@ class TeacherLogits:
             for name, dtype, width in describe_arrays(classes, topk):
                 shape = (views, images, *width)
                 np.lib.format.open_memmap(folder / name, 'w+', dtype, shape).flush()
+                _reserve(folder / name)
             write_json(folder / HEADER, dict(identity, format=_FORMAT, crc32={}))
         return cls(folder, complete=False)
 
@@ -134,15 +138,17 @@ class TeacherLogits:
         path = self.folder / HEADER
         try:
             header = dict(json.loads(path.read_text()))
+            if 'normalisation' in header:  # the spelling of older stores
+                header['normalization'] = header.pop('normalisation')
+            if header.get('format') == _FORMAT and (lacking := sorted(_KEYS - header.keys())):
+                raise ValueError(f'it has no {", ".join(lacking)}')
         except (TypeError, ValueError) as error:
-            raise ValueError(f"'{path}' is damaged; create the store again") from error
+            raise ValueError(f"'{path}' is damaged ({error}); create the store again") from error
         if header.get('format') != _FORMAT:
             raise ValueError(
                 f'{path} has the format {header.get("format")!r}, expected '
                 f'{_FORMAT}; create the store again'
             )
-        if 'normalisation' in header:  # the spelling of older stores
-            header['normalization'] = header.pop('normalisation')
         if self.header and _identity(header) != _identity(self.header):
             raise StoreMismatch(
                 f'another store has replaced the one in {str(self.folder)!r} during this run; '
@@ -166,7 +172,7 @@ class TeacherLogits:
         for name, dtype, width in describe_arrays(self.num_classes, self.header['topk']):
             try:
                 array = np.load(self.folder / name, mmap_mode=mode)
-            except (ValueError, EOFError) as error:
+            except (FileNotFoundError, ValueError, EOFError) as error:
                 raise ValueError(
                     f'{self.folder / name} is damaged ({error}); create the store again'
                 ) from error
@@ -229,6 +235,30 @@ class TeacherLogits:
                     f'images from {chunk.start} on); remove the folder and create them again'
                 )
 
+    def compare(self, view: int, index: np.ndarray, logits: Tensor) -> None:
+        """Raise a StoreMismatch if a teacher now computes other logits ``(B, C)`` for some images.
+
+        Kernels, devices and ``float16`` round differently, so up to 5 % of the largest logit is
+        accepted.
+        """
+        stored, *classes = self._rows(view, index)[:2]
+        now = logits.float().cpu()
+        if now.size(1) == self.num_classes and classes:  # only the largest are stored
+            now = now.gather(1, classes[0].long())
+        if now.shape == stored.shape:
+            difference, largest = (now - stored.float()).abs().max(), now.abs().max()
+            if difference <= _TOLERANCE * largest:  # false for NaN
+                return
+            found = f'they differ by up to {difference:.2g}, where the largest is {largest:.2g}'
+        else:
+            found = f'it computes {logits.size(1)} for each image, {self.num_classes} are stored'
+        raise StoreMismatch(
+            f'the teacher does not compute the logits that are stored in {str(self.folder)!r}: '
+            f'{found}. The settings of its net, its images or a library have changed since then, '
+            'or the augmentation is not reproducible; rename that folder, so that they are '
+            'computed again'
+        )
+
     def put(self, chunk: Chunk, logits: Tensor) -> None:
         """Store the logits ``(images, C)`` of a missing chunk; ``float16`` must represent them."""
         if logits.size(1) != self.num_classes:
@@ -248,9 +278,14 @@ class TeacherLogits:
             array.flush()
         self._update(crc32={chunk.name: self._crc(chunk)})
 
-    def note(self, metrics: dict[str, float]) -> None:
-        """Add metrics of the teacher to the header."""
-        self._update(metrics=metrics)
+    def note(self, metrics: dict[str, float], images: Optional[str] = None) -> None:
+        """Add metrics of the teacher, and the hash of the validation set, to the header."""
+        self._update(metrics=metrics, validation=dict(images=images))
+
+    def has_metrics(self, images: Optional[str]) -> bool:
+        """Whether the header has metrics, and not those on another validation set."""
+        known = self.header.get('validation', {}).get('images')
+        return bool(self.header.get('metrics')) and (None in (known, images) or known == images)
 
     def _update(self, **entries: dict) -> None:
         with _header_lock(self.folder):
@@ -261,17 +296,43 @@ class TeacherLogits:
 
     def get(self, view: int, index: np.ndarray) -> Tensor:
         """The logits of some images in one view: ``(B, C)``, ``float32``."""
-        parts = [torch.from_numpy(array[view][index]) for array in self._arrays]
-        return unpack(parts, self.num_classes)
+        return unpack(self._rows(view, index), self.num_classes)
 
-    def sample(self, count: int) -> Tensor:
-        """Logits of at most ``count`` images of the whole set in the first view, ``(N, C)``."""
-        return self.get(0, spread_indices(self.header['images'], count))
+    def _rows(self, view: int, index: np.ndarray) -> list[Tensor]:
+        return [torch.from_numpy(array[view][index]) for array in self._arrays]
+
+    def sample(self, count: int) -> Optional[Tensor]:
+        """Logits ``(N, C)`` of at most ``count`` images of the whole set, in the first stored view.
+
+        It is None if no view is complete.
+        """
+        unfinished = {chunk.view for chunk in self.missing()}
+        view = next((view for view in range(self.views) if view not in unfinished), None)
+        return (
+            None if view is None else self.get(view, spread_indices(self.header['images'], count))
+        )
 
 
 def _identity(header: dict) -> dict:
     """The entries of a header that never change."""
-    return {key: value for key, value in header.items() if key not in ('crc32', 'metrics')}
+    return {key: value for key, value in header.items() if key not in _CHANGING}
+
+
+def _reserve(path: Path) -> None:
+    """Reserve the space of a sparse file, so that a full disk is an error here.
+
+    Writing to its memory map would end the process with a signal.
+    """
+    if not hasattr(os, 'posix_fallocate'):
+        return
+    try:
+        with open(path, 'r+b') as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+            return  # this file system cannot reserve space
+        path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _header_lock(folder: Path) -> FileLock:

@@ -74,7 +74,7 @@ class MeanTeacher(Teacher):
         log_sum = (logits.float() / self.tau).log_softmax(-1).logsumexp(0)
         return self.tau * (log_sum - math.log(len(self.teachers)))
 
-    def metrics(self, evaluate: Evaluate) -> dict[str, float]:
+    def metrics(self, evaluate: Evaluate, images: Optional[str] = None) -> dict[str, float]:
         """Metrics of the mean; empty if a teacher is stored, since a store has training images."""
         if not self.is_live:
             return {}

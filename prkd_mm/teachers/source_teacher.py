@@ -11,7 +11,7 @@ from .file_nets import FileNet
 from .frozen_teacher import FrozenTeacher
 from .logit_store import hash_of_weights
 from .logits_net import LogitsNet
-from .normalization import Normalization
+from .normalization import Normalization, check_image_options
 from .sources import load_source
 
 
@@ -46,6 +46,7 @@ class SourceTeacher(FrozenTeacher):
     ) -> None:
         loaded = load_source(source, checkpoint, num_classes, **options)
         mean, std = mean or loaded.mean, std or loaded.std
+        check_image_options(source, mean, std, image_size)
         preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', to_rgb=to_rgb is not False)
         if mean is not None:
             preprocessor.update(mean=mean, std=std)

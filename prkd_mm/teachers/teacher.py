@@ -43,8 +43,12 @@ class Teacher(nn.Module):
         """Logits ``(N, C)`` for images as the student receives them, ``(N, 3, H, W)``."""
         raise NotImplementedError
 
-    def metrics(self, evaluate: Evaluate) -> dict[str, float]:
-        """Metrics on the validation set; ``evaluate`` computes them from ``predict``."""
+    def metrics(self, evaluate: Evaluate, images: Optional[str] = None) -> dict[str, float]:
+        """Metrics on the validation set; ``evaluate`` computes them from ``predict``.
+
+        ``images`` is the hash of this set, by which a stored teacher knows whether its logits were
+        stored with the same one. The metrics are empty if they are not known.
+        """
         raise NotImplementedError
 
     def stored_logits(self, count: int) -> Optional[Tensor]:

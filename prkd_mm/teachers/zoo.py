@@ -6,6 +6,7 @@ from mmengine.config import Config
 from mmpretrain.apis import ModelHub, get_model, list_models
 
 from .frozen_teacher import FrozenTeacher, MissingWeights, load_teacher
+from .normalization import check_image_options
 
 
 def load_from_zoo(
@@ -20,7 +21,8 @@ def load_from_zoo(
         name: A model name, such as 'resnet50_8xb32_in1k', or the path of a config.
         checkpoint: A checkpoint with its weights; None uses the published one.
         image_size: Height and width of its images; None uses the size in the config of the model.
-        **options: Overrides of the model config.
+        **options: Overrides of the model config; ``mean``, ``std`` and ``to_rgb`` are those of its
+            data preprocessor.
 
     Raises:
         ValueError: If there is no such model, or it has no weights.
@@ -34,9 +36,13 @@ def load_from_zoo(
         raise MissingWeights(
             f'FrozenTeacherDistill: teacher_ckpt is missing, and {name!r} has no published weights'
         )
+    check_image_options(name, options.get('mean'), options.get('std'), image_size)
+    images = {key: options.pop(key) for key in ('mean', 'std', 'to_rgb') if key in options}
+    if images:
+        own = config.model.get('data_preprocessor') or config.get('data_preprocessor') or {}
+        options['data_preprocessor'] = dict(own, **images)
     net = get_model(name, pretrained=False, **options)
-    load_teacher(net, checkpoint)
-    return FrozenTeacher(net, checkpoint, image_size or _image_size(config))
+    return load_teacher(net, checkpoint, image_size=image_size or _image_size(config))
 
 
 def _look_up(name: str) -> tuple[Config, Optional[str]]:

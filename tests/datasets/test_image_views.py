@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 import toy
+from mmcv.transforms import BaseTransform
 from mmengine.dataset import RepeatDataset
-from mmpretrain.registry import DATASETS
+from mmpretrain.registry import DATASETS, TRANSFORMS
 from scipy.stats import ks_2samp
 from torch.utils.data import DataLoader
 
@@ -69,6 +70,8 @@ def boxes(monkeypatch):
 
 def test_batch_equals_crop_resize_and_flip_with_the_same_boxes(tmp_path, boxes):
     views = photos(tmp_path)
+    views.choose(5, 3)
+    boxes.clear()  # those of the check that the pipeline repeats them
     batch = inputs(views, range(12), seed=5, view=3)
     assert batch.shape == (12, 3, 8, 8) and batch.dtype == torch.uint8
     flipped = 0
@@ -174,6 +177,25 @@ def test_images_of_different_sizes_are_an_error(tmp_path):
     views = photos(tmp_path, [dict(type='PackInputs')])
     with pytest.raises(ValueError, match=r'images of one size.*0/0.jpg.*0/10.jpg'):
         inputs(views, [0, 1])
+
+
+@TRANSFORMS.register_module()
+class OwnGenerator(BaseTransform):
+    """Flips half of the images, by a generator of its own, as Albumentations 2 does."""
+
+    def __init__(self):
+        self.draw = random.Random(0)
+
+    def transform(self, results):
+        if self.draw.random() < 0.5:
+            results['img'] = results['img'][:, ::-1]
+        return results
+
+
+def test_a_pipeline_with_a_generator_of_its_own_is_an_error(tmp_path):
+    views = photos(tmp_path, [CROP, dict(type='OwnGenerator'), dict(type='PackInputs')])
+    with pytest.raises(ValueError, match='does not repeat its augmentation.*Albumentations 2'):
+        views.choose(0, 0)
 
 
 def test_a_wrapper_of_data_sets_is_an_error():

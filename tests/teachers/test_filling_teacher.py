@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import re
+import shutil
 from types import SimpleNamespace
 from unittest import mock
 
@@ -24,9 +25,10 @@ from prkd_mm.teachers import (
     filling_teacher,
 )
 from prkd_mm.teachers.fill_store import store_teacher
-from prkd_mm.teachers.filling_teacher import on_all_ranks, prepare_store
+from prkd_mm.teachers.filling_teacher import prepare_store, stored_views
 from prkd_mm.teachers.logit_store import StoreMismatch, TeacherLogits
 from prkd_mm.teachers.mean_teacher import MEANS
+from prkd_mm.teachers.stored_teacher import on_all_ranks
 
 VIEWS = 2
 FOUR_CHUNKS = mock.patch('prkd_mm.teachers.logit_store._CHUNK', toy.TRAIN_SIZE // 4)
@@ -152,12 +154,77 @@ def test_a_killed_run_resumes_filling(ckpt, reference, tmp_path, stored):
     toy.assert_same(toy.student(runner).state_dict(), expected)
 
 
-def test_a_second_run_computes_nothing(ckpt, reference, tmp_path, monkeypatch):
+def test_a_second_run_computes_only_some_logits_to_compare(ckpt, reference, tmp_path, monkeypatch):
     folder, expected = reference
-    monkeypatch.setattr(FrozenTeacher, 'logits', None)
+    compute, computed = FrozenTeacher.logits, []
+
+    def watched(self, inputs, *args):
+        computed.append(len(inputs))
+        return compute(self, inputs, *args)
+
+    monkeypatch.setattr(FrozenTeacher, 'logits', watched)
     runner = toy.train(config(ckpt, tmp_path, filling(folder / 'logits')))
+    assert computed == [8]
     assert isinstance(unwrap(runner.model).teacher, StoredTeacher)
+    assert unwrap(runner.model).teacher.live is None
     toy.assert_same(toy.student(runner).state_dict(), expected)
+
+
+@pytest.mark.parametrize('topk', [None, 2])
+@pytest.mark.parametrize('epochs', [2, 4], ids=['unfinished', 'complete'])
+def test_logits_of_a_net_with_other_settings_are_refused(ckpt, tmp_path, epochs, topk):
+    """Its weights are the same, so that their hash does not tell."""
+    logits = dict(filling(tmp_path / 'logits', topk=topk), views=3)
+    cfg = config(ckpt, tmp_path / 'run', logits, epochs=epochs)
+    cfg.model.teacher.backbone.stride = 2
+    toy.train(cfg)
+    with pytest.raises(StoreMismatch, match='does not compute the logits that are stored .* they'):
+        toy.train(config(ckpt, tmp_path / 'corrected', logits, epochs=2))
+
+
+def test_the_accuracy_on_another_validation_set_is_measured_again(ckpt, tmp_path):
+    def top1(name, **changes):
+        cfg = config(ckpt, tmp_path / name, filling(tmp_path / 'logits'), epochs=2)
+        cfg.merge_from_dict(changes)
+        toy.train(cfg)
+        return next(
+            row['teacher/accuracy/top1']
+            for row in toy.logged(tmp_path / name)
+            if 'teacher/accuracy/top1' in row
+        )
+
+    few = top1('few', **{'val_dataloader.dataset.dataset.size': 8})
+    assert top1('all') == top1('again') != few
+    assert 'when its logits were stored' in toy.log_text(tmp_path / 'again')
+    assert 'when its logits were stored' not in toy.log_text(tmp_path / 'all')
+    assert top1('few again', **{'val_dataloader.dataset.dataset.size': 8}) == few
+
+
+def test_strength_is_known_after_a_resume_without_the_first_view(ckpt, tmp_path):
+    logits = dict(filling(tmp_path / 'logits'), views=4)
+    toy.train(config(ckpt, tmp_path / 'run', logits))
+    shutil.rmtree(tmp_path / 'logits')
+    toy.resume(config(ckpt, tmp_path / 'resumed', logits), tmp_path / 'run/epoch_2.pth')
+    rows = [row for row in toy.logged(tmp_path / 'resumed') if 'iter' in row]
+    assert rows and all('loss_prkd.strength' in row for row in rows)
+
+
+def test_several_views_in_a_run_of_one_epoch_are_an_error(ckpt, tmp_path):
+    with pytest.raises(ValueError, match='one epoch, .* but 2 views are to be stored; use one'):
+        config(ckpt, tmp_path, filling('logits'), epochs=1)
+    config(ckpt, tmp_path, dict(filling('logits'), views=1), epochs=1)
+
+
+def test_the_views_of_a_list_are_those_of_its_stores(reference):
+    folder = str(reference[0] / 'logits')
+    for logits in (folder, dict(folder=folder), [None, folder], dict(views=VIEWS)):
+        assert stored_views(logits) == (VIEWS, 0)
+
+
+def test_too_many_logits_are_an_error_before_their_size_is_logged(ckpt, tmp_path):
+    with pytest.raises(ValueError, match='topk must be in 1..3, .* got 4'):
+        toy.train(config(ckpt, tmp_path / 'run', filling(tmp_path / 'logits', topk=4)))
+    assert 'Logits of' not in toy.log_text(tmp_path / 'run')
 
 
 def save_script(path, seed):

@@ -1,7 +1,9 @@
 """The files of stored logits return what was stored, or raise an error."""
 
+import errno
 import json
 import multiprocessing
+import os
 import sys
 import zlib
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from prkd_mm.randomness import spread_indices
 from prkd_mm.teachers.logit_arrays import choose_topk, size_in_bytes
 from prkd_mm.teachers.logit_store import StoreMismatch, TeacherLogits, hash_of_weights
 
@@ -111,6 +114,67 @@ def test_a_truncated_file_is_refused(folder):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError):
         TeacherLogits(folder)
+
+
+def test_damaged_headers_and_missing_files_are_named(folder):
+    (folder / 'logits.npy').rename(folder / 'lost.npy')
+    with pytest.raises(ValueError, match='logits.npy is damaged .*No such file.*create the store'):
+        TeacherLogits(folder)
+    (folder / 'store.json').write_text('{"format": 1, "views": 3}')
+    with pytest.raises(
+        ValueError, match='store.json. is damaged .it has no classes, crc32, images'
+    ):
+        TeacherLogits(folder)
+
+
+def test_a_complete_store_is_opened_for_reading_only(folder, tmp_path):
+    """It may be in a read-only place, and NumPy would lengthen a file that was cut short."""
+    assert not TeacherLogits(folder, complete=False)._arrays[0].flags.writeable
+    unfinished = TeacherLogits.create(tmp_path / 'b', 3, N, C, **IDENTITY)
+    assert unfinished._arrays[0].flags.writeable
+
+
+def test_space_is_reserved(folder, tmp_path, monkeypatch):
+    """A full disk would otherwise end a process that writes to the map, without a message."""
+    file = (folder / 'logits.npy').stat()
+    assert file.st_blocks * 512 >= file.st_size
+
+    def fail(number):
+        def allocate(*args):
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(os, 'posix_fallocate', allocate)
+
+    fail(errno.EOPNOTSUPP)
+    TeacherLogits.create(tmp_path / 'b', 1, N, C)
+    fail(errno.ENOSPC)
+    with pytest.raises(OSError, match='No space left on device: .*c/logits.npy'):
+        TeacherLogits.create(tmp_path / 'c', 1, N, C)
+    assert not (tmp_path / 'c/logits.npy').exists()
+
+
+def test_the_sample_is_of_the_first_complete_view(tmp_path):
+    store = TeacherLogits.create(tmp_path / 'a', 3, N, C, **IDENTITY)
+    assert store.sample(9) is None
+    for chunk in store.missing():
+        if chunk.view == 2 or chunk.start == 0:
+            store.put(chunk, logits(*chunk))
+    index = spread_indices(N, 9)
+    assert torch.equal(store.sample(9), logits(2, 0, N)[index].half().float())
+
+
+@pytest.mark.parametrize('topk', [None, 3])
+def test_other_logits_of_the_teacher_are_refused(tmp_path, topk):
+    store = fill(TeacherLogits.create(tmp_path / 'a', 1, N, C, topk))
+    index = np.array([17, 4500])
+    now = logits(0, 0, N)[index]
+    store.compare(0, index, now)
+    store.compare(0, index, 1.02 * now)
+    for other in (1.1 * now, now + 2, now.flip(0), now * torch.nan):
+        with pytest.raises(StoreMismatch, match='differ by up to'):
+            store.compare(0, index, other)
+    with pytest.raises(StoreMismatch, match='it computes 6 for each image, 7 are stored'):
+        store.compare(0, index, now[:, :6])
 
 
 def test_bad_arguments_are_refused(tmp_path):

@@ -87,6 +87,16 @@ class TestZoo:
         own = net(net.data_preprocessor(dict(inputs=images))['inputs']).detach()
         torch.testing.assert_close(logits(model, images), own, rtol=1e-4, atol=1e-4)
 
+    def test_its_normalization_and_channel_order_can_be_set(self, tmp_path):
+        name, size = 'resnet18_8xb16_cifar10', 32
+        net = get_model(name, pretrained=False).eval()
+        torch.save(dict(state_dict=net.state_dict()), tmp_path / 'net.pth')
+        teacher = dict(source=name, mean=[1.0, 2.0, 3.0], std=[50.0, 60.0, 70.0], to_rgb=True)
+        cfg = distillation(teacher, tmp_path / 'net.pth', student=toy.classifier(num_classes=10))
+        images = raw_images(2, size)
+        by_hand = expected(lambda x: net(x), images, [1.0, 2.0, 3.0], [50.0, 60.0, 70.0], size)
+        torch.testing.assert_close(logits(toy.build(cfg), images), by_hand, rtol=1e-3, atol=1e-4)
+
     def test_the_error_for_an_unknown_name_lists_similar_names(self):
         with pytest.raises(ValueError, match="no model 'resnet18_none'.*resnet18_8xb16_cifar10"):
             toy.build(distillation('resnet18_none'))
@@ -98,6 +108,29 @@ class TestZoo:
 
 
 class TestErrors:
+    @pytest.mark.parametrize(
+        'options, words',
+        [
+            (dict(mean=[1.0] * 3), 'set both or neither, got .1.0, 1.0, 1.0. and None'),
+            (dict(mean=[1.0] * 3, std=[1.0] * 2), 'one number per channel each'),
+            (dict(mean=[1.0], std=[0.0]), 'std must be above 0'),
+            (dict(mean=5, std=5), 'mean of the teacher .* must be a list of numbers.* got 5'),
+            (dict(mean=['x'], std=[1.0]), 'mean of the teacher .* must be a list of numbers'),
+            (dict(image_size=0), 'image_size of the teacher .* at least 1; got 0'),
+            (dict(image_size='32'), "image_size of the teacher .* got '32'"),
+            (dict(image_size=[32, -1]), 'image_size of the teacher .* got -1'),
+        ],
+        ids=str,
+    )
+    @pytest.mark.parametrize('source', ['net.pt', 'resnet18_8xb16_cifar10'])
+    def test_impossible_images_are_refused(self, source, options, words, tmp_path):
+        ckpt = 'x.pth'
+        if source == 'net.pt':
+            source, ckpt = str(tmp_path / source), None
+            torch.jit.script(torch.nn.Flatten()).save(source)
+        with pytest.raises(ValueError, match=words):
+            toy.build(distillation(dict(source=source, **options), ckpt))
+
     def test_unknown_library_is_refused(self):
         with pytest.raises(ValueError, match="unknown library 'keras'.*'timm'"):
             toy.build(distillation('keras::resnet'))

@@ -1,6 +1,8 @@
 """Training on stored logits equals training with the teacher, or is refused."""
 
 import copy
+import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -62,9 +64,10 @@ def test_logits_are_those_of_the_teacher_on_the_same_views(ckpt, store, tmp_path
             )
 
 
-def test_training_equals_that_with_the_live_teacher_which_is_not_loaded(ckpt, store, tmp_path):
+def test_training_equals_that_with_the_live_teacher_which_is_released(ckpt, store, tmp_path):
     live = toy.train(config(ckpt, tmp_path / 'live'))
     stored = toy.train(config(ckpt, tmp_path / 'stored', store))
+    assert unwrap(stored.model).teacher.live is None
     assert not list(unwrap(stored.model).teacher.parameters())
     # rounding errors grow with every step, so compare after the first epoch
     one, other = (
@@ -157,9 +160,20 @@ def test_compile_hook_runs_without_a_live_teacher(ckpt, store, tmp_path):
     assert toy.student(runner).backbone._compiled_call_impl is not None
 
 
+def changed(ckpt):
+    """The file of a teacher, with another bias."""
+    checkpoint = torch.load(ckpt)
+    checkpoint['state_dict']['head.fc.bias'] += 1
+    torch.save(checkpoint, ckpt)
+    return ckpt
+
+
 def test_another_teacher_is_refused(store, tmp_path):
-    other = toy.save_teacher(tmp_path / 'other.pth', toy.classifier(width=5))
+    other = changed(toy.save_teacher(tmp_path / 'other.pth'))
     with pytest.raises(ValueError, match='teacher is'):
+        toy.start(config(other, tmp_path, store))
+    other = toy.save_teacher(tmp_path / 'other.pth', toy.classifier(width=5))
+    with pytest.raises(ValueError, match='teacher checkpoint .* does not fit the model'):
         toy.start(config(other, tmp_path, store))
 
 
@@ -194,6 +208,54 @@ def test_the_teachers_image_size_identifies_it():
 def test_training_needs_no_checkpoint_of_the_teacher(store, tmp_path):
     assert toy.train(config(tmp_path / 'gone.pth', tmp_path, store, epochs=2)).epoch == 2
     assert 'teacher not verified, because it is not available' in toy.log_text(tmp_path)
+
+
+def test_images_without_augmentation_can_be_stored(ckpt, tmp_path):
+    """Every view has the same images."""
+
+    def unchanged(name, logits=None):
+        cfg = config(ckpt, tmp_path / name, logits, epochs=2)
+        cfg.train_dataloader.dataset.dataset.pipeline = [dict(type='PackInputs')]
+        return cfg
+
+    store_teacher(unchanged('live'), tmp_path / 'logits', VIEWS)
+    live, stored = (
+        toy.student(toy.train(unchanged(name, logits))).state_dict()
+        for name, logits in dict(live=None, stored=tmp_path / 'logits').items()
+    )
+    for name in live:
+        torch.testing.assert_close(stored[name], live[name], rtol=0, atol=5e-3)
+
+
+def test_an_unknown_accuracy_is_reported(ckpt, tmp_path):
+    store_teacher(config(ckpt, tmp_path), tmp_path / 'logits', VIEWS)
+    header = tmp_path / 'logits/store.json'
+    values = json.loads(header.read_text())
+    header.write_text(json.dumps(dict(values, metrics={})))
+    gone, options = tmp_path / 'gone.pth', dict(epochs=2)
+    toy.train(config(gone, tmp_path / 'unknown', tmp_path / 'logits', **options))
+    assert 'the accuracy of the teacher is not known' in toy.log_text(tmp_path / 'unknown')
+    with pytest.raises(ValueError, match='min_top1 needs the accuracy of the teacher, which its'):
+        toy.train(config(gone, tmp_path / 'bad', tmp_path / 'logits', min_top1=1, **options))
+    # with the teacher, it is measured
+    toy.train(config(ckpt, tmp_path / 'known', tmp_path / 'logits', min_top1=1, **options))
+    found = [row for row in toy.logged(tmp_path / 'known') if 'teacher/accuracy/top1' in row]
+    assert found[0]['teacher/accuracy/top1'] == values['metrics']['accuracy/top1']
+
+
+def test_a_teacher_is_identified_by_the_weights_that_were_loaded(ckpt, tmp_path):
+    """Its work dir may get newer ones during the run."""
+    path = tmp_path / 'teacher/epoch_1.pth'
+    path.parent.mkdir()
+    shutil.copy(ckpt, path)
+    changed(shutil.copy(ckpt, path.with_name('epoch_2.pth')))
+    (path.parent / 'last_checkpoint').write_text('epoch_1.pth')
+    cfg = config(path.parent, tmp_path / 'run')
+    teacher = unwrap(toy.start(cfg).model).teacher
+    before = teacher.fingerprint()
+    (path.parent / 'last_checkpoint').write_text('epoch_2.pth')
+    assert teacher.fingerprint() == before
+    assert unwrap(toy.start(cfg).model).teacher.fingerprint() != before
 
 
 def test_a_bad_teacher_is_refused(ckpt, store, tmp_path):

@@ -35,7 +35,7 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
 
     In training, ``data_samples`` is a list of one ``DataSample`` that holds the labels ``(B, )`` of
     the batch. Its metainfo contains ``sample_idx`` (the indices ``(B, )`` of the images in the data
-    set, on the CPU), ``source`` of the data set, and ``view`` (None without augmentation). In
+    set, on the CPU), ``source`` of the data set, and ``view``. In
     evaluation, and with batch augmentations (mixup, ...), each image has its own ``DataSample``.
     Batches of other data sets are passed to ``ClsDataPreprocessor``.
 
@@ -113,12 +113,11 @@ class BatchClsDataPreprocessor(ClsDataPreprocessor):
 
     def _forward_whole(self, data: dict, training: bool) -> dict:
         samples = dict(data['data_samples'])
-        inputs, view = self.cast_data(data['inputs']), None
-        if 'view' in samples:
-            view = samples.pop('view')
+        inputs = self.cast_data(data['inputs'])
+        view = samples.pop('view', self.view)
+        if 'seed' in samples:
             self._check_view(samples.pop('seed'), view, training)
-        elif 'augment' in data:
-            view = self.view
+        if 'augment' in data:
             inputs = self._augment(inputs, samples['sample_idx'], view, **data['augment'])
         split = self._split if self.to_onehot or not training else self._whole
         out = dict(inputs=inputs, data_samples=split(**samples, view=view))
