@@ -47,8 +47,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
             message if ``teacher_ckpt`` is missing. Defaults to None.
         teacher_logits (str | dict | list, optional): The folder of a teacher's stored logits
             (``tools/cache_teacher.py``), or the arguments of
-            :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. The teacher does not run then. If
-            it is available, the logits must be its own.
+            :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. If the teacher is available, it
+            computes the logits of eight images, which must be the stored ones; otherwise it does
+            not run.
             ``dict(views=K, folder=..., topk=...)`` fills such a store during the first K epochs;
             see :class:`~prkd_mm.teachers.FillingTeacher`. This needs the ``FillStoreHook``, which
             ``tools/train.py`` adds. Defaults to None.

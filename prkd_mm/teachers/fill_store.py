@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Callable, Optional, Union
 
+import numpy as np
 import torch
 from filelock import Timeout
 from mmengine.config import Config
@@ -25,12 +26,14 @@ from ..config_types import is_type
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages, hash_of_dataset
 from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
+from ..randomness import untouched_random_state
 from .logit_arrays import Chunk, check_topk, choose_topk, readable, size_in_bytes
 from .logit_store import HEADER, TeacherLogits
 from .teacher import Teacher
 
 # on a CPU, the activations of more images do not fit into the cache: a WRN-40-2 is a fifth slower
 BATCH_SIZE = 256 if torch.cuda.is_available() else 64
+_COMPARED = 8  # images
 
 
 def is_net_config(teacher: object) -> bool:
@@ -85,7 +88,6 @@ def store_teacher(
     model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
     preprocess = model.data_preprocessor
     store = create_store(folder, model.teacher, preprocess, dataset, views, topk, seed)
-    preprocess.seed = seed
     missing = store.missing()
     workers = cfg.train_dataloader.get('num_workers', 0)
     total = store.views * len(dataset)
@@ -94,7 +96,6 @@ def store_teacher(
         bar = progress.add_task('images', total=total, completed=done)
         advance = partial(progress.advance, bar)
         fill(store, missing, model.teacher, preprocess, dataset, batch_size, workers, advance)
-    store.verify()
     _validate(cfg, store, model.teacher, preprocess)
     return store
 
@@ -130,9 +131,11 @@ def create_store(
 ) -> TeacherLogits:
     """Create or resume a store for a teacher and a data set; arguments as in :func:`store_teacher`.
 
+    The logits that are stored already are verified, and computed again for some images.
+
     Raises:
         ValueError: If the student's preprocessor mixes images, the number of classes is unknown, or
-            the folder holds another store.
+            the folder holds another store, or one that is damaged.
         OSError: If there is not enough disk space.
     """
     if preprocess.batch_augments or preprocess.to_onehot:
@@ -161,7 +164,18 @@ def create_store(
     shape = views, len(dataset), teacher.num_classes
     identity = dict(teacher=teacher.fingerprint(), normalization=teacher.input_normalization)
     identity.update(source=dataset.source, seed=seed)
-    return TeacherLogits.create(folder, *shape, topk, **identity)
+    store = TeacherLogits.create(folder, *shape, topk, **identity)
+    preprocess.seed = seed
+    store.verify()
+    missing = set(store.missing())
+    if finished := [chunk for chunk in store.chunks() if chunk not in missing]:
+        view, start, end = finished[0]
+        some = Chunk(view, start, min(end, start + _COMPARED))
+        with untouched_random_state():
+            logits = _logits(teacher, _draw(some, preprocess, dataset))
+            preprocess.choose_view(dataset)  # restore the view of the run
+        store.compare(view, np.arange(some.start, some.end), logits)
+    return store
 
 
 def fill(
@@ -208,8 +222,8 @@ def _draw(
     chunk: Chunk,
     preprocess: BatchClsDataPreprocessor,
     dataset: Union[PackedImages, ImageViews],
-    batch_size: int,
-    workers: int,
+    batch_size: int = BATCH_SIZE,
+    workers: int = 0,
 ) -> Iterator[Tensor]:
     """Draw the images of a chunk, regardless of the epoch of the run."""
     before = preprocess.epoch, preprocess.views
@@ -225,7 +239,11 @@ def _draw(
         preprocess.epoch, preprocess.views = before
 
 
-def _logits(teacher: Teacher, batches: Iterator[Tensor], advance: Callable[[int], None]) -> Tensor:
+def _logits(
+    teacher: Teacher,
+    batches: Iterator[Tensor],
+    advance: Callable[[int], None] = lambda images: None,
+) -> Tensor:
     parts = []
     for inputs in batches:
         with torch.inference_mode():

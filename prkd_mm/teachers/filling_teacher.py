@@ -66,7 +66,6 @@ class FillingTeacher(StoredTeacher):
         if self.store is None:
             options = self.views, self.topk, self.seed
             self.store = create_store(self.folder, self.live, preprocess, dataset, *options)
-            self.store.verify()
 
     def fill(
         self,

@@ -215,6 +215,18 @@ def test_several_views_in_a_run_of_one_epoch_are_an_error(ckpt, tmp_path):
     config(ckpt, tmp_path, dict(filling('logits'), views=1), epochs=1)
 
 
+def test_damage_in_an_unfinished_store_is_found_before_it_is_completed(ckpt, tmp_path):
+    logits = dict(filling(tmp_path / 'logits'), views=3)
+    cfg = config(ckpt, tmp_path / 'run', logits, epochs=2)
+    toy.train(cfg)
+    with open(tmp_path / 'logits/logits.npy', 'r+b') as file:
+        file.seek(200)
+        file.write(b'damaged')
+    for complete in (toy.train, lambda cfg: store_teacher(cfg, tmp_path / 'logits', 3)):
+        with pytest.raises(ValueError, match='are damaged .view 0, images from 0 on'):
+            complete(cfg)
+
+
 def test_the_views_of_a_list_are_those_of_its_stores(reference):
     folder = str(reference[0] / 'logits')
     for logits in (folder, dict(folder=folder), [None, folder], dict(views=VIEWS)):
