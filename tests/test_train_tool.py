@@ -34,7 +34,14 @@ def test_checkpoints_of_an_earlier_run_elsewhere_are_not_replaced(checkout, work
     error = project.error_of(*command, 'default_hooks.checkpoint.out_dir=weights')
     assert "'weights/mine' has the checkpoints of an earlier run" in error
     assert os.listdir('weights/mine') == ['epoch_7.pth'] and not os.path.exists('work_dirs')
-    # another name of checkpoints, and another run
-    for end in ('weights default_hooks.checkpoint.filename_tmpl=e{}.pth', 'others'):
+    # another name of checkpoints, another run, and the work dir itself, which is moved
+    (checkout / 'work_dirs/mine').mkdir(parents=True)
+    (checkout / 'work_dirs/mine/epoch_7.pth').write_bytes(b'old')
+    for end in (
+        'weights default_hooks.checkpoint.filename_tmpl=e{}.pth',
+        'others',
+        'work_dirs',
+        str(checkout / 'work_dirs/mine'),
+    ):
         options = f'default_hooks.checkpoint.out_dir={end}'.split()
-        assert 'max_epochs' in project.error_of(*command, *options, 'train_cfg.max_epochs=0')
+        assert 'GPU' in project.error_of(*command[:-1], '--amp', '--cfg-options', *options)

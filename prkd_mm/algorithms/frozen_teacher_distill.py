@@ -48,8 +48,8 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         teacher_logits (str | dict | list, optional): The folder of a teacher's stored logits
             (``tools/cache_teacher.py``), or the arguments of
             :class:`~prkd_mm.teachers.logit_store.TeacherLogits`. If the teacher is available, it
-            computes the logits of eight images, which must be the stored ones; otherwise it does
-            not run.
+            computes the logits of eight images, which must be the stored ones, and is validated, if
+            the store has no accuracy on this validation set. Then it does not run any more.
             ``dict(views=K, folder=..., topk=...)`` fills such a store during the first K epochs;
             see :class:`~prkd_mm.teachers.FillingTeacher`. This needs the ``FillStoreHook``, which
             ``tools/train.py`` adds. Defaults to None.

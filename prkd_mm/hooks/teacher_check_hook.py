@@ -24,7 +24,8 @@ class TeacherCheckHook(Hook):
 
     If a teacher did not load correctly, or receives images in the wrong normalization, training
     still works, but the student is worse. The accuracy of the teacher reveals such mistakes. A
-    stored teacher was validated when its logits were stored, and that accuracy is used.
+    stored teacher was validated when its logits were stored, and that accuracy is used. If it was
+    on another validation set, and the teacher is available, it is validated again.
 
     The strength of each distillation loss (:mod:`prkd_mm.strength`) is computed from the logits of
     up to 10,000 images, of the validation set, or of the training set if they are stored. It is

@@ -155,10 +155,12 @@ def _from_config(spec: Spec) -> FrozenTeacher:
     )
 
 
-def _stored(spec: Spec, *how: Any) -> StoredTeacher:
+def _stored(
+    spec: Spec, mean: Optional[dict], fold_bn: bool, num_classes: Optional[int]
+) -> StoredTeacher:
     options = dict(folder=spec.logits) if isinstance(spec.logits, str) else spec.logits
     store = TeacherLogits(**options)  # type: ignore[arg-type]
-    live = _if_available(spec._replace(logits=None), *how)
+    live = _if_available(spec._replace(logits=None), mean, num_classes)
     if live is not None:
         store.check(teacher=live.fingerprint())
     status = 'weights verified' if live else 'not verified, because it is not available'
@@ -171,11 +173,17 @@ def _stored(spec: Spec, *how: Any) -> StoredTeacher:
     return StoredTeacher(store, live)
 
 
-def _if_available(spec: Spec, mean: Optional[dict], *how: Any) -> Optional[Teacher]:
-    """The live teacher, or None if its weights or its library are not available."""
+def _if_available(
+    spec: Spec, mean: Optional[dict], num_classes: Optional[int]
+) -> Optional[Teacher]:
+    """The live teacher, or None if its weights, its library or its code are not available."""
     if spec.teacher is None:
         return None
     try:
-        return build_teachers(spec, mean if spec.has_lists else None, *how)
+        return build_teachers(spec, mean if spec.has_lists else None, num_classes=num_classes)
     except (OSError, ImportError, MissingWeights):
         return None
+    except KeyError as error:
+        if 'registry' not in str(error):
+            raise
+        return None  # the class of its net is not registered

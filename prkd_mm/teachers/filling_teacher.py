@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -173,12 +173,14 @@ def prepare_store(cfg: Config, views: Optional[int] = None) -> None:
             )
         folder = default_folder(cfg.model, views)
         cfg.model.teacher_logits = dict(views=views, folder=str(folder))
-    stored = cfg.model.get('teacher_logits')
-    if fills_a_store(stored) and cfg.train_cfg.get('max_epochs') == 1 and stored['views'] != 1:
-        raise ValueError(
-            f'the run has one epoch, in which each iteration would have a view of its own, but '
-            f'{stored["views"]} views are to be stored; use one view, or the live teacher'
-        )
+    logits = cfg.model.get('teacher_logits')
+    if fills_a_store(logits) and cfg.train_cfg.get('max_epochs') == 1 and logits['views'] != 1:
+        folder = logits.get('folder') or default_folder(cfg.model, logits['views'])
+        if not is_complete(folder):
+            raise ValueError(
+                'the run has one epoch, in which each iteration would have a view of its own, but '
+                f'{logits["views"]} views are to be stored; use one view, or the live teacher'
+            )
     hooks = cfg.get('custom_hooks') or []
     added = any(is_type(hook, 'FillStoreHook') for hook in hooks)
     if fills_a_store(cfg.model.get('teacher_logits')) and not added:
@@ -193,16 +195,20 @@ def use_views_of_run(cfg: Config, preprocess: object, epoch: int, seed: int) -> 
     """
     if isinstance(preprocess, BatchClsDataPreprocessor):
         preprocess.epoch = epoch
-        if stored := cfg.model.get('teacher_logits'):
+        if stored := _first_store(cfg.model.get('teacher_logits')):
             preprocess.views, preprocess.seed = stored_views(stored)
         if preprocess.seed is None:
             preprocess.seed = seed
 
 
+def _first_store(logits: Any) -> Any:
+    """The first store in ``teacher_logits`` of a config; in a list, None is a live teacher."""
+    return next(filter(None, logits), None) if isinstance(logits, list) else logits
+
+
 def stored_views(logits: Union[str, dict, list]) -> tuple[int, int]:
     """Number and seed of the views that ``teacher_logits`` of a config specifies."""
-    if isinstance(logits, list):  # None for a live teacher
-        logits = next(each for each in logits if each)
+    logits = _first_store(logits)
     if isinstance(logits, dict) and fills_a_store(logits):
         return logits['views'], logits.get('seed', 0)
     options = dict(folder=logits) if isinstance(logits, str) else dict(logits)

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Optional, Union
 
@@ -126,10 +127,11 @@ class TeacherLogits:
         with _header_lock(folder):
             if (folder / HEADER).is_file():
                 return cls(folder, identity, complete=False)
-            for name, dtype, width in describe_arrays(classes, topk):
+            files = describe_arrays(classes, topk)
+            for name, dtype, width in files:
                 shape = (views, images, *width)
                 np.lib.format.open_memmap(folder / name, 'w+', dtype, shape).flush()
-                _reserve(folder / name)
+            _reserve([folder / name for name, *_ in files])
             write_json(folder / HEADER, dict(identity, format=_FORMAT, crc32={}))
         return cls(folder, complete=False)
 
@@ -291,7 +293,8 @@ class TeacherLogits:
         with _header_lock(self.folder):
             self.refresh()
             for name, values in entries.items():
-                self.header[name] = dict(self.header.get(name, {}), **values)
+                before = self.header.get(name, {}) if name == 'crc32' else {}
+                self.header[name] = dict(before, **values)
             write_json(self.folder / HEADER, self.header)
 
     def get(self, view: int, index: np.ndarray) -> Tensor:
@@ -318,21 +321,24 @@ def _identity(header: dict) -> dict:
     return {key: value for key, value in header.items() if key not in _CHANGING}
 
 
-def _reserve(path: Path) -> None:
-    """Reserve the space of a sparse file, so that a full disk is an error here.
+def _reserve(paths: Sequence[Path]) -> None:
+    """Reserve the space of sparse files, so that a full disk is an error here.
 
-    Writing to its memory map would end the process with a signal.
+    Writing to their memory maps would end the process with a signal. A file system that cannot
+    reserve space gets zeros written.
     """
     if not hasattr(os, 'posix_fallocate'):
         return
-    try:
-        with open(path, 'r+b') as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-            return  # this file system cannot reserve space
-        path.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from error
+    for path in paths:
+        try:
+            with open(path, 'r+b') as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                return  # neither of the two
+            for each in paths:
+                each.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _header_lock(folder: Path) -> FileLock:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .logit_store import OWN_NORMALIZATION
 from .logits_net import LogitsNet
+from .stored_teacher import on_all_ranks
 from .teacher import Evaluate, Teacher
 
 MEANS = ('logits', 'probabilities')
@@ -75,12 +76,13 @@ class MeanTeacher(Teacher):
         return self.tau * (log_sum - math.log(len(self.teachers)))
 
     def metrics(self, evaluate: Evaluate, images: Optional[str] = None) -> dict[str, float]:
-        """Metrics of the mean; empty if a teacher is stored, since a store has training images."""
-        if not self.is_live:
+        """Metrics of the mean; empty if a teacher is not available, only its stored logits."""
+        live = [each if each.is_live else getattr(each, 'live', None) for each in self.teachers]
+        if not on_all_ranks(None not in live):
             return {}
 
         def predict(inputs: Tensor, data_samples: list) -> list:
-            mean = self._mean([teacher.logits(inputs) for teacher in self.teachers])
+            mean = self._mean([teacher.logits(inputs) for teacher in live])
             return self.net(mean, data_samples, mode='predict')
 
         return evaluate(predict)

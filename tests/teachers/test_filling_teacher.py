@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 import toy
+from mmengine.config import Config
 from torch import distributed as dist
 
+from prkd_mm.datasets import BatchClsDataPreprocessor
 from prkd_mm.evaluation import unwrap
 from prkd_mm.losses import PRKDLoss
 from prkd_mm.strength import strength, terms_of
@@ -25,7 +27,7 @@ from prkd_mm.teachers import (
     filling_teacher,
 )
 from prkd_mm.teachers.fill_store import store_teacher
-from prkd_mm.teachers.filling_teacher import prepare_store, stored_views
+from prkd_mm.teachers.filling_teacher import prepare_store, stored_views, use_views_of_run
 from prkd_mm.teachers.logit_store import StoreMismatch, TeacherLogits
 from prkd_mm.teachers.mean_teacher import MEANS
 from prkd_mm.teachers.stored_teacher import on_all_ranks
@@ -215,6 +217,11 @@ def test_several_views_in_a_run_of_one_epoch_are_an_error(ckpt, tmp_path):
     config(ckpt, tmp_path, dict(filling('logits'), views=1), epochs=1)
 
 
+def test_a_complete_store_can_be_used_in_one_epoch(ckpt, reference, tmp_path):
+    toy.train(config(ckpt, tmp_path, filling(reference[0] / 'logits'), epochs=2))
+    assert config(ckpt, tmp_path, filling(reference[0] / 'logits'), epochs=1)
+
+
 def test_damage_in_an_unfinished_store_is_found_before_it_is_completed(ckpt, tmp_path):
     logits = dict(filling(tmp_path / 'logits'), views=3)
     cfg = config(ckpt, tmp_path / 'run', logits, epochs=2)
@@ -231,6 +238,9 @@ def test_the_views_of_a_list_are_those_of_its_stores(reference):
     folder = str(reference[0] / 'logits')
     for logits in (folder, dict(folder=folder), [None, folder], dict(views=VIEWS)):
         assert stored_views(logits) == (VIEWS, 0)
+    cfg, preprocess = Config(dict(model=dict(teacher_logits=[None]))), BatchClsDataPreprocessor()
+    use_views_of_run(cfg, preprocess, 3, 5)  # all teachers are live
+    assert (preprocess.views, preprocess.seed) == (None, 5)
 
 
 def test_too_many_logits_are_an_error_before_their_size_is_logged(ckpt, tmp_path):

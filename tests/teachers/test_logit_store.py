@@ -134,9 +134,10 @@ def test_a_complete_store_is_opened_for_reading_only(folder, tmp_path):
     assert unfinished._arrays[0].flags.writeable
 
 
-def test_space_is_reserved(folder, tmp_path, monkeypatch):
+def test_space_is_reserved(tmp_path, monkeypatch):
     """A full disk would otherwise end a process that writes to the map, without a message."""
-    file = (folder / 'logits.npy').stat()
+    TeacherLogits.create(tmp_path / 'a', 1, N, C)
+    file = (tmp_path / 'a/logits.npy').stat()
     assert file.st_blocks * 512 >= file.st_size
 
     def fail(number):
@@ -150,7 +151,16 @@ def test_space_is_reserved(folder, tmp_path, monkeypatch):
     fail(errno.ENOSPC)
     with pytest.raises(OSError, match='No space left on device: .*c/logits.npy'):
         TeacherLogits.create(tmp_path / 'c', 1, N, C)
-    assert not (tmp_path / 'c/logits.npy').exists()
+    assert not list((tmp_path / 'c').glob('*.npy'))
+
+
+def test_metrics_on_another_validation_set_replace_the_earlier_ones(folder):
+    store = TeacherLogits(folder)
+    store.note({'accuracy/top1': 1.0, 'accuracy/top5': 2.0}, 'few')
+    store.note({'accuracy/top1': 50.0}, 'all')
+    store = TeacherLogits(folder)
+    assert store.header['metrics'] == {'accuracy/top1': 50.0}
+    assert store.has_metrics('all') and store.has_metrics(None) and not store.has_metrics('few')
 
 
 def test_the_sample_is_of_the_first_complete_view(tmp_path):

@@ -258,6 +258,13 @@ def test_a_teacher_is_identified_by_the_weights_that_were_loaded(ckpt, tmp_path)
     assert unwrap(toy.start(cfg).model).teacher.fingerprint() != before
 
 
+def test_training_needs_no_code_of_the_teacher(ckpt, store, tmp_path):
+    cfg = config(ckpt, tmp_path, store, epochs=2)
+    cfg.model.teacher.backbone.type = 'mmpretrain.NotInstalled'
+    toy.train(cfg)
+    assert 'teacher not verified, because it is not available' in toy.log_text(tmp_path)
+
+
 def test_a_bad_teacher_is_refused(ckpt, store, tmp_path):
     with pytest.raises(ValueError, match='below min_top1=100'):
         toy.train(config(ckpt, tmp_path, store, min_top1=100))
