@@ -1,12 +1,14 @@
 """The mean of several teachers, live or stored, equals values computed by hand."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import toy
 
 from prkd_mm.teachers import FrozenTeacher, MeanTeacher
+from prkd_mm.teachers.fill_store import store_teacher
 from prkd_mm.teachers.logit_store import TeacherLogits
 
 TEACHERS = [toy.classifier(width=6), toy.classifier(width=5)]
@@ -81,6 +83,26 @@ def test_a_student_is_trained_and_the_mean_is_validated(ckpts, tmp_path):
     assert top1 == pytest.approx(100 * hits.float().mean().item())
     assert all(name.startswith('architecture.') for name in runner.model.state_dict())
     assert not any(p.requires_grad for p in runner.model.teacher.parameters())
+
+
+def test_the_mean_of_stored_teachers_is_validated_if_they_are_available(ckpts, tmp_path):
+    folders = []
+    for i, (teacher, ckpt) in enumerate(zip(TEACHERS, ckpts)):
+        cfg = toy.config(dict(toy.distillation(ckpt), teacher=teacher), tmp_path)
+        toy.pack(cfg)
+        folders.append(str(tmp_path / f'logits{i}'))
+        store_teacher(cfg, Path(folders[-1]), 2)
+
+    def run(name, logits):
+        cfg = toy.config(
+            config(ckpts), tmp_path / name, dict(type='TeacherCheckHook', min_top1=30), epochs=2
+        )
+        toy.pack(cfg)
+        cfg.model.teacher_logits = logits
+        toy.train(cfg)
+        return [row for row in toy.logged(tmp_path / name) if 'teacher/accuracy/top1' in row]
+
+    assert run('stored', folders) == run('live', None) != []
 
 
 def store(folder, ckpt_logits, seed=0):
