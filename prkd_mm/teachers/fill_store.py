@@ -167,15 +167,27 @@ def create_store(
     store = TeacherLogits.create(folder, *shape, topk, **identity)
     preprocess.seed = seed
     store.verify()
-    missing = set(store.missing())
-    if finished := [chunk for chunk in store.chunks() if chunk not in missing]:
-        view, start, end = finished[0]
-        some = Chunk(view, start, min(end, start + _COMPARED))
-        with untouched_random_state():
-            logits = _logits(teacher, _draw(some, preprocess, dataset))
-            preprocess.choose_view(dataset)  # restore the view of the run
-        store.compare(view, np.arange(some.start, some.end), logits)
+    _compare(store, teacher, preprocess, dataset)
     return store
+
+
+def _compare(
+    store: TeacherLogits,
+    teacher: Teacher,
+    preprocess: BatchClsDataPreprocessor,
+    dataset: Union[PackedImages, ImageViews],
+) -> None:
+    """Compute the logits of some images that are stored, if any are, and compare them."""
+    missing = set(store.missing())
+    stored = [chunk for chunk in store.chunks() if chunk not in missing]
+    if not stored:
+        return
+    view, start, end = stored[0]
+    some = Chunk(view, start, min(end, start + _COMPARED))
+    with untouched_random_state():
+        logits = _logits(teacher, _draw(some, preprocess, dataset))
+        preprocess.choose_view(dataset)  # restore the view of the run
+    store.compare(view, np.arange(some.start, some.end), logits)
 
 
 def fill(

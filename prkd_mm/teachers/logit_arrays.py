@@ -1,5 +1,9 @@
 """The arrays that stored logits consist of: all logits, or the k largest."""
 
+import errno
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -67,6 +71,35 @@ def size_in_bytes(views: int, images: int, classes: int, topk: Optional[int] = N
         for file in describe_arrays(classes, topk)
     )
     return views * images * bytes_per_image
+
+
+def create_arrays(folder: Path, views: int, images: int, classes: int, topk: Optional[int]) -> None:
+    """Create the files of a store, and reserve their space."""
+    files = describe_arrays(classes, topk)
+    for name, dtype, width in files:
+        shape = (views, images, *width)
+        np.lib.format.open_memmap(folder / name, 'w+', dtype, shape).flush()
+    _reserve([folder / name for name, *_ in files])
+
+
+def _reserve(paths: Sequence[Path]) -> None:
+    """Reserve the space of sparse files, so that a full disk is an error here.
+
+    Writing to their memory maps would end the process with a signal. A file system that cannot
+    reserve space gets zeros written.
+    """
+    if not hasattr(os, 'posix_fallocate'):
+        return
+    for path in paths:
+        try:
+            with open(path, 'r+b') as file:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
+                return  # neither of the two
+            for each in paths:
+                each.unlink()
+            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def readable(size: int) -> str:

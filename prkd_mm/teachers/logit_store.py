@@ -1,11 +1,8 @@
 """A teacher's logits for K augmented views of each image, stored in files."""
 
-import errno
 import hashlib
 import json
-import os
 import zlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Optional, Union
 
@@ -17,7 +14,7 @@ from torch import Tensor
 from ..cli import command_of
 from ..files import write_json
 from ..randomness import spread_indices
-from .logit_arrays import Chunk, check_topk, describe_arrays, pack, unpack
+from .logit_arrays import Chunk, check_topk, create_arrays, describe_arrays, pack, unpack
 
 _FORMAT = 1
 _CHUNK = 4096  # images per chunk; an interrupted store resumes at a chunk
@@ -127,11 +124,7 @@ class TeacherLogits:
         with _header_lock(folder):
             if (folder / HEADER).is_file():
                 return cls(folder, identity, complete=False)
-            files = describe_arrays(classes, topk)
-            for name, dtype, width in files:
-                shape = (views, images, *width)
-                np.lib.format.open_memmap(folder / name, 'w+', dtype, shape).flush()
-            _reserve([folder / name for name, *_ in files])
+            create_arrays(folder, views, images, classes, topk)
             write_json(folder / HEADER, dict(identity, format=_FORMAT, crc32={}))
         return cls(folder, complete=False)
 
@@ -319,26 +312,6 @@ class TeacherLogits:
 def _identity(header: dict) -> dict:
     """The entries of a header that never change."""
     return {key: value for key, value in header.items() if key not in _CHANGING}
-
-
-def _reserve(paths: Sequence[Path]) -> None:
-    """Reserve the space of sparse files, so that a full disk is an error here.
-
-    Writing to their memory maps would end the process with a signal. A file system that cannot
-    reserve space gets zeros written.
-    """
-    if not hasattr(os, 'posix_fallocate'):
-        return
-    for path in paths:
-        try:
-            with open(path, 'r+b') as file:
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            if error.errno in (errno.EINVAL, errno.EOPNOTSUPP):
-                return  # neither of the two
-            for each in paths:
-                each.unlink()
-            raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _header_lock(folder: Path) -> FileLock:
