@@ -50,7 +50,7 @@ def type_command(folder, *options, config='configs/quickstart/prkd_digits.py'):
 def test_trains_on_two_processes_and_warns_about_the_batch_size(checkout):
     result = type_command(checkout, 'train_dataloader.batch_size=64')
     assert result.returncode == 0, result.stderr[-2000:]
-    assert 'the learning rate is for 64 images per step, but this run has 64 × 2' in result.stdout
+    assert 'the learning rate is for 32 images per step, but this run has 64 × 2' in result.stdout
     checkpoint = torch.load(checkout / 'work_dirs/prkd_digits_ce/epoch_1.pth', weights_only=True)
     assert checkpoint['meta']['world_size'] == 2
     assert (checkout / 'work_dirs/prkd_digits_ce/student_avg.pth').exists()
