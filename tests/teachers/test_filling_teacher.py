@@ -26,7 +26,7 @@ from prkd_mm.teachers import (
     fill_store,
     filling_teacher,
 )
-from prkd_mm.teachers.fill_store import begin_store, store_teacher
+from prkd_mm.teachers.fill_store import store_teacher
 from prkd_mm.teachers.filling_teacher import prepare_store, stored_views, use_views_of_run
 from prkd_mm.teachers.logit_store import StoreMismatch, TeacherLogits
 from prkd_mm.teachers.mean_teacher import MEANS
@@ -184,7 +184,7 @@ def test_logits_of_a_net_with_other_settings_are_refused(ckpt, tmp_path, epochs,
     with pytest.raises(StoreMismatch, match='does not compute the logits that are stored .* they'):
         toy.train(corrected)
     with pytest.raises(StoreMismatch, match='does not compute the logits'):
-        begin_store(corrected, tmp_path / 'logits', 3)
+        store_teacher(corrected, tmp_path / 'logits', 3, topk)
 
 
 def test_the_accuracy_on_another_validation_set_is_measured_again(ckpt, tmp_path):
