@@ -93,10 +93,12 @@ def reject_weights_in(cfg: Config) -> None:
 def reject_checkpoints_elsewhere(cfg: Config) -> None:
     """Raise a ValueError for checkpoints of an earlier run where ``out_dir`` puts the new ones."""
     out_dir = (cfg.get('default_hooks', {}).get('checkpoint') or {}).get('out_dir')
-    work_dir = Path(cfg.work_dir).resolve()
+    work_dir = os.path.abspath(cfg.work_dir)
+    if out_dir in (None, work_dir):
+        return
     # as MMEngine does (mmengine/hooks/checkpoint_hook.py)
-    folder = Path(out_dir or work_dir.parent, work_dir.name)
-    if work_dir in (folder.resolve(), out_dir and Path(out_dir)):
+    folder = Path(out_dir, os.path.basename(work_dir))
+    if folder.resolve() == Path(work_dir).resolve():
         return  # the earlier run there is moved
     name = checkpoint_name(filename_template(cfg))
     if any(name.fullmatch(path.name) for path in folder.glob('*')):

@@ -28,12 +28,11 @@ from ..datasets.packed.packed_images import whole_batch
 from ..evaluation import evaluate_on
 from ..randomness import untouched_random_state
 from .logit_arrays import Chunk, check_topk, choose_topk, readable, size_in_bytes
-from .logit_store import HEADER, TeacherLogits
+from .logit_store import COMPARED, HEADER, TeacherLogits
 from .teacher import Teacher
 
 # on a CPU, the activations of more images do not fit into the cache: a WRN-40-2 is a fifth slower
 BATCH_SIZE = 256 if torch.cuda.is_available() else 64
-_COMPARED = 8  # images
 
 
 def is_net_config(teacher: object) -> bool:
@@ -183,7 +182,7 @@ def _compare(
     if not stored:
         return
     view, start, end = stored[0]
-    some = Chunk(view, start, min(end, start + _COMPARED))
+    some = Chunk(view, start, min(end, start + COMPARED))
     with untouched_random_state():
         logits = _logits(teacher, _draw(some, preprocess, dataset))
         preprocess.choose_view(dataset)  # restore the view of the run

@@ -22,6 +22,7 @@ HEADER = 'store.json'
 OWN_NORMALIZATION = 'own'  # a teacher with its own data preprocessor
 _KEYS = {'views', 'images', 'classes', 'topk', 'crc32'}  # of a header; others identify the content
 _CHANGING = ('crc32', 'metrics', 'validation')
+COMPARED = 8  # images whose logits a teacher computes again, to compare them
 _TOLERANCE = 0.05  # of the largest logit
 
 

@@ -8,12 +8,10 @@ from mmengine.dist import all_gather_object
 from torch import Tensor, nn
 
 from ..datasets import BatchClsDataPreprocessor
-from .logit_store import OWN_NORMALIZATION, TeacherLogits
+from .logit_store import COMPARED, OWN_NORMALIZATION, TeacherLogits
 from .logits_net import LogitsNet
 from .normalization import Normalization
 from .teacher import Evaluate, Teacher
-
-_COMPARED = 8  # images
 
 
 class StoredTeacher(Teacher):
@@ -63,8 +61,8 @@ class StoredTeacher(Teacher):
         index = sample.sample_idx.numpy()
         if not self._compared and self.live is not None:
             with torch.autocast(inputs.device.type, enabled=False):  # as when they were stored
-                some = self.live.logits(inputs[:_COMPARED])
-            self.store.compare(sample.view, index[:_COMPARED], some)
+                some = self.live.logits(inputs[:COMPARED])
+            self.store.compare(sample.view, index[:COMPARED], some)
         self._compared = True
         if self._is_complete():
             self.live = None
