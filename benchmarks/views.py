@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from prkd_mm.estimates import mean_and_standard_error
 from prkd_mm.experiments.records import read_records
 from prkd_mm.experiments.results import Row, compare, compared_by, rows_of
 from prkd_mm.experiments.table import Table
-from prkd_mm.paired import mean_std
+from prkd_mm.stats.estimates import mean_and_standard_error
+from prkd_mm.stats.paired import mean_std
 from prkd_mm.visualization import finish, method_styles, new_figure
 
 from .images import ROOT

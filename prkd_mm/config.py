@@ -11,10 +11,10 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from .checks.overrides import check_overrides, check_types, nearest
+from .checks.settings import check_own_parts, check_settings
 from .cli import ConfigOptions, first_line
 from .methods import METHODS
-from .overrides import check_overrides, check_types, nearest
-from .settings import check_own_parts, check_settings
 
 # MMEngine's default hooks; setting one of them to None switches it off
 _DEFAULT_HOOKS = 'runtime_info timer sampler_seed logger param_scheduler checkpoint'.split()

@@ -10,7 +10,7 @@ from typing import Optional
 
 from torch import nn
 
-from .number_checks import is_number
+from .checks.number_checks import is_number
 from .strength import has_strength
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple, Optional, Union
 
 import numpy as np
 
-from .estimates import Estimate
 from .methods import METHODS
+from .stats.estimates import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,7 +16,7 @@ from prkd_mm import cli
 from prkd_mm.checkpoints import load_strictly, read, resolve
 from prkd_mm.deploy.student import load_student
 from prkd_mm.hooks import LossScheduleHook, TailAverageHook, TeacherCheckHook
-from prkd_mm.resume import find_resume_point, read_for_resume
+from prkd_mm.start.resume import find_resume_point, read_for_resume
 
 ROOT = Path(project.ROOT)
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')

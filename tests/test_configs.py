@@ -14,8 +14,8 @@ from mmrazor.registry import MODELS
 
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
-from prkd_mm.launch import Processes, learning_rate_note
 from prkd_mm.methods import METHODS
+from prkd_mm.start.launch import Processes, learning_rate_note
 
 CONFIGS = ROOT / 'configs'
 

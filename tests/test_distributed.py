@@ -19,7 +19,7 @@ import prkd_mm.hooks.teacher_check_hook as teacher_check
 from prkd_mm.batch_norm import recalibrate_bn
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.evaluation import evaluate, unwrap
-from prkd_mm.resume import check_same_start
+from prkd_mm.start.resume import check_same_start
 
 RANKS = 2
 EPOCHS = 4

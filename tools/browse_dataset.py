@@ -5,8 +5,8 @@ from pathlib import Path
 
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
-from prkd_mm.browse import draw, training_views
 from prkd_mm.config import load_config
+from prkd_mm.datasets.browse import draw, training_views
 
 _MOST = 100  # rows or columns that fit on the page
 

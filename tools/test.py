@@ -12,11 +12,11 @@ import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.algorithms.student_alone import student_alone
 from prkd_mm.checkpoints import describe, load_strictly, plain_state_dict, read, recorded_classes
-from prkd_mm.class_checks import classes_of, compare_classes
+from prkd_mm.checks.class_checks import classes_of, compare_classes
+from prkd_mm.checks.metric_checks import metrics_of
 from prkd_mm.config import add_common_arguments, load_config
 from prkd_mm.evaluation import unwrap
-from prkd_mm.launch import processes_of, use_gloo_without_gpu
-from prkd_mm.metric_checks import metrics_of
+from prkd_mm.start.launch import processes_of, use_gloo_without_gpu
 
 
 def parse_args() -> argparse.Namespace:

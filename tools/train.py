@@ -12,25 +12,25 @@ from mmengine.runner import Runner
 import prkd_mm  # noqa: F401  before mmrazor, which it patches
 from prkd_mm import cli
 from prkd_mm.checkpoints import checkpoint_name, filename_template, read
-from prkd_mm.class_checks import check_classes
+from prkd_mm.checks.class_checks import check_classes
+from prkd_mm.checks.metric_checks import check_images
 from prkd_mm.config import add_train_arguments, load_config
 from prkd_mm.datasets.wrapped import unused_images
-from prkd_mm.failed_start import (
+from prkd_mm.start.failed_start import (
     has_earlier_run,
     has_trained,
     is_of_earlier_run,
     restored_after_failed_start,
 )
-from prkd_mm.folder_lock import lock_folder
-from prkd_mm.launch import (
+from prkd_mm.start.folder_lock import lock_folder
+from prkd_mm.start.launch import (
     check_amp,
     end_together,
     learning_rate_note,
     processes_of,
     use_gloo_without_gpu,
 )
-from prkd_mm.metric_checks import check_images
-from prkd_mm.resume import (
+from prkd_mm.start.resume import (
     check_initial_weights,
     check_same_images,
     check_same_start,

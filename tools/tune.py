@@ -14,8 +14,8 @@ from prkd_mm import cli
 from prkd_mm.experiments.run_options import TuningOptions
 from prkd_mm.experiments.run_server import start_server
 from prkd_mm.experiments.tune.tuning import search
-from prkd_mm.launch import check_amp
 from prkd_mm.options import add_options, options_from
+from prkd_mm.start.launch import check_amp
 
 
 def parse_args() -> TuningOptions:

@@ -8,7 +8,7 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ..metric_checks import num_classes
+from ..checks.metric_checks import num_classes
 from ..teachers import Spec, build_teachers
 from .student_alone import with_preprocessor
 

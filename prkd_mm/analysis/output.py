@@ -14,8 +14,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from ..cli import wide_console
-from ..estimates import Estimate
 from ..files import write_text
+from ..stats.estimates import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ from typing import Optional
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from ..number_checks import check_whole_number
+from ..checks.number_checks import check_whole_number
 from .wrapped import build_wrapped
 
 PARTS = ('rest', 'held_out')

@@ -7,7 +7,7 @@ from mmengine.fileio import list_from_file
 from mmpretrain.datasets import BaseDataset
 from mmpretrain.registry import DATASETS
 
-from ..number_checks import check_whole_number
+from ..checks.number_checks import check_whole_number
 from .prepare.source import TINY_IMAGENET, some
 
 ANNOTATIONS = 'val/val_annotations.txt'

@@ -7,7 +7,7 @@ import torch
 from mmengine.registry import DATASETS, init_default_scope
 
 from ..checkpoints import recorded_classes
-from ..class_checks import classes_of, compare_classes
+from ..checks.class_checks import classes_of, compare_classes
 from .student import Student
 from .student_config import reads_bgr
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..checkpoints import AVERAGE, load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
 from ..config_types import is_type
-from ..recorded_config import parse
+from ..start.recorded_config import parse
 from .student_config import at_size, describe, preparation, reads_bgr
 
 if TYPE_CHECKING:

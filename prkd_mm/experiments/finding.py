@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from ..paired import Difference, mean_std
+from ..stats.paired import Difference, mean_std
 from .results import Row, compare, compared_by, students
 
 _WORDS = dict(averaged='averaged', last='after the last epoch')

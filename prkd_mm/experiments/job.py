@@ -24,9 +24,9 @@ from ..checkpoints import read, resolve
 from ..cli import command_of
 from ..config import add_train_arguments, load_config
 from ..files import write_json
-from ..folder_lock import set_aside
-from ..recorded_config import changes, parse
 from ..scalars import read_scalars
+from ..start.folder_lock import set_aside
+from ..start.recorded_config import changes, parse
 from ..teachers.filling_teacher import prepare_store
 from .provenance import agree, available_images_of, teacher_of
 from .records import RunRecord, read_record, record_path, settings_of, write_record

@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..estimates import Estimate, mean_and_standard_error
+from ..stats.estimates import Estimate, mean_and_standard_error
 from ..visualization import LEGEND_LINE, finish, method_styles, new_figure
 from .results import Row, compared_by, labels, number_of_seeds
 

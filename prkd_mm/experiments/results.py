@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from ..estimates import mean_and_deviation
-from ..paired import Difference, difference, mean_std
+from ..stats.estimates import mean_and_deviation
+from ..stats.paired import Difference, difference, mean_std
 from .records import RunRecord
 from .table import Table
 

@@ -25,7 +25,7 @@ _PRELOADED = (
     'mmrazor.datasets',
     'mmrazor.engine',
     'mmrazor.visualization',
-    'prkd_mm.resume',
+    'prkd_mm.start.resume',
 )
 _SIZE = 2**20  # maximum size of a request in bytes
 _server: Optional[socket.socket] = None

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from ..algorithms.student_alone import has_batch_augments
 from ..config_types import is_type
-from ..folder_lock import set_aside
+from ..start.folder_lock import set_aside
 from ..teachers.fill_store import begin_store, check_config
 from ..teachers.logit_store import StoreMismatch
 from .job import Job

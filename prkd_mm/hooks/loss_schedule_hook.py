@@ -8,8 +8,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import nn
 
+from ..checks.number_checks import is_number
 from ..evaluation import unwrap
-from ..number_checks import is_number
 from ..schedules import Schedule, progress
 from ..strength import StrengthMeter
 from ..visualization import plot_schedules

@@ -15,10 +15,10 @@ from torch import nn
 from ..averaging import BN_MODES, State, add_to_sum, load_mean
 from ..batch_norm import batch_norms, recalibrate_on_training_images
 from ..checkpoints import AVERAGE, write_atomically
+from ..checks.number_checks import check_whole_number
 from ..datasets import BatchClsDataPreprocessor
 from ..deploy.student_config import describe_config
 from ..evaluation import evaluate, unwrap
-from ..number_checks import check_whole_number
 from ..version import __version__
 from .progress import current_epoch, ends_epoch, is_iter_based, num_epochs
 

@@ -6,9 +6,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor
 
+from ..checks.number_checks import is_number
 from ..datasets import hash_of_dataset
 from ..evaluation import evaluate, unwrap
-from ..number_checks import is_number
 from ..strength import StrengthMeter
 from ..teachers import teacher_of
 from .progress import is_logged, iters_per_epoch

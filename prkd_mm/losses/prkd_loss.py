@@ -6,7 +6,7 @@ from typing import Any, Optional
 import torch
 from torch import Tensor, distributed, nn
 
-from ..number_checks import is_number
+from ..checks.number_checks import is_number
 from .functional import pearson_distance
 from .fused import kl_and_correlation
 

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
+from ..checks.number_checks import check_whole_number
 from ..config_types import is_type
 from ..datasets import BatchClsDataPreprocessor, ImageViews, PackedImages
-from ..number_checks import check_whole_number
 from ..randomness import untouched_random_state
 from .fill_store import check_config, create_store, default_folder, fill
 from .logit_store import TeacherLogits

@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Union
 import torch
 from torch import Tensor, nn
 
-from ..number_checks import check_whole_number, is_number
+from ..checks.number_checks import check_whole_number, is_number
 
 
 class Normalization(NamedTuple):

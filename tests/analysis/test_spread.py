@@ -11,7 +11,7 @@ from prkd_mm.analysis.spread.measure import (
     last_step,
     weight_spread,
 )
-from prkd_mm.estimates import Estimate
+from prkd_mm.stats.estimates import Estimate
 
 
 def test_the_spread_of_two_points_follows_from_their_distance():

@@ -7,8 +7,8 @@ from rich.console import Console
 
 from prkd_mm.analysis import STUDIES
 from prkd_mm.analysis.output import Report
-from prkd_mm.estimates import Estimate
 from prkd_mm.options import add_options
+from prkd_mm.stats.estimates import Estimate
 
 
 @pytest.mark.parametrize('name', STUDIES)

@@ -141,7 +141,7 @@ def test_the_folder_of_a_run_in_progress_is_not_renamed(checkout):
     first = Job('KD', [DIGITS, '--method', 'kd'])
     first.note(seconds=1.0)
     code = (
-        'import sys, time; from prkd_mm.folder_lock import lock_folder\n'
+        'import sys, time; from prkd_mm.start.folder_lock import lock_folder\n'
         'with lock_folder(sys.argv[1]): print(1, flush=True); time.sleep(60)'
     )
     command = [sys.executable, '-c', code, str(job.work_dir)]

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...estimates import Estimate, mean_and_deviation
-from ...paired import Difference, difference
+from ...stats.estimates import Estimate, mean_and_deviation
+from ...stats.paired import Difference, difference
 from .objective import Objective, Value, random_direction
 from .sharpness import Sharpness
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...estimates import Estimate, mean_and_standard_error
+from ...stats.estimates import Estimate, mean_and_standard_error
 from .objective import Objective, num_filters
 
 Scale = Union[float, Tensor]  # s, one number per weight or the same for all

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Optional
 import numpy as np
 
 from ...cli import positive_number
-from ...estimates import mean_and_deviation
 from ...options import documented, option
+from ...stats.estimates import mean_and_deviation
 from ..batches import load_batches, recalibrate, training_batches
 from ..device import choose_device, exact_float32
 from ..nets import Nets, build_nets, load_weights

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...estimates import Estimate
+from ...stats.estimates import Estimate
 from ...visualization import Style, bars, finish, method_styles, new_figure
 from .measure import RunSpread
 

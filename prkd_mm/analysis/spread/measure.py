@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ...averaging import State, mean_of
 from ...checkpoints import plain_state_dict, read
-from ...estimates import Estimate
+from ...stats.estimates import Estimate
 from ..batches import accuracy
 from ..runs import tail_checkpoints
 

@@ -27,8 +27,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...estimates import Estimate, mean_and_standard_error
 from ...losses.functional import correlation_distance, has_spread, kl_divergence
+from ...stats.estimates import Estimate, mean_and_standard_error
 from ...strength import Term
 
 NOTICEABLE = 0.01  # relative to the largest curvature of a sample

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from ...number_checks import check_whole_number
+from ...checks.number_checks import check_whole_number
 from ..image_views import ImageViews
 from .batch_augment import choose, crop_and_flip
 

@@ -11,9 +11,9 @@ from rich.progress import Progress
 from ...analysis.device import choose_device
 from ...cli import ConfigOptions
 from ...config import load_config
-from ...failed_start import restored_after_failed_start
-from ...folder_lock import lock_folder
 from ...methods import METHODS
+from ...start.failed_start import restored_after_failed_start
+from ...start.folder_lock import lock_folder
 from ..comparison_report import protocol
 from ..job import Job
 from ..plan import training

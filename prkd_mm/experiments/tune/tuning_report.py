@@ -8,7 +8,7 @@ from typing import Optional
 
 from ...files import write_json, write_text
 from ...methods import METHODS
-from ...paired import mean_std
+from ...stats.paired import mean_std
 from ...visualization import method_styles, new_figure
 from ..table import Table
 from .trials import RANGES, Trial, winner

@@ -8,8 +8,13 @@ import torch
 import toy
 from mmpretrain.registry import DATASETS
 
-from prkd_mm.recorded_config import changes, parse
-from prkd_mm.resume import check_same_images, check_same_teacher, find_resume_point, set_resume
+from prkd_mm.start.recorded_config import changes, parse
+from prkd_mm.start.resume import (
+    check_same_images,
+    check_same_teacher,
+    find_resume_point,
+    set_resume,
+)
 
 
 def config(work_dir, ckpt, **options):

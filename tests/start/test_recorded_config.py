@@ -2,7 +2,7 @@ import pytest
 import toy
 from mmengine.config import Config
 
-from prkd_mm.recorded_config import changes, parse
+from prkd_mm.start.recorded_config import changes, parse
 
 
 class TestParse:

@@ -3,7 +3,7 @@
 import ast
 from typing import Any, NamedTuple, Optional
 
-from .config_types import is_type
+from ..config_types import is_type
 
 # Only these settings change what a training run computes.
 _COMPARED = ('method', 'model', 'data_preprocessor', 'optim_wrapper', 'param_scheduler')

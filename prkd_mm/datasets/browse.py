@@ -11,11 +11,11 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from .algorithms.student_alone import student_alone
-from .config_types import types_in
-from .datasets import BatchClsDataPreprocessor
-from .teachers.normalization import Normalization
-from .visualization import new_figure
+from ..algorithms.student_alone import student_alone
+from ..config_types import types_in
+from ..teachers.normalization import Normalization
+from ..visualization import new_figure
+from . import BatchClsDataPreprocessor
 
 
 class Views(NamedTuple):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from prkd_mm.paired import Difference, difference, mean_std
+from prkd_mm.stats.paired import Difference, difference, mean_std
 
 
 def test_mean_and_standard_deviation_are_shown_together():

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from prkd_mm.folder_lock import lock_folder
+from prkd_mm.start.folder_lock import lock_folder
 
 FORK = multiprocessing.get_context('fork')
 

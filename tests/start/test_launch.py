@@ -3,7 +3,7 @@ import re
 import pytest
 from mmengine.config import Config
 
-from prkd_mm.launch import Processes, learning_rate_note, processes_of, use_gloo_without_gpu
+from prkd_mm.start.launch import Processes, learning_rate_note, processes_of, use_gloo_without_gpu
 
 
 def note(batch_size, processes=1, accumulated=1, **scale):
@@ -63,6 +63,6 @@ def test_impossible_variables_of_a_launcher_are_named(monkeypatch, rank, number,
 
 @pytest.mark.parametrize('launcher', ['slurm', 'mpi'])
 def test_a_launcher_that_needs_gpus_is_refused_without_them(monkeypatch, launcher):
-    monkeypatch.setattr('prkd_mm.launch.get_device', lambda: 'cpu')
+    monkeypatch.setattr('prkd_mm.start.launch.get_device', lambda: 'cpu')
     with pytest.raises(ValueError, match=f'--launcher {launcher} needs a GPU .*dist_train.sh'):
         use_gloo_without_gpu(Config(dict(launcher=launcher)))

@@ -4,8 +4,8 @@ from typing import Any, Optional
 
 from mmengine.runner import Runner
 
-from .config_types import is_type
-from .evaluation import unwrap
+from ..config_types import is_type
+from ..evaluation import unwrap
 from .number_checks import check_whole_number
 
 

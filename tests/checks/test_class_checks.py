@@ -11,7 +11,7 @@ import torch
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from prkd_mm.class_checks import check_classes, compare_classes
+from prkd_mm.checks.class_checks import check_classes, compare_classes
 from prkd_mm.config import load_config
 
 TEACHER = """

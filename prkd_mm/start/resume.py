@@ -9,9 +9,9 @@ from mmengine.dist import all_gather_object, get_world_size
 from torch import nn
 from torch.utils.data import Dataset
 
-from .checkpoints import checkpoint_name, filename_template, read
-from .evaluation import unwrap
-from .hooks.safe_checkpoint_hook import IMAGES, TEACHER, images_hash, teacher_hash
+from ..checkpoints import checkpoint_name, filename_template, read
+from ..evaluation import unwrap
+from ..hooks.safe_checkpoint_hook import IMAGES, TEACHER, images_hash, teacher_hash
 from .recorded_config import changes, parse
 
 _STATE = ('meta', 'state_dict', 'optimizer', 'message_hub')  # what a resume needs

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from prkd_mm.estimates import Estimate, mean_and_deviation, mean_and_standard_error
+from prkd_mm.stats.estimates import Estimate, mean_and_deviation, mean_and_standard_error
 
 
 def test_deviation_is_of_the_values_and_standard_error_of_their_mean():

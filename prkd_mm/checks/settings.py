@@ -11,9 +11,9 @@ import mmpretrain.registry
 import mmrazor.registry
 from mmengine.registry import Registry
 
-from .config_types import is_type
-from .hooks.loss_schedule_hook import LossScheduleHook
-from .hooks.tail_average_hook import check_best, check_tail
+from ..config_types import is_type
+from ..hooks.loss_schedule_hook import LossScheduleHook
+from ..hooks.tail_average_hook import check_best, check_tail
 from .metric_checks import check_metrics, in_channels
 from .number_checks import check_whole_number, is_number
 from .overrides import check_arguments, nearest

@@ -10,8 +10,8 @@ from typing import Callable, Optional, Union
 
 from mmengine.runner import Runner
 
-from .checkpoints import checkpoint_name
-from .files import write_bytes
+from ..checkpoints import checkpoint_name
+from ..files import write_bytes
 from .folder_lock import free_name
 
 # Files and folders of a run in its work dir, without its checkpoints; others may be anybody's

@@ -9,9 +9,9 @@ from mmpretrain.registry import DATASETS
 from PIL import Image
 from project import DIGITS, ROOT
 
-from prkd_mm.browse import training_views
 from prkd_mm.config import load_config
 from prkd_mm.datasets import Digits
+from prkd_mm.datasets.browse import training_views
 
 
 @DATASETS.register_module()

@@ -6,9 +6,9 @@ from typing import Any, Optional
 
 from mmengine.runner import Runner
 
-from .evaluation import unwrap
+from ..evaluation import unwrap
+from ..teachers import Teacher
 from .metric_checks import num_classes
-from .teachers import Teacher
 
 _SHOWN = 5  # class names listed in a message
 

@@ -13,10 +13,10 @@ import toy
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from prkd_mm import failed_start
 from prkd_mm.config import load_config
-from prkd_mm.failed_start import has_trained, is_of_earlier_run, restored_after_failed_start
-from prkd_mm.resume import find_resume_point
+from prkd_mm.start import failed_start
+from prkd_mm.start.failed_start import has_trained, is_of_earlier_run, restored_after_failed_start
+from prkd_mm.start.resume import find_resume_point
 
 RUN = ('last_checkpoint', 'epoch_9.pth', 'iter_4.pth', 'best_top1_epoch_9.pth', 'student_avg.pth')
 FAILURES = dict(

@@ -9,7 +9,7 @@ import project
 import pytest
 
 from prkd_mm.config import load_config
-from prkd_mm.launch import processes_of
+from prkd_mm.start.launch import processes_of
 
 ROOT = Path(project.ROOT)
 DIGITS = str(ROOT / 'configs/quickstart/prkd_digits.py')
@@ -285,7 +285,7 @@ def test_a_net_without_a_head(checkout):
 
 @pytest.mark.parametrize('tool', ['train', 'reproduce', 'tune'])
 def test_mixed_precision_without_a_gpu(checkout, monkeypatch, tool):
-    monkeypatch.setattr('prkd_mm.launch.get_device', lambda: 'cpu')
+    monkeypatch.setattr('prkd_mm.start.launch.get_device', lambda: 'cpu')
     before = set(Path().rglob('*'))
     assert '--amp needs a GPU' in project.error_of(tool, DIGITS, '--amp')
     assert set(Path().rglob('*')) == before

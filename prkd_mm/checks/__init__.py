@@ -1,0 +1,1 @@
+"""Checks of settings, numbers, classes and metrics before a run computes anything."""

@@ -1,0 +1,1 @@
+"""Means with errors, and differences paired by seed with confidence intervals."""
