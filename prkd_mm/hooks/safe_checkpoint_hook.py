@@ -186,6 +186,8 @@ def _missed_validation(runner: Runner) -> bool:
     loop, step = runner.train_loop, _step(runner)
     if not step or runner.val_loop is None or step < loop.val_begin:
         return False
+    if hasattr(loop, '_decide_current_val_interval'):  # the loop has still the first interval
+        loop._decide_current_val_interval()
     total = runner.max_iters if is_iter_based(runner) else runner.max_epochs
     if step % loop.val_interval and step != total:
         return False

@@ -210,6 +210,11 @@ class TailAverageHook(Hook):
                 f'{self.num_epochs} epochs, so there is no average and no {AVERAGE}'
             )
             return
+        if self.epochs != self.tail(runner):  # stopped early, such as by EarlyStoppingHook
+            runner.logger.warning(
+                f'TailAverageHook: the run stopped after epoch {self.epochs[-1]}, so the average '
+                f'is of the epochs {self.epochs} instead of {self.tail(runner)}'
+            )
         student, metrics = self.average(runner)
         if metrics and not self._raw_metrics:  # with EMA, or a resumed run that was finished
             raw = _copy_without_hooks(_student(runner)).eval()

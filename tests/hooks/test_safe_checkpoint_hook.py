@@ -140,6 +140,20 @@ class TestMissedValidation:
         toy.resume(cfg, tmp_path / 'epoch_1.pth')
         assert list(rows(tmp_path)) == [2, 3]
 
+    def test_an_interval_that_has_changed_is_that_of_the_epoch(self, tmp_path):
+        options = {'train_cfg.val_interval': 1, 'train_cfg.dynamic_intervals': [(3, 3)]}
+
+        def with_options(*hooks):
+            cfg = config(tmp_path, *hooks, epochs=7)
+            cfg.merge_from_dict(options)
+            return cfg
+
+        with pytest.raises(toy.Killed):
+            toy.train(with_options(dict(type='KillHook', epoch=4)))
+        toy.resume(with_options(), tmp_path / 'epoch_4.pth')
+        assert list(rows(tmp_path)) == [1, 3, 6, 7]
+        assert 'before the validation' not in toy.log_text(tmp_path)
+
     def test_the_best_checkpoint_is_selected_again(self, tmp_path):
         """Its score is not in the checkpoint, although the row is logged."""
         best = dict(save_best='accuracy/top1')

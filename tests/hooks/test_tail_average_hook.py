@@ -226,3 +226,17 @@ class TestErrors:
             runner.train()
         assert 'stopped before its last 2 epochs' in toy.log_text(tmp_path)
         assert not (tmp_path / 'student_avg.pth').exists()
+
+    def test_a_run_that_stops_in_the_tail_warns(self, ckpt, tmp_path):
+        class Stop(Hook):
+            def after_train_epoch(self, runner):
+                runner.train_loop.stop_training = runner.epoch == 2
+
+        tail = dict(bn='average')
+        runner = toy.start(averaged.config(ckpt, tmp_path, 3, tail=tail, epochs=4))
+        runner.register_hook(Stop())
+        with toy.quickly():
+            runner.train()
+        text = 'after epoch 3, so the average is of the epochs [2, 3] instead of [2, 3, 4]'
+        assert text in toy.log_text(tmp_path)
+        averaged.assert_average_of(tmp_path, ['epoch_2', 'epoch_3'])
