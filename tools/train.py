@@ -28,6 +28,7 @@ from prkd_mm.start.launch import (
     end_together,
     learning_rate_note,
     processes_of,
+    seed_workers_by_epoch,
     use_gloo_without_gpu,
 )
 from prkd_mm.start.resume import (
@@ -63,6 +64,7 @@ def prepare(args: argparse.Namespace) -> Config:
             reject_weights_in(cfg)
         reject_checkpoints_elsewhere(cfg)
     prepare_store(cfg, args.store_views)
+    seed_workers_by_epoch(cfg)
     check_amp(args.amp)
     if args.amp:
         cfg.optim_wrapper.type = 'AmpOptimWrapper'

@@ -77,6 +77,17 @@ def use_gloo_without_gpu(cfg: Config) -> None:
     cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
+def seed_workers_by_epoch(cfg: Config) -> None:
+    """Let workers that are started again in each epoch draw other augmentations in each.
+
+    MMPretrain's ``tools/train.py`` makes workers persistent where a config does not say, so stock
+    configs rely on that. A ``worker_init_fn`` or ``persistent_workers=True`` of the config stays.
+    """
+    loader = cfg.train_dataloader
+    if loader.get('num_workers') and not loader.get('persistent_workers'):
+        loader.setdefault('worker_init_fn', dict(type='seed_worker_by_epoch'))
+
+
 def check_amp(amp: bool) -> None:
     """Raise a ValueError if mixed precision is requested, and PyTorch finds no GPU."""
     if amp and get_device() == 'cpu':

@@ -92,6 +92,8 @@ def _is_harmless(key: str, settings: dict) -> bool:
 def _relevant(cfg: dict, ranks: int) -> dict[str, Any]:
     """The settings that affect the result, by dotted name."""
     loader = dict(cfg.get('train_dataloader') or {})
+    if is_type(loader.get('worker_init_fn') or {}, 'seed_worker_by_epoch'):
+        del loader['worker_init_fn']  # which tools/train.py adds
     train_cfg = cfg.get('train_cfg') or {}
     parts = {name: cfg.get(name) for name in _COMPARED}
     parts['train_cfg'] = {

@@ -1,9 +1,29 @@
+import random
 import re
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from mmengine.runner import Runner
+from torch.utils.data import Dataset
 
-from prkd_mm.start.launch import Processes, learning_rate_note, processes_of, use_gloo_without_gpu
+from prkd_mm.start.launch import (
+    Processes,
+    learning_rate_note,
+    processes_of,
+    seed_workers_by_epoch,
+    use_gloo_without_gpu,
+)
+
+
+class Draws(Dataset):
+    """Random numbers instead of images, as a random crop would draw them."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        return np.random.randint(10**9), random.randrange(10**9)
 
 
 def note(batch_size, processes=1, accumulated=1, **scale):
@@ -66,3 +86,33 @@ def test_a_launcher_that_needs_gpus_is_refused_without_them(monkeypatch, launche
     monkeypatch.setattr('prkd_mm.start.launch.get_device', lambda: 'cpu')
     with pytest.raises(ValueError, match=f'--launcher {launcher} needs a GPU .*dist_train.sh'):
         use_gloo_without_gpu(Config(dict(launcher=launcher)))
+
+
+@pytest.mark.parametrize('seeded', [True, False])
+def test_workers_draw_other_numbers_in_each_epoch(seeded):
+    loader = dict(
+        dataset=Draws(),
+        batch_size=4,
+        num_workers=1,
+        sampler=dict(type='DefaultSampler', shuffle=False),
+    )
+    cfg = Config(dict(train_dataloader=loader))
+    if seeded:
+        seed_workers_by_epoch(cfg)
+    built = Runner.build_dataloader(cfg.train_dataloader, seed=0)
+    first, second = list(built), list(built)
+    assert (first == second) == (not seeded)
+
+
+@pytest.mark.parametrize(
+    'loader',
+    [
+        dict(num_workers=0),
+        dict(num_workers=2, persistent_workers=True),
+        dict(num_workers=2, worker_init_fn=dict(type='mine')),
+    ],
+)
+def test_workers_with_a_seed_of_their_own_keep_it(loader):
+    cfg = Config(dict(train_dataloader=loader))
+    seed_workers_by_epoch(cfg)
+    assert cfg.train_dataloader.to_dict() == loader

@@ -53,3 +53,13 @@ class TestHooks:
         cfg = Config(dict(default_hooks=hooks))
         with toy.quickly():
             assert changes(parse(cfg.pretty_text), cfg.to_dict()) == ([], [])
+
+
+def test_the_seed_of_workers_that_the_tool_adds_is_no_change():
+    def cfg(**loader):
+        return dict(train_dataloader=dict(num_workers=2, **loader))
+
+    seeded = cfg(worker_init_fn=dict(type='seed_worker_by_epoch'))
+    assert changes(cfg(), seeded) == changes(seeded, cfg()) == ([], [])
+    assert changes(seeded, cfg(worker_init_fn=dict(type='mine'))).decisive
+    assert 'worker_init_fn' in seeded['train_dataloader']
