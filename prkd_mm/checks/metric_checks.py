@@ -4,9 +4,14 @@ from typing import Any, Optional
 
 from mmengine.runner import Runner
 
-from ..config_types import is_type
+from ..config_types import is_type, type_name
 from ..evaluation import unwrap
 from .number_checks import check_whole_number
+
+# What validation loops put before the names of metrics (mmrazor/engine/runner/distill_val_loop.py)
+_OWNERS = dict(
+    ValLoop=('',), SelfDistillValLoop=('student.',), SingleTeacherDistillValLoop=('', 'teacher.')
+)
 
 
 def check_metrics(cfg: dict) -> None:
@@ -83,13 +88,18 @@ def _check_topk(metric: dict, evaluator: str, classes: Optional[int]) -> None:
 
 def _check_save_best(cfg: dict) -> None:
     """Compare ``save_best`` with the metrics, if the names of all metrics are known."""
+    loop = cfg.get('val_cfg') or {}
+    owners = _OWNERS.get(type_name(loop)) if loop.get('type') else ('',)
+    if owners is None:
+        return
     hook = (cfg.get('default_hooks') or {}).get('checkpoint') or {}
     known = []
     for metric in metrics_of(cfg.get('val_evaluator')):
         if not is_type(metric, 'Accuracy') or isinstance(metric.get('thrs'), (list, tuple)):
             return
         prefix = metric.get('prefix') or 'accuracy'
-        known += [f'{prefix}/top{k}' for k in _as_list(metric.get('topk', 1))]
+        topk = _as_list(metric.get('topk', 1))
+        known += [f'{owner}{prefix}/top{k}' for owner in owners for k in topk]
     for name in _as_list(hook.get('save_best')):
         if name not in (None, 'auto', *known):
             raise ValueError(

@@ -145,6 +145,7 @@ def _check_loops(cfg: dict) -> None:
         for function in ('collate_fn', 'worker_init_fn'):
             _check_type(loader.get(function), f'{name}.{function}', 'function', functions)
         _check_type(cfg.get(f'{phase}_cfg'), f'{phase}_cfg', 'loop', *loops)
+    _check_validation_of_teacher(cfg)
     train_cfg = cfg.get('train_cfg') or {}
     intervals = train_cfg.get('dynamic_intervals') or []
     for pair in intervals if isinstance(intervals, (list, tuple)) else [intervals]:
@@ -156,6 +157,25 @@ def _check_loops(cfg: dict) -> None:
     length = 'max_epochs' if train_cfg.get('by_epoch', True) else 'max_iters'
     if train_cfg and 'type' not in train_cfg and train_cfg.get(length) is None:
         raise ValueError(f'train_cfg has no {length}')
+
+
+def _check_validation_of_teacher(cfg: dict) -> None:
+    """Reject MMRazor's loop that validates the teacher after each epoch, where it fails."""
+    if not is_type(cfg.get('val_cfg') or {}, 'SingleTeacherDistillValLoop'):
+        return
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    reason = ''
+    if is_type(_get(cfg, 'model') or {}, 'FrozenTeacherDistill'):
+        reason = 'calls a method that the teacher of FrozenTeacherDistill does not have'
+    elif any(isinstance(hook, dict) and is_type(hook, 'EMAHook') for hook in hooks):
+        # mmrazor/engine/runner/distill_val_loop.py
+        reason = 'calls before_val_epoch twice, so that EMAHook trains on with the averaged weights'
+    if reason:
+        raise ValueError(
+            f'val_cfg.type: SingleTeacherDistillValLoop {reason}; set '
+            "val_cfg=dict(_delete_=True, type='ValLoop'), and add dict(type='TeacherCheckHook'), "
+            'which validates the teacher once'
+        )
 
 
 def _check_type(settings: Any, key: str, what: str, *registries: Registry) -> None:

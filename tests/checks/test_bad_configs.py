@@ -100,6 +100,7 @@ SETTINGS = [
     ('default_hooks.checkpoint.max_keep_ckpts', 'x', "got 'x'"),
     ('default_hooks.checkpoint.save_best', 'accurcy', "accuracy/top1. or auto, got 'accurcy'"),
     ('default_hooks.checkpoint.save_best', ['accuracy/top5'], "got 'accuracy/top5'"),
+    ('val_cfg', dict(type='SingleTeacherDistillValLoop'), "val_cfg=dict.*type='ValLoop'"),
     ('val_evaluator.topk', [1, 50], 'at most the number of classes, 10; got 50'),
     ('test_evaluator.topk', 0, 'topk of test_evaluator must be a whole number, at least 1; got 0'),
     ('val_evaluator', [dict(type='Accuracy', topk=11)], 'number of classes, 10; got 11'),
@@ -194,6 +195,32 @@ def test_impossible_setting(key, value, words):
 )
 def test_new_settings_that_a_class_accepts(key, value):
     assert load_config(DIGITS, options={key: value})
+
+
+@pytest.mark.parametrize(
+    'loop, accepted, rejected',
+    [
+        ('ValLoop', 'accuracy/top1', 'student.accuracy/top1'),
+        ('mmrazor.SelfDistillValLoop', 'student.accuracy/top1', 'accuracy/top1'),
+        ('mmrazor.SingleTeacherDistillValLoop', 'teacher.accuracy/top1', 'student.accuracy/top1'),
+    ],
+)
+def test_loops_of_mmrazor_have_other_names_of_metrics(loop, accepted, rejected):
+    options = {'val_cfg': dict(type=loop), 'model.type': 'SingleTeacherDistill'}
+    key = 'default_hooks.checkpoint.save_best'
+    assert load_config(DIGITS, options={**options, key: accepted})
+    with pytest.raises(ValueError, match=f'{accepted}.* or auto, got {rejected!r}'):
+        load_config(DIGITS, options={**options, key: rejected})
+
+
+def test_a_loop_that_does_not_fit_the_average_of_the_training():
+    options = {
+        'val_cfg': dict(type='mmrazor.SingleTeacherDistillValLoop'),
+        'model.type': 'SingleTeacherDistill',
+        'custom_hooks': [dict(type='EMAHook')],
+    }
+    with pytest.raises(ValueError, match="EMAHook trains on .* type='ValLoop'"):
+        load_config(DIGITS, options=options)
 
 
 def test_a_new_hook_with_its_type_is_accepted():
