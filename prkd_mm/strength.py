@@ -41,7 +41,7 @@ With ``weight = τ²`` (``scale_by_tau2``, ``scale_cor_by_tau2`` of
 :class:`~prkd_mm.losses.PRKDLoss`), the factor 1/τ² cancels.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Optional
 
@@ -88,6 +88,31 @@ def terms_of(loss: nn.Module) -> list[Term]:
 def has_strength(loss: nn.Module) -> bool:
     """Whether :func:`terms_of` supports a loss."""
     return _known_terms(loss) is not None
+
+
+def losses_on_logits(distiller: Any) -> dict[str, nn.Module]:
+    """The losses of a distiller that :func:`terms_of` supports, by name, if they get logits."""
+    return {
+        name: loss
+        for name, loss in getattr(distiller, 'distill_losses', {}).items()
+        if has_strength(loss) and not _is_on_features(distiller, name)
+    }
+
+
+def _is_on_features(distiller: Any, loss: str) -> bool:
+    """Whether a loss compares outputs of the backbone or the neck."""
+    records = getattr(distiller, 'loss_forward_mappings', {}).get(loss, {}).values()
+    student, teacher = distiller.student_recorders, distiller.teacher_recorders
+    sources = [
+        (student if record['from_student'] else teacher).get_recorder(record['recorder']).source
+        for record in records
+    ]
+    return compares_features(sources)
+
+
+def compares_features(sources: Iterable[str]) -> bool:
+    """Whether a loss with recorders of these sources compares outputs of the backbone or neck."""
+    return any(source.partition('.')[0] in ('backbone', 'neck') for source in sources)
 
 
 def _known_terms(loss: nn.Module) -> Optional[list[Term]]:

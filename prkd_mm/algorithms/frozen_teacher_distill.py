@@ -3,12 +3,14 @@ from typing import Callable, Optional, Union
 
 import torch
 from mmengine.model import BaseModel
+from mmpretrain.models.heads import MultiLabelClsHead
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ..checks.metric_checks import num_classes
+from ..strength import losses_on_logits, terms_of
 from ..teachers import Spec, build_teachers
 from .student_alone import with_preprocessor
 
@@ -69,8 +71,9 @@ class FrozenTeacherDistill(SingleTeacherDistill):
     Raises:
         FileNotFoundError: If ``teacher_ckpt`` does not exist.
         ValueError: If ``teacher_ckpt`` is missing or belongs to a different architecture or class
-            count, if ``teacher_trainable`` is True, or if ``architecture`` has a data preprocessor
-            of its own with other settings than that of the model.
+            count, if a multi-label head is distilled by a loss of probabilities, if
+            ``teacher_trainable`` is True, or if ``architecture`` has a data preprocessor of its own
+            with other settings than that of the model.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class FrozenTeacherDistill(SingleTeacherDistill):
         built = build_teachers(spec, teacher_mean, fold_teacher_bn, classes)
         super().__init__(distiller=distiller, teacher=built.net, **with_preprocessor(kwargs))
         self._check_classes(built.num_classes)
+        self._check_heads(built)
         built.adapt_to(self.data_preprocessor)
         del self.teacher
         self.__dict__['teacher'] = built.eval()  # keeps it out of the module tree
@@ -107,6 +111,20 @@ class FrozenTeacherDistill(SingleTeacherDistill):
                 f'FrozenTeacherDistill: the student has {students} classes and the teacher '
                 f'{teachers}; their logits can only be compared over the same classes'
             )
+
+    def _check_heads(self, teacher: nn.Module) -> None:
+        losses = losses_on_logits(self.distiller).items()
+        compared = [
+            name for name, loss in losses if any(term.kind != 'logit' for term in terms_of(loss))
+        ]
+        for owner, net in dict(student=self.student, teacher=teacher).items():
+            heads = [type(m).__name__ for m in net.modules() if isinstance(m, MultiLabelClsHead)]
+            if heads and compared:
+                raise ValueError(
+                    f'FrozenTeacherDistill: the {owner} has a multi-label head, {heads[0]}, but '
+                    f'{", ".join(compared)} compares probabilities that add up to 1 over the '
+                    'classes; use heads for a single label, or L2Loss on the logits'
+                )
 
     def loss(self, batch_inputs: Tensor, data_samples: Optional[list] = None) -> dict:
         """The student's own losses and those of the distiller."""

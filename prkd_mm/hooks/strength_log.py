@@ -1,7 +1,6 @@
 """Helpers to log the strength of the losses of a run."""
 
-from collections.abc import Iterable
-from typing import Any, Callable, Optional
+from typing import Callable, Optional
 
 import torch
 from mmengine.dist import all_gather_object
@@ -10,7 +9,7 @@ from torch import Tensor, nn
 
 from ..evaluation import unwrap
 from ..randomness import spread_indices
-from ..strength import has_strength
+from ..strength import losses_on_logits
 from ..teachers import Teacher
 
 _MAX_IMAGES = 10000  # the strength of Cor varies between images by half of its mean: error 0.5 %
@@ -78,29 +77,7 @@ def _shuffle(logits: Tensor) -> Tensor:
 
 def known_losses(runner: Runner) -> dict[str, nn.Module]:
     """The distillation losses of a run whose strength is known, by name: those on the logits."""
-    distiller = getattr(unwrap(runner.model), 'distiller', None)
-    losses = getattr(distiller, 'distill_losses', {})
-    return {
-        name: loss
-        for name, loss in losses.items()
-        if has_strength(loss) and not _is_on_features(distiller, name)
-    }
-
-
-def _is_on_features(distiller: Any, loss: str) -> bool:
-    """Whether a loss compares outputs of the backbone or the neck."""
-    records = getattr(distiller, 'loss_forward_mappings', {}).get(loss, {}).values()
-    student, teacher = distiller.student_recorders, distiller.teacher_recorders
-    sources = [
-        (student if record['from_student'] else teacher).get_recorder(record['recorder']).source
-        for record in records
-    ]
-    return compares_features(sources)
-
-
-def compares_features(sources: Iterable[str]) -> bool:
-    """Whether a loss with recorders of these sources compares outputs of the backbone or neck."""
-    return any(source.partition('.')[0] in ('backbone', 'neck') for source in sources)
+    return losses_on_logits(getattr(unwrap(runner.model), 'distiller', None))
 
 
 def log_without_smoothing(runner: Runner, key: str) -> None:

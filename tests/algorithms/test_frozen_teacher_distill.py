@@ -8,6 +8,7 @@ from mmengine.hooks import EMAHook
 from mmengine.registry import DefaultScope
 from mmrazor.registry import MODELS
 from project import ROOT
+from relaxed import with_loss_on_features
 
 from prkd_mm.config import load_config
 
@@ -325,3 +326,39 @@ class TestLoss:
             model['architecture'] = toy.build(model['architecture'])
         found = toy.build(model).data_preprocessor
         assert type(found).__name__ == 'ClsDataPreprocessor'
+
+
+class TestMultiLabelHeads:
+    @pytest.fixture
+    def multi_label(self):
+        def net(**kwargs):
+            cfg = toy.classifier(**kwargs)
+            cfg['head'].update(
+                type='mmpretrain.MultiLabelLinearClsHead',
+                loss=dict(type='mmpretrain.CrossEntropyLoss', use_sigmoid=True),
+            )
+            return cfg
+
+        return net
+
+    def test_a_loss_of_probabilities_is_an_error(self, ckpt, multi_label):
+        with pytest.raises(
+            ValueError, match='the student has .*MultiLabelLinearClsHead.*loss_prkd'
+        ):
+            build(ckpt, student=multi_label())
+        with pytest.raises(ValueError, match='teacher has .*MultiLabelLinearClsHead'):
+            build(ckpt, teacher=multi_label(width=6))
+
+    @pytest.mark.parametrize('on_features', [False, True])
+    def test_other_losses_are_accepted(self, ckpt, multi_label, on_features):
+        if on_features:
+            distiller = with_loss_on_features(loss_feature=dict(type='mmrazor.KLDivergence'))
+        else:
+            l2 = dict(type='mmrazor.L2Loss', normalize=False, div_element=True)
+            distiller = toy.logits_distiller(loss_l2=l2)
+            (mapping,) = distiller['loss_forward_mappings'].values()
+            distiller['loss_forward_mappings'] = dict(
+                loss_l2=dict(s_feature=mapping['preds_S'], t_feature=mapping['preds_T'])
+            )
+        nets = dict(student=multi_label(), teacher=multi_label(width=6))
+        assert build(ckpt, distiller=distiller, **nets)

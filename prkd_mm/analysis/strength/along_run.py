@@ -12,9 +12,8 @@ from ...checkpoints import read
 from ...config_types import is_type
 from ...hooks import LossScheduleHook
 from ...hooks.relaxation import SOLVED, solve_relax_to
-from ...hooks.strength_log import compares_features
 from ...stats.estimates import Estimate
-from ...strength import StrengthMeter, Term, terms_of
+from ...strength import StrengthMeter, Term, compares_features, terms_of
 from ..batches import Batches, collect_logits
 from ..nets import load_weights
 from ..output import Report
