@@ -45,3 +45,11 @@ def test_checkpoints_of_an_earlier_run_elsewhere_are_not_replaced(checkout, work
     ):
         options = f'default_hooks.checkpoint.out_dir={end}'.split()
         assert 'GPU' in project.error_of(*command[:-1], '--amp', '--cfg-options', *options)
+
+
+def test_workers_of_a_stock_config_are_seeded_by_epoch(checkout, monkeypatch):
+    path = str(project.ROOT / 'examples/cifar10_from_mmpretrain.py')
+    monkeypatch.setattr('sys.argv', ['train.py', path])
+    train = project.tool('train')
+    loader = train.prepare(train.parse_args()).train_dataloader
+    assert loader.num_workers and loader.worker_init_fn.type == 'seed_worker_by_epoch'

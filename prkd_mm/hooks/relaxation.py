@@ -154,13 +154,17 @@ def solve_relax_to(
 
 
 def announce(
-    course: Course, hooks: Sequence['LossScheduleHook'], logger: logging.Logger, images: str
+    course: Course,
+    hooks: Sequence['LossScheduleHook'],
+    logger: logging.Logger,
+    images: Optional[str],
 ) -> None:
     """Log how the supervision changes over the run, with warnings about unintended changes.
 
-    ``images`` describes the images whose logits determine the strength; it is empty without them.
+    ``images`` describes the images whose logits determine the strength. It is empty without them,
+    and None if these logits have no strength, which the log says already.
     """
-    if not course.totals:
+    if not course.totals and images is not None:
         kinds = {type(loss).__name__ for hook in hooks for loss in hook.losses.values()}
         reason = (
             f'it is defined for {DEFINED_FOR}, on logits; scheduled: {", ".join(sorted(kinds))}'

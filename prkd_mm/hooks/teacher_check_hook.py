@@ -52,7 +52,8 @@ class TeacherCheckHook(Hook):
             raise ValueError(f'TeacherCheckHook: min_top1 must be in [0, 100], got {min_top1!r}')
         self.min_top1 = min_top1
         self.meter: Optional[StrengthMeter] = None  # strength for the teacher's logits
-        self.images = ''  # to which these logits belong
+        # to which these logits belong; None if they have no strength
+        self.images: Optional[str] = ''
 
     def before_train(self, runner: Runner) -> None:
         self.meter = None
@@ -91,6 +92,7 @@ class TeacherCheckHook(Hook):
                 "TeacherCheckHook: the teacher's scores are not a softmax over the classes (as "
                 'with a multi-label head), so the strength of the supervision is unknown'
             )
+            self.images = None
         elif self.meter is None:
             self._keep(runner, logits, 'validation')
 

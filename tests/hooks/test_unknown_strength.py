@@ -47,7 +47,9 @@ def test_the_strength_is_unknown_if_the_scores_of_the_teacher_are_no_softmax(tmp
             run(cfg)
         return
     run(cfg)
-    assert "the teacher's scores are not a softmax over the classes" in toy.log_text(tmp_path)
+    text = toy.log_text(tmp_path)
+    assert "the teacher's scores are not a softmax over the classes" in text
+    assert 'add dict(type=' not in text  # the check is there
     assert not logged(tmp_path)
 
 
