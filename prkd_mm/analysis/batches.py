@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 import numpy as np
 import torch
@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
 
 from ..batch_norm import recalibrate_bn, recalibration_loader
+from ..checks.class_checks import Classes, classes_of
 from ..deploy.average import training_loader
 from ..randomness import untouched_random_state
 
 Batch = tuple[Tensor, Tensor]
+SPLITS = dict(train='the training set', val='the validation set')
 
 
 class Batches:
@@ -83,16 +85,7 @@ def load_batches(
         samples, seed: Number of images to draw, and the seed of this draw; default: all images.
         batch_size: Images per batch; default: the batch size of validation.
     """
-    if not cfg.get('val_dataloader'):
-        raise ValueError('the config has no val_dataloader, whose images the studies need')
-    loader_cfg = copy.deepcopy(cfg.val_dataloader)
-    if split == 'train':
-        pipeline = _innermost(loader_cfg.dataset).pipeline
-        loader_cfg.dataset = copy.deepcopy(cfg.train_dataloader.dataset)
-        _innermost(loader_cfg.dataset).pipeline = pipeline
-        # a wrapper such as ImageViews needs its own
-        loader_cfg.collate_fn = cfg.train_dataloader.get('collate_fn', dict(type='pseudo_collate'))
-    loader = Runner.build_dataloader(loader_cfg, seed=seed)
+    loader = _loader(cfg, split, seed)
     dataset = loader.dataset
     if samples is not None and samples < len(dataset):
         drawn = np.random.RandomState(seed).permutation(len(dataset))
@@ -107,6 +100,24 @@ def load_batches(
         preprocess,
         seed=seed,
     )
+
+
+def classes_in(cfg: Config, split: str) -> Classes:
+    """Names of the classes of the images of :func:`load_batches`, or None without names."""
+    return classes_of(_loader(cfg, split).dataset)
+
+
+def _loader(cfg: Config, split: str, seed: int = 0) -> Any:
+    if not cfg.get('val_dataloader'):
+        raise ValueError('the config has no val_dataloader, whose images the studies need')
+    loader_cfg = copy.deepcopy(cfg.val_dataloader)
+    if split == 'train':
+        pipeline = _innermost(loader_cfg.dataset).pipeline
+        loader_cfg.dataset = copy.deepcopy(cfg.train_dataloader.dataset)
+        _innermost(loader_cfg.dataset).pipeline = pipeline
+        # a wrapper such as ImageViews needs its own
+        loader_cfg.collate_fn = cfg.train_dataloader.get('collate_fn', dict(type='pseudo_collate'))
+    return Runner.build_dataloader(loader_cfg, seed=seed)
 
 
 def _innermost(dataset: ConfigDict) -> ConfigDict:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Optional
 
 from mmengine.runner import Runner
+from torch import nn
 
 from ..evaluation import unwrap
 from ..teachers import Teacher
@@ -50,6 +51,12 @@ def compare_classes(owner: str, classes: Classes, other: str, others: Classes) -
     return [f'{other} has no class with the name {_some(missing)}, as {owner} has']
 
 
+def teachers_classes(teacher: Optional[nn.Module]) -> list[Classes]:
+    """Names of the classes of a teacher, or of each of several."""
+    modules = teacher.modules() if isinstance(teacher, Teacher) else ()
+    return [each.classes for each in modules if isinstance(each, Teacher)]
+
+
 def check_classes(runner: Runner) -> list[str]:
     """Compare the classes of the training set with the net, its teacher and the validation set.
 
@@ -71,10 +78,8 @@ def check_classes(runner: Runner) -> list[str]:
     if runner.val_loop is not None:
         validated = classes_of(runner.val_dataloader.dataset)
         notes += compare_classes('the training set', classes, 'the validation set', validated)
-    teacher = getattr(model, 'teacher', None)
-    for each in teacher.modules() if isinstance(teacher, Teacher) else []:  # of several, each one
-        if isinstance(each, Teacher):
-            notes += compare_classes('the training set', classes, 'the teacher', each.classes)
+    for each in teachers_classes(getattr(model, 'teacher', None)):
+        notes += compare_classes('the training set', classes, 'the teacher', each)
     number = num_classes(model)
     if classes is None or number is None or number == len(classes):
         return notes

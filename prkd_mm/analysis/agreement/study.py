@@ -8,7 +8,7 @@ from torch import Tensor
 from ...options import documented
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
-from ..nets import Nets, build_pair, load_weights
+from ..nets import Nets, build_pair, check_class_order, load_weights
 from ..output import Report
 from ..runs import Run
 from ..study_options import StudyOptions, count, split_option, weights_option
@@ -34,12 +34,14 @@ def run(runs: Sequence[Run], report: Report, options: AgreementOptions) -> measu
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
-        ValueError: If no run has a teacher, or a student is named 'teacher'.
+        ValueError: If no run has a teacher, a student is named 'teacher', or the images have
+            another order of classes.
     """
     # only the config of a distillation specifies the teacher
     cfg = next((run.cfg for run in runs if 'distiller' in run.cfg.model), runs[0].cfg)
     nets = build_pair(cfg, choose_device(options.device))
     paths = _checkpoints(runs, options.weights)
+    check_class_order(cfg, paths.values(), [options.split], nets.teachers_classes)
     batches = load_batches(
         cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
     )

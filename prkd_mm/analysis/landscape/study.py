@@ -11,9 +11,9 @@ import numpy as np
 from ...cli import positive_number
 from ...options import documented, option
 from ...stats.estimates import mean_and_deviation
-from ..batches import load_batches, recalibrate, training_batches
+from ..batches import SPLITS, load_batches, recalibrate, training_batches
 from ..device import choose_device, exact_float32
-from ..nets import Nets, build_nets, load_weights
+from ..nets import Nets, build_nets, check_class_order, load_weights
 from ..output import Report
 from ..runs import Run
 from ..study_options import StudyOptions, count, weights_option
@@ -75,9 +75,12 @@ def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
+        ValueError: If the images have another order of classes.
     """
     paths = {run.title: run.all_weights(options.weights) for run in runs}
     tails = _tails(runs, report)
+    for run in runs:
+        check_class_order(run.cfg, [*paths[run.title], *tails.get(run.title, {}).values()], SPLITS)
     with report.progress():
         found = {
             run.title: _examine(run, paths[run.title], tails.get(run.title), options, report)

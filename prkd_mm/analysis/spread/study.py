@@ -11,7 +11,7 @@ from ...checkpoints import plain_state_dict, read
 from ...options import documented, option
 from ..batches import load_batches, predict, recalibrate, training_batches
 from ..device import choose_device, exact_float32
-from ..nets import build_nets, load_weights
+from ..nets import build_nets, check_class_order, load_weights
 from ..output import Report
 from ..runs import Run
 from ..study_options import StudyOptions, count, split_option
@@ -40,10 +40,12 @@ def run(runs: Sequence[Run], report: Report, options: SpreadOptions) -> dict[str
 
     Raises:
         FileNotFoundError: If a run has fewer than two checkpoints.
-        ValueError: If ``tail`` is less than two.
+        ValueError: If ``tail`` is less than two, or the images have another order of classes.
     """
     # fail on a missing checkpoint before computing
     tails = [run.tail(2, options.tail) for run in runs]
+    for run, tail in zip(runs, tails):
+        check_class_order(run.cfg, tail.values(), [options.split])
     with report.progress():
         found = {run.title: _examine(run, tail, report, options) for run, tail in zip(runs, tails)}
     rows = _show(found, report)

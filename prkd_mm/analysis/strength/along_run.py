@@ -1,5 +1,6 @@
 """Strength of a run's distillation losses over its epochs."""
 
+from pathlib import Path
 from typing import NamedTuple, Optional
 
 import numpy as np
@@ -108,6 +109,11 @@ def _sources(distiller: ConfigDict, loss: str) -> list[str]:
     ]
 
 
+def checkpoints_of(run: Run) -> dict[int, Path]:
+    """The checkpoints in the work dir of a run, by epoch; empty for a run of given checkpoints."""
+    return {} if run.checkpoints else tail_checkpoints(run.cfg.work_dir, 0)
+
+
 def solved_ends(run: Run) -> dict[str, float]:
     """The ends that a run solved for ``relax_to``, by ``<loss>.<attr>``; empty without a run."""
     try:
@@ -142,7 +148,7 @@ def strength_over_run(
         for loss in losses.at(epoch):
             for kind, value in meter.terms(loss).items():
                 parts.setdefault(PARTS[kind], [0.0] * len(epochs))[i] += value
-    kept = {} if run.checkpoints else tail_checkpoints(run.cfg.work_dir, 0)
+    kept = checkpoints_of(run)
     trained = [epoch for epoch in kept if epoch <= losses.length]
     norms = {}
     for epoch in report.track(f'{run.title}: gradients of its students')(trained):

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Union
 
 from torch import Tensor
 
@@ -10,12 +12,12 @@ from ...options import documented, option
 from ...strength import Term
 from ..batches import Batches, collect_logits, load_batches
 from ..device import choose_device, exact_float32
-from ..nets import Nets, build_pair, load_weights
+from ..nets import Nets, build_pair, check_class_order, load_weights
 from ..output import Report
 from ..runs import Run
 from ..study_options import StudyOptions, count, split_option, weights_option
 from . import figure, measure
-from .along_run import StrengthOverRun, strength_over_run
+from .along_run import StrengthOverRun, checkpoints_of, strength_over_run
 from .measure import Summary
 
 _SUBSETS = dict(train='training', val='validation')
@@ -47,7 +49,7 @@ def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[s
 
     Raises:
         FileNotFoundError: If a checkpoint is missing.
-        ValueError: If no run has a teacher.
+        ValueError: If no run has a teacher, or the images have another order of classes.
     """
     distilled = [run for run in runs if 'distiller' in run.cfg.model]
     run = (distilled or runs)[-1]
@@ -55,7 +57,11 @@ def run(runs: Sequence[Run], report: Report, options: StrengthOptions) -> dict[s
     batches = load_batches(
         run.cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
     )
-    load_weights(nets.student, run.weights(options.weights))
+    weights = run.weights(options.weights)
+    paths: list[Union[str, Path]] = [weights]
+    paths += [path for each in distilled for path in checkpoints_of(each).values()]
+    check_class_order(run.cfg, paths, [options.split], nets.teachers_classes)
+    load_weights(nets.student, weights)
     with report.progress():
         preds_S, preds_T, batch_size = _logits(run, nets, batches, report)
         terms = _terms(options.taus, options.tau_cor)
