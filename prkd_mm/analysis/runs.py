@@ -1,7 +1,7 @@
 """Find the trained students to analyze, and their checkpoints."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple, Optional, Union
 
@@ -21,7 +21,7 @@ class Run(NamedTuple):
     title: str  # its name in the figures
     cfg: Config
     checkpoints: Sequence[str] = ()  # files to use instead of those in the work dir
-    repeats: Sequence[str] = ()  # work dirs of the same training with other seeds
+    repeats: Mapping[int, str] = {}  # work dirs of the same training with other seeds, by seed
 
     def tail(self, at_least: int = 2, last: Optional[int] = None) -> dict[str, str]:
         """The run's ``checkpoints``, or else those of its last epochs, by label, ascending.
@@ -57,9 +57,10 @@ class Run(NamedTuple):
             return resolve(self.checkpoints[-1])
         return self._weights_in(self.cfg.work_dir, which)
 
-    def all_weights(self, which: str = 'latest') -> list[str]:
-        """The checkpoints of all seeds, each as in :meth:`weights`."""
-        return [self.weights(which), *(self._weights_in(folder, which) for folder in self.repeats)]
+    def all_weights(self, which: str = 'latest') -> dict[int, str]:
+        """The checkpoints of all seeds by seed, each as in :meth:`weights`; the first is 0."""
+        others = {seed: self._weights_in(folder, which) for seed, folder in self.repeats.items()}
+        return {0: self.weights(which), **others}
 
     def _weights_in(self, folder: str, which: str) -> str:
         try:
@@ -120,7 +121,7 @@ def find_runs(
     for method, folder in zip(chosen, folders or [None] * len(chosen)):
         cfg = load_config(config, method, options, folder)
         title = METHODS.get(cfg.get('method'), Path(config).stem)
-        repeats = [cfg.work_dir + seed_suffix(k) for k in range(1, trainings)]
+        repeats = {seed: cfg.work_dir + seed_suffix(seed) for seed in range(1, trainings)}
         runs.append(Run(title, cfg, files, repeats))
     return _with_unique_titles(runs)
 

@@ -60,7 +60,11 @@ def analyze(
 
 def _run(job: Job, students: Sequence[Job]) -> Run:
     """The run of seed 0 with the work dirs of its other seeds."""
-    others = [str(each.work_dir) for each in students if each.method == job.method and each.seed]
+    others = {
+        each.seed: str(each.work_dir)
+        for each in students
+        if each.method == job.method and each.seed
+    }
     return Run(METHODS.get(job.method or '', job.title), job.cfg, repeats=others)
 
 

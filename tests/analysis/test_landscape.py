@@ -1,15 +1,18 @@
 import copy
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 import toy
+from rich.console import Console
 from scipy import stats
 from torch import nn
 from torch.func import functional_call, hessian
 
+from prkd_mm.analysis import STUDIES
 from prkd_mm.analysis.landscape.measure import (
     Draw,
     over_trainings,
@@ -19,6 +22,8 @@ from prkd_mm.analysis.landscape.measure import (
 )
 from prkd_mm.analysis.landscape.objective import Objective, num_filters, random_direction
 from prkd_mm.analysis.landscape.sharpness import top_eigenvalue, trace, worst_loss
+from prkd_mm.analysis.output import Report
+from prkd_mm.analysis.runs import Run
 
 
 def half_square(outputs, targets):
@@ -200,22 +205,45 @@ def test_a_plane_contains_its_three_points():
 def test_error_bars_are_over_trainings_if_there_are_several():
     def over(values):
         return over_trainings(
-            [Draw(name, 0, {}, None) for name, _ in values], [x for _, x in values]
+            [Draw(seed, '', 0, {}, None) for seed, _ in values], [x for _, x in values]
         )
 
-    assert over([('a', 1.0), ('a', 3.0)]) == (2, 2**0.5)
-    assert over([('a', 1.0), ('a', 3.0), ('b', 3.0), ('b', 5.0)]) == (3, 2**0.5)
-    assert math.isnan(over([('a', 1.0)]).error)
+    assert over([(0, 1.0), (0, 3.0)]) == (2, 2**0.5)
+    assert over([(0, 1.0), (0, 3.0), (2, 3.0), (2, 5.0)]) == (3, 2**0.5)
+    assert math.isnan(over([(0, 1.0)]).error)
 
 
 def test_differences_of_sharpness_are_paired_by_training():
     def draws(*values):
-        return [Draw(name, 0, {}, SimpleNamespace(trace=x)) for name, x in values]
+        return [Draw(seed, '', 0, {}, SimpleNamespace(trace=x)) for seed, x in values]
 
-    kd = draws(('a', 1.0), ('a', 3.0), ('b', 5.0), ('c', 4.0))
-    prkd = draws(('d', 4.0), ('d', 4.0), ('e', 6.0), ('f', 7.0))
+    kd = draws((0, 1.0), (0, 3.0), (1, 5.0), (2, 4.0), (3, 99.0))  # seed 3 has no partner
+    prkd = draws((2, 7.0), (0, 4.0), (0, 4.0), (1, 6.0))
     (found,) = sharpness_differences({'KD': kd, 'PRKD': prkd}, 'trace')
     expected = stats.ttest_rel([4, 6, 7], [2, 5, 4]).confidence_interval(0.95)
     assert (found.better, found.worse) == ('PRKD', 'KD')
     assert found.interval == pytest.approx((expected.low, expected.high))
     assert found.mean == pytest.approx(2)
+
+
+def test_a_run_may_lack_seeds_that_another_one_has(tmp_path):
+    teacher = toy.save_teacher(tmp_path / 'teacher.pth')
+    cfgs = [
+        toy.config(
+            toy.distillation(teacher), tmp_path / str(seed), epochs=1, **{'randomness.seed': seed}
+        )
+        for seed in range(2)
+    ]
+    for cfg in cfgs:
+        toy.train(cfg)
+    one, other = (cfg.work_dir for cfg in cfgs)
+    # each seed is the same net in both runs, so that no sharpness differs
+    runs = [Run('KD', cfgs[0], repeats={1: other, 2: one}), Run('PRKD', cfgs[0], repeats={2: one})]
+    console = Console(record=True, width=200)
+    options = STUDIES['landscape'].options(
+        samples=8, seeds=1, grid=2, probes=1, bn_batches=1, device='cpu'
+    )
+    STUDIES['landscape'].run(runs, Report(tmp_path, 'landscape', console), options)
+    printed = ' '.join(console.export_text().split())
+    assert 'over 2 to 3 trainings, with 1 draw each' in printed
+    assert re.search('PRKD − KD: normalized trace *│ *0 ± 0 *│ *- *│ *2 *│ *cannot tell', printed)

@@ -4,6 +4,7 @@ import pytest
 from project import DIGITS
 from rich.console import Console
 
+from prkd_mm import analysis
 from prkd_mm.experiments import plan
 from prkd_mm.experiments.analyses import analyze
 from prkd_mm.experiments.comparison_report import protocol
@@ -85,3 +86,22 @@ def test_a_work_dir_of_another_experiment_is_not_analyzed(checkout, tmp_path):
     )
     assert copy_schedule([other], tmp_path) == [tmp_path / 'schedule.png']
     assert 'device' in protocol([other]) and 'device' not in protocol([other, recorded])
+
+
+def test_the_landscapes_are_those_of_the_seeds_whose_work_dirs_are_here(
+    checkout, tmp_path, monkeypatch
+):
+    def note(runs, report, options):
+        found.update({run.title: run.repeats for run in runs})
+
+    found = {}
+    study = analysis.STUDIES['landscape']._replace(run=note)
+    monkeypatch.setitem(analysis.STUDIES, 'landscape', study)
+    jobs = plan(DIGITS, ['kd', 'prkd'], seeds=3)
+    for job in jobs:
+        if (job.method, job.seed) != ('prkd', 1):
+            job.note(finished=True)
+    assert analyze(jobs, ['landscape'], tmp_path, Console()) == []
+    folder = './work_dirs/prkd_digits'
+    assert {title: list(repeats) for title, repeats in found.items()} == {'KD': [1, 2], 'PRKD': [2]}
+    assert [str(Path(path)) for path in found['PRKD'].values()] == [str(Path(f'{folder}_seed2'))]

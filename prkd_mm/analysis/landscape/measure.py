@@ -31,8 +31,9 @@ _SECOND = 1_000_003  # offset of the second direction's seed
 class Draw(NamedTuple):
     """One training with one draw of images and directions."""
 
+    training: int  # its seed, by which several runs are paired
     checkpoint: str
-    seed: int
+    seed: int  # of the draw
     curve: dict[float, dict[str, Value]]  # by distance along a random direction, then by split
     sharpness: Sharpness
 
@@ -57,16 +58,16 @@ def over_trainings(draws: Sequence[Draw], values: Sequence[float]) -> Estimate:
 
     There is one value per draw. Draws of the same training are averaged first.
     """
-    means = by_training(draws, values)
+    means = list(by_training(draws, values).values())
     return mean_and_deviation(values if len(means) == 1 else means)
 
 
-def by_training(draws: Sequence[Draw], values: Sequence[float]) -> list[float]:
-    """Mean over the draws of each training. There is one value per draw."""
+def by_training(draws: Sequence[Draw], values: Sequence[float]) -> dict[int, float]:
+    """Mean over the draws of each training, by its seed. There is one value per draw."""
     found = defaultdict(list)
     for draw, value in zip(draws, values):
-        found[draw.checkpoint].append(value)
-    return [float(np.mean(values)) for values in found.values()]
+        found[draw.training].append(value)
+    return {seed: float(np.mean(values)) for seed, values in found.items()}
 
 
 def sharpness_over_trainings(draws: Sequence[Draw], key: str) -> Estimate:
@@ -77,13 +78,10 @@ def sharpness_over_trainings(draws: Sequence[Draw], key: str) -> Estimate:
 def sharpness_differences(draws: Mapping[str, Sequence[Draw]], key: str) -> list[Difference]:
     """Differences of one field of :class:`Sharpness` between all runs, paired by training.
 
-    The runs must have the same seeds in the same order. A later run is compared with each
-    earlier one.
+    A training without one of the same seed in the other run is left out. A later run is compared
+    with each earlier one.
     """
-    numbers = {
-        title: dict(enumerate(by_training(each, _field(each, key))))
-        for title, each in draws.items()
-    }
+    numbers = {title: by_training(each, _field(each, key)) for title, each in draws.items()}
     pairs = combinations(numbers, 2)
     found = (difference(two, one, numbers[two], numbers[one]) for one, two in pairs)
     return [each for each in found if each]

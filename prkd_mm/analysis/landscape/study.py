@@ -80,15 +80,17 @@ def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[
     paths = {run.title: run.all_weights(options.weights) for run in runs}
     tails = _tails(runs, report)
     for run in runs:
-        check_class_order(run.cfg, [*paths[run.title], *tails.get(run.title, {}).values()], SPLITS)
+        tail = tails.get(run.title, {})
+        check_class_order(run.cfg, [*paths[run.title].values(), *tail.values()], SPLITS)
     with report.progress():
         found = {
             run.title: _examine(run, paths[run.title], tails.get(run.title), options, report)
             for run in runs
         }
     over = f'{options.seeds} draw{"s" if options.seeds > 1 else ""}'
-    trainings = max(map(len, paths.values()))
-    if trainings > 1:
+    fewest, most = min(map(len, paths.values())), max(map(len, paths.values()))
+    if most > 1:
+        trainings = f'{fewest} to {most}' if fewest < most else most
         over = f'{trainings} trainings, with {over} each'
     else:
         over += ' of images and directions, not over trainings'
@@ -100,7 +102,7 @@ def run(runs: Sequence[Run], report: Report, options: LandscapeOptions) -> dict[
     ]
     title = f'Sharpness of the train loss, ± standard deviation over {over}'
     report.table(title, sharpness_rows, dict(run='', **_HEADINGS))
-    if trainings > 1 and len(found) > 1:
+    if most > 1 and len(found) > 1:
         _show_differences({title: x.draws for title, x in found.items()}, report)
     _save(found, paths, options, over, report)
     return found
@@ -138,7 +140,7 @@ def _tails(runs: Sequence[Run], report: Report) -> dict[str, dict[str, str]]:
 
 def _examine(
     run: Run,
-    checkpoints: Sequence[str],
+    checkpoints: dict[int, str],
     tail: Optional[dict[str, str]],
     options: LandscapeOptions,
     report: Report,
@@ -149,11 +151,11 @@ def _examine(
     for seed in range(options.seed, options.seed + options.seeds):
         objectives = _objectives(run, nets, seed, options)
         track = report.track(f'{run.title}: curves and sharpness, seed {seed}')
-        for checkpoint in track(checkpoints):
+        for training, checkpoint in track(list(checkpoints.items())):
             load_weights(nets.student, checkpoint)
             curve = measure.curve(objectives, seed, axis)
             values = sharpness(objectives['train'], seed, options.radius, options.probes)
-            draws.append(Draw(checkpoint, seed, curve, values))
+            draws.append(Draw(training, checkpoint, seed, curve, values))
     load_weights(nets.student, checkpoints[0])
     objectives = _objectives(run, nets, options.seed, options)
     axis = np.linspace(-options.span, options.span, options.grid).tolist()
@@ -183,7 +185,7 @@ def _objectives(run: Run, nets: Nets, seed: int, options: LandscapeOptions) -> d
 
 def _save(
     found: dict[str, RunLandscape],
-    paths: dict[str, list[str]],
+    paths: dict[str, dict[int, str]],
     options: LandscapeOptions,
     over: str,
     report: Report,
@@ -197,7 +199,7 @@ def _save(
     if planes:
         rows['_plane'] = {title: _surface_rows(plane) for title, plane in planes.items()}
     numbers = dict(
-        checkpoints=paths,
+        checkpoints={title: list(each.values()) for title, each in paths.items()},
         samples=options.samples,
         radius=options.radius,
         sharpness=rows['_sharpness'],
