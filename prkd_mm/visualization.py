@@ -3,7 +3,7 @@
 matplotlib is imported only when a figure is drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Optional, Union
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # distinguishable in print and without color vision
 LINE_STYLES = ('-', '--', '-.', ':')
 LEGEND_LINE = 3.5  # in ems, long enough to show every dash
+_LETTER = 0.075  # width of a small letter, in inches
 
 
 class Style(NamedTuple):
@@ -91,6 +92,12 @@ def legend_below(axes: 'Axes', columns: int) -> None:
         loc='upper center',
         bbox_to_anchor=(0.5, -0.15),
     )
+
+
+def legend_columns(labels: Collection[str], width: float) -> int:
+    """Number of columns of a small legend with these labels that fit into a width in inches."""
+    column = _LETTER * (max(map(len, labels)) + 2 * LEGEND_LINE + 3)  # with the line and the gaps
+    return max(1, min(len(labels), int(width / column)))
 
 
 def bars(

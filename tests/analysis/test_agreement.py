@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from prkd_mm.analysis.agreement import figure
 from prkd_mm.analysis.agreement.measure import (
@@ -11,6 +12,7 @@ from prkd_mm.analysis.agreement.measure import (
     compare,
     reliability,
 )
+from prkd_mm.methods import METHODS
 
 
 def with_confidence(confidence, right):
@@ -99,6 +101,19 @@ def test_many_bins_without_enough_samples_are_left_out_of_the_figure():
     net = Agreement(50.0, 100.0, None, 0.0, 0.0, 0.1, *flat)
     diagram = figure.agreement({'teacher': net, 'KD': net}).axes[0]
     assert [len(points.get_offsets()) for points in diagram.collections] == [0, 0]
+
+
+@pytest.mark.parametrize('names', [list(METHODS.values()), ['KD (a long name of a folder)', 'KD']])
+def test_the_legends_are_in_the_figure(names):
+    net = Agreement(50.0, 100.0, 30.0, 0.0, 0.0, 0.1, [0.5], [0.5], [1.0])
+    drawn = figure.agreement({name: net for name in ('teacher', *names)})
+    renderer = FigureCanvasAgg(drawn).get_renderer()
+    drawn.draw(renderer)
+    panels = [axes.get_tightbbox(renderer) for axes in drawn.axes]
+    one, other = (legend.get_window_extent(renderer) for legend in drawn.legends)
+    assert 0 < one.x0 < one.x1 < other.x0 < other.x1 < drawn.bbox.x1
+    for box in (one, other):
+        assert 0 < box.y0 < box.y1 < min(panel.y0 for panel in panels)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...stats.estimates import Estimate
-from ...visualization import Style, bars, finish, legend_below, method_styles, new_figure
+from ...visualization import (
+    LEGEND_LINE,
+    Style,
+    bars,
+    finish,
+    legend_columns,
+    method_styles,
+    new_figure,
+)
 from .measure import Agreement, Comparison
 
 if TYPE_CHECKING:
@@ -17,6 +25,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN_SHARE = 0.01  # the accuracy of a bin with fewer samples is noise
+_NETS_WIDTH = 8.5  # of the legend of the nets, in inches; the other one needs the rest
 _FEW_CLASSES = 30  # bars with names; more classes are drawn as curves
 
 
@@ -31,6 +40,16 @@ def agreement(nets: dict[str, Agreement]) -> Figure:
     bars(calibration, errors, 'expected calibration error, points', color=colors)
     calibration.set_title('calibration')
     _draw_same_top1(same, {name: net for name, net in nets.items() if name != 'teacher'})
+    # outside of the panels, which are too narrow for them
+    columns = legend_columns(nets, _NETS_WIDTH)
+    for axes, side, number in ((diagram, 'left', columns), (same, 'right', 1)):
+        figure.legend(
+            *axes.get_legend_handles_labels(),
+            loc=f'outside lower {side}',
+            ncols=number,
+            fontsize='small',
+            handlelength=LEGEND_LINE,
+        )
     return figure
 
 
@@ -44,7 +63,6 @@ def _draw_reliability(axes: Axes, nets: dict[str, Agreement], styles: dict[str, 
         axes.plot(x, y, color=color, linestyle=dash, linewidth=1, label=name)
         axes.scatter(x, y, 400 * share, color=color, alpha=0.5)
     finish(axes, 'confidence (largest probability)', 'accuracy', legend=False)
-    legend_below(axes, 3)
     axes.set_title('reliability; area: share of the images')
 
 
@@ -60,7 +78,6 @@ def _draw_same_top1(axes: Axes, students: dict[str, Agreement]) -> None:
     axes.grid(alpha=0.3, axis='x')
     axes.set_xlabel('same top-1, % of the images')
     axes.set_title('agreement with the teacher')
-    legend_below(axes, 2)
 
 
 def correlation_maps(maps: dict[str, np.ndarray]) -> Figure:
