@@ -12,6 +12,8 @@ from torch import Tensor
 
 MANY_CLASSES = 1000  # with this number or more, only the largest logits are kept by default
 DEFAULT_TOPK = 32
+_ROUNDING = 0.05  # of a logit by float16, the largest that is accepted for any logits
+_RELATIVE_ROUNDING = 1e-3  # the same, relative to the range of the logits of an image
 
 
 class ArrayFile(NamedTuple):
@@ -118,6 +120,29 @@ def pack(logits: Tensor, topk: Optional[int]) -> list[np.ndarray]:
         classes.cpu().numpy().astype(_index_type(logits.size(1))),
         rest.cpu().numpy().astype(np.float16),
     ]
+
+
+def check_rounding(logits: Tensor) -> None:
+    """Raise a ValueError if ``float16`` changes the differences of the logits ``(N, C)`` too much.
+
+    Only a common offset of all classes, which changes no probability, can do this. Logits below 128
+    are off by at most 1/32. Without an offset, there are logits on both sides of 0, so that none is
+    larger than their range, of which the rounding is at most 1/2048.
+    """
+    centered = logits - logits.mean(1, keepdim=True)
+    stored = logits.half().float()
+    error = (stored - stored.mean(1, keepdim=True) - centered).abs().amax(1)
+    span = logits.amax(1) - logits.amin(1)
+    excess = error - (_RELATIVE_ROUNDING * span).clamp(min=_ROUNDING)
+    worst = int(excess.argmax())
+    if excess[worst] > 0:
+        raise ValueError(
+            f'float16 would round the logits of an image by {error[worst]:.2g}, which differ by '
+            f'{span[worst]:.3g}, since they have a common offset of {logits[worst].mean():.4g}; '
+            f'expected at most {_ROUNDING}. Subtract the offset from the biases of the last layer '
+            'of the teacher, which does not change its probabilities, or use the teacher without '
+            'stored logits'
+        )
 
 
 def unpack(parts: list[Tensor], num_classes: int) -> Tensor:

@@ -187,6 +187,41 @@ def test_other_logits_of_the_teacher_are_refused(tmp_path, topk):
         store.compare(0, index, now[:, :6])
 
 
+@pytest.mark.parametrize('topk', [None, 3])
+def test_a_common_offset_that_float16_cannot_store_is_an_error(tmp_path, topk):
+    """The probabilities are the same, but the rounded logits are not."""
+    store = TeacherLogits.create(tmp_path / 'a', 1, 50, C, topk)
+    words = r'by 0\.[23].*, which differ by .* common offset of .*; expected at most 0.05'
+    with pytest.raises(ValueError, match=words):
+        store.put((0, 0, 50), logits(0, 0, 50) + 1000)
+    assert store.missing()
+
+
+@pytest.mark.parametrize('topk', [None, 3])
+@pytest.mark.parametrize(
+    'scale, offset', [(5, 0), (5, 100), (60, 0), (60, -60), (1e3, 0), (1e4, 0)]
+)
+def test_logits_of_any_size_without_a_large_offset_are_stored(tmp_path, scale, offset, topk):
+    store = TeacherLogits.create(tmp_path / 'a', 1, 50, C, topk)
+    z = scale * logits(0, 0, 50) / 5 + offset
+    store.put((0, 0, 50), z)
+    store.compare(0, np.arange(8), z[:8])
+    constant = torch.full((50, C), 1000.3)  # equal probabilities remain equal
+    again = TeacherLogits.create(tmp_path / 'b', 1, 50, C, topk)
+    again.put((0, 0, 50), constant)
+    again.compare(0, np.arange(8), constant[:8])
+
+
+def test_a_common_offset_does_not_hide_other_logits(tmp_path):
+    store = TeacherLogits.create(tmp_path / 'a', 1, 50, C)
+    z = logits(0, 0, 50) + 100
+    store.put((0, 0, 50), z)
+    with pytest.raises(StoreMismatch, match='differ by up to .* without the mean of its image, is'):
+        store.compare(0, np.arange(8), z[:8].flip(1))
+    with pytest.raises(StoreMismatch, match='differ by up to'):
+        store.compare(0, np.arange(8), 1.3 * (z[:8] - 100) + 100)
+
+
 def test_bad_arguments_are_refused(tmp_path):
     for arguments in (dict(views=0), dict(topk=7), dict(topk=0)):
         with pytest.raises(ValueError, match=next(iter(arguments))):
