@@ -17,6 +17,7 @@ from prkd_mm.analysis.landscape.measure import (
     Draw,
     over_trainings,
     plane,
+    plane_surface,
     sharpness_differences,
     values_at,
 )
@@ -200,6 +201,18 @@ def test_a_plane_contains_its_three_points():
     assert coordinates[1][0] > 0 and coordinates[2][1] > 0
     with pytest.raises(ValueError, match='line'):
         plane([vectors[0], 2 * vectors[0], 3 * vectors[0]])
+
+
+def test_the_plane_of_an_elongated_tail_is_no_narrow_strip(X):
+    objective = quadratic(X)
+    one, other = torch.eye(5).double()[:2]
+    vectors = dict(a=0 * one, b=2 * one + 0.1 * other, c=4 * one)
+    found = plane_surface(dict(train=objective), vectors, 3, lambda net: None)
+    width, height = (axis[-1] - axis[0] for axis in (found.a, found.b))
+    assert width / 2 < height <= width
+    for axis, at in zip((found.a, found.b), zip(*found.marks.values())):
+        assert axis[0] < min(at) < max(at) < axis[-1]
+    assert found.losses('train').shape == (3, 3)
 
 
 def test_error_bars_are_over_trainings_if_there_are_several():

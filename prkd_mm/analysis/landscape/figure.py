@@ -103,7 +103,7 @@ def _draw_marks(axes: Axes, marks: dict[str, list[float]]) -> None:
         axes.annotate(
             label,
             (x, y),
-            (8, 6),
+            (8, -16 if label == 'mean' else 6),  # the mean is often close to a checkpoint
             textcoords='offset points',
             fontsize='small',
             bbox=dict(boxstyle='round', facecolor='white', alpha=0.7),

@@ -124,14 +124,13 @@ def plane_surface(
     """Loss and error in the plane through three weight vectors.
 
     The grid has ``size`` points along each axis, and extends beyond the coordinates of the
-    vectors by half of their range. The vectors and their mean are marked.
+    vectors by half of the larger range of the two. The vectors and their mean are marked.
     """
     directions, coordinates = plane(list(vectors.values()))
     marks = dict(zip(vectors, coordinates), mean=np.mean(coordinates, 0).tolist())
-    axes = []
-    for x in zip(*coordinates):
-        margin = (max(x) - min(x)) / 2
-        axes.append(np.linspace(min(x) - margin, max(x) + margin, size).tolist())
+    low, high = np.min(coordinates, 0), np.max(coordinates, 0)
+    margin = (high - low).max() / 2  # of both, since a narrow strip would be unreadable
+    axes = np.linspace(low - margin, high + margin, size).T.tolist()
     origin = next(iter(vectors.values()))
     points = [*marks.values(), *product(*axes)]
     values = values_at(objectives, origin, directions, points, recalibrate, progress)
