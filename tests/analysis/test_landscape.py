@@ -13,7 +13,9 @@ from torch import nn
 from torch.func import functional_call, hessian
 
 from prkd_mm.analysis import STUDIES
+from prkd_mm.analysis.landscape import figure
 from prkd_mm.analysis.landscape.measure import (
+    SPLITS,
     Draw,
     over_trainings,
     plane,
@@ -21,7 +23,7 @@ from prkd_mm.analysis.landscape.measure import (
     sharpness_differences,
     values_at,
 )
-from prkd_mm.analysis.landscape.objective import Objective, num_filters, random_direction
+from prkd_mm.analysis.landscape.objective import Objective, Value, num_filters, random_direction
 from prkd_mm.analysis.landscape.sharpness import top_eigenvalue, trace, worst_loss
 from prkd_mm.analysis.output import Report
 from prkd_mm.analysis.runs import Run
@@ -213,6 +215,19 @@ def test_the_plane_of_an_elongated_tail_is_no_narrow_strip(X):
     for axis, at in zip((found.a, found.b), zip(*found.marks.values())):
         assert axis[0] < min(at) < max(at) < axis[-1]
     assert found.losses('train').shape == (3, 3)
+
+
+@pytest.mark.parametrize('losses, cut', [((1.0, 1.2, 0.8), False), ((0.1, 0.1, 9.0), True)])
+def test_a_band_whose_lower_edge_is_cut_is_noted(losses, cut):
+    draws = [
+        Draw(seed, '', 0, {a: dict.fromkeys(SPLITS, Value(x, 0.0)) for a in (0.0, 1.0)}, None)
+        for seed, x in enumerate(losses)
+    ]
+    title = figure.curves({'KD': draws}, 'band: ± standard deviation').get_suptitle()
+    assert title.startswith('band: ± standard deviation')
+    assert ('below a tenth of the mean' in title) == cut
+    alone = figure.curves({'KD': draws[:1]}, 'one draw has no band').get_suptitle()
+    assert alone == 'one draw has no band'
 
 
 def test_error_bars_are_over_trainings_if_there_are_several():

@@ -31,22 +31,26 @@ if TYPE_CHECKING:
 def curves(runs: dict[str, list[Draw]], title: str) -> Figure:
     """Loss along random directions, with a band of ± 1 standard deviation."""
     figure = new_figure(10, 4)
-    figure.suptitle(title, fontsize='medium')
     styles = method_styles(list(runs))
+    cut = False
     for axes, split in zip(figure.subplots(1, 2, sharey=True), SPLITS):
         for name, draws in runs.items():
-            _draw_band(axes, draws, split, name, styles[name])
+            cut |= _draw_band(axes, draws, split, name, styles[name])
         finish(axes, 'distance along a random direction, in filter norms', f'{split} loss, nats')
+    note = '\nWhere a band would reach below a tenth of the mean, its lower edge is there'
+    figure.suptitle(title + note * cut, fontsize='medium')
     return figure
 
 
-def _draw_band(axes: Axes, draws: list[Draw], split: str, name: str, style: Style) -> None:
+def _draw_band(axes: Axes, draws: list[Draw], split: str, name: str, style: Style) -> bool:
+    """Draw the curve of a run with its band; whether the lower edge of the band was cut."""
     axis = list(draws[0].curve)
     estimates = [over_trainings(draws, [draw.curve[a][split].loss for draw in draws]) for a in axis]
     mean, error = np.array(estimates).T
     axes.semilogy(axis, mean, color=style.color, linestyle=style.dash, label=name)
     low = np.maximum(mean - error, mean / 10)  # a logarithmic axis cannot show 0
     axes.fill_between(axis, low, mean + error, alpha=0.15, color=style.color)
+    return bool((mean - error < low).any())
 
 
 def random_surfaces(runs: dict[str, Surface], title: str) -> Figure:
