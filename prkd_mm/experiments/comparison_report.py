@@ -27,7 +27,8 @@ NOTE = (
     '"yes" or "no" only if the whole interval lies on one side of 0. It covers the '
     'randomness of the seeds, not the choice of the teacher and of the validation set, and one '
     'in twenty intervals excludes 0 even if the methods do not differ. The strength is that of '
-    'the whole supervision at the match, the mean curvature of the loss in the logits. The '
+    'the whole supervision at the match, the mean curvature of the loss in the logits, on '
+    'the images of the log; its figure is of images without augmentation, and can differ. The '
     'distance between the students of the last two epochs is the norm of the difference of their '
     'trained weights.'
 )

@@ -7,8 +7,8 @@ from mmengine.registry import MODELS
 from project import ROOT
 from torch.func import hessian
 
-from prkd_mm.analysis.strength import measure
-from prkd_mm.analysis.strength.along_run import RunLosses
+from prkd_mm.analysis.strength import figure, measure
+from prkd_mm.analysis.strength.along_run import RunLosses, StrengthOverRun
 from prkd_mm.analysis.strength.measure import (
     distance,
     eigenvalues,
@@ -237,3 +237,10 @@ def test_losses_on_features_are_left_out():
 def test_a_config_without_distillation_raises():
     with pytest.raises(ValueError, match='no distill_losses'):
         run_terms(Config(dict(model=dict(type='A'))), [0])
+
+
+def test_the_figure_says_that_its_images_are_not_augmented():
+    run = StrengthOverRun([0, 1], [0.2, 0.1], {'KL': [0.2, 0.1]}, {})
+    scheme = summary(Term('kl'), logits(seed=1), logits())
+    drawn = figure.strength({'KL': scheme}, {'KD': run}, 'title')
+    assert 'without augmentation' in drawn.axes[4].get_title()

@@ -87,7 +87,7 @@ def _draw_strength_over_run(
         legend_below(axes, 2)
     axes.locator_params(axis='x', integer=True)
     axes.set_yscale('log')
-    axes.set_title("(e) strength of the run's own loss at the match")
+    axes.set_title("(e) strength of the run's own loss at the match,\nimages without augmentation")
 
 
 def _draw_gradients_over_run(
