@@ -21,6 +21,7 @@ from prkd_mm.analysis.strength.measure import (
     summary,
 )
 from prkd_mm.config import load_config
+from prkd_mm.stats.estimates import Estimate
 from prkd_mm.strength import KINDS, StrengthMeter, Term, strength, terms_of
 
 QUICKSTART = str(ROOT / 'configs/quickstart/prkd_digits.py')
@@ -244,3 +245,17 @@ def test_the_figure_says_that_its_images_are_not_augmented():
     scheme = summary(Term('kl'), logits(seed=1), logits())
     drawn = figure.strength({'KL': scheme}, {'KD': run}, 'title')
     assert 'without augmentation' in drawn.axes[4].get_title()
+
+
+def test_gradients_of_zero_are_noted_in_the_figure():
+    along = {
+        name: StrengthOverRun([0, 1], [0.2, 0.1], {'KL': [0.2, 0.1]}, gradients)
+        for name, gradients in dict(
+            KD={1: Estimate(0.3, 0.1), 2: Estimate(0.2, 0.1)},
+            DIST={1: Estimate(0.3, 0.1), 2: Estimate(0.0, 0.0)},
+        ).items()
+    }
+    scheme = summary(Term('kl'), logits(seed=1), logits())
+    legend = figure.strength({'KL': scheme}, along, 'title').axes[5].get_legend()
+    shown = [text.get_text() for text in legend.get_texts()]
+    assert shown == ['KD', 'DIST (1 of 2 are 0, not shown)']

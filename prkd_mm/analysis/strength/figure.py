@@ -97,6 +97,8 @@ def _draw_gradients_over_run(
     for name, gradients in drawn.items():
         means, errors = zip(*gradients.values())
         color, dash = styles[name]
+        zeros = means.count(0.0)  # a logarithmic axis cannot show them
+        note = f' ({zeros} of {len(means)} are 0, not shown)' if zeros else ''
         axes.errorbar(
             list(gradients),
             means,
@@ -105,7 +107,7 @@ def _draw_gradients_over_run(
             linestyle=dash,
             marker='.',
             capsize=2,
-            label=name,
+            label=name + note,
         )
     finish(axes, 'epoch', 'gradient norm, all weights included', legend=False)
     axes.locator_params(axis='x', integer=True)
