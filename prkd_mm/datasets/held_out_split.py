@@ -1,15 +1,18 @@
 """Hold out part of the training images, for choosing settings without the test set."""
 
+import logging
 from collections import defaultdict
 from typing import Optional
 
 from mmengine.dataset import BaseDataset
+from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
 from ..checks.number_checks import check_whole_number
 from .wrapped import build_wrapped
 
 PARTS = ('rest', 'held_out')
+_SHOWN = 5  # classes named in a warning
 
 
 @DATASETS.register_module()
@@ -19,7 +22,7 @@ def held_out_split(
     """Build one part of a data set, split within each class.
 
     Every ``every``-th image of each class, in the order of the data set, is held out; the rest is
-    for training.
+    for training. A class with fewer images has none of them held out, which is a warning.
 
     Args:
         dataset (dict): Config of a data set of MMEngine's ``BaseDataset``.
@@ -52,6 +55,16 @@ def held_out_split(
         raise ValueError(
             f'held_out_split: no class in these {len(whole)} images has {every} images; '
             f'use a smaller `every` than {every}'
+        )
+    if part == 'held_out' and (few := [label for label, n in seen.items() if n < every]):
+        names = dict(enumerate(whole.metainfo.get('classes') or ()))
+        shown = [repr(names.get(label, label)) for label in sorted(few)[:_SHOWN]]
+        print_log(
+            f'held_out_split: {len(few)} of {len(seen)} classes have fewer than {every} images, so '
+            f'that none of theirs is held out: {", ".join(shown)}'
+            f'{", ..." if len(few) > _SHOWN else ""}; use a smaller `every`, or add images',
+            logger='current',
+            level=logging.WARNING,
         )
     # in place: MMEngine's get_subset() uses one deepcopy memo for all calls, which
     # mixes up objects whose addresses are reused

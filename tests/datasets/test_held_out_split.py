@@ -1,4 +1,6 @@
+import logging
 from collections import Counter
+from unittest import mock
 
 import pytest
 from mmengine.dataset import BaseDataset
@@ -67,6 +69,23 @@ def test_the_data_set_is_not_copied(monkeypatch):
 def test_bad_arguments_are_errors(wrong, words):
     with pytest.raises(ValueError, match=words):
         held_out_split(DIGITS, **wrong)
+
+
+@pytest.mark.parametrize(
+    'every, number, names',
+    [(129, 4, "'0', '2', '7', '8';"), (130, 7, "'0', '2', '4', '6', '7', ...;")],
+)
+def test_classes_without_a_held_out_image_are_named(every, number, names):
+    print_log = mock.Mock()
+    with mock.patch.dict(held_out_split.__globals__, print_log=print_log):
+        held_out_split(DIGITS, 'rest', every=every)
+        held_out_split(DIGITS, 'held_out', every=127)  # the smallest class has 127 images
+        assert not print_log.called
+        held_out_split(DIGITS, 'held_out', every=every)
+    ((message,), options) = print_log.call_args
+    assert f'{number} of 10 classes have fewer than {every} images' in message
+    assert f'none of theirs is held out: {names}' in message
+    assert options['level'] == logging.WARNING
 
 
 def test_a_wrapper_is_an_error():
