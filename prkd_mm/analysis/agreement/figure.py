@@ -41,15 +41,11 @@ def agreement(nets: dict[str, Agreement]) -> Figure:
     calibration.set_title('calibration')
     _draw_same_top1(same, {name: net for name, net in nets.items() if name != 'teacher'})
     # outside of the panels, which are too narrow for them
+    common: dict[str, Any] = dict(fontsize='small', handlelength=LEGEND_LINE)
     columns = legend_columns(nets, _NETS_WIDTH)
-    for axes, side, number in ((diagram, 'left', columns), (same, 'right', 1)):
-        figure.legend(
-            *axes.get_legend_handles_labels(),
-            loc=f'outside lower {side}',
-            ncols=number,
-            fontsize='small',
-            handlelength=LEGEND_LINE,
-        )
+    parts = diagram.get_legend_handles_labels(), same.get_legend_handles_labels()
+    figure.legend(*parts[0], loc='outside lower left', ncols=columns, **common)
+    figure.legend(*parts[1], loc='outside lower right', **common)
     return figure
 
 
