@@ -3,6 +3,7 @@
 from typing import Any, Optional
 
 from mmengine.runner import Runner
+from mmpretrain.models import ImageClassifier
 
 from ..config_types import is_type, type_name
 from ..evaluation import unwrap
@@ -35,7 +36,8 @@ def check_metrics(cfg: dict) -> None:
 def num_classes(net: Any) -> Optional[int]:
     """Number of classes of a net, an algorithm or its config, or None if it is not declared."""
     net = _member(net, 'architecture') or net
-    return _member(_member(net, 'head'), 'num_classes')
+    head = _member(net, 'head')  # which a TimmClassifier does not have
+    return _member(net if head is None else head, 'num_classes')
 
 
 def in_channels(model: Any) -> Optional[int]:
@@ -54,7 +56,9 @@ def metrics_of(evaluator: Any) -> list[dict]:
 def check_images(runner: Runner) -> None:
     """Raise a ValueError if the net has no head, or expects images with other channels."""
     model = unwrap(runner.model)
-    if getattr(getattr(model, 'architecture', model), 'with_head', True) is False:
+    net = getattr(model, 'architecture', model)
+    # other classifiers, such as TimmClassifier, compute their loss without a head
+    if isinstance(net, ImageClassifier) and not net.with_head:
         raise ValueError('the net has no head, so it has no loss; add model.head to the config')
     images = getattr(runner.train_dataloader.dataset, 'images', None)
     expected = in_channels(runner.cfg.get('model'))

@@ -8,6 +8,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
 
 from ..algorithms.student_alone import net_config
+from ..checks.metric_checks import num_classes
 from ..config_types import is_type, type_name, types_in
 
 _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
@@ -23,7 +24,7 @@ def student_config(cfg: Config) -> Config:
     net.pop('_scope_', None)
     net.pop('data_preprocessor', None)
     plain: dict[str, Any] = dict(
-        default_scope='mmpretrain', model=net, data_preprocessor=_preprocessor(cfg, net['head'])
+        default_scope='mmpretrain', model=net, data_preprocessor=_preprocessor(cfg, net)
     )
     for key in ('test_dataloader', 'test_evaluator', 'test_cfg'):
         if cfg.get(key) is not None:
@@ -43,7 +44,7 @@ def student_config(cfg: Config) -> Config:
     return Config(Config(plain).to_dict())
 
 
-def _preprocessor(cfg: Config, head: dict) -> dict:
+def _preprocessor(cfg: Config, net: dict) -> dict:
     found = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
     if not found:
         raise ValueError('the config has no data_preprocessor, which defines how images are scaled')
@@ -59,7 +60,7 @@ def _preprocessor(cfg: Config, head: dict) -> dict:
         mean=list(found.mean),
         std=list(found.std),
         to_rgb=to_rgb,
-        num_classes=found.get('num_classes', head.get('num_classes')),
+        num_classes=found.get('num_classes', num_classes(net)),
     )
 
 
