@@ -59,12 +59,24 @@ def mean_of(states: Sequence[State]) -> State:
 
 def batch_norm_statistics(model: nn.Module) -> set[str]:
     """Names of the batch-norm running statistics in ``model``'s state dict."""
-    return {
-        f'{prefix}.{name}' if prefix else name
-        for prefix, module in model.named_modules()
-        if isinstance(module, _BatchNorm)
-        for name, _ in module.named_buffers()
-    }
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    buffers = {id(buffer) for layer in layers for buffer in layer.buffers()}
+    return {name for name, value in _named(model).items() if id(value) in buffers}
+
+
+def trained_weights(model: nn.Module) -> list[str]:
+    """Names of the weights that are trained in ``model``'s state dict."""
+    names = {id(value): name for name, value in _named(model).items()}
+    return [names[id(weight)] for weight in model.parameters() if weight.requires_grad]
+
+
+def _named(model: nn.Module) -> State:
+    """The tensors of a model itself, under the names of its state dict.
+
+    These are not always those of ``named_parameters``: MMPretrain's ``TimmClassifier`` shortens
+    them.
+    """
+    return model.state_dict(keep_vars=True)
 
 
 def restore_statistics(state: State, model: nn.Module) -> None:

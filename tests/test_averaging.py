@@ -4,6 +4,7 @@ import torch
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmpretrain.models.classifiers import TimmClassifier
 from torch import nn
 
 from prkd_mm.averaging import (
@@ -12,6 +13,7 @@ from prkd_mm.averaging import (
     mean_of,
     mean_state,
     restore_statistics,
+    trained_weights,
 )
 
 weights = st.lists(st.floats(-1e4, 1e4, width=32, allow_nan=False), min_size=3, max_size=3)
@@ -80,6 +82,12 @@ class TestBatchNormStatistics:
         assert batch_norm_statistics(nn.BatchNorm2d(5)) == {
             'running_mean', 'running_var', 'num_batches_tracked'
         }  # fmt: skip
+
+    def test_trained_weights_have_the_names_of_the_state_dict(self):
+        net = nn.ModuleDict(dict(model=self.net()))
+        net['model'][0].bias.requires_grad_(False)
+        net._register_state_dict_hook(TimmClassifier._remove_state_dict_prefix)
+        assert trained_weights(net) == ['0.weight', '1.weight', '1.bias', '2.weight', '2.bias']
 
     def test_only_statistics_are_restored(self):
         one, two = self.net(), self.net()

@@ -27,6 +27,7 @@ _PATCHES = (
     mmrazor_patches.in_place_activations,
     mmrazor_patches.recorded_outputs,
     student_checkpoints.plain_student,
+    student_checkpoints.nets_of_other_libraries,
     student_checkpoints.student_of_algorithm,
     student_checkpoints.checkpoint_as_model,
     student_checkpoints.pipeline_for_files,

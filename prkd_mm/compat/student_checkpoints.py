@@ -35,6 +35,26 @@ def plain_student() -> bool:
     return wrap(BaseAlgorithm, '__init__', _init_with_prefix)
 
 
+def _remove_in_place(remove: Callable, net: nn.Module, state: dict, *args) -> dict:
+    renamed = remove(net, state, *args)
+    state.clear()  # of an inner module, PyTorch ignores the returned dict
+    state.update(renamed)
+    return state
+
+
+def nets_of_other_libraries() -> bool:
+    """Let an algorithm, and EMA, load the nets of timm and transformers that they have saved.
+
+    MMPretrain's ``TimmClassifier`` and ``HuggingFaceClassifier`` add ``model.`` to the names of the
+    weights that they load, but only remove it from those that they save if they are the whole model
+    (mmpretrain/models/classifiers/timm.py). Inside of another module, no name would match.
+    """
+    from mmpretrain.models.classifiers import HuggingFaceClassifier, TimmClassifier
+
+    kinds = TimmClassifier, HuggingFaceClassifier
+    return all([wrap(kind, '_remove_state_dict_prefix', _remove_in_place) for kind in kinds])
+
+
 def _load_student(load: Callable, model: nn.Module, checkpoint: dict, *args, **kwargs) -> Any:
     from ..checkpoints import plain_state_dict
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from ..algorithms.student_alone import is_alone
 from ..analysis.spread.measure import last_step
+from ..averaging import trained_weights
 from ..checkpoints import read, resolve
 from ..cli import command_of
 from ..config import add_train_arguments, load_config
@@ -209,8 +210,7 @@ class Job:
 
     def last_step(self) -> Optional[tuple[float, float]]:
         """Distance between the students of the last two epochs, and the norm of their mean."""
-        trained = [name for name, weight in self._net().named_parameters() if weight.requires_grad]
-        return last_step(self.work_dir, trained) if self.method else None
+        return last_step(self.work_dir, trained_weights(self._net())) if self.method else None
 
     def _net(self) -> nn.Module:
         """The net that is trained, with random weights."""

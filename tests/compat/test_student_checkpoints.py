@@ -4,9 +4,12 @@ import pytest
 import torch
 import toy
 from mmengine.runner import load_checkpoint
+from mmengine.runner.checkpoint import get_state_dict
 from mmpretrain import ImageClassificationInferencer, get_model
+from mmpretrain.models.classifiers import HuggingFaceClassifier, TimmClassifier
 from PIL import Image
 
+from prkd_mm.deploy.student import load_student
 from prkd_mm.deploy.student_config import student_config
 
 FILES = 'student_avg.pth', 'epoch_2.pth'
@@ -99,3 +102,71 @@ def test_a_net_with_other_names_takes_nothing_from_the_checkpoint(run):
     checkpoint = load_checkpoint(other, f'{run.work_dir}/epoch_2.pth')
     assert torch.equal(other.weight, before)
     assert any(name.startswith('architecture.') for name in checkpoint['state_dict'])
+
+
+@pytest.mark.parametrize('kind', [TimmClassifier, HuggingFaceClassifier])
+def test_a_net_of_another_library_has_the_same_names_inside_of_another_module(kind):
+    def net():
+        wrapped = torch.nn.Module()
+        wrapped.model = torch.nn.BatchNorm2d(3)
+        wrapped._register_state_dict_hook(kind._remove_state_dict_prefix)
+        wrapped._register_load_state_dict_pre_hook(kind._add_state_dict_prefix)
+        return wrapped
+
+    one, other = (torch.nn.ModuleDict(dict(first=torch.nn.Linear(2, 2), net=net())) for _ in 'ab')
+    one['net'].model.running_mean += 1
+    alone = one['net'].state_dict()
+    assert list(alone) == list(one['net'].model.state_dict())
+    for state in (one.state_dict(), get_state_dict(one)):
+        assert list(state) == [*('first.weight', 'first.bias'), *(f'net.{name}' for name in alone)]
+        other.load_state_dict(state)
+        toy.assert_same(other['net'].model.state_dict(), one['net'].model.state_dict())
+
+
+@pytest.fixture(scope='module')
+def timm_run(tmp_path_factory):
+    pytest.importorskip('timm')
+    folder = tmp_path_factory.mktemp('timm')
+    net = dict(
+        type='mmpretrain.TimmClassifier', model_name='test_resnet', num_classes=toy.NUM_CLASSES
+    )
+    distiller = toy.logits_distiller(loss_prkd=dict(type='mmrazor.PRKDLoss'))
+    distiller['student_recorders'] = dict(logits=dict(type='mmrazor.ModuleOutputs', source='model'))
+    teacher = toy.save_teacher(folder / 'teacher.pth')
+    model = toy.distillation(teacher, net, distiller=distiller)
+    tail = dict(type='TailAverageHook', num_epochs=2, bn='latest')
+    cfg = toy.config(model, folder / 'run', tail)
+    for part in ('dataloader', 'evaluator', 'cfg'):
+        cfg[f'test_{part}'] = cfg[f'val_{part}']
+    return toy.train(cfg)
+
+
+def test_a_run_with_a_student_of_timm_resumes(timm_run, tmp_path):
+    cfg = timm_run.cfg.copy()
+    cfg.work_dir, cfg.experiment_name = str(tmp_path), 'resumed'
+    resumed = toy.resume(cfg, f'{timm_run.work_dir}/epoch_1.pth')
+    toy.assert_same(resumed.model.state_dict(), timm_run.model.state_dict())
+
+
+def test_a_student_of_timm_is_tested_and_averaged(timm_run):
+    states = [
+        torch.load(f'{timm_run.work_dir}/{name}.pth', weights_only=False)['state_dict']
+        for name in ('epoch_1', 'epoch_2', 'student_avg')
+    ]
+    average = states.pop()
+    statistics = [name for name in average if 'running' in name]
+    assert statistics and set(average) == set(toy.student(timm_run).model.state_dict())
+    for name, value in average.items():
+        earlier, latest = (state[f'architecture.{name}'] for state in states)
+        kept = name in statistics or not value.is_floating_point()
+        torch.testing.assert_close(value, latest if kept else (earlier + latest) / 2)
+    for name in FILES:
+        path = f'{timm_run.work_dir}/{name}'
+        plain = get_model(student_config(timm_run.cfg), pretrained=path)
+        whole = get_model(timm_run.cfg.copy(), pretrained=path).architecture
+        toy.assert_same(plain.state_dict(), whole.state_dict())
+        state = average if name == FILES[0] else toy.student(timm_run).state_dict()
+        toy.assert_same(dict(plain.state_dict()), dict(state))
+    loaded = load_student(timm_run.work_dir)
+    toy.assert_same(dict(loaded.net.net.state_dict()), dict(average))
+    assert loaded.config.data_preprocessor.num_classes == toy.NUM_CLASSES

@@ -7,6 +7,7 @@ from typing import Optional
 
 import torch
 
+from ...averaging import trained_weights
 from ...checkpoints import plain_state_dict, read
 from ...options import documented, option
 from ..batches import load_batches, predict, recalibrate, training_batches
@@ -66,7 +67,7 @@ def _examine(run: Run, tail: dict[str, str], report: Report, options: SpreadOpti
         checkpoint = read(path)
         states[label] = plain_state_dict(checkpoint)[0]
         last_epoch = checkpoint.get('meta', {}).get('epoch', 1) - 1
-    names = [name for name, p in nets.student.named_parameters() if p.requires_grad]
+    names = trained_weights(nets.student)
     batches = load_batches(
         run.cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
     )
