@@ -6,7 +6,7 @@ import os
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Optional, Union
@@ -70,6 +70,37 @@ def epoch_checkpoints(work_dir: Union[str, Path]) -> dict[int, Path]:
         if (match := re.fullmatch(r'epoch_(\d+)\.pth', path.name))
     }
     return dict(sorted(found.items()))
+
+
+def check_no_gap(work_dir: Union[str, Path], used: Collection[int], advice: str) -> None:
+    """Refuse checkpoints ``epoch_N.pth`` of a work dir if one is missing between them.
+
+    A run writes them at an interval, which is the smallest one between those that it kept. The
+    last one may follow sooner, because it ends the run, so it does not count.
+
+    Args:
+        work_dir, used: The work dir, and N of the checkpoints to use.
+        advice: What to do instead, for the error message.
+
+    Raises:
+        FileNotFoundError: If a checkpoint is missing; the message lists its name.
+    """
+    kept = list(epoch_checkpoints(work_dir))
+    interval = min((b - a for a, b in zip(kept[:-1], kept[1:-1])), default=None)
+    if interval is None:
+        return
+    epochs = range(min(used), max(used))
+    missing = [
+        f'epoch_{n}.pth'
+        for a, b in zip(kept, kept[1:])
+        for n in range(a + interval, b, interval)
+        if n in epochs
+    ]
+    if missing:
+        raise FileNotFoundError(
+            f"'{work_dir}' has the checkpoints of epochs {', '.join(map(str, sorted(used)))}, but "
+            f'lacks {", ".join(missing)} between them; {advice}'
+        )
 
 
 def read(path: str) -> dict:

@@ -8,6 +8,7 @@ import toy
 from torch import nn
 
 from prkd_mm.checkpoints import (
+    check_no_gap,
     describe,
     load_strictly,
     plain_state_dict,
@@ -15,6 +16,32 @@ from prkd_mm.checkpoints import (
     resolve,
     write_atomically,
 )
+
+
+@pytest.mark.parametrize(
+    ('kept', 'used', 'missing'),
+    [
+        ((1, 2, 3, 5), (1, 2, 3, 5), 'epoch_4.pth'),
+        ((1, 2, 3, 5), (3, 5), 'epoch_4.pth'),
+        ((1, 2, 3, 6), (2, 3, 6), 'epoch_4.pth, epoch_5.pth'),
+        ((2, 4, 8, 10, 11), (4, 8, 10, 11), 'epoch_6.pth'),
+        ((1, 2, 9, 10), (9, 10), None),  # the others are not used
+        ((2, 4, 6), (2, 4, 6), None),  # saved every second epoch
+        ((2, 4, 5), (2, 4, 5), None),  # and at the end
+        ((3, 5), (3, 5), None),
+        ((5,), (5,), None),
+    ],
+)
+def test_a_checkpoint_that_is_missing_between_others_is_named(tmp_path, kept, used, missing):
+    for epoch in kept:
+        (tmp_path / f'epoch_{epoch}.pth').touch()
+    if missing is None:
+        check_no_gap(tmp_path, used, 'do something')
+        return
+    epochs = ', '.join(map(str, used))
+    words = f'epochs {epochs}, but lacks {missing} between them; do something'
+    with pytest.raises(FileNotFoundError, match=words):
+        check_no_gap(tmp_path, used, 'do something')
 
 
 class TestResolve:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from ..algorithms.student_alone import student_alone
 from ..averaging import State, add_to_sum, load_mean
 from ..batch_norm import recalibrate_on_training_images
-from ..checkpoints import epoch_checkpoints, load_strictly, plain_state_dict, read
+from ..checkpoints import check_no_gap, epoch_checkpoints, load_strictly, plain_state_dict, read
 from ..datasets import BatchClsDataPreprocessor
 from ..teachers.filling_teacher import use_views_of_run
 from .student_config import describe_config
@@ -22,16 +22,20 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
     """The last ``epoch_N.pth`` of a work dir, oldest first.
 
     Raises:
-        FileNotFoundError: If there are fewer than ``number``.
+        FileNotFoundError: If there are fewer than ``number``, or one between them is missing.
     """
-    found = list(epoch_checkpoints(work_dir).values())
+    found = list(epoch_checkpoints(work_dir).items())
     if len(found) < number:
         raise FileNotFoundError(
             f'{work_dir} has {len(found)} checkpoints epoch_N.pth, but {number} are to be '
             'averaged; keep more with --cfg-options '
             f'default_hooks.checkpoint.max_keep_ckpts={number}'
         )
-    return found[-number:]
+    last = dict(found[-number:])
+    check_no_gap(
+        work_dir, last, 'to average those that are there, name the files instead of their folder'
+    )
+    return list(last.values())
 
 
 def training_loader(cfg: Config, preprocess: nn.Module, epoch: int, seed: int) -> DataLoader:

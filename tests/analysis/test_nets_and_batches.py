@@ -1,10 +1,11 @@
 import pytest
 import torch
 import toy
+from mmengine.config import Config
 
 from prkd_mm.analysis.batches import Batches, collect_logits, load_batches, training_batches
 from prkd_mm.analysis.nets import build_nets, build_pair, load_weights
-from prkd_mm.analysis.runs import tail_checkpoints
+from prkd_mm.analysis.runs import Run, tail_checkpoints
 
 
 @pytest.fixture
@@ -85,6 +86,16 @@ def test_a_config_without_validation_is_an_error(cfg):
     cfg.val_dataloader = None
     with pytest.raises(ValueError, match='the config has no val_dataloader'):
         load_batches(cfg, 'val', None)
+
+
+def test_a_tail_with_a_gap_is_refused(tmp_path):
+    for epoch in (1, 2, 3, 5):
+        (tmp_path / f'epoch_{epoch}.pth').touch()
+    run = Run('a run', Config(dict(work_dir=str(tmp_path))))
+    with pytest.raises(FileNotFoundError, match='lacks epoch_4.pth.* name them with --checkpoints'):
+        run.tail(2, 4)
+    files = [str(tmp_path / f'epoch_{epoch}.pth') for epoch in (3, 5)]
+    assert list(run._replace(checkpoints=files).tail(2, 4)) == ['epoch_3', 'epoch_5']
 
 
 def test_the_tail_has_the_checkpoints_of_the_last_epochs(tmp_path):

@@ -42,6 +42,14 @@ def test_too_few_checkpoints(run):
         last_checkpoints(Path(run.work_dir), 3)
 
 
+def test_a_missing_checkpoint_is_not_replaced_by_an_older_one(tmp_path):
+    for epoch in (1, 2, 3, 5):
+        (tmp_path / f'epoch_{epoch}.pth').touch()
+    assert [path.name for path in last_checkpoints(tmp_path, 1)] == ['epoch_5.pth']
+    with pytest.raises(FileNotFoundError, match='lacks epoch_4.pth.* name the files instead of'):
+        last_checkpoints(tmp_path, 4)
+
+
 @pytest.mark.slow
 def test_the_tool_writes_a_student_that_contains_its_config(run, tmp_path):
     out = tmp_path / 'averaged.pth'
