@@ -38,6 +38,16 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
     return list(last.values())
 
 
+def seed_of_run(checkpoint: dict, cfg: Config, default: int = 0) -> int:
+    """Seed of the run that wrote a checkpoint, also if MMEngine drew it for want of one in ``cfg``.
+
+    ``default`` is for a checkpoint without a seed, such as that of an average.
+    """
+    recorded = checkpoint.get('meta', {}).get('seed')
+    seed = (cfg.get('randomness') or {}).get('seed') if recorded is None else recorded
+    return default if seed is None else seed
+
+
 def training_loader(cfg: Config, preprocess: nn.Module, epoch: int, seed: int) -> DataLoader:
     """The training images of a run, for batches as in its 0-based epoch from ``preprocess``."""
     use_views_of_run(cfg, preprocess, epoch, seed)
@@ -70,7 +80,7 @@ def average_checkpoints(
         add_to_sum(total, state)
     load_mean(net, total, len(paths), state, bn)
     if bn == 'recalibrate':
-        seed = (cfg.get('randomness') or {}).get('seed') or 0
+        seed = seed_of_run(checkpoint, cfg)
         preprocess = model.data_preprocessor
         last_epoch = checkpoint.get('meta', {}).get('epoch', 1) - 1
         train = training_loader(cfg, preprocess, last_epoch, seed)

@@ -2,13 +2,19 @@ from pathlib import Path
 
 import pytest
 import torch
+import toy
+from mmengine.config import Config
 from mmengine.logging import MessageHub
 from project import DIGITS, ROOT, type_command
 
+from prkd_mm.analysis.output import Report
+from prkd_mm.analysis.runs import Run
+from prkd_mm.analysis.spread import study as spread
 from prkd_mm.averaging import mean_of
 from prkd_mm.checkpoints import plain_state_dict, read
-from prkd_mm.deploy.average import average_checkpoints, last_checkpoints
+from prkd_mm.deploy.average import average_checkpoints, last_checkpoints, seed_of_run
 from prkd_mm.deploy.student import load_student
+from prkd_mm.experiments.tune import tail_choice
 
 
 def test_the_average_of_the_checkpoints_is_that_of_the_run(run):
@@ -35,6 +41,52 @@ def test_other_batch_norm_statistics(run):
     name = next(name for name in latest if name.endswith('running_var'))
     assert torch.equal(latest[name], states[1][name])
     assert not torch.equal(mean[name], states[1][name])
+
+
+@pytest.fixture(scope='module')
+def seedless(tmp_path_factory):
+    """Config of a run for which MMEngine drew the seed."""
+    tail = dict(type='TailAverageHook', num_epochs=2, bn_batches=1)
+    net = toy.distillation(toy.save_teacher(tmp_path_factory.mktemp('teacher') / 'teacher.pth'))
+    cfg = toy.config(net, tmp_path_factory.mktemp('run'), tail)
+    cfg.randomness = dict(seed=None)
+    cfg.default_hooks.tail_average = cfg.custom_hooks.pop()
+    assert toy.train(cfg).seed != 0
+    cfg.test_dataloader = cfg.val_dataloader
+    return cfg
+
+
+def test_the_training_batches_of_a_run_without_a_seed_are_those_of_the_seed_it_drew(seedless):
+    paths = last_checkpoints(Path(seedless.work_dir), 2)
+    found = average_checkpoints(seedless, paths, bn_batches=1)['state_dict']
+    expected = read(f'{seedless.work_dir}/student_avg.pth')['state_dict']
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('study', ['spread', 'tune'])
+def test_studies_use_the_seed_that_a_run_drew(seedless, study, monkeypatch):
+    class Found(Exception):
+        """The seed of the training batches."""
+
+    def training_batches(cfg, preprocess, limit, seed, epoch):
+        raise Found(seed)
+
+    module = spread if study == 'spread' else tail_choice
+    monkeypatch.setattr(module, 'training_batches', training_batches)
+    with pytest.raises(Found) as found:
+        if study == 'tune':
+            tail_choice.tail_choices(seedless)
+        report = Report(seedless.work_dir, 'spread')
+        spread.run([Run('a run', seedless)], report, spread.SpreadOptions())
+    assert found.value.args == (read(f'{seedless.work_dir}/epoch_2.pth')['meta']['seed'],)
+
+
+def test_the_seed_of_a_run_is_recorded_or_in_its_config_or_the_default():
+    recorded, config = dict(meta=dict(seed=0)), Config(dict(randomness=dict(seed=3)))
+    assert seed_of_run(recorded, config, 7) == 0
+    assert seed_of_run(dict(meta={}), config, 7) == 3
+    assert seed_of_run({}, Config(dict(randomness=None)), 7) == 7
 
 
 def test_too_few_checkpoints(run):

@@ -9,6 +9,7 @@ import torch
 
 from ...averaging import trained_weights
 from ...checkpoints import plain_state_dict, read
+from ...deploy.average import seed_of_run
 from ...options import documented, option
 from ..batches import load_batches, predict, recalibrate, training_batches
 from ..device import choose_device, exact_float32
@@ -71,8 +72,7 @@ def _examine(run: Run, tail: dict[str, str], report: Report, options: SpreadOpti
     batches = load_batches(
         run.cfg, options.split, nets.preprocess, options.samples, options.batch_size, options.seed
     )
-    seed = run.cfg.get('randomness', {}).get('seed')
-    seed = options.seed if seed is None else seed
+    seed = seed_of_run(checkpoint, run.cfg, options.seed)
     train = training_batches(run.cfg, nets.preprocess, options.bn_batches, seed, last_epoch)
     labels = torch.cat([labels for _, labels in batches]).cpu()
     raw = [

@@ -14,6 +14,7 @@ from ...analysis.runs import tail_checkpoints
 from ...analysis.spread.measure import averages
 from ...averaging import restore_statistics
 from ...checkpoints import plain_state_dict, read
+from ...deploy.average import seed_of_run
 
 
 @exact_float32()
@@ -38,14 +39,17 @@ def tail_choices(cfg: Config, device: Union[str, torch.device] = 'cpu') -> list[
             'the same command again'
         )
     nets = build_nets(cfg, device)
-    states = {epoch: plain_state_dict(read(str(path)))[0] for epoch, path in tail.items()}
+    states = {}
+    for epoch, path in tail.items():
+        checkpoint = read(str(path))
+        states[epoch] = plain_state_dict(checkpoint)[0]
     batches = load_batches(cfg, 'val', nets.preprocess)
     train = training_batches(
         cfg,
         nets.preprocess,
         cfg.default_hooks.tail_average.get('bn_batches', 100),
-        cfg.get('randomness', {}).get('seed') or 0,
-        max(tail) - 1,
+        seed_of_run(checkpoint, cfg),
+        last - 1,
     )
     labels = torch.cat([labels for _, labels in batches]).cpu()
     modes: dict[str, Callable[[nn.Module], None]] = dict(
