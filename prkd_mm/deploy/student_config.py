@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from ..algorithms.student_alone import net_config
 from ..checks.metric_checks import num_classes
 from ..config_types import is_type, type_name, types_in
+from .pipelines import loads, pipeline_of, reads_files, set_pipeline, unwrapped
 
 _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
 
@@ -18,7 +19,8 @@ def student_config(cfg: Config) -> Config:
     """Config with which MMPretrain alone builds, tests and runs the student (or a net alone).
 
     Raises:
-        ValueError: If the config has no data preprocessor or no test images.
+        ValueError: If the config has no data preprocessor or no test images, or does not tell how
+            these are loaded and prepared.
     """
     net = copy.deepcopy(net_config(cfg.model.get('architecture', cfg.model)))
     net.pop('_scope_', None)
@@ -32,7 +34,9 @@ def student_config(cfg: Config) -> Config:
     if 'test_dataloader' not in plain:
         raise ValueError('the config has no test_dataloader, which defines how images are prepared')
     loader = plain['test_dataloader']
-    loader.dataset = _unwrapped(loader)
+    loader.dataset = unwrapped(loader.dataset)
+    if len(plain['data_preprocessor']['mean']) == 3:
+        reads_files(loader.dataset)  # fails before an export swaps red and blue
     loader.pop('collate_fn', None)
     loader.collate_fn = dict(type='default_collate')
     loader.num_workers, loader.persistent_workers = 0, False
@@ -64,20 +68,6 @@ def _preprocessor(cfg: Config, net: dict) -> dict:
     )
 
 
-def _unwrapped(loader: ConfigDict) -> ConfigDict:
-    """The data set of a loader, or its held-out part, without wrappers but with their pipeline."""
-    found = dataset = loader.dataset
-    pipeline = None
-    while dataset is not None:
-        if not is_type(found, 'held_out_split'):
-            found = dataset
-        pipeline = pipeline or dataset.get('pipeline')
-        dataset = dataset.get('dataset')
-    if pipeline:
-        found.pipeline = pipeline
-    return found
-
-
 def _is_own(kind: str) -> bool:
     from mmpretrain.registry import DATASETS
     from mmpretrain.registry import MODELS as NETS
@@ -105,8 +95,8 @@ def preparation(plain: Config, size: int) -> list[dict]:
     ``size``, then the center is cropped; the latter also if it only resizes one edge, which is
     enough for square images.
     """
-    pipeline = plain.test_dataloader.dataset.get('pipeline') or []
-    steps = [step for step in pipeline if not _loads(step) and not is_type(step, 'PackInputs')]
+    pipeline = pipeline_of(plain.test_dataloader.dataset)
+    steps = [step for step in pipeline if not loads(step) and not is_type(step, 'PackInputs')]
     sizing = [step for step in steps if step.get('crop_size') or step.get('scale')]
     crop = dict(type='CenterCrop', crop_size=size)
     if not sizing:
@@ -138,11 +128,7 @@ def preparation_text(steps: list[dict]) -> str:
 
 def reads_bgr(plain: Config) -> bool:
     """Whether the color images of a plain config are BGR, as MMCV reads files; arrays are RGB."""
-    return any(map(_loads, plain.test_dataloader.dataset.get('pipeline') or []))
-
-
-def _loads(step: dict) -> bool:
-    return is_type(step, 'LoadImageFromFile')
+    return reads_files(plain.test_dataloader.dataset)
 
 
 def at_size(described: dict[str, Any], size: int) -> dict[str, Any]:
@@ -152,7 +138,7 @@ def at_size(described: dict[str, Any], size: int) -> dict[str, Any]:
     """
     described = copy.deepcopy(described)
     images = described['config']['test_dataloader']['dataset']
-    pipeline = images.get('pipeline')
+    pipeline = pipeline_of(images)
     old = _image_size(pipeline)
     described['size'] = size
     if not old or old == size:
@@ -165,15 +151,15 @@ def at_size(described: dict[str, Any], size: int) -> dict[str, Any]:
 
     for step in pipeline:
         step.update((key, scaled(step[key])) for key in ('scale', 'crop_size') if step.get(key))
-    if described.get('train_dataset'):
-        described['train_dataset']['pipeline'] = pipeline
+    for dataset in filter(None, (images, described.get('train_dataset'))):
+        set_pipeline(dataset, pipeline)
     return described
 
 
 def pipeline_for_files(plain: Config, size: int) -> list[dict]:
     """Pipeline of a plain config for image files of any size, which MMCV reads as BGR."""
-    pipeline = plain.test_dataloader.dataset.get('pipeline') or []
-    loading = [step for step in pipeline if _loads(step)]
+    pipeline = pipeline_of(plain.test_dataloader.dataset)
+    loading = [step for step in pipeline if loads(step)]
     if not loading:  # the images of the data set are RGB arrays
         loading = [dict(type='NumpyToPIL', to_rgb=True), dict(type='PILToNumpy')]
     packing = [step for step in pipeline if is_type(step, 'PackInputs')]
@@ -191,11 +177,9 @@ def describe(cfg: Config) -> dict[str, Any]:
         ValueError: As :func:`student_config` does.
     """
     plain = student_config(cfg)
-    test_pipeline, train, size = plain.test_dataloader.dataset.get('pipeline'), None, None
+    test_pipeline, train, size = pipeline_of(plain.test_dataloader.dataset), None, None
     if cfg.get('train_dataloader'):
-        train = _unwrapped(copy.deepcopy(cfg.train_dataloader))
-        size = _image_size(train.get('pipeline'))
-        train = dict(train.to_dict(), pipeline=test_pipeline) if 'pipeline' in train else None
+        train, size = _training_images(cfg.train_dataloader.dataset, test_pipeline)
     teacher = cfg.model.get('teacher')
     return Config(
         dict(
@@ -205,6 +189,19 @@ def describe(cfg: Config) -> dict[str, Any]:
             teacher=teacher if isinstance(teacher, dict) and 'type' in teacher else None,
         )
     ).to_dict()
+
+
+def _training_images(
+    dataset: ConfigDict, test_pipeline: list[dict]
+) -> tuple[Optional[dict], Optional[int]]:
+    """Training images, prepared as the test images are, and their size; None if unknown."""
+    dataset = unwrapped(copy.deepcopy(dataset))
+    try:
+        size = _image_size(pipeline_of(dataset))
+    except ValueError:
+        return None, None
+    set_pipeline(dataset, test_pipeline)
+    return dataset.to_dict(), size
 
 
 def describe_config(cfg: Config) -> str:
