@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..algorithms.student_alone import student_alone
-from ..config_types import types_in
 from ..teachers.normalization import Normalization
 from ..visualization import new_figure
 from . import BatchClsDataPreprocessor
+from .pipelines import reads_files
 
 
 class Views(NamedTuple):
@@ -27,7 +27,11 @@ class Views(NamedTuple):
 
 
 def training_views(cfg: Config, number: int, epochs: int) -> Views:
-    """Augmented versions of evenly spaced training images in the first epochs of a run."""
+    """Augmented versions of evenly spaced training images in the first epochs of a run.
+
+    Raises:
+        ValueError: If the config does not tell whether color images are RGB or BGR.
+    """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loader = Runner.build_dataloader(dict(cfg.train_dataloader, num_workers=0,
                                           persistent_workers=False), seed=0)  # fmt: skip
@@ -37,7 +41,6 @@ def training_views(cfg: Config, number: int, epochs: int) -> Views:
     dataset = loader.dataset
     step = max(1, len(dataset) // number)
     indices = range(0, len(dataset), step)[:number]
-    reads_bgr = 'LoadImageFromFile' in types_in(cfg.train_dataloader)
     drawn = []
     for epoch in range(epochs):
         set_random_seed(seed + epoch)
@@ -49,15 +52,15 @@ def training_views(cfg: Config, number: int, epochs: int) -> Views:
         )
         (batch,) = same_images
         data = preprocessor(batch, False)
-        drawn.append(_denormalize(data['inputs'], preprocessor, reads_bgr))
+        drawn.append(_denormalize(data['inputs'], preprocessor, cfg.train_dataloader.dataset))
     labels = [int(sample.gt_label) for sample in data['data_samples']]
     return Views(torch.stack(drawn), labels, list(dataset.metainfo.get('classes') or []))
 
 
-def _denormalize(inputs: Tensor, preprocessor: nn.Module, reads_bgr: bool) -> Tensor:
+def _denormalize(inputs: Tensor, preprocessor: nn.Module, dataset: dict) -> Tensor:
     normalization = Normalization.of(preprocessor)
     images = inputs * normalization.std + normalization.mean
-    if images.size(1) == 3 and reads_bgr != normalization.swaps_channels:
+    if images.size(1) == 3 and reads_files(dataset) != normalization.swaps_channels:
         images = images.flip(1)
     return images.round().clamp(0, 255)
 

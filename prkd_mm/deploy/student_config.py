@@ -10,7 +10,7 @@ from mmengine.registry import MODELS
 from ..algorithms.student_alone import net_config
 from ..checks.metric_checks import num_classes
 from ..config_types import is_type, type_name, types_in
-from .pipelines import loads, pipeline_of, reads_files, set_pipeline, unwrapped
+from ..datasets.pipelines import loads, pipeline_of, reads_files, set_pipeline, unwrapped
 
 _PREPROCESSORS = ('BatchClsDataPreprocessor', 'ClsDataPreprocessor', 'ImgDataPreprocessor')
 

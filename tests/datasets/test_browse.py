@@ -4,8 +4,9 @@ import sys
 import numpy as np
 import pytest
 import torch
+from mmcv.transforms import LoadImageFromFile
 from mmengine.dataset import BaseDataset
-from mmpretrain.registry import DATASETS
+from mmpretrain.registry import DATASETS, TRANSFORMS
 from PIL import Image
 from project import DIGITS, ROOT
 
@@ -24,6 +25,11 @@ class Listed(BaseDataset):
 
     def load_data_list(self):
         return self.infos
+
+
+@TRANSFORMS.register_module()
+class OwnLoader(LoadImageFromFile):
+    """A loader of a user."""
 
 
 def test_views_of_packed_images_are_shifts_that_change_by_epoch():
@@ -56,14 +62,14 @@ def test_views_of_the_stock_data_path_are_augmented(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['mmpretrain.ClsDataPreprocessor', 'mmengine.ImgDataPreprocessor'])
-@pytest.mark.parametrize('loads_files', [False, True])
-def test_colors_are_shown_as_they_are(kind, loads_files, tmp_path):
+@pytest.mark.parametrize('loader', [None, 'LoadImageFromFile', 'OwnLoader'])
+def test_colors_are_shown_as_they_are(kind, loader, tmp_path):
     """MMCV reads files as BGR; the arrays of CIFAR and others are RGB."""
     orange = np.full((8, 8, 3), (250, 130, 10), np.uint8)
     Image.fromarray(orange).save(tmp_path / 'a.png')
-    load = [dict(type='LoadImageFromFile')] if loads_files else []
+    load = [dict(type=loader)] if loader else []
     infos = [dict(img_path=str(tmp_path / 'a.png'), img=orange, gt_label=0)]
-    swap = {'to_rgb' if 'Cls' in kind else 'bgr_to_rgb': loads_files}
+    swap = {'to_rgb' if 'Cls' in kind else 'bgr_to_rgb': bool(loader)}
     cfg = load_config(str(ROOT / DIGITS), 'ce')
     cfg.train_dataloader = dict(
         batch_size=1,

@@ -10,8 +10,8 @@ from project import DIGITS, ROOT
 
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
+from prkd_mm.datasets.pipelines import pipeline_of, reads_files, set_pipeline, unwrapped
 from prkd_mm.deploy.checked_images import of_test_set, of_training_set
-from prkd_mm.deploy.pipelines import pipeline_of, reads_files, set_pipeline, unwrapped
 from prkd_mm.deploy.student import load_student
 from prkd_mm.deploy.student_config import describe, student_config
 

@@ -84,7 +84,7 @@ def reads_files(dataset: dict) -> bool:
         else 'use a config whose custom_imports name its module (--config)'
     )
     raise ValueError(
-        f'the test pipeline begins with {name!r}, which {cause}, so it is unknown whether the '
+        f'the pipeline begins with {name!r}, which {cause}, so it is unknown whether the '
         f'images are BGR, as in files that MMCV reads, or RGB, as in arrays: {advice}'
     )
 
