@@ -7,6 +7,7 @@ from typing import Any, Callable, Optional
 import numpy as np
 import torch
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, set_random_seed
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Subset
@@ -110,6 +111,7 @@ def classes_in(cfg: Config, split: str) -> Classes:
 def _loader(cfg: Config, split: str, seed: int = 0) -> Any:
     if not cfg.get('val_dataloader'):
         raise ValueError('the config has no val_dataloader, whose images the studies need')
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     loader_cfg = copy.deepcopy(cfg.val_dataloader)
     if split == 'train':
         pipeline = _innermost(loader_cfg.dataset).pipeline

@@ -87,6 +87,17 @@ def run(analyze, command, *arguments):
     return printed, json.loads(Path(f'out/{command}.json').read_text()), tables
 
 
+def test_a_study_finds_the_data_sets_in_a_process_of_its_own(folder):
+    shown = type_command(
+        'tools/analyze.py',
+        'spread',
+        DIGITS,
+        *('--methods', 'prkd', '--samples', '32', '--device', 'cpu', '--out', 'own'),
+        cwd=folder,
+    )
+    assert 'own/spread.json' in shown
+
+
 def test_strength_writes_the_numbers_of_the_losses(analyze):
     printed, numbers, tables = run(
         analyze, 'strength', '--methods', 'kd,prkd', '--samples', '140', '--taus', '4,1.6'
