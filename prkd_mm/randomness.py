@@ -1,6 +1,7 @@
 """Preserve the state of random number generators, seed data workers, and draw samples."""
 
 import math
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,13 +29,15 @@ def untouched_random_state(gpu: bool = True) -> Iterator[None]:
 
 @FUNCTIONS.register_module()
 def seed_worker_by_epoch(worker_id: int) -> None:
-    """Seed a data worker from the seed that torch drew for this epoch.
+    """Seed a data worker from the seed that torch drew for this epoch, and from its rank.
 
     Use it as ``worker_init_fn`` of a training dataloader without persistent workers. MMEngine's
     default seed depends only on the worker, so every epoch repeats the augmentations of the first
     epoch (mmengine/dataset/utils.py).
     """
-    seed = torch.initial_seed() % 2**32
+    # all ranks draw the same seed; the process group does not exist in a worker
+    rank = int(os.environ.get('RANK', 0))
+    seed = (torch.initial_seed() + 1_000_003 * rank) % 2**32
     random.seed(seed)
     np.random.seed(seed)
 

@@ -3,10 +3,12 @@ import re
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
+from prkd_mm.randomness import seed_worker_by_epoch
 from prkd_mm.start.launch import (
     Processes,
     learning_rate_note,
@@ -102,6 +104,18 @@ def test_workers_draw_other_numbers_in_each_epoch(seeded):
     built = Runner.build_dataloader(cfg.train_dataloader, seed=0)
     first, second = list(built), list(built)
     assert (first == second) == (not seeded)
+
+
+def test_the_workers_of_ranks_draw_other_numbers(monkeypatch):
+    """Without EpochSeedHook, PyTorch draws the same seed on each rank."""
+
+    def drawn(rank):
+        monkeypatch.setenv('RANK', rank)
+        torch.manual_seed(0)
+        loader = DataLoader(Draws(), 4, num_workers=1, worker_init_fn=seed_worker_by_epoch)
+        return [each.tolist() for batch in loader for each in batch]
+
+    assert drawn('0') == drawn('0') != drawn('1')
 
 
 @pytest.mark.parametrize(
