@@ -73,33 +73,24 @@ def epoch_checkpoints(work_dir: Union[str, Path]) -> dict[int, Path]:
 
 
 def check_no_gap(work_dir: Union[str, Path], used: Collection[int], advice: str) -> None:
-    """Refuse checkpoints ``epoch_N.pth`` of a work dir if one is missing between them.
+    """Refuse checkpoints ``epoch_N.pth`` of a work dir that are not evenly spaced.
 
-    A run writes them at an interval, which is the smallest one between those that it kept. The
-    last one may follow sooner, because it ends the run, so it does not count.
+    The last one may follow sooner, because it ends the run. One that is missing between two others
+    cannot be noticed if there are only these two.
 
     Args:
         work_dir, used: The work dir, and N of the checkpoints to use.
         advice: What to do instead, for the error message.
 
     Raises:
-        FileNotFoundError: If a checkpoint is missing; the message lists its name.
+        FileNotFoundError: If they are not evenly spaced.
     """
-    kept = list(epoch_checkpoints(work_dir))
-    interval = min((b - a for a, b in zip(kept[:-1], kept[1:-1])), default=None)
-    if interval is None:
-        return
-    epochs = range(min(used), max(used))
-    missing = [
-        f'epoch_{n}.pth'
-        for a, b in zip(kept, kept[1:])
-        for n in range(a + interval, b, interval)
-        if n in epochs
-    ]
-    if missing:
+    epochs = sorted(used)
+    gaps = [later - earlier for earlier, later in zip(epochs, epochs[1:])]
+    if len(gaps) > 1 and (len(set(gaps[:-1])) > 1 or gaps[-1] > gaps[0]):
         raise FileNotFoundError(
-            f"'{work_dir}' has the checkpoints of epochs {', '.join(map(str, sorted(used)))}, but "
-            f'lacks {", ".join(missing)} between them; {advice}'
+            f"the checkpoints in '{work_dir}' are of the epochs {', '.join(map(str, epochs))}, "
+            f'which are not evenly spaced, so that one may be missing between them; {advice}'
         )
 
 

@@ -19,29 +19,27 @@ from prkd_mm.checkpoints import (
 
 
 @pytest.mark.parametrize(
-    ('kept', 'used', 'missing'),
+    'used, is_even',
     [
-        ((1, 2, 3, 5), (1, 2, 3, 5), 'epoch_4.pth'),
-        ((1, 2, 3, 5), (3, 5), 'epoch_4.pth'),
-        ((1, 2, 3, 6), (2, 3, 6), 'epoch_4.pth, epoch_5.pth'),
-        ((2, 4, 8, 10, 11), (4, 8, 10, 11), 'epoch_6.pth'),
-        ((1, 2, 9, 10), (9, 10), None),  # the others are not used
-        ((2, 4, 6), (2, 4, 6), None),  # saved every second epoch
-        ((2, 4, 5), (2, 4, 5), None),  # and at the end
-        ((3, 5), (3, 5), None),
-        ((5,), (5,), None),
+        ((1, 2, 3, 5), False),
+        ((2, 3, 6), False),
+        ((4, 8, 10, 11), False),
+        ((1, 2, 4, 5), False),
+        ((2, 4, 6), True),  # saved every second epoch
+        ((2, 4, 5), True),  # and at the end
+        ((30, 40, 50), True),
+        ((3, 5), True),
+        ((5,), True),
     ],
 )
-def test_a_checkpoint_that_is_missing_between_others_is_named(tmp_path, kept, used, missing):
-    for epoch in kept:
-        (tmp_path / f'epoch_{epoch}.pth').touch()
-    if missing is None:
-        check_no_gap(tmp_path, used, 'do something')
+def test_checkpoints_that_are_not_evenly_spaced_are_refused(used, is_even):
+    if is_even:
+        check_no_gap('a', used, 'do something')
         return
     epochs = ', '.join(map(str, used))
-    words = f'epochs {epochs}, but lacks {missing} between them; do something'
+    words = f"in 'a' are of the epochs {epochs}, which are not evenly spaced.*; do something"
     with pytest.raises(FileNotFoundError, match=words):
-        check_no_gap(tmp_path, used, 'do something')
+        check_no_gap('a', reversed(used), 'do something')
 
 
 class TestResolve:
