@@ -42,7 +42,7 @@ def pipeline_of(dataset: dict) -> list[dict]:
     found = []
     for holder in _holders(dataset):
         steps = holder.get('pipeline')
-        if steps is None and type_name(holder) not in _ARRAYS:
+        if steps is None and not _has_arrays(holder):
             raise ValueError(
                 f'the data set {type_name(holder)!r} has no `pipeline` in the config, so it is '
                 'unknown how its images are loaded and prepared: write the pipeline into the '
@@ -67,10 +67,21 @@ def reads_files(dataset: dict) -> bool:
     """Whether the images of a data set are files, which MMCV reads as BGR; arrays are RGB.
 
     Raises:
-        ValueError: If this is unknown, because a transform of another package may load them.
+        ValueError: If this is unknown, because a transform of another package may load them, or
+            differs between wrapped data sets.
     """
+    answers = {_reads_files(holder) for holder in _holders(dataset)}
+    if len(answers) > 1:
+        raise ValueError(
+            f'some data sets inside of {type_name(dataset)!r} read files, in which MMCV has BGR, '
+            'and others are RGB arrays: let all of them load their images in one way'
+        )
+    return answers.pop()
+
+
+def _reads_files(dataset: dict) -> bool:
     pipeline = pipeline_of(dataset)
-    if any(map(loads, pipeline)):
+    if any(map(loads, _steps(pipeline))):
         return True
     if not pipeline or _of_libraries(pipeline[0]) or all(map(_has_arrays, _leaves(dataset))):
         return False
@@ -92,6 +103,17 @@ def reads_files(dataset: dict) -> bool:
 def loads(step: dict) -> bool:
     """Whether a step of a pipeline loads image files, as ``LoadImageFromFile`` does."""
     return _is_a(step, TRANSFORMS, {'LoadImageFromFile'})
+
+
+def _steps(value: Any) -> Iterator[dict]:
+    """The transforms in a pipeline, also those inside of others such as ``RandomChoice``."""
+    if isinstance(value, dict):
+        if value.get('type'):
+            yield value
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _steps(each)
 
 
 def _members(dataset: dict) -> list[dict]:

@@ -1,9 +1,12 @@
 """Compute the averaged student from the epoch checkpoints of a finished run."""
 
+import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner, weights_to_cpu
 from torch import nn
@@ -15,7 +18,7 @@ from ..batch_norm import recalibrate_on_training_images
 from ..checkpoints import check_no_gap, epoch_checkpoints, load_strictly, plain_state_dict, read
 from ..datasets import BatchClsDataPreprocessor
 from ..teachers.filling_teacher import use_views_of_run
-from .student_config import describe_config
+from .student_config import describe_if_possible
 
 
 def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
@@ -85,10 +88,11 @@ def average_checkpoints(
         last_epoch = checkpoint.get('meta', {}).get('epoch', 1) - 1
         train = training_loader(cfg, preprocess, last_epoch, seed)
         recalibrate_on_training_images(net, train, preprocess, seed, bn_batches)
+    warn = partial(print_log, logger='current', level=logging.WARNING)
     meta = dict(
         averaged=[path.name for path in paths],
         bn=bn,
         dataset_meta=checkpoint.get('meta', {}).get('dataset_meta', {}),
-        student_config=describe_config(cfg),
+        **describe_if_possible(cfg, 'the average', warn),
     )
     return dict(meta=meta, state_dict=weights_to_cpu(net.state_dict()))

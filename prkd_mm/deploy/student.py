@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from ..checkpoints import AVERAGE, load_strictly, plain_state_dict, read, resolve
 from ..config import load_config
 from ..config_types import is_type
+from ..datasets.pipelines import pipeline_of
 from ..start.recorded_config import parse
 from .student_config import at_size, describe, preparation, reads_bgr
 
@@ -120,7 +121,9 @@ def _describe(source: str, meta: dict, config: Optional[str]) -> dict[str, Any]:
         return describe(load_config(config))
     try:
         if 'student_config' in meta:
-            return json.loads(meta['student_config'])
+            described = json.loads(meta['student_config'])
+            pipeline_of(described['config']['test_dataloader']['dataset'])  # raises if unknown
+            return described
         if 'cfg' in meta:
             return describe(Config(parse(meta['cfg'])))
     except (ValueError, AttributeError) as error:

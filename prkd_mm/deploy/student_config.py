@@ -2,7 +2,7 @@
 
 import copy
 import json
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS
@@ -207,3 +207,12 @@ def _training_images(
 def describe_config(cfg: Config) -> str:
     """JSON text of :func:`describe`, for a checkpoint's ``meta``."""
     return json.dumps(describe(cfg))
+
+
+def describe_if_possible(cfg: Config, file: str, warn: Callable[[str], None]) -> dict[str, str]:
+    """``student_config`` for the ``meta`` of a file; without it, after a warning, if unknown."""
+    try:
+        return dict(student_config=describe_config(cfg))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        warn(f'{file} does not contain its config: {error}')
+        return {}

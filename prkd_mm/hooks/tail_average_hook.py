@@ -17,7 +17,7 @@ from ..batch_norm import batch_norms, recalibrate_on_training_images
 from ..checkpoints import AVERAGE, write_atomically
 from ..checks.number_checks import check_whole_number
 from ..datasets import BatchClsDataPreprocessor
-from ..deploy.student_config import describe_config
+from ..deploy.student_config import describe_if_possible
 from ..evaluation import evaluate, unwrap
 from ..version import __version__
 from .progress import current_epoch, ends_epoch, is_iter_based, num_epochs
@@ -232,7 +232,7 @@ class TailAverageHook(Hook):
             dataset_meta=getattr(runner.train_dataloader.dataset, 'metainfo', {}),
             experiment_name=runner.experiment_name,
             prkd_mm_version=__version__,
-            **_student_config(runner),
+            **describe_if_possible(runner.cfg, AVERAGE, runner.logger.warning),
         )
         write_atomically(dict(meta=meta, state_dict=weights_to_cpu(student.state_dict())), path)
         compared = ''.join(
@@ -240,15 +240,6 @@ class TailAverageHook(Hook):
             for name, value in metrics.items()
         )
         runner.logger.info(f'Mean of the students of epochs {self.epochs} -> {path}{compared}')
-
-
-def _student_config(runner: Runner) -> dict:
-    """Derive a config that builds the student from the file alone, if possible."""
-    try:
-        return dict(student_config=describe_config(runner.cfg))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        runner.logger.warning(f'{AVERAGE} does not contain its config: {error}')
-        return {}
 
 
 def _student(runner: Runner) -> nn.Module:

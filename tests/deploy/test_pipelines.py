@@ -1,3 +1,5 @@
+import json
+
 import pytest
 import torch
 import toy
@@ -11,6 +13,7 @@ from project import DIGITS, ROOT
 from prkd_mm.checkpoints import write_atomically
 from prkd_mm.config import load_config
 from prkd_mm.datasets.pipelines import pipeline_of, reads_files, set_pipeline, unwrapped
+from prkd_mm.deploy.average import average_checkpoints
 from prkd_mm.deploy.checked_images import of_test_set, of_training_set
 from prkd_mm.deploy.student import load_student
 from prkd_mm.deploy.student_config import describe, student_config
@@ -125,7 +128,9 @@ def test_a_wrapper_that_does_not_choose_images_is_dropped(name):
         (dict(type='ToyImages', pipeline=[PREPARED[0], dict(type='OtherTransform')]), False),
         (dict(type='CIFAR10', pipeline=[dict(type='OtherTransform'), *PREPARED]), False),
         (dict(type='OwnArrays', pipeline=[dict(type='OtherTransform'), *PREPARED]), False),
+        (photos([dict(type='RandomChoice', transforms=[FILES[:1]]), *PREPARED]), True),
         (dict(type='CIFAR100'), False),
+        (dict(type='OwnArrays'), False),
         (dict(type='Digits'), False),
     ],
 )
@@ -156,6 +161,12 @@ def test_the_wrapped_data_sets_need_one_pipeline():
     concat = dict(type='ConcatDataset', datasets=[photos(), photos(PREPARED)])
     with pytest.raises(ValueError, match="inside of 'ConcatDataset' have different pipelines"):
         pipeline_of(concat)
+    with pytest.raises(ValueError, match="inside of 'ConcatDataset' read files, .*RGB arrays"):
+        reads_files(concat)
+    concat['datasets'][1] = photos([FILES[0], *PREPARED[1:]])
+    with pytest.raises(ValueError, match="inside of 'ConcatDataset' have different pipelines"):
+        pipeline_of(concat)
+    assert reads_files(concat)
     set_pipeline(concat, FILES)
     assert pipeline_of(concat) == FILES
     assert concat == dict(type='ConcatDataset', datasets=[photos(), photos()])
@@ -187,3 +198,15 @@ def test_a_run_whose_images_are_unknown_trains_and_warns(ckpt, tmp_path):
     assert "does not contain its config: the data set 'OwnPipeline'" in toy.log_text(tmp_path)
     with pytest.raises(ValueError, match='does not contain its config'):
         load_student(str(tmp_path))
+    averaged = average_checkpoints(cfg, [tmp_path / 'epoch_1.pth'], 'latest')
+    assert averaged['state_dict'] and 'student_config' not in averaged['meta']
+
+
+def test_a_description_of_an_earlier_version_without_a_pipeline_is_refused(photos_run, tmp_path):
+    checkpoint = torch.load(photos_run)
+    described = describe(Config.fromstring(checkpoint['meta']['cfg'], '.py'))
+    described['config']['test_dataloader']['dataset'] = dict(type='OwnPipeline')
+    checkpoint['meta']['student_config'] = json.dumps(described)
+    torch.save(checkpoint, tmp_path / 'old.pth')
+    with pytest.raises(ValueError, match="'OwnPipeline' has no `pipeline`.*set it with --config"):
+        load_student(str(tmp_path / 'old.pth'))
