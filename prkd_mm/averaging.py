@@ -65,9 +65,16 @@ def batch_norm_statistics(model: nn.Module) -> set[str]:
 
 
 def trained_weights(model: nn.Module) -> list[str]:
-    """Names of the weights that are trained in ``model``'s state dict."""
+    """Names of the weights that are trained in ``model``'s state dict.
+
+    Raises:
+        ValueError: If the state dict does not contain one of them.
+    """
     names = {id(value): name for name, value in _named(model).items()}
-    return [names[id(weight)] for weight in model.parameters() if weight.requires_grad]
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    if missing := [name for name, weight in trained.items() if id(weight) not in names]:
+        raise ValueError(f'the state dict of the net does not contain its weight {missing[0]!r}')
+    return [names[id(weight)] for weight in trained.values()]
 
 
 def _named(model: nn.Module) -> State:

@@ -83,6 +83,14 @@ class TestBatchNormStatistics:
             'running_mean', 'running_var', 'num_batches_tracked'
         }  # fmt: skip
 
+    def test_a_trained_weight_that_is_not_saved_is_named(self):
+        class Net(torch.nn.Linear):
+            def state_dict(self, *args, **kwargs):
+                return dict(bias=self.bias)
+
+        with pytest.raises(ValueError, match="does not contain its weight 'weight'"):
+            trained_weights(Net(2, 2))
+
     def test_trained_weights_have_the_names_of_the_state_dict(self):
         net = nn.ModuleDict(dict(model=self.net()))
         net['model'][0].bias.requires_grad_(False)

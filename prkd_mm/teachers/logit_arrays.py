@@ -134,7 +134,7 @@ def check_rounding(logits: Tensor) -> None:
     error = (stored - stored.mean(1, keepdim=True) - centered).abs().amax(1)
     span = logits.amax(1) - logits.amin(1)
     excess = error - (_RELATIVE_ROUNDING * span).clamp(min=_ROUNDING)
-    worst = int(excess.argmax())
+    worst = int(excess.nan_to_num(nan=-1.0).argmax())  # NaN: a class has the probability 0
     if excess[worst] > 0:
         raise ValueError(
             f'float16 would round the logits of an image by {error[worst]:.2g}, which differ by '
