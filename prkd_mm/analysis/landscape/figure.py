@@ -104,11 +104,13 @@ def _draw_marks(axes: Axes, marks: dict[str, list[float]]) -> None:
     for (label, (x, y)), marker in zip(marks.items(), cycle('osD*')):
         size = 14 if marker == '*' else 8
         axes.plot(x, y, marker, color='white', markeredgecolor='black', markersize=size)
+        left = label == 'mean'  # it lies between the checkpoints, so that their labels are near
         axes.annotate(
             label,
             (x, y),
-            (8, -16 if label == 'mean' else 6),  # the mean is often close to a checkpoint
+            (-8 if left else 8, 6),
             textcoords='offset points',
+            ha='right' if left else 'left',
             fontsize='small',
             bbox=dict(boxstyle='round', facecolor='white', alpha=0.7),
         )
