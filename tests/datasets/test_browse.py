@@ -28,7 +28,7 @@ class Listed(BaseDataset):
 
 
 @TRANSFORMS.register_module()
-class OwnLoader(LoadImageFromFile):
+class LoadHere(LoadImageFromFile):
     """A loader of a user."""
 
 
@@ -62,7 +62,7 @@ def test_views_of_the_stock_data_path_are_augmented(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['mmpretrain.ClsDataPreprocessor', 'mmengine.ImgDataPreprocessor'])
-@pytest.mark.parametrize('loader', [None, 'LoadImageFromFile', 'OwnLoader'])
+@pytest.mark.parametrize('loader', [None, 'LoadImageFromFile', 'LoadHere'])
 def test_colors_are_shown_as_they_are(kind, loader, tmp_path):
     """MMCV reads files as BGR; the arrays of CIFAR and others are RGB."""
     orange = np.full((8, 8, 3), (250, 130, 10), np.uint8)
