@@ -72,7 +72,7 @@ def epoch_checkpoints(work_dir: Union[str, Path]) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def check_no_gap(work_dir: Union[str, Path], used: Collection[int], advice: str) -> None:
+def check_even_spacing(work_dir: Union[str, Path], used: Collection[int], advice: str) -> None:
     """Refuse checkpoints ``epoch_N.pth`` of a work dir that are not evenly spaced.
 
     The last one may follow sooner, because it ends the run. One that is missing between two others

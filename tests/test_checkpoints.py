@@ -8,7 +8,7 @@ import toy
 from torch import nn
 
 from prkd_mm.checkpoints import (
-    check_no_gap,
+    check_even_spacing,
     describe,
     load_strictly,
     plain_state_dict,
@@ -34,12 +34,12 @@ from prkd_mm.checkpoints import (
 )
 def test_checkpoints_that_are_not_evenly_spaced_are_refused(used, is_even):
     if is_even:
-        check_no_gap('a', used, 'do something')
+        check_even_spacing('a', used, 'do something')
         return
     epochs = ', '.join(map(str, used))
     words = f"in 'a' are of the epochs {epochs}, which are not evenly spaced.*; do something"
     with pytest.raises(FileNotFoundError, match=words):
-        check_no_gap('a', reversed(used), 'do something')
+        check_even_spacing('a', reversed(used), 'do something')
 
 
 class TestResolve:

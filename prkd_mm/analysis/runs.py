@@ -7,7 +7,7 @@ from typing import NamedTuple, Optional, Union
 
 from mmengine.config import Config
 
-from ..checkpoints import AVERAGE, check_no_gap, epoch_checkpoints, resolve
+from ..checkpoints import AVERAGE, check_even_spacing, epoch_checkpoints, resolve
 from ..cli import command_of
 from ..config import load_config, seed_suffix
 from ..methods import METHODS
@@ -29,7 +29,7 @@ class Run(NamedTuple):
         ``last`` is the number of epochs; default: as many as the run averages, or 10.
 
         Raises:
-            FileNotFoundError: If there are fewer than ``at_least``, or one between them is missing.
+            FileNotFoundError: If there are fewer than ``at_least``, or not evenly spaced ones.
             ValueError: If ``last`` is less than ``at_least``.
         """
         if last is not None and last < at_least:
@@ -38,7 +38,7 @@ class Run(NamedTuple):
             average = self.cfg.get('default_hooks', {}).get('tail_average')
             last = last or max(at_least, (average or {}).get('num_epochs', 10))
             kept = tail_checkpoints(self.cfg.work_dir, at_least, last)
-            check_no_gap(
+            check_even_spacing(
                 self.cfg.work_dir, kept, 'to use those that are there, name them with --checkpoints'
             )
             return {f'epoch {n}': str(path) for n, path in kept.items()}

@@ -15,7 +15,13 @@ from torch.utils.data import DataLoader
 from ..algorithms.student_alone import student_alone
 from ..averaging import State, add_to_sum, load_mean
 from ..batch_norm import recalibrate_on_training_images
-from ..checkpoints import check_no_gap, epoch_checkpoints, load_strictly, plain_state_dict, read
+from ..checkpoints import (
+    check_even_spacing,
+    epoch_checkpoints,
+    load_strictly,
+    plain_state_dict,
+    read,
+)
 from ..datasets import BatchClsDataPreprocessor
 from ..teachers.filling_teacher import use_views_of_run
 from .student_config import describe_if_possible
@@ -25,7 +31,7 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
     """The last ``epoch_N.pth`` of a work dir, oldest first.
 
     Raises:
-        FileNotFoundError: If there are fewer than ``number``, or one between them is missing.
+        FileNotFoundError: If there are fewer than ``number``, or they are not evenly spaced.
     """
     found = list(epoch_checkpoints(work_dir).items())
     if len(found) < number:
@@ -35,7 +41,7 @@ def last_checkpoints(work_dir: Path, number: int) -> list[Path]:
             f'default_hooks.checkpoint.max_keep_ckpts={number}'
         )
     last = dict(found[-number:])
-    check_no_gap(
+    check_even_spacing(
         work_dir, last, 'to average those that are there, name the files instead of their folder'
     )
     return list(last.values())

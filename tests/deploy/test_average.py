@@ -66,20 +66,20 @@ def test_the_training_batches_of_a_run_without_a_seed_are_those_of_the_seed_it_d
 
 @pytest.mark.parametrize('study', ['spread', 'tune'])
 def test_studies_use_the_seed_that_a_run_drew(seedless, study, monkeypatch):
-    class Found(Exception):
+    class Stopped(Exception):
         """The seed of the training batches."""
 
     def training_batches(cfg, preprocess, limit, seed, epoch):
-        raise Found(seed)
+        raise Stopped(seed)
 
     module = spread if study == 'spread' else tail_choice
     monkeypatch.setattr(module, 'training_batches', training_batches)
-    with pytest.raises(Found) as found:
+    with pytest.raises(Stopped) as stopped:
         if study == 'tune':
             tail_choice.tail_choices(seedless)
         report = Report(seedless.work_dir, 'spread')
         spread.run([Run('a run', seedless)], report, spread.SpreadOptions())
-    assert found.value.args == (read(f'{seedless.work_dir}/epoch_2.pth')['meta']['seed'],)
+    assert stopped.value.args == (read(f'{seedless.work_dir}/epoch_2.pth')['meta']['seed'],)
 
 
 def test_the_seed_of_a_run_is_recorded_or_in_its_config_or_the_default():

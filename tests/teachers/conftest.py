@@ -1,6 +1,10 @@
 import pytest
 import torch
+import toy
+from filling import FOUR_CHUNKS, VIEWS, config
 from foreign import SmallNet, write_onnx
+
+from prkd_mm.teachers.fill_store import store_teacher
 
 
 @pytest.fixture(scope='module')
@@ -35,3 +39,19 @@ def onnx_file(onnx, net, tmp_path_factory):
     path = tmp_path_factory.mktemp('onnx') / 'net.onnx'
     write_onnx(onnx, net, path)
     return path
+
+
+@pytest.fixture(scope='module')
+def four_chunks():
+    """Stores of the toy images have four chunks."""
+    with FOUR_CHUNKS:
+        yield
+
+
+@pytest.fixture(scope='module')
+def reference(four_chunks, ckpt, tmp_path_factory):
+    """The student of a run on a store that was filled beforehand."""
+    folder = tmp_path_factory.mktemp('reference')
+    cfg = config(ckpt, folder / 'run', str(folder / 'logits'))
+    store_teacher(cfg, folder / 'logits', VIEWS)
+    return folder, toy.student(toy.train(cfg)).state_dict()

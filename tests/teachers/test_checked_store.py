@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toy
-from filling import FOUR_CHUNKS, VIEWS, config, filling
+from filling import VIEWS, config, filling
 
 from prkd_mm.teachers import StoredTeacher
 from prkd_mm.teachers.fill_store import store_teacher
@@ -11,25 +11,7 @@ from prkd_mm.teachers.filling_teacher import prepare_store
 from prkd_mm.teachers.logit_store import StoreMismatch
 from prkd_mm.teachers.mean_teacher import MEANS
 
-
-@pytest.fixture(scope='module', autouse=True)
-def four_chunks():
-    with FOUR_CHUNKS:
-        yield
-
-
-@pytest.fixture(scope='module')
-def ckpt(tmp_path_factory):
-    return toy.save_teacher(tmp_path_factory.mktemp('ckpt') / 'teacher.pth')
-
-
-@pytest.fixture(scope='module')
-def reference(ckpt, tmp_path_factory):
-    """The student of a run on a store that was filled beforehand."""
-    folder = tmp_path_factory.mktemp('reference')
-    cfg = config(ckpt, folder / 'run', str(folder / 'logits'))
-    store_teacher(cfg, folder / 'logits', VIEWS)
-    return folder, toy.student(toy.train(cfg)).state_dict()
+pytestmark = pytest.mark.usefixtures('four_chunks')
 
 
 @pytest.mark.parametrize('topk', [None, 2])

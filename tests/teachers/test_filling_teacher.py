@@ -32,25 +32,7 @@ from prkd_mm.teachers.filling_teacher import prepare_store, stored_views, use_vi
 from prkd_mm.teachers.logit_store import TeacherLogits
 from prkd_mm.teachers.stored_teacher import on_all_ranks
 
-
-@pytest.fixture(scope='module', autouse=True)
-def four_chunks():
-    with FOUR_CHUNKS:
-        yield
-
-
-@pytest.fixture(scope='module')
-def ckpt(tmp_path_factory):
-    return toy.save_teacher(tmp_path_factory.mktemp('ckpt') / 'teacher.pth')
-
-
-@pytest.fixture(scope='module')
-def reference(ckpt, tmp_path_factory):
-    """The student of a run on a store that was filled beforehand."""
-    folder = tmp_path_factory.mktemp('reference')
-    cfg = config(ckpt, folder / 'run', str(folder / 'logits'))
-    store_teacher(cfg, folder / 'logits', VIEWS)
-    return folder, toy.student(toy.train(cfg)).state_dict()
+pytestmark = pytest.mark.usefixtures('four_chunks')
 
 
 def test_weights_are_those_of_a_store_filled_beforehand(ckpt, reference, tmp_path):
